@@ -1,0 +1,1 @@
+"""Image sources: datasets, pretrained generators, procedural and control images."""

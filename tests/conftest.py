@@ -1,0 +1,61 @@
+"""Fixtures for all tests: one thread, a cache of their own, tiny datasets."""
+
+import io
+import json
+import os
+import zipfile
+
+os.environ['OMP_NUM_THREADS'] = '1'     # before torch is imported, and for every process that a test starts
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+#----------------------------------------------------------------------------
+
+@pytest.fixture(scope='session', autouse=True)
+def spider_cache(tmp_path_factory):
+    """Points the plugin's cache, and the hosts', at a directory of this session; returns it."""
+    path = tmp_path_factory.mktemp('cache')
+    os.environ['SPIDER_CACHE_DIR'] = str(path)
+    os.environ['DNNLIB_CACHE_DIR'] = str(path / 'dnnlib')
+    return path
+
+#----------------------------------------------------------------------------
+
+def png_bytes(array):
+    """uint8 [H, W] or [H, W, C] -> the bytes of a PNG."""
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(array).save(buffer, format='png', compress_level=0)
+    return buffer.getvalue()
+
+def write_zip(path, n=32, res=16, channels=3, labels=None, seed=0, extra=None):
+    """Writes a dataset zip of smooth random images and returns its path.
+
+    labels:  None, a number of classes (image i gets class i % labels), or a list with one label per image.
+    extra:   {file name: bytes}, added to the zip or put in place of its own files."""
+    rng = np.random.RandomState(seed)
+    coarse = rng.randint(0, 256, size=(n, 4, 4, channels)).astype(np.uint8)
+    images = coarse.repeat(-(-res // 4), axis=1).repeat(-(-res // 4), axis=2)[:, :res, :res]
+    names = [f'{i // 1000:05d}/img{i:08d}.png' for i in range(n)]
+    files = {name: png_bytes(image.squeeze(-1) if channels == 1 else image) for name, image in zip(names, images)}
+    if labels is not None:
+        values = [i % labels for i in range(n)] if isinstance(labels, int) else labels
+        files['dataset.json'] = json.dumps({'labels': list(map(list, zip(names, values)))}).encode()
+    with zipfile.ZipFile(path, 'w') as archive:
+        for name, data in {**files, **(extra or {})}.items():
+            archive.writestr(name, data)
+    return str(path)
+
+@pytest.fixture(scope='session')
+def make_zip():
+    """The function `write_zip`."""
+    return write_zip
+
+@pytest.fixture(scope='session')
+def make_png():
+    """The function `png_bytes`."""
+    return png_bytes
