@@ -1,1 +1,1 @@
-"""Image sources: datasets, pretrained generators, procedural and control images."""
+"""Image sources: what the generator is fed in place of Gaussian noise."""

@@ -1,0 +1,1 @@
+"""Files: the cache, restricted reading of pickles, bundles that make snapshots portable."""

@@ -1,0 +1,1 @@
+"""Portable networks: they travel inside snapshots and import only torch, numpy and the standard library."""

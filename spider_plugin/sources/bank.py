@@ -1,0 +1,192 @@
+"""Image sources at run time: a bank of images, or a pretrained generator.
+
+A source turns what the host draws as noise into images. It is no torch module, so that no host can unfreeze, optimise or
+average it; a deep copy is the same object, so that G and G_ema share it.
+
+    source.key(z, c=None)    float32 [N, key_dim]: which image, exactly; every entry is finite
+    source.fetch(key)        float32 [N, channels, resolution, resolution] in [-1, 1]
+    source.sample(z, c=None) the two in turn
+    source.mean_image        float32 [1, channels, resolution, resolution]
+    source.identity          dict of strings: name, sha256, transform, licence
+
+This module is portable: it travels inside snapshots and imports only torch, numpy and the standard library."""
+
+import importlib
+import json
+import os
+import warnings
+
+import numpy as np
+import torch
+
+from torch_utils_ext.ops.bit_hash import hash_normal, hash_rows, hash_to_index
+
+#----------------------------------------------------------------------------
+
+def open_source(path, noise=0.0, embed=64, clamp=True):
+    """The source in the prepared directory `path` (see sources/prepare.py).
+
+    noise:  standard deviation of Gaussian noise added to each image, in units of the range [-1, 1].
+    embed:  most MiB of images that a snapshot may carry; 0 for none.
+    clamp:  False leaves a generator's output unclamped, as the public Spider code does.
+    Raises FileNotFoundError when there is no prepared source at `path`."""
+    if os.path.isfile(os.path.join(path, 'generator.json')):
+        return GeneratorSource(path, noise=noise, embed=embed, clamp=clamp)
+    return ImageBank(path, noise=noise, embed=embed)
+
+#----------------------------------------------------------------------------
+# z's bits pick the image and the seed of its noise: two hashes of the same row.
+
+class ImageBank:
+    """Images held in memory or mapped from disk; key = (index, noise seed), integers below 2^24.
+
+    With labels and one-hot c of the same number of classes, a class draws from its own images."""
+
+    key_dim = 2
+
+    def __init__(self, path=None, noise=0.0, embed=64):
+        if path is None:
+            return  # filled by from_images or by unpickling
+        if not os.path.isfile(os.path.join(path, 'images.npy')):
+            raise FileNotFoundError(f'no prepared image source at {path}; give --spider-source again')
+        images = torch.from_numpy(np.load(os.path.join(path, 'images.npy'), mmap_mode='c'))
+        with open(os.path.join(path, 'bank.json'), encoding='utf-8') as f:
+            info = json.load(f)
+        self._fill(images, info['identity'], info['labels'], noise, embed)
+
+    @classmethod
+    def from_images(cls, images, identity, labels=None, noise=0.0, embed=64):
+        """images: uint8 [M, C, R, R]; labels: M integers or None."""
+        bank = cls()
+        bank._fill(images, identity, labels, noise, embed)
+        return bank
+
+    def _fill(self, images, identity, labels, noise, embed, mean_image=None):
+        self.images, self.identity, self.noise, self.embed = images, dict(identity), float(noise), embed
+        self.channels, self.resolution = images.shape[1], images.shape[-1]
+        self.labels = None if labels is None else torch.as_tensor(labels, dtype=torch.int64)
+        if mean_image is None:
+            mean_image = images[:4096].to(torch.float32).mean(dim=0, keepdim=True) / 127.5 - 1
+        self.mean_image = mean_image
+        self._by_class = None if self.labels is None else self._sort_by_class(self.labels)
+        self._resident = {}
+
+    def _sort_by_class(self, labels):
+        counts = torch.bincount(labels)
+        return labels.argsort(stable=True), counts.cumsum(0) - counts, counts
+
+    def __len__(self):
+        return len(self.images)
+
+    def __deepcopy__(self, memo):
+        return self
+
+    # What a snapshot carries: the first images (the order on disk is shuffled), as many as `embed` MiB hold.
+
+    def num_embedded(self):
+        return min(len(self), (self.embed << 20) // (self.channels * self.resolution ** 2))
+
+    def __getstate__(self):
+        state = {k: v for k, v in self.__dict__.items() if k not in ('_by_class', '_resident')}
+        n = self.num_embedded()
+        state['images'] = self.images[:n].clone()
+        state['labels'] = None if self.labels is None else self.labels[:n].clone()
+        return state
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._fill(state['images'], state['identity'], state['labels'], state['noise'], state['embed'], state['mean_image'])
+
+    # The three calls of a source.
+
+    def key(self, z, c=None):
+        hashed = hash_rows(z)
+        index = self._index(hashed, c)
+        seed = hash_to_index(hash_rows(z, salt=1), 1 << 24)
+        return torch.stack([index, seed], dim=1).to(torch.float32)
+
+    def _index(self, hashed, c):
+        if len(self) == 0:
+            return torch.zeros_like(hashed)
+        index = hash_to_index(hashed, len(self))
+        if self._by_class is None or c is None or c.shape[1] != len(self._by_class[2]):
+            return index
+        order, start, count = [x.to(hashed.device) for x in self._by_class]
+        label = c.argmax(dim=1)
+        in_class = order[(start[label] + hash_to_index(hashed, count[label].clamp(min=1))).clamp(max=len(order) - 1)]
+        return torch.where(count[label] > 0, in_class, index)
+
+    def fetch(self, key):
+        if len(self) == 0:
+            warnings.warn('this snapshot carries no source images (--spider-embed=0): it draws from their mean', stacklevel=2)
+            return self.mean_image.to(key.device).repeat(len(key), 1, 1, 1)
+        index = key[:, 0].to(torch.int64).clamp(0, len(self) - 1)
+        images = self._gather(index).to(torch.float32) / 127.5 - 1
+        if self.noise > 0:
+            images = images + self.noise * hash_normal(key[:, 1].to(torch.int64), images.shape[1:])
+            images = images.clamp(-1, 1)
+        return images
+
+    def _gather(self, index):
+        if index.device.type == 'cpu' or self.images.nbytes > 1 << 30:
+            return self.images[index.cpu()].to(index.device)
+        if index.device not in self._resident:
+            self._resident[index.device] = self.images.to(index.device)
+        return self._resident[index.device][index]
+
+    def sample(self, z, c=None):
+        return self.fetch(self.key(z, c))
+
+#----------------------------------------------------------------------------
+# A cascade: the latent itself is the key. The network is rebuilt from names and tensors that were read without executing
+# the pickle, and a bank of its images, rendered beforehand, stands in for it in snapshots.
+
+class GeneratorSource:
+    """A pretrained generator, run for every batch; key = (its latent, its class).
+
+    z longer than the generator's latent is cut, shorter z is continued with noise hashed from z."""
+
+    def __init__(self, path, noise=0.0, embed=64, clamp=True):
+        with open(os.path.join(path, 'generator.json'), encoding='utf-8') as f:
+            info = json.load(f)
+        module, _, name = info['class_name'].rpartition('.')
+        network = getattr(importlib.import_module(module), name)(**info['init_kwargs'])
+        network.load_state_dict(torch.load(os.path.join(path, 'weights.pt'), map_location='cpu', weights_only=True))
+        self.network = network.eval().requires_grad_(False)
+        self.bank = ImageBank(path, noise=noise, embed=embed)
+        self.noise, self.clamp = float(noise), bool(clamp)
+        self.z_dim, self.c_dim, self.key_dim = info['z_dim'], info['c_dim'], info['z_dim'] + 1
+        self.resolution, self.channels = self.bank.resolution, self.bank.channels
+        self.identity, self.mean_image = info['identity'], self.bank.mean_image
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __reduce__(self):
+        return self.bank.__reduce__()
+
+    def key(self, z, c=None):
+        z = torch.nan_to_num(z.detach().to(torch.float32), nan=0.0).clamp(-1e4, 1e4)
+        if z.shape[1] < self.z_dim:
+            z = torch.cat([z, hash_normal(hash_rows(z), [self.z_dim - z.shape[1]])], dim=1)
+        label = z.new_zeros([len(z)])
+        if self.c_dim > 0 and c is not None and c.shape[1] == self.c_dim:
+            label = c.argmax(dim=1).to(torch.float32)
+        return torch.cat([z[:, : self.z_dim], label.unsqueeze(1)], dim=1)
+
+    @torch.no_grad()
+    def fetch(self, key):
+        network = self.network.to(key.device)
+        label = key[:, -1].to(torch.int64).clamp(0, max(self.c_dim - 1, 0))
+        c = torch.nn.functional.one_hot(label, max(self.c_dim, 1))[:, : self.c_dim].to(torch.float32)
+        images = network(key[:, : self.z_dim], c, noise_mode='const').to(torch.float32)
+        if images.shape[-1] != self.resolution:
+            images = torch.nn.functional.interpolate(images, size=[self.resolution] * 2, mode='area')
+        if self.noise > 0:
+            images = images + self.noise * hash_normal(hash_rows(key), images.shape[1:])
+        return images.clamp(-1, 1) if self.clamp else images
+
+    def sample(self, z, c=None):
+        return self.fetch(self.key(z, c))
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Tensor operations of the spider plugin. Importing this package builds nothing."""

@@ -1,0 +1,76 @@
+"""Exact hashing of float bits, and noise drawn from a counter.
+
+Integer arithmetic only (64 bits, wrapping), so the same input gives the same hash on every device. The mixer is the
+finaliser of SplitMix64 (Steele, Lea, Flood 2014).
+
+This module is portable: it travels inside snapshots and imports only torch and the standard library."""
+
+import math
+
+import torch
+
+#----------------------------------------------------------------------------
+# 64-bit constants as Python holds them for int64 tensors.
+
+def _signed64(value):
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+_GOLDEN = _signed64(0x9E3779B97F4A7C15)     # 2^64 / golden ratio: the step of the counter
+_MIX_A  = _signed64(0xBF58476D1CE4E5B9)
+_MIX_B  = _signed64(0x94D049BB133111EB)
+
+#----------------------------------------------------------------------------
+# Logical shift of int64, which torch shifts arithmetically.
+
+def _shift_right(x, bits):
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+#----------------------------------------------------------------------------
+# SplitMix64's finaliser: a bijection of 64-bit integers whose output bits all depend on all input bits.
+
+def mix_bits(x):
+    """int64 tensor of any shape -> int64 of the same shape."""
+    x = (x ^ _shift_right(x, 30)) * _MIX_A
+    x = (x ^ _shift_right(x, 27)) * _MIX_B
+    return x ^ _shift_right(x, 31)
+
+#----------------------------------------------------------------------------
+# Hash of a row of floats: sum over columns of mix(bits + column counter), mixed once more. The sum of integers is exact
+# in any order, so the result does not depend on how a device reduces.
+
+def hash_rows(x, salt=0):
+    """Hash of each row's float32 bits.
+
+    x:      [N, L], any floating dtype, any value; cast to float32, -0 counts as 0 and every NaN as one NaN.
+    salt:   integer; different salts give independent hashes.
+    returns int64 [N]."""
+    x = x.detach().to(torch.float32)
+    x = torch.where(torch.isnan(x), torch.full_like(x, math.nan), x) + 0.0
+    bits = x.contiguous().view(torch.int32).to(torch.int64)
+    counter = torch.arange(1, x.shape[1] + 1, device=x.device, dtype=torch.int64) * _GOLDEN
+    return mix_bits(mix_bits(bits ^ counter).sum(dim=1) + _signed64((salt * 0xD1342543DE82EF95) % (1 << 64)))
+
+#----------------------------------------------------------------------------
+# An integer in [0, n) from a hash: its upper 63 bits modulo n. The bias is below n / 2^63.
+
+def hash_to_index(hashed, n):
+    """int64 [N] -> int64 [N] in [0, n); n is an int or an int64 tensor [N]."""
+    return _shift_right(hashed, 1) % n
+
+#----------------------------------------------------------------------------
+# Standard normal noise from a seed per sample (Box-Muller on two 24-bit uniforms per value).
+
+def hash_normal(seed, shape):
+    """Noise that is a function of the seed alone.
+
+    seed:   int64 [N].
+    shape:  shape of one sample's noise.
+    returns float32 [N, *shape], standard normal, |value| < 6."""
+    count = math.prod(shape)
+    counter = torch.arange(1, count + 1, device=seed.device, dtype=torch.int64) * _GOLDEN
+    bits = mix_bits(mix_bits(seed).unsqueeze(1) + counter)
+    radius = ((bits & 0xFFFFFF).to(torch.float32) + 0.5) / (1 << 24)
+    angle = (_shift_right(bits, 40).to(torch.float32)) * (2 * math.pi / (1 << 24))
+    return ((-2 * radius.log()).sqrt() * angle.cos()).reshape(-1, *shape)
+
+#----------------------------------------------------------------------------
