@@ -1,0 +1,1 @@
+"""Helpers around torch: persistence, statistics, and the image ops."""

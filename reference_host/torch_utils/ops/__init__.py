@@ -1,0 +1,1 @@
+"""Image ops in plain torch: any device and dtype, differentiable twice."""
