@@ -1,0 +1,40 @@
+"""Importing `spider_plugin.bundles.<name>` makes that bundle; see spider_plugin/io/bundler.py.
+
+Hosts resolve class names such as `spider_plugin.bundles.dcgan.DCGANGenerator` by importing, in every rank."""
+
+import importlib.abc
+import importlib.machinery
+import linecache
+import sys
+
+from spider_plugin.io.bundler import bundle_source
+
+#----------------------------------------------------------------------------
+# The source is kept where `inspect.getsource` looks, because hosts put it into their pickles.
+
+class _BundleImporter(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
+    def find_spec(self, fullname, path=None, target=None):
+        if not fullname.startswith(__name__ + '.'):
+            return None
+        try:
+            bundle_source(fullname[len(__name__) + 1 :])
+        except KeyError:
+            return None
+        spec = importlib.machinery.ModuleSpec(fullname, self, origin=f'<{fullname}>')
+        spec.has_location = True
+        return spec
+
+    def get_source(self, fullname):
+        return bundle_source(fullname[len(__name__) + 1 :])
+
+    def get_filename(self, fullname):
+        return f'<{fullname}>'
+
+    def exec_module(self, module):
+        source, filename = self.get_source(module.__name__), self.get_filename(module.__name__)
+        linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+        exec(compile(source, filename, 'exec'), module.__dict__)
+
+sys.meta_path.append(_BundleImporter())
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,140 @@
+"""Vectors made from a source image, fed to a host's mapping network in place of z.
+
+The two `paper-*` kinds are what the public Spider StyleGAN code computes (arXiv 2305.07613); the others are ours.
+
+This module is portable: it travels inside snapshots and imports only torch and the standard library."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+#----------------------------------------------------------------------------
+# The public code flattens a grey, resized image: mean over channels, bilinear resize without antialiasing (what the
+# resize of its time did to tensors), rows joined, the first 512 values kept (23 x 23 = 529 loses its last 17 pixels).
+
+def paper_vector(images, height, width):
+    """images float32 [N, C, R, R] -> float32 [N, 512]."""
+    grey = images.to(torch.float64).mean(dim=1, keepdim=True)
+    grey = F.interpolate(grey, size=[height, width], mode='bilinear', align_corners=False, antialias=False)
+    return grey.flatten(1)[:, :512].to(images.dtype)
+
+class PaperInput(torch.nn.Module):
+    """`paper-16x32` or `paper-23x23`: image -> [N, 512], no parameters."""
+
+    def __init__(self, height, width):
+        super().__init__()
+        self.height, self.width = height, width
+
+    def forward(self, images):
+        return paper_vector(images, self.height, self.width)
+
+#----------------------------------------------------------------------------
+# Convolution and linear layer with equalised learning rate (Karras et al. 2018) and leaky ReLU of unit gain.
+
+class EqualConv2d(torch.nn.Module):
+    def __init__(self, in_channels, out_channels, kernel_size=3, stride=1):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn([out_channels, in_channels, kernel_size, kernel_size]))
+        self.bias = torch.nn.Parameter(torch.zeros([out_channels]))
+        self.weight_gain = 1 / math.sqrt(in_channels * kernel_size ** 2)
+        self.stride, self.padding = stride, (kernel_size - 1) // 2
+
+    def forward(self, x):
+        x = F.conv2d(x, self.weight * self.weight_gain, self.bias, stride=self.stride, padding=self.padding)
+        return F.leaky_relu(x, 0.2) * math.sqrt(2)
+
+class EqualLinear(torch.nn.Module):
+    def __init__(self, in_features, out_features, activate=True):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn([out_features, in_features]))
+        self.bias = torch.nn.Parameter(torch.zeros([out_features]))
+        self.weight_gain = 1 / math.sqrt(in_features)
+        self.activate = activate
+
+    def forward(self, x):
+        x = F.linear(x, self.weight * self.weight_gain, self.bias)
+        return F.leaky_relu(x, 0.2) * math.sqrt(2) if self.activate else x
+
+#----------------------------------------------------------------------------
+# Pixel-unshuffle, one 3 x 3 convolution, then strided 4 x 4 convolutions down to `out_resolution`.
+
+class SourceEncoder(torch.nn.Module):
+    """image float32 [N, C, R, R] -> features [N, out_channels, r, r]; R and r powers of two, R >= 2 r."""
+
+    def __init__(self, resolution, channels, out_channels, out_resolution=4, base_channels=16):
+        super().__init__()
+        steps = (resolution // (2 * out_resolution)).bit_length() - 1
+        if steps < 0 or resolution != 2 * out_resolution << steps:
+            raise ValueError(f'source resolution {resolution} is no power-of-two multiple of {2 * out_resolution}')
+        widths = [min(base_channels * 2 ** i, out_channels) for i in range(steps)] + [out_channels]
+        layers = [EqualConv2d(4 * channels, widths[0])]
+        layers += [EqualConv2d(a, b, kernel_size=4, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True)]
+        self.layers = torch.nn.Sequential(*layers)
+
+    def forward(self, images):
+        return self.layers(F.pixel_unshuffle(images, 2))
+
+class EncoderInput(torch.nn.Module):
+    """`encoder`: a learned map, image -> [N, z_dim]."""
+
+    def __init__(self, resolution, channels, z_dim):
+        super().__init__()
+        self.features = SourceEncoder(resolution, channels, out_channels=64)
+        self.linear = EqualLinear(64 * 4 * 4, z_dim, activate=False)
+
+    def forward(self, images):
+        return self.linear(self.features(images).flatten(1))
+
+#----------------------------------------------------------------------------
+# The paper's input has an effective dimension of about 5 of 512. Whitening by principal components of the source's own
+# pixels spreads it over all of them: v = Lambda^(-1/2) U^T (x - mu), x the image averaged down to at most 16 x 16.
+
+class WhitenedInput(torch.nn.Module):
+    """`whitened`: image -> [N, z_dim]; components beyond the source's rank are zero."""
+
+    def __init__(self, images, z_dim, max_resolution=16, floor=1e-3):
+        """images: float32 [M, C, R, R], a sample of the source; floor: smallest eigenvalue kept, of the largest."""
+        super().__init__()
+        self.resolution = min(images.shape[-1], max_resolution)
+        x = self._pixels(images).to(torch.float64)
+        mean = x.mean(dim=0)
+        values, vectors = torch.linalg.eigh((x - mean).T @ (x - mean) / max(len(x) - 1, 1))
+        values, vectors = values.flip(0)[:z_dim], vectors.flip(1)[:, :z_dim]
+        keep = values > floor ** 2 * values[0]
+        matrix = torch.zeros([z_dim, x.shape[1]], dtype=torch.float64)
+        matrix[: len(values)][keep] = (vectors[:, keep] / values[keep].sqrt()).T
+        self.register_buffer('mean', mean.to(torch.float32))
+        self.register_buffer('matrix', matrix.to(torch.float32))
+
+    def _pixels(self, images):
+        return F.adaptive_avg_pool2d(images, self.resolution).flatten(1)
+
+    def forward(self, images):
+        return F.linear(self._pixels(images) - self.mean, self.matrix)
+
+#----------------------------------------------------------------------------
+# One name, one input module. `residual` has none: z stays in the mapping network.
+
+MAPPING_KINDS = ('residual', 'paper-16x32', 'paper-23x23', 'encoder', 'whitened')
+
+def mapping_input(kind, source, z_dim):
+    """The module that turns source images into the mapping network's input, or None for `residual`.
+
+    Raises ValueError for an unknown kind, and for a `paper-*` kind where z_dim is not 512."""
+    if kind == 'residual':
+        return None
+    if kind.startswith('paper-') and z_dim != 512:
+        raise ValueError(f'{kind} makes 512 values, but the mapping network takes z_dim={z_dim}')
+    if kind == 'paper-16x32':
+        return PaperInput(16, 32)
+    if kind == 'paper-23x23':
+        return PaperInput(23, 23)
+    if kind == 'encoder':
+        return EncoderInput(source.resolution, source.channels, z_dim)
+    if kind == 'whitened':
+        z = torch.randn([4096, z_dim], generator=torch.Generator().manual_seed(0))
+        return WhitenedInput(source.sample(z), z_dim)
+    raise ValueError(f'unknown mapping {kind!r}; known are {", ".join(MAPPING_KINDS)}')
+
+#----------------------------------------------------------------------------
