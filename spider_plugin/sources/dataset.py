@@ -1,0 +1,168 @@
+"""Image datasets on disk in the hosts' format: a zip or a folder of images, labels in an optional dataset.json."""
+
+import functools
+import hashlib
+import io
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pyspng
+
+from spider_plugin.errors import UserError
+
+_CHANNELS = {'1': 1, 'L': 1, 'RGB': 3, 'P': 3}      # Pillow modes that are read; bilevel and palette images are expanded
+
+#----------------------------------------------------------------------------
+
+class ImageDataset:
+    """Equally sized square images in file name order, decoded on demand.
+
+    path:        zip file or folder. Files that Pillow knows by extension are images. dataset.json may hold
+                 {"labels": [[file name, class number or list of floats], ...]}, one entry for each image.
+    num_images, resolution, channels (1 or 3), name (the file name without extension).
+    labels:      int64 [N], float32 [N, k], or None.
+    sha256:      hex digest of names, file contents and labels; a zip and the folder it was made from agree.
+    num_classes: number of classes, k for float labels, 0 without labels.
+    licence:     what dataset.json says under "licence", else 'unknown'.
+
+    Raises UserError naming the file. The constructor looks at one image; `sha256` looks at every header."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.name = self.path.stem if self.path.is_file() else self.path.resolve().name
+        self._zip, names = _open(self.path)
+        extensions = set(PIL.Image.registered_extensions())
+        self.file_names = sorted(name for name in names if os.path.splitext(name)[1].lower() in extensions)
+        if not self.file_names:
+            raise UserError(f'{path} holds no images; it must be a zip or a folder of PNG or JPEG files.')
+        self.num_images = len(self.file_names)
+        info = self._read_info() if 'dataset.json' in names else {}
+        self.licence = str(info.get('licence') or 'unknown')
+        self.labels = self._read_labels(info.get('labels') or [])
+        self.resolution, self.channels = self._header(self.file_names[0], self._read(self.file_names[0]))
+
+    @property
+    def num_classes(self):
+        if self.labels is None:
+            return 0
+        return int(self.labels.max()) + 1 if self.labels.ndim == 1 else self.labels.shape[1]
+
+    @functools.cached_property
+    def sha256(self):
+        digest = hashlib.sha256()
+        for index, name in enumerate(self.file_names):
+            data = self._read(name)
+            self._check_shape(name, self._header(name, data))
+            label = b'' if self.labels is None else self.labels[index].tobytes()
+            for part in (name.encode(), data, label):
+                digest.update(len(part).to_bytes(8, 'little') + part)
+        return digest.hexdigest()
+
+    def image(self, index):
+        """Image `index` as uint8 [C, H, W]."""
+        name = self.file_names[index]
+        data = self._read(name)
+        self._check_shape(name, self._header(name, data))
+        try:
+            return _decode(data, self.channels)
+        except Exception as error:      # decoders raise whatever they like on broken data
+            raise UserError(f'{name} in {self.path} is corrupt ({_reason(error)}); replace or remove it.') from error
+
+    #------------------------------------------------------------------------
+
+    def _read(self, name):
+        try:
+            return self._zip.read(name) if self._zip is not None else (self.path / name).read_bytes()
+        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+            raise UserError(f'{name} in {self.path} cannot be read ({_reason(error)}); '
+                            'replace or remove it.') from error
+
+    def _header(self, name, data):
+        """(resolution, channels) of an encoded image, or the reason why it cannot be used."""
+        where = f'{name} in {self.path}'
+        try:
+            header = PIL.Image.open(io.BytesIO(data))
+        except Exception as error:      # as above
+            raise UserError(f'{where} is not an image that can be read; replace or remove it.') from error
+        if header.mode in ('RGBA', 'LA', 'PA') or 'transparency' in header.info:
+            raise UserError(f'{where} has an alpha channel; flatten the images to RGB or grey first.')
+        if header.format == 'PNG' and data[24] == 16:       # bit depth, in the IHDR chunk
+            raise UserError(f'{where} has 16 bits a channel; convert the images to 8-bit RGB or grey.')
+        if header.mode not in _CHANNELS:
+            raise UserError(f'{where} has pixels of mode {header.mode}; convert the images to 8-bit RGB or grey.')
+        width, height = header.size
+        if width != height:
+            raise UserError(f'{where} is {width} x {height}, but images must be square; '
+                            'crop them, for example with dataset_tool.py --transform=center-crop.')
+        return width, _CHANNELS[header.mode]
+
+    def _check_shape(self, name, shape):
+        resolution, channels = shape
+        if resolution != self.resolution:
+            raise UserError(f'{name} in {self.path} is {resolution} pixels wide, but {self.file_names[0]} is '
+                            f'{self.resolution}; resize the images to one size, for example with dataset_tool.py.')
+        if channels != self.channels:
+            kind = {1: 'grey', 3: 'colour'}
+            raise UserError(f'{name} in {self.path} is {kind[channels]}, but {self.file_names[0]} is '
+                            f'{kind[self.channels]}; convert the images to one of the two.')
+
+    def _read_info(self):
+        try:
+            info = json.loads(self._read('dataset.json'))
+            info['labels'] = [(name.replace('\\', '/'), label) for name, label in info.get('labels') or []]
+        except (ValueError, AttributeError, TypeError) as error:
+            raise UserError(f'dataset.json in {self.path} is not {{"labels": [[file name, label], ...]}}; '
+                            'mend it, or remove it to use the images without labels.') from error
+        return info
+
+    def _read_labels(self, pairs):
+        if not pairs:
+            return None
+        where, table = f'dataset.json in {self.path}', dict(pairs)
+        for name in self.file_names:
+            if name not in table:
+                raise UserError(f'{where} has no label for {name}; add it, or remove dataset.json.')
+        try:
+            labels = np.array([table[name] for name in self.file_names])
+        except ValueError:              # labels of different lengths
+            labels = np.array(None)
+        if labels.ndim == 1 and labels.dtype.kind == 'i' and labels.min() >= 0:
+            return labels.astype(np.int64)
+        if labels.ndim == 2 and labels.dtype.kind in 'if':
+            return labels.astype(np.float32)
+        raise UserError(f'{where} must give every image a class number from 0, or every image a list of equally many '
+                        'numbers.')
+
+#----------------------------------------------------------------------------
+
+def _open(path):
+    """(ZipFile or None for a folder, names of all files with forward slashes)."""
+    if path.is_dir():
+        return None, {file.relative_to(path).as_posix() for file in path.rglob('*') if file.is_file()}
+    if not path.exists():
+        raise UserError(f'{path} does not exist; give the path of a zip or a folder of images.')
+    try:
+        archive = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise UserError(f'{path} is not a readable zip file; give a zip or a folder of images.') from error
+    return archive, {name for name in archive.namelist() if not name.endswith('/')}
+
+def _decode(data, channels):
+    """Encoded image -> uint8 [C, H, W]."""
+    if data[:4] == b'\x89PNG' and data[24] == 8 and data[25] in (0, 2):     # plain 8-bit grey or RGB
+        pixels = pyspng.load(data)
+    else:
+        pixels = np.asarray(PIL.Image.open(io.BytesIO(data)).convert('L' if channels == 1 else 'RGB'))
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    if pixels.shape[2] != channels:
+        raise ValueError(f'{pixels.shape[2]} channels')
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+def _reason(error):
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+#----------------------------------------------------------------------------

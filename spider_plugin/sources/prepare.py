@@ -1,0 +1,259 @@
+"""Turns what `--spider-source` names into a prepared source: a cache directory, made once, in the parent process.
+
+    images.npy, bank.json           a bank: uint8 [M, C, R, R] in a shuffled order, so that every prefix is a fair sample
+    generator.json, weights.pt      beside a bank, a generator that is run for every batch (bank = 'online')
+
+The directory's name is a hash of the content and of everything done to it, so that neither can change unnoticed."""
+
+import dataclasses
+import hashlib
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from spider_plugin import registry
+from spider_plugin.errors import UserError
+from spider_plugin.io.cache import atomic_dir, cache_dir, sha256_of_file
+from spider_plugin.sources import procedural  # noqa: F401 (registers the built-in sources)
+from spider_plugin.sources.dataset import ImageDataset
+
+_FORMAT       = 1       # of the prepared directory and of everything that decides its content
+_DEFAULT_BANK = 16384   # images drawn from a generator or a procedural source
+_DEFAULT_SIZE = 32      # resolution of procedural sources that imitate no dataset
+_BLOCK        = 256     # images in memory at a time
+_REFERENCE    = 4096    # images that the imitation of a dataset looks at, at most
+
+#----------------------------------------------------------------------------
+
+@dataclasses.dataclass(frozen=True)
+class PreparedSource:
+    """A directory that spider_plugin.sources.bank.open_source opens, and what is in it."""
+
+    path:        str
+    identity:    dict       # name, sha256, transform, licence
+    resolution:  int
+    channels:    int
+    num_images:  int
+    num_classes: int        # 0 without labels
+    online:      bool
+
+def prepare_source(spec, *, size=None, bank=None, channels=None, trust=False):
+    """Prepares a source, or finds it in the cache.
+
+    spec:      a dataset zip or folder, a generator's .pkl, or `name` or `name:PATH` of a registered source (noise,
+               covariance, strokes, shapes).
+    size:      resolution, a power of two; default: the source's own, or the power of two below it.
+    bank:      most images; default: all of a dataset, 16384 of a generator or a procedural source. 'online' runs a
+               generator for every batch.
+    channels:  1 or 3, what the source must have; procedural sources follow it.
+    trust:     unpickle a generator as hosts do, which runs code that the file carries.
+    Raises UserError: one sentence on what cannot be used and what to do."""
+    if size is not None and (size < 4 or size & (size - 1)):
+        raise UserError(f'--spider-size={size} is not a power of two from 4 on; try {_power_of_two_below(max(size, 4))}.')
+    if bank is not None and bank != 'online' and (not isinstance(bank, int) or bank < 1):
+        raise UserError(f'--spider-bank={bank} is neither a number of images nor "online".')
+    name, _, argument = spec.partition(':')
+    if name in registry.sources:
+        plan = _plan_procedural(name, argument, size, bank, channels)
+    elif spec.endswith('.pkl'):
+        plan = _plan_generator(spec, size, bank, channels, trust)
+    else:
+        plan = _plan_dataset(spec, size, bank, channels)
+    return _write(plan)
+
+#----------------------------------------------------------------------------
+# A plan says what will be in the directory; `blocks` yields it, and is only called where the cache lacks it.
+
+@dataclasses.dataclass
+class _Plan:
+    identity:    dict
+    shape:       tuple              # [M, C, R, R]
+    blocks:      callable           # () -> iterator of uint8 [<= _BLOCK, C, R, R]
+    labels:      list | None = None
+    num_classes: int = 0
+    extra:       callable = None    # (directory, final directory) -> None, writes what lies beside the bank
+    online:      bool = False
+
+def _plan_dataset(path, size, bank, channels):
+    if bank == 'online':
+        raise UserError('--spider-bank=online is for generators; give a dataset a number of images, or nothing.')
+    dataset = ImageDataset(path)
+    _check_channels(path, dataset.channels, channels)
+    size = size or _power_of_two_below(dataset.resolution)
+    sha256 = dataset.sha256
+    order = np.random.RandomState(0).permutation(dataset.num_images)[:bank]
+    classes = dataset.labels is not None and dataset.labels.ndim == 1
+    return _Plan(
+        identity    = _identity(dataset.name, sha256, _transform(dataset, len(order), size), dataset.licence),
+        shape       = (len(order), dataset.channels, size, size),
+        blocks      = lambda: _dataset_blocks(dataset, order, size),
+        labels      = dataset.labels[order].tolist() if classes else None,
+        num_classes = dataset.num_classes if classes else 0,
+    )
+
+def _dataset_blocks(dataset, order, size):
+    for start in range(0, len(order), _BLOCK):
+        yield resize_area(np.stack([dataset.image(i) for i in order[start : start + _BLOCK]]), size)
+
+def _plan_procedural(name, argument, size, bank, channels):
+    if bank == 'online':
+        raise UserError(f'--spider-bank=online is for generators; give {name} a number of images, or nothing.')
+    count, reference, sha256, licence = bank or _DEFAULT_BANK, None, '', 'none needed'
+    if argument:
+        dataset = ImageDataset(argument)
+        _check_channels(argument, dataset.channels, channels)
+        sha256, licence = dataset.sha256, dataset.licence
+        size, channels = size or _power_of_two_below(dataset.resolution), dataset.channels
+        order = np.random.RandomState(0).permutation(dataset.num_images)[:_REFERENCE]
+        reference = lambda: np.concatenate(list(_dataset_blocks(dataset, order, size)))
+        name_of_source = f'{name} of {dataset.name}'
+    else:
+        size, channels, name_of_source = size or _DEFAULT_SIZE, channels or 3, name
+    shape = (count, channels, size, size)
+    return _Plan(
+        identity = _identity(name_of_source, _digest(_FORMAT, name, sha256, shape), f'{count} images drawn', licence),
+        shape    = shape,
+        blocks   = lambda: _procedural_blocks(registry.sources[name], shape, reference and reference()),
+    )
+
+def _procedural_blocks(source, shape, reference):
+    rng = np.random.default_rng(0)
+    for start in range(0, shape[0], _BLOCK):
+        count = min(_BLOCK, shape[0] - start)
+        yield source(count, shape[2], shape[1], rng, reference)
+
+#----------------------------------------------------------------------------
+# Generators: rendered from seeded latents, a class drawn for each where there are classes.
+
+def _plan_generator(path, size, bank, channels, trust):
+    from spider_plugin.io.rebuild import load_generator
+    if not Path(path).is_file():
+        raise UserError(f'{path} does not exist; give the path of a generator snapshot (.pkl).')
+    generator = load_generator(path, trust=trust)
+    _check_channels(path, generator.img_channels, channels)
+    online, count = bank == 'online', _DEFAULT_BANK if bank in (None, 'online') else bank
+    size = size or _power_of_two_below(generator.img_resolution)
+    label = torch.randint(max(generator.c_dim, 1), [count], generator=torch.Generator().manual_seed(1))
+    transform = f'{count} images rendered, {_arrow(generator.img_resolution, size)}'
+    return _Plan(
+        identity    = _identity(Path(path).stem, sha256_of_file(path), transform, 'unknown'),
+        shape       = (count, generator.img_channels, size, size),
+        blocks      = lambda: _generator_blocks(generator, label, size),
+        labels      = label.tolist() if generator.c_dim > 0 else None,
+        num_classes = generator.c_dim,
+        extra       = (lambda temp, final: _write_generator(temp, final, path, generator)) if online else None,
+        online      = online,
+    )
+
+@torch.no_grad()
+def _generator_blocks(generator, label, size, batch=32):
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    generator = generator.to(device)
+    z = torch.randn([len(label), generator.z_dim], generator=torch.Generator().manual_seed(0))
+    c = torch.nn.functional.one_hot(label, max(generator.c_dim, 1))[:, : generator.c_dim].to(torch.float32)
+    for z_batch, c_batch in zip(z.split(batch), c.split(batch)):
+        images = generator(z_batch.to(device), c_batch.to(device), noise_mode='const').to(torch.float32).cpu()
+        yield resize_area(((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy(), size)
+
+# Ranks build the generator again by class name. One that has a source of its own needs that source on disk: the bank from
+# its pickle becomes a prepared directory inside this one.
+
+def _write_generator(temp, final, path, generator):
+    from spider_plugin.io.rebuild import trusted_class
+    from spider_plugin.io.restricted import generator_record
+    class_name, kwargs = trusted_class(generator_record(path), path)
+    identity = json.loads((temp / 'bank.json').read_text(encoding='utf-8'))['identity']
+    inner = getattr(generator, 'source', None)
+    if inner is not None:
+        if len(inner) == 0:
+            raise UserError(f'{path} carries no source images (--spider-embed=0), so it cannot be a source itself; '
+                            'give a snapshot that does.')
+        labels = None if inner.labels is None else inner.labels.tolist()
+        (temp / 'source').mkdir()
+        np.save(temp / 'source' / 'images.npy', inner.images.numpy())
+        _write_json(temp / 'source' / 'bank.json', dict(format=_FORMAT, identity=inner.identity, labels=labels))
+        kwargs['spider'] = {**kwargs['spider'], 'source': str(final / 'source')}
+    torch.save(generator.cpu().state_dict(), temp / 'weights.pt')
+    _write_json(temp / 'generator.json', dict(
+        format=_FORMAT, identity=identity, class_name=class_name, init_kwargs=kwargs, z_dim=generator.z_dim,
+        c_dim=generator.c_dim, resolution=generator.img_resolution, channels=generator.img_channels))
+
+#----------------------------------------------------------------------------
+# Area averaging: an output pixel is the mean of the input under it, with fractions of pixels at its edges.
+
+def resize_area(images, size):
+    """uint8 [N, C, R, R] -> uint8 [N, C, size, size]."""
+    resolution = images.shape[-1]
+    if resolution == size:
+        return images
+    edges = np.arange(size + 1) * (resolution / size)
+    pixels = np.arange(resolution)
+    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    weights = (np.clip(overlap, 0, None) * (size / resolution)).astype(np.float32)      # [size, R], rows sum to 1
+    return np.rint(weights @ images.astype(np.float32) @ weights.T).astype(np.uint8)
+
+#----------------------------------------------------------------------------
+# Writing.
+
+def _write(plan):
+    key = _digest(_FORMAT, plan.identity, plan.shape, plan.online)
+    slug = ''.join(c if c.isalnum() or c in '-_' else '-' for c in plan.identity['name'])[:40]
+    final = cache_dir('sources') / f'{slug}-{key[:20]}'
+    if not final.is_dir():
+        with atomic_dir(final) as temp:
+            images = np.lib.format.open_memmap(temp / 'images.npy', mode='w+', dtype=np.uint8, shape=plan.shape)
+            _fill(images, plan)
+            images.flush()
+            _write_json(temp / 'bank.json', dict(format=_FORMAT, identity=plan.identity, labels=plan.labels))
+            if plan.extra is not None:
+                plan.extra(temp, final)
+    return PreparedSource(
+        path=str(final), identity=plan.identity, resolution=plan.shape[2], channels=plan.shape[1],
+        num_images=plan.shape[0], num_classes=plan.num_classes, online=plan.online)
+
+def _fill(images, plan):
+    """Writes the blocks, with a line of progress every few seconds."""
+    total, done = len(images), 0
+    start = shown = time.monotonic()
+    for block in plan.blocks():
+        images[done : done + len(block)] = block
+        done += len(block)
+        now = time.monotonic()
+        if now - shown > 3 and done < total:
+            shown, rate = now, done / (now - start)
+            minutes, seconds = divmod(int((total - done) / rate), 60)
+            print(f'Preparing source {plan.identity["name"]}: {done} of {total} images, {rate:.0f}/s, '
+                  f'{minutes}:{seconds:02d} left', file=sys.stderr, flush=True)
+
+def _write_json(path, content):
+    path.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
+
+#----------------------------------------------------------------------------
+# Small helpers.
+
+def _identity(name, sha256, transform, licence):
+    return dict(name=name, sha256=sha256, transform=transform, licence=licence)
+
+def _digest(*parts):
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+def _power_of_two_below(number):
+    return 1 << (int(number).bit_length() - 1)
+
+def _arrow(resolution, size):
+    return f'{resolution}^2' if resolution == size else f'{resolution}^2 to {size}^2 by area averaging'
+
+def _transform(dataset, count, size):
+    return f'{count} of {dataset.num_images} images, {_arrow(dataset.resolution, size)}'
+
+def _check_channels(path, channels, wanted):
+    kind = {1: 'grey', 3: 'colour'}
+    if wanted is not None and channels != wanted:
+        raise UserError(f'--spider-source: {path} is {kind[channels]}, but {kind[wanted]} images are needed; '
+                        f'convert it to {kind[wanted]}.')
+
+#----------------------------------------------------------------------------
