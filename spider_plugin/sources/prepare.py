@@ -18,7 +18,6 @@ import torch
 from spider_plugin import registry
 from spider_plugin.errors import UserError
 from spider_plugin.io.cache import atomic_dir, cache_dir, sha256_of_file
-from spider_plugin.sources import procedural  # noqa: F401 (registers the built-in sources)
 from spider_plugin.sources.dataset import ImageDataset
 
 _FORMAT       = 1       # of the prepared directory and of everything that decides its content
@@ -81,6 +80,9 @@ class _Plan:
 def _plan_dataset(path, size, bank, channels):
     if bank == 'online':
         raise UserError('--spider-bank=online is for generators; give a dataset a number of images, or nothing.')
+    if not Path(path).exists():
+        raise UserError(f'--spider-source={path} does not exist; give a zip or a folder of images, a generator .pkl, or one of '
+                        f'{", ".join(sorted(registry.sources))}.')
     dataset = ImageDataset(path)
     _check_channels(path, dataset.channels, channels)
     size = size or _power_of_two_below(dataset.resolution)
