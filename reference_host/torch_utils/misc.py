@@ -159,9 +159,11 @@ def print_module_summary(module, inputs, max_nesting=3, skip_redundant=True):
     names = {mod: name or '<top-level>' for name, mod in module.named_modules()}
     seen, table, previous = set(), [], None
     for level, mod, outputs in calls:
+        if level > max_nesting:
+            continue
         params, buffers = ([t for t in tensors if id(t) not in seen] for tensors in (mod.parameters(), mod.buffers()))
         seen.update(map(id, params + buffers))
-        if level > max_nesting or (skip_redundant and not params and not buffers and previous == list(map(id, outputs))):
+        if skip_redundant and not params and not buffers and previous == list(map(id, outputs)):
             continue
         previous = list(map(id, outputs))
         count = [str(sum(t.numel() for t in tensors)) if tensors else '-' for tensors in (params, buffers)]
