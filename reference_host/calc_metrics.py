@@ -1,0 +1,87 @@
+"""Evaluates quality metrics of a network pickle.
+
+    python calc_metrics.py --network=network-snapshot-000100.pkl --metrics=fid5k --detector=inception.pt
+"""
+# spider-plugin attaches here
+
+import os
+
+import click
+import torch
+
+import dnnlib
+from metrics import metric_main, metric_utils
+from training import runtime
+from training.runtime import UserError
+from training.snapshots import load_networks
+
+#----------------------------------------------------------------------------
+
+def pick_dataset_kwargs(network_dict, data, mirror):
+    """Options of the dataset to compare with: that at `data`, or the one the network was trained on."""
+    if data is not None:
+        kwargs = dnnlib.EasyDict(class_name='training.dataset.ImageFolderDataset', path=data)
+    elif network_dict.get('training_set_kwargs') is not None:
+        kwargs = dnnlib.EasyDict(network_dict['training_set_kwargs'])
+    else:
+        raise UserError('--data: the network pickle does not say what it was trained on; give a folder or zip')
+    if mirror is not None:
+        kwargs.xflip = mirror
+    return kwargs
+
+def match_dataset(kwargs, G):
+    """Completes the options by what G asks for. Raises UserError where the dataset does not fit."""
+    with runtime.named('--data'):
+        kwargs.use_labels = G.c_dim != 0
+        dataset = dnnlib.util.construct_class_by_name(**kwargs)
+        ours = [dataset.num_channels, dataset.resolution, dataset.label_dim]
+        theirs = [G.img_channels, G.img_resolution, G.c_dim]
+        if ours != theirs:
+            raise UserError(f'{kwargs.path} has channels, resolution and label size {ours}, but the network {theirs}; '
+                            'give the dataset it was trained on')
+        kwargs.resolution = dataset.resolution
+    return kwargs
+
+#----------------------------------------------------------------------------
+
+@click.command(context_settings=dict(max_content_width=120))
+@click.option('--network', 'network_pkl', help='Network pickle', metavar='[PATH|URL]', required=True)
+@click.option('--metrics', help='Quality metrics', metavar='[NAME|A,B,C|none]', type=runtime.parse_list, default='fid50k_full', show_default=True)
+@click.option('--detector', help='Feature network', metavar='[FILE.pt|URL|demo]', type=str)
+@click.option('--data', help='Real images  [default: those it was trained on]', metavar='[ZIP|DIR]')
+@click.option('--mirror', help='Add mirrored real images  [default: as in training]', metavar='BOOL', type=bool)
+@click.option('--gpus', help='Number of devices', metavar='INT', type=click.IntRange(min=1), default=1, show_default=True)
+@click.option('--verbose', help='Print how far it is', metavar='BOOL', type=bool, default=True, show_default=True)
+@click.option('--threads', help='CPU threads of torch  [default on a CPU: all, at most 8]', metavar='INT', type=click.IntRange(min=1))
+def calc_metrics(network_pkl, metrics, detector, data, mirror, gpus, verbose, threads):
+    """Evaluate quality metrics of a network pickle.
+
+    Each result is printed as a line of JSON; it is also appended to metric-NAME.jsonl beside the pickle where that is a
+    run directory of train.py. A detector is any TorchScript file that maps uint8 images [N, 3, H, W] to features [N, F];
+    a score means something only beside scores of the same detector.
+    """
+    if gpus != 1:
+        raise UserError('--gpus: this host evaluates on one device; use --gpus=1')
+    device = runtime.pick_device()
+    if runtime.pick_threads(threads) is not None:
+        torch.set_num_threads(runtime.pick_threads(threads))
+    network_dict = load_networks(network_pkl, option='--network')
+    G = network_dict['G_ema'].eval().requires_grad_(False).to(device)
+    metric_main.check_metrics(metrics, detector, G.img_resolution)
+    dataset_kwargs = match_dataset(pick_dataset_kwargs(network_dict, data, mirror), G)
+
+    run_dir = os.path.dirname(os.path.abspath(network_pkl))
+    if not os.path.isfile(os.path.join(run_dir, 'training_options.json')):
+        run_dir = None
+    if detector == 'demo':
+        print('Scores of the demo detector compare with nothing but each other: it knows only the demo images.')
+    for metric in metrics:
+        progress = metric_utils.ProgressMonitor(verbose=verbose)
+        result = metric_main.calc_metric(metric=metric, G=G, dataset_kwargs=dataset_kwargs, detector=detector,
+                                         device=device, progress=progress)
+        metric_main.report_metric(result, run_dir=run_dir, snapshot_pkl=network_pkl)
+
+#----------------------------------------------------------------------------
+
+if __name__ == '__main__':
+    calc_metrics()

@@ -1,0 +1,217 @@
+"""Trains a GAN on a folder or zip of images.
+
+    python train.py --outdir=training-runs --cfg=stylegan2 --data=images.zip --gpus=1 --batch=16 --gamma=1
+"""
+# spider-plugin attaches here
+
+import json
+import os
+import re
+
+import click
+import torch
+
+import dnnlib
+from metrics import metric_main
+from training import runtime, training_loop
+from training.runtime import UserError
+
+#----------------------------------------------------------------------------
+# Launch.
+
+def next_run_dir(outdir, desc):
+    """outdir/00000-desc, with the number after the highest one that is there."""
+    names = os.listdir(outdir) if os.path.isdir(outdir) else []
+    numbers = [int(match.group()) for match in (re.match(r'\d+', name) for name in names) if match]
+    return os.path.join(outdir, f'{max(numbers, default=-1) + 1:05d}-{desc}')
+
+def check_outdir(outdir):
+    """Raises UserError unless runs can be put into outdir, which need not exist yet."""
+    parent = os.path.abspath(outdir)
+    while not os.path.exists(parent):
+        parent = os.path.dirname(parent)
+    if not os.path.isdir(parent) or not os.access(parent, os.W_OK | os.X_OK):
+        raise UserError(f'--outdir: {outdir} cannot be written because {parent} is not a writable folder; choose another')
+
+def print_options(c):
+    threads = 'torch chooses' if c.threads is None else f'{c.threads} (set by --threads)'
+    metrics = 'none (turn on with --metrics=fid5k --detector=FILE.pt)'
+    if c.metrics:
+        metrics = ', '.join(c.metrics) + (f' with detector {c.detector}' if c.detector is not None else '')
+    print(f'\nTraining options:\n{json.dumps(c, indent=2)}\n')
+    for name, value in (
+            ('Output directory',    c.run_dir),
+            ('Device',              runtime.pick_device()),
+            ('CPU threads',         threads),
+            ('Batch size',          f'{c.batch_size} images'),
+            ('Training duration',   f'{c.total_kimg:g} kimg'),
+            ('Dataset path',        c.training_set_kwargs.path),
+            ('Dataset size',        f'{c.training_set_kwargs.max_size} images'),
+            ('Dataset resolution',  c.training_set_kwargs.resolution),
+            ('Dataset labels',      c.training_set_kwargs.use_labels),
+            ('Dataset x-flips',     c.training_set_kwargs.xflip),
+            ('Quality metrics',     metrics)):
+        print(f'{name + ":":<21s}{value}')
+    if 'demo' == c.detector and c.metrics:
+        print('Scores of the demo detector compare with nothing but each other: it knows only the demo images.')
+    print(flush=True)
+
+def launch_training(c, desc, outdir, dry_run):
+    """Makes the numbered run directory, writes training_options.json, and trains with the config `c`."""
+    check_outdir(outdir)
+    c.run_dir = next_run_dir(outdir, desc)
+    print_options(c)
+    if dry_run:
+        print('Dry run; exiting.')
+        return
+    try:
+        os.makedirs(c.run_dir)
+        with open(os.path.join(c.run_dir, 'training_options.json'), 'wt') as f:
+            json.dump(c, f, indent=2)
+    except OSError as err:
+        raise UserError(f'--outdir: {c.run_dir} cannot be written ({err.strerror}); choose another folder') from err
+    with dnnlib.util.Logger(file_name=os.path.join(c.run_dir, 'log.txt'), file_mode='a', should_flush=True):
+        training_loop.training_loop(**c)
+
+#----------------------------------------------------------------------------
+# Options.
+
+def init_dataset_kwargs(data):
+    """(options, name) of the dataset at a path, after a look at all of its images."""
+    kwargs = dnnlib.EasyDict(class_name='training.dataset.ImageFolderDataset', path=data, use_labels=True, max_size=None,
+                             xflip=False)
+    with runtime.named('--data'):
+        dataset = dnnlib.util.construct_class_by_name(**kwargs)
+        dataset.check_images()
+        kwargs.resolution = dataset.resolution  # Be explicit about it.
+        kwargs.use_labels = dataset.has_labels  # Labels can only be used if there are any.
+        kwargs.max_size = len(dataset)          # Be explicit about it.
+        return kwargs, dataset.name
+
+def check_batch(opts, batch_gpu):
+    """Raises UserError where the batch cannot be divided as asked."""
+    if opts.gpus != 1:
+        raise UserError('--gpus: this host trains on one device; use --gpus=1')
+    if opts.batch % batch_gpu != 0:
+        raise UserError(f'--batch: {opts.batch} is not a multiple of --batch-gpu={batch_gpu}; change one of them')
+    if batch_gpu % min(opts.mbstd_group, batch_gpu) != 0 or batch_gpu < opts.mbstd_group:
+        raise UserError(f'--mbstd-group: the {batch_gpu} images handled at a time do not split into groups of '
+                        f'{opts.mbstd_group}; choose a divisor of {batch_gpu}')
+
+def check_resume(path):
+    """Raises UserError unless there is a file to resume from."""
+    if path is not None and not dnnlib.util.is_url(path) and not os.path.isfile(path):
+        raise UserError(f'--resume: {path} does not exist; give a network pickle (network-snapshot-*.pkl) or its URL')
+
+#----------------------------------------------------------------------------
+
+@click.command(context_settings=dict(max_content_width=120))
+
+# Required.
+@click.option('--outdir',           help='Folder to put the run into', metavar='DIR',                      required=True)
+@click.option('--cfg',              help='Base configuration', type=click.Choice(['stylegan2']),           required=True)
+@click.option('--data',             help='Training images', metavar='[ZIP|DIR]', type=str,                 required=True)
+@click.option('--gpus',             help='Number of devices', metavar='INT', type=click.IntRange(min=1),   default=1, show_default=True)
+@click.option('--batch',            help='Images per iteration', metavar='INT', type=click.IntRange(min=1), required=True)
+@click.option('--gamma',            help='Weight of R1', metavar='FLOAT', type=click.FloatRange(min=0),    required=True)
+
+# Features.
+@click.option('--cond',             help='Train with labels', metavar='BOOL', type=bool,                   default=False, show_default=True)
+@click.option('--mirror',           help='Add mirrored images', metavar='BOOL', type=bool,                 default=False, show_default=True)
+@click.option('--aug',              help='Augmentation', type=click.Choice(['noaug']),                     default='noaug', show_default=True)
+@click.option('--resume',           help='Start from this network pickle', metavar='[PATH|URL]', type=str)
+@click.option('--freezed',          help='Freeze the first layers of D', metavar='INT', type=click.IntRange(min=0), default=0, show_default=True)
+
+# Hyperparameters.
+@click.option('--batch-gpu',        help='Images handled at a time  [default: all]', metavar='INT', type=click.IntRange(min=1))
+@click.option('--cbase',            help='Feature maps times resolution', metavar='INT', type=click.IntRange(min=1), default=32768, show_default=True)
+@click.option('--cmax',             help='Most feature maps', metavar='INT', type=click.IntRange(min=1),   default=512, show_default=True)
+@click.option('--glr',              help='Learning rate of G  [default: 0.002]', metavar='FLOAT', type=click.FloatRange(min=0))
+@click.option('--dlr',              help='Learning rate of D', metavar='FLOAT', type=click.FloatRange(min=0), default=0.002, show_default=True)
+@click.option('--map-depth',        help='Layers of the mapping network  [default: 8]', metavar='INT', type=click.IntRange(min=1))
+@click.option('--mbstd-group',      help='Group size of the minibatch standard deviation', metavar='INT', type=click.IntRange(min=1), default=4, show_default=True)
+
+# The rest.
+@click.option('--desc',             help='Words for the name of the run directory', metavar='STR', type=str)
+@click.option('--metrics',          help='Quality metrics', metavar='[NAME|A,B,C|none]', type=runtime.parse_list, default='none', show_default=True)
+@click.option('--detector',         help='Feature network of the metrics', metavar='[FILE.pt|URL|demo]', type=str)
+@click.option('--metric-at-start',  help='Evaluate the metrics before training, too', metavar='BOOL', type=bool, default=False, show_default=True)
+@click.option('--kimg',             help='Length of the training in thousands of images', metavar='KIMG', type=click.FloatRange(min=0, min_open=True), default=25000, show_default=True)
+@click.option('--tick',             help='Interval of progress lines', metavar='KIMG', type=click.FloatRange(min=0, min_open=True), default=4, show_default=True)
+@click.option('--snap',             help='Interval of snapshots', metavar='TICKS', type=click.IntRange(min=1), default=50, show_default=True)
+@click.option('--seed',             help='Random seed', metavar='INT', type=click.IntRange(min=0),         default=0, show_default=True)
+@click.option('--fp32',             help='No mixed precision (never on a CPU)', metavar='BOOL', type=bool, default=False, show_default=True)
+@click.option('--nobench',          help='No cuDNN benchmarking', metavar='BOOL', type=bool,               default=False, show_default=True)
+@click.option('--workers',          help='Processes that load data', metavar='INT', type=click.IntRange(min=0), default=2, show_default=True)
+@click.option('--threads',          help='CPU threads of torch  [default on a CPU: all, at most 8]', metavar='INT', type=click.IntRange(min=1))
+@click.option('-n', '--dry-run',    help='Print the options and exit', is_flag=True)
+
+def main(**kwargs):
+    """Train a GAN on a folder or zip of images, as dataset_tool.py writes it.
+
+    Example, on a CPU:
+
+    \b
+    python train.py --outdir=training-runs --cfg=stylegan2 --data=images.zip --gpus=1 --batch=16 --gamma=1 \\
+        --cbase=4096 --cmax=64 --kimg=100 --tick=1 --snap=10
+    """
+    opts = dnnlib.EasyDict(kwargs)
+    on_gpu = torch.cuda.is_available()
+    batch_gpu = opts.batch_gpu or opts.batch // opts.gpus
+    check_batch(opts, batch_gpu)
+    check_resume(opts.resume)
+    check_outdir(opts.outdir)
+
+    # Data.
+    c = dnnlib.EasyDict()
+    c.training_set_kwargs, dataset_name = init_dataset_kwargs(opts.data)
+    if opts.cond and not c.training_set_kwargs.use_labels:
+        raise UserError(f'--cond: {opts.data} has no labels; add them to its dataset.json or use --cond=False')
+    if c.training_set_kwargs.use_labels and not opts.cond:
+        print('The dataset has labels, which are not used; use them with --cond=True')
+    c.training_set_kwargs.update(use_labels=opts.cond, xflip=opts.mirror, random_seed=opts.seed)
+    c.data_loader_kwargs = dnnlib.EasyDict(pin_memory=on_gpu, num_workers=opts.workers)
+    if opts.workers > 0:
+        c.data_loader_kwargs.prefetch_factor = 2
+
+    # Networks, of which cfg gives the classes.
+    adam = dict(class_name='torch.optim.Adam', betas=[0.0, 0.99], eps=1e-8)
+    c.G_kwargs = dnnlib.EasyDict(class_name='training.networks_stylegan2.Generator', z_dim=512, w_dim=512,
+                                 mapping_kwargs=dnnlib.EasyDict(num_layers=opts.map_depth or 8))
+    c.D_kwargs = dnnlib.EasyDict(class_name='training.networks_stylegan2.Discriminator',
+                                 block_kwargs=dnnlib.EasyDict(freeze_layers=opts.freezed),
+                                 mapping_kwargs=dnnlib.EasyDict(),
+                                 epilogue_kwargs=dnnlib.EasyDict(mbstd_group_size=opts.mbstd_group))
+    for net_kwargs in (c.G_kwargs, c.D_kwargs):
+        net_kwargs.update(channel_base=opts.cbase, channel_max=opts.cmax)
+        half = on_gpu and not opts.fp32
+        net_kwargs.update(num_fp16_res=4 if half else 0, conv_clamp=256 if half else None)
+    c.G_kwargs.fused_modconv_default = 'inference_only' # Plain convolutions train faster than grouped ones.
+    c.G_opt_kwargs = dnnlib.EasyDict(adam, lr=0.002 if opts.glr is None else opts.glr)
+    c.D_opt_kwargs = dnnlib.EasyDict(adam, lr=opts.dlr)
+
+    # Training.
+    c.loss_kwargs = dnnlib.EasyDict(class_name='training.loss.StyleGAN2Loss', r1_gamma=opts.gamma, style_mixing_prob=0.9,
+                                    pl_weight=2, pl_no_weight_grad=True)
+    c.update(G_reg_interval=4, D_reg_interval=16)
+    c.update(num_gpus=opts.gpus, batch_size=opts.batch, batch_gpu=batch_gpu, random_seed=opts.seed)
+    c.update(total_kimg=opts.kimg, kimg_per_tick=opts.tick)
+    c.update(image_snapshot_ticks=opts.snap, network_snapshot_ticks=opts.snap)
+    c.update(ema_kimg=opts.batch * 10 / 32, cudnn_benchmark=not opts.nobench)
+    c.threads = runtime.pick_threads(opts.threads)
+    if opts.resume is not None:
+        c.update(resume_pkl=opts.resume, ema_rampup=None) # The average starts from the resumed one.
+
+    # Metrics.
+    metric_main.check_metrics(opts.metrics, opts.detector, c.training_set_kwargs.resolution)
+    c.update(metrics=opts.metrics, detector=opts.detector, metric_at_start=opts.metric_at_start)
+
+    desc = f'{opts.cfg}-{dataset_name}-gpus{opts.gpus}-batch{opts.batch}-gamma{opts.gamma:g}'
+    if opts.desc is not None:
+        desc += f'-{opts.desc}'
+    launch_training(c=c, desc=desc, outdir=opts.outdir, dry_run=opts.dry_run)
+
+#----------------------------------------------------------------------------
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,300 @@
+"""The main training loop."""
+
+import copy
+import json
+import os
+import time
+
+import numpy as np
+import torch
+
+import dnnlib
+from metrics import metric_main
+from torch_utils import misc, training_stats
+from training import runtime
+from training.progress import Progress
+from training.runtime import UserError
+from training.snapshots import SampleGrid, load_networks, save_image_grid, save_pickle, setup_snapshot_image_grid, \
+    snapshot_data
+
+#----------------------------------------------------------------------------
+
+def training_loop(
+    run_dir                 = '.',      # Output directory.
+    training_set_kwargs     = {},       # Options of the training set.
+    data_loader_kwargs      = {},       # Options of torch.utils.data.DataLoader.
+    G_kwargs                = {},       # Options of the generator.
+    D_kwargs                = {},       # Options of the discriminator.
+    G_opt_kwargs            = {},       # Options of the generator's optimizer.
+    D_opt_kwargs            = {},       # Options of the discriminator's optimizer.
+    augment_kwargs          = None,     # Options of the augmentation pipe. None = no augmentation.
+    loss_kwargs             = {},       # Options of the loss.
+    metrics                 = [],       # Metrics to evaluate at every network snapshot.
+    detector                = None,     # Feature network of the metrics.
+    metric_at_start         = False,    # Evaluate the metrics before training, too?
+    random_seed             = 0,        # Seed of everything random.
+    num_gpus                = 1,        # Number of ranks that train together.
+    rank                    = 0,        # Rank of this process.
+    batch_size              = 4,        # Images per iteration, over all ranks.
+    batch_gpu               = 4,        # Images that one rank handles at a time.
+    ema_kimg                = 10,       # Half-life of the moving average of G's weights, in kimg.
+    ema_rampup              = 0.05,     # The half-life is at most this fraction of the images so far. None = no limit.
+    G_reg_interval          = None,     # Regularize G at every n-th iteration. None = within the main loss.
+    D_reg_interval          = 16,       # Regularize D at every n-th iteration. None = within the main loss.
+    augment_p               = 0,        # Augmentation probability at the start.
+    ada_target              = None,     # Target of adaptive augmentation. None = fixed probability.
+    ada_interval            = 4,        # Iterations between adaptions.
+    ada_kimg                = 500,      # Adaption speed: kimg in which the probability can move by one.
+    total_kimg              = 25000,    # Length of the training in thousands of real images.
+    kimg_per_tick           = 4,        # Interval of progress lines in kimg.
+    image_snapshot_ticks    = 50,       # Interval of image snapshots in ticks. None = none.
+    network_snapshot_ticks  = 50,       # Interval of network snapshots in ticks. None = none.
+    resume_pkl              = None,     # Network pickle to start from.
+    resume_kimg             = 0,        # kimg to count from.
+    cudnn_benchmark         = True,     # Let cuDNN time its algorithms?
+    threads                 = None,     # CPU threads of torch. None = leave as it is.
+    abort_fn                = None,     # Called at every tick; training ends when it returns True.
+    progress_fn             = None,     # Called with (kimg so far, total kimg).
+):
+    if num_gpus != 1 or rank != 0:
+        raise UserError('--gpus: this host trains on one device; use --gpus=1')
+    if augment_kwargs is not None:
+        raise UserError('--aug: this host trains without augmentation; use --aug=noaug')
+    device = setup_process(random_seed * num_gpus + rank, rank, cudnn_benchmark, threads)
+    training_set, batches = setup_data(training_set_kwargs, data_loader_kwargs, device, random_seed, num_gpus, rank,
+                                       batch_size, batch_gpu)
+    networks = setup_networks(training_set, G_kwargs, D_kwargs, resume_pkl, device, batch_gpu, verbose=rank == 0)
+    loss = dnnlib.util.construct_class_by_name(device=device, G=networks.G, D=networks.D,
+                                               augment_pipe=networks.augment_pipe, **loss_kwargs)
+    phases = [*setup_phases('G', networks.G, G_opt_kwargs, G_reg_interval),
+              *setup_phases('D', networks.D, D_opt_kwargs, D_reg_interval)]
+
+    cur_nimg = round(resume_kimg * 1000)
+    report = Reporter(run_dir, networks, training_set, training_set_kwargs, metrics, detector, device, batch_gpu,
+                      total_kimg, cur_nimg, num_gpus, rank)
+    report.start(cur_nimg, network=network_snapshot_ticks is not None, evaluate=metric_at_start)
+    if progress_fn is not None:
+        progress_fn(cur_nimg // 1000, total_kimg)
+
+    cur_tick, tick_start_nimg, batch_idx, done = 0, cur_nimg, 0, False
+    while not done:
+        train_iteration(loss, phases, training_set, next(batches), networks.G.z_dim, device, batch_size, batch_gpu,
+                        num_gpus, batch_idx, cur_nimg)
+        cur_nimg += batch_size
+        batch_idx += 1
+        update_ema(networks.G_ema, networks.G, ema_beta(batch_size, cur_nimg, ema_kimg, ema_rampup))
+        report.progress.step(cur_nimg)
+
+        done = cur_nimg >= total_kimg * 1000
+        if not done and cur_nimg < tick_start_nimg + kimg_per_tick * 1000:
+            continue
+        if abort_fn is not None and abort_fn():
+            done = True
+        cur_tick += 1
+        tick_start_nimg = cur_nimg
+        report.tick(cur_tick, cur_nimg,
+            images  = image_snapshot_ticks is not None and (done or cur_tick % image_snapshot_ticks == 0),
+            network = network_snapshot_ticks is not None and (done or cur_tick % network_snapshot_ticks == 0))
+        if progress_fn is not None:
+            progress_fn(cur_nimg // 1000, total_kimg)
+    report.close()
+
+#----------------------------------------------------------------------------
+# Setup.
+
+def setup_process(seed, rank, cudnn_benchmark, threads):
+    """Seeds, backend switches and CPU threads of this rank; returns its device."""
+    device = runtime.pick_device(rank)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    torch.backends.cudnn.benchmark = cudnn_benchmark
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    if threads is not None:
+        torch.set_num_threads(threads)
+    training_stats.init_multiprocessing(rank=rank, sync_device=None)
+    return device
+
+def setup_data(training_set_kwargs, data_loader_kwargs, device, seed, num_gpus, rank, batch_size, batch_gpu):
+    """The dataset, and an endless iterator of (images [batch_gpu, C, H, W] in [-1, 1], labels), in lists that make up
+    this rank's share of a batch."""
+    training_set = dnnlib.util.construct_class_by_name(**training_set_kwargs)
+    sampler = misc.InfiniteSampler(dataset=training_set, rank=rank, num_replicas=num_gpus, seed=seed)
+    loader = torch.utils.data.DataLoader(dataset=training_set, sampler=sampler, batch_size=batch_size // num_gpus,
+                                         **data_loader_kwargs)
+
+    def batches():
+        for images, labels in loader:
+            images = images.to(device, non_blocking=True).to(torch.float32) / 127.5 - 1
+            labels = labels.to(device, non_blocking=True)
+            yield list(zip(images.split(batch_gpu), labels.split(batch_gpu), strict=True))
+
+    return training_set, batches()
+
+def setup_networks(training_set, G_kwargs, D_kwargs, resume_pkl, device, batch_gpu, verbose):
+    """G and D ready to train, G's moving average, and the augmentation pipe, on the device."""
+    shape = dict(c_dim=training_set.label_dim, img_resolution=training_set.resolution,
+                 img_channels=training_set.num_channels)
+    G = dnnlib.util.construct_class_by_name(**G_kwargs, **shape).train().requires_grad_(False)
+    D = dnnlib.util.construct_class_by_name(**D_kwargs, **shape).train().requires_grad_(False)
+    networks = dnnlib.EasyDict(G=G, D=D, G_ema=copy.deepcopy(G).eval())
+    if resume_pkl is not None:
+        resume_networks(networks, resume_pkl)
+    for module in networks.values():
+        module.to(device)
+    networks.augment_pipe = None
+    if verbose:
+        z, c = torch.zeros([batch_gpu, G.z_dim], device=device), torch.zeros([batch_gpu, G.c_dim], device=device)
+        img = misc.print_module_summary(G, [z, c])
+        misc.print_module_summary(D, [img, c])
+    return networks
+
+def resume_networks(networks, resume_pkl):
+    """Copies what a network pickle holds into the networks, by name. Raises UserError where a shape differs."""
+    print(f'Resuming from {resume_pkl}')
+    source = load_networks(resume_pkl, option='--resume')
+    for key, module in networks.items():
+        try:
+            misc.copy_params_and_buffers(source[key], module, require_all=False)
+        except ValueError as err:
+            raise UserError(f'--resume: {key} of {resume_pkl} does not fit, use the resolution, labels and network '
+                            f'options it was trained with ({str(err).rstrip(".")})') from err
+
+def setup_phases(name, module, opt_kwargs, reg_interval):
+    """The training phases of one network. Lazy regularization (Karras et al. 2020, Appendix B) lets main and
+    regularization phase share one optimizer, whose time constants shrink by interval / (interval + 1)."""
+    opt_kwargs = dict(opt_kwargs, betas=[float(beta) for beta in opt_kwargs['betas']]) # Integers are refused by torch.
+    if reg_interval is None:
+        opt = dnnlib.util.construct_class_by_name(params=module.parameters(), **opt_kwargs)
+        return [dnnlib.EasyDict(name=name + 'both', module=module, opt=opt, interval=1)]
+    ratio = reg_interval / (reg_interval + 1)
+    opt_kwargs.update(lr=opt_kwargs['lr'] * ratio, betas=[beta ** ratio for beta in opt_kwargs['betas']])
+    opt = dnnlib.util.construct_class_by_name(params=module.parameters(), **opt_kwargs)
+    return [dnnlib.EasyDict(name=name + 'main', module=module, opt=opt, interval=1),
+            dnnlib.EasyDict(name=name + 'reg', module=module, opt=opt, interval=reg_interval)]
+
+#----------------------------------------------------------------------------
+# One iteration.
+
+def train_iteration(loss, phases, training_set, real, z_dim, device, batch_size, batch_gpu, num_gpus, batch_idx,
+                    cur_nimg):
+    """Runs the phases that are due, each with latents and labels of its own.
+
+    Latents are drawn for the phases that rest, too, so that the random stream does not depend on the intervals."""
+    all_z = torch.randn([len(phases) * batch_size // num_gpus, z_dim], device=device)
+    all_c = [training_set.get_label(np.random.randint(len(training_set))) for _ in range(len(all_z))]
+    all_c = torch.from_numpy(np.stack(all_c)).to(device)
+    shares = zip(all_z.split(batch_size // num_gpus), all_c.split(batch_size // num_gpus), strict=True)
+    for phase, (z, c) in zip(phases, shares, strict=True):
+        if batch_idx % phase.interval == 0:
+            run_phase(loss, phase, real, z.split(batch_gpu), c.split(batch_gpu), num_gpus, cur_nimg)
+
+def run_phase(loss, phase, real, gen_z, gen_c, num_gpus, cur_nimg):
+    """Accumulates the gradients of a phase over the parts of the batch, and steps its optimizer."""
+    phase.opt.zero_grad(set_to_none=True)
+    phase.module.requires_grad_(True)
+    gain = phase.interval / len(real) # The loss of every part is a mean over that part.
+    for (real_img, real_c), z, c in zip(real, gen_z, gen_c, strict=True):
+        loss.accumulate_gradients(phase=phase.name, real_img=real_img, real_c=real_c, gen_z=z, gen_c=c, gain=gain,
+                                  cur_nimg=cur_nimg)
+    phase.module.requires_grad_(False)
+    gather_gradients(phase.module, num_gpus)
+    phase.opt.step()
+
+def gather_gradients(module, num_gpus):
+    """Averages gradients over the ranks, and makes them finite."""
+    grads = [param.grad for param in module.parameters() if param.grad is not None]
+    for grad in grads:
+        if num_gpus > 1:
+            torch.distributed.all_reduce(grad)
+            grad /= num_gpus
+        torch.nan_to_num(grad, nan=0, posinf=1e5, neginf=-1e5, out=grad)
+
+def ema_beta(batch_size, cur_nimg, ema_kimg, ema_rampup):
+    """Weight of the old average after one more batch: 0.5 ^ (batch / half-life)."""
+    half_life = ema_kimg * 1000
+    if ema_rampup is not None:
+        half_life = min(half_life, cur_nimg * ema_rampup)
+    return 0.5 ** (batch_size / max(half_life, 1e-8))
+
+@torch.no_grad()
+def update_ema(G_ema, G, beta):
+    """Averages the parameters of G; its buffers are copied."""
+    for average, param in zip(G_ema.parameters(), G.parameters(), strict=True):
+        average.copy_(param.lerp(average, beta))
+    for average, buffer in zip(G_ema.buffers(), G.buffers(), strict=True):
+        average.copy_(buffer)
+
+#----------------------------------------------------------------------------
+# Reports.
+
+class Reporter:
+    """Everything a run tells the world: progress lines, stats.jsonl, image grids, network pickles, metrics."""
+
+    def __init__(self, run_dir, networks, training_set, training_set_kwargs, metrics, detector, device, batch_gpu,
+                 total_kimg, start_nimg, num_gpus, rank):
+        self.run_dir = run_dir
+        self.networks = networks
+        self.training_set_kwargs = training_set_kwargs
+        self.metrics = metrics
+        self.metric_kwargs = dict(dataset_kwargs=training_set_kwargs, detector=detector, device=device,
+                                  num_gpus=num_gpus, rank=rank)
+        self.is_leader = rank == 0
+        self.progress = Progress(total_kimg, start_nimg, silent=not self.is_leader)
+        self.collector = training_stats.Collector(regex='.*')
+        self.start_time = time.time()
+        self.stats_jsonl = None
+        if self.is_leader:
+            self.stats_jsonl = open(os.path.join(run_dir, 'stats.jsonl'), 'at')
+            grid_size, images, labels = setup_snapshot_image_grid(training_set)
+            save_image_grid(images, os.path.join(run_dir, 'reals.png'), drange=[0, 255], grid_size=grid_size)
+            self.grid = SampleGrid(grid_size, labels, networks.G.z_dim, batch_gpu, device)
+
+    def start(self, cur_nimg, network, evaluate):
+        """The state before training."""
+        self.save_images('fakes_init.png')
+        if network or evaluate:
+            self.save_network(cur_nimg, write=network, evaluate=evaluate)
+        self.progress.restart_clock(cur_nimg)
+
+    def tick(self, cur_tick, cur_nimg, images, network):
+        memory = ''
+        if torch.cuda.is_available():
+            memory = f'   gpu {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB'
+            torch.cuda.reset_peak_memory_stats()
+        training_stats.report0('Progress/tick', cur_tick)
+        training_stats.report0('Progress/kimg', cur_nimg / 1000)
+        training_stats.report0('Timing/total_sec', time.time() - self.start_time)
+        self.collector.update()
+        self.progress.tick(cur_tick, cur_nimg, self.collector, extra=memory)
+        if self.is_leader:
+            line = dict(self.collector.as_dict(), timestamp=time.time())
+            self.stats_jsonl.write(json.dumps(line) + '\n')
+            self.stats_jsonl.flush()
+        with self.progress.paused():
+            if images:
+                self.save_images(f'fakes{cur_nimg // 1000:06d}.png')
+            if network:
+                self.save_network(cur_nimg, write=True, evaluate=True)
+
+    def save_images(self, fname):
+        if self.is_leader:
+            self.grid.save(self.networks.G_ema, os.path.join(self.run_dir, fname))
+
+    def save_network(self, cur_nimg, write, evaluate):
+        data = snapshot_data(self.training_set_kwargs, **self.networks)
+        fname = os.path.join(self.run_dir, f'network-snapshot-{cur_nimg // 1000:06d}.pkl')
+        if write and self.is_leader:
+            save_pickle(data, fname)
+        for metric in self.metrics if evaluate else []:
+            result = metric_main.calc_metric(metric=metric, G=data['G_ema'], **self.metric_kwargs)
+            if self.is_leader:
+                metric_main.report_metric(result, run_dir=self.run_dir, snapshot_pkl=fname, cur_nimg=cur_nimg)
+
+    def close(self):
+        if self.is_leader:
+            self.stats_jsonl.close()
+            self.progress.clear()
+            print('Done.')
+
+#----------------------------------------------------------------------------
