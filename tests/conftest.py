@@ -1,8 +1,10 @@
 """Fixtures for all tests: one thread, a cache of their own, tiny datasets."""
 
+import importlib
 import io
 import json
 import os
+import pickle
 import zipfile
 
 os.environ['OMP_NUM_THREADS'] = '1'     # before torch is imported, and for every process that a test starts
@@ -59,3 +61,28 @@ def make_zip():
 def make_png():
     """The function `png_bytes`."""
     return png_bytes
+
+#----------------------------------------------------------------------------
+
+@pytest.fixture(scope='session')
+def make_snapshot(tmp_path_factory):
+    """make_snapshot(spider=None, c_dim=0, seed=0) -> path of a host pickle of a tiny StyleGAN2 generator of the reference host.
+
+    spider: the `spider` argument of a Spider generator; its class is used then."""
+    from spider_plugin.io.bundler import spider_class_name
+    from spider_plugin.io.rebuild import add_host_to_path
+
+    def make(spider=None, c_dim=0, seed=0, res=16, channels=3, z_dim=16):
+        add_host_to_path()
+        class_name = 'training.networks_stylegan2.Generator'
+        module, _, name = (spider_class_name(class_name) if spider else class_name).rpartition('.')
+        torch.manual_seed(seed)
+        G = getattr(importlib.import_module(module), name)(
+            z_dim=z_dim, c_dim=c_dim, w_dim=16, img_resolution=res, img_channels=channels, channel_base=256, channel_max=16,
+            num_fp16_res=0, mapping_kwargs=dict(num_layers=2), **(dict(spider=spider) if spider else {}))
+        G.mapping.w_avg.normal_()
+        path = tmp_path_factory.mktemp('snapshot') / 'network-snapshot-000001.pkl'
+        with open(path, 'wb') as file:
+            pickle.dump(dict(G=None, D=None, G_ema=G, augment_pipe=None, training_set_kwargs={}), file)
+        return str(path)
+    return make

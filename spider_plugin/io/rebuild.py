@@ -111,7 +111,7 @@ def _embedded_source(record, class_name):
     if state is None or not hasattr(module, 'open_source'):
         yield
         return
-    bank = module.ImageBank()
+    bank = module.ImageBank.__new__(module.ImageBank)
     bank.__setstate__(dict(state))
     opener, module.open_source = module.open_source, lambda *args, **kwargs: bank
     try:

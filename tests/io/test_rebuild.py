@@ -1,0 +1,84 @@
+"""Generators rebuilt without executing their pickle are the ones that were pickled."""
+
+import pickle
+import sys
+
+import pytest
+import torch
+
+from spider_plugin.errors import UserError
+from spider_plugin.io.rebuild import load_generator, rebuild_generator
+from spider_plugin.io.restricted import generator_record
+from spider_plugin.sources.prepare import prepare_source
+
+def outputs(G, n=6):
+    z = torch.randn([n, G.z_dim], generator=torch.Generator().manual_seed(0))
+    c = torch.eye(max(G.c_dim, 1))[torch.arange(n) % max(G.c_dim, 1)][:, : G.c_dim]
+    with torch.no_grad():
+        return G(z, c, truncation_psi=0.7, noise_mode='const')
+
+def unpickled(path):
+    with open(path, 'rb') as file:
+        return pickle.load(file)['G_ema'].eval()
+
+#----------------------------------------------------------------------------
+
+@pytest.mark.parametrize('c_dim', [0, 3])
+def test_plain_generator_is_equal(make_snapshot, c_dim):
+    path = make_snapshot(c_dim=c_dim)
+    G = load_generator(path)
+    assert not G.training and not any(p.requires_grad for p in G.parameters())
+    assert torch.equal(outputs(G), outputs(unpickled(path)))
+    assert torch.equal(outputs(G), outputs(load_generator(path, trust=True)))
+
+@pytest.mark.parametrize('mapping', ['residual', 'encoder', 'whitened', 'paper-23x23'])
+def test_spider_generator_draws_from_the_bank_in_its_pickle(make_snapshot, mapping, tmp_path):
+    z_dim = 512 if mapping.startswith('paper') else 64
+    source = prepare_source('strokes', size=16, bank=50)
+    path = make_snapshot(spider=dict(mapping=mapping, source=source.path, embed=1), z_dim=z_dim)
+    G, reference = load_generator(path), unpickled(path)
+    assert torch.equal(outputs(G), outputs(reference))
+    assert len(G.source) == 50 and G.source.identity == source.identity
+    record = generator_record(path)
+    record.init_kwargs['spider']['source'] = str(tmp_path / 'gone')
+    assert torch.equal(outputs(rebuild_generator(record, path)), outputs(reference))
+
+def test_nothing_in_the_pickle_runs(make_snapshot):
+    path = make_snapshot()
+    with open(path, 'rb') as file:
+        data = file.read()
+    assert b'import torch\n' in data
+    with open(path, 'wb') as file:
+        file.write(data.replace(b'import torch\n', b'import tosch\n'))     # source that cannot be executed
+    with pytest.raises(ModuleNotFoundError):
+        unpickled(path)
+    before = set(sys.modules)
+    load_generator(path)
+    assert not any(name.startswith('_imported_module_') for name in set(sys.modules) - before)
+
+#----------------------------------------------------------------------------
+
+def test_what_does_not_fit_is_refused(make_snapshot):
+    path = make_snapshot()
+    unknown = generator_record(path)
+    unknown.class_name = 'Popen'
+    with pytest.raises(UserError, match='holds a Popen that is unknown here'):
+        rebuild_generator(unknown, path)
+    other_shape = generator_record(path)
+    other_shape.init_kwargs['z_dim'] = 17
+    with pytest.raises(UserError, match='does not fit training.networks_stylegan2.Generator'):
+        rebuild_generator(other_shape, path)
+    other_option = generator_record(path)
+    other_option.init_kwargs['no_such_option'] = 1
+    with pytest.raises(UserError, match='no_such_option'):
+        rebuild_generator(other_option, path)
+    unknown_network = generator_record(path)
+    unknown_network.state = {}
+    with pytest.raises(UserError, match='unknown here'):
+        rebuild_generator(unknown_network, path)
+
+def test_nested_synthesis_kwargs_are_flattened(make_snapshot):
+    record = generator_record(make_snapshot())
+    keys = ('channel_base', 'channel_max', 'num_fp16_res')
+    record.init_kwargs['synthesis_kwargs'] = {key: record.init_kwargs.pop(key) for key in keys}
+    assert outputs(rebuild_generator(record, 'a.pkl')).shape == (6, 3, 16, 16)

@@ -1,0 +1,73 @@
+"""Pretrained generators as sources: rendered into a bank, or run for every batch."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from spider_plugin.errors import UserError
+from spider_plugin.io.rebuild import load_generator
+from spider_plugin.sources.bank import open_source
+from spider_plugin.sources.prepare import prepare_source, resize_area
+
+def rendered(path, count, c=None):
+    """What the bank must hold, image by image."""
+    G = load_generator(path)
+    z = torch.randn([count, G.z_dim], generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        images = G(z, torch.zeros([count, 0]) if c is None else c, noise_mode='const')
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+
+def test_bank_holds_rendered_images(make_snapshot):
+    path = make_snapshot()
+    prepared = prepare_source(path, bank=40)
+    assert (prepared.num_images, prepared.resolution, prepared.channels, prepared.num_classes) == (40, 16, 3, 0)
+    assert prepared.identity['name'] == 'network-snapshot-000001' and not prepared.online
+    images = np.load(f'{prepared.path}/images.npy')
+    assert np.abs(images.astype(int) - rendered(path, 40)).max() <= 1      # batches may round differently
+    assert len({image.tobytes() for image in images}) == 40
+    small = np.load(f'{prepare_source(path, bank=40, size=8).path}/images.npy')
+    assert (small == resize_area(images, 8)).all()
+    assert prepare_source(make_snapshot(seed=1), bank=40).path != prepared.path
+
+def test_classes_of_a_conditional_generator_are_kept(make_snapshot):
+    path = make_snapshot(c_dim=3)
+    prepared = prepare_source(path, bank=30)
+    with open(f'{prepared.path}/bank.json', encoding='utf-8') as file:
+        labels = json.load(file)['labels']
+    assert prepared.num_classes == 3 and set(labels) == {0, 1, 2}
+    images = np.load(f'{prepared.path}/images.npy').astype(int)
+    assert np.abs(images - rendered(path, 30, torch.eye(3)[labels])).max() <= 1
+
+@pytest.mark.parametrize('kind', ['plain', 'spider'])
+def test_online_source_is_the_generator(make_snapshot, kind, monkeypatch):
+    monkeypatch.setattr('spider_plugin.sources.prepare._DEFAULT_BANK', 32)
+    inner = prepare_source('shapes', size=16, bank=20)
+    path = make_snapshot(spider=dict(mapping='residual', source=inner.path, embed=1) if kind == 'spider' else None)
+    prepared = prepare_source(path, bank='online')
+    assert prepared.online and prepared.num_images == 32
+    source, G = open_source(prepared.path), load_generator(path)
+    z = torch.randn([5, G.z_dim])
+    with torch.no_grad():
+        expected = G(z, torch.zeros([5, 0]), noise_mode='const').clamp(-1, 1)
+    assert torch.equal(source.sample(z), expected)
+    assert source.identity == prepared.identity
+
+def test_cascade_without_embedded_source_cannot_be_online(make_snapshot, monkeypatch):
+    monkeypatch.setattr('spider_plugin.sources.prepare._DEFAULT_BANK', 4)
+    inner = prepare_source('shapes', size=16, bank=20)
+    path = make_snapshot(spider=dict(mapping='residual', source=inner.path, embed=0))
+    with pytest.raises(UserError, match='--spider-embed=0'):
+        prepare_source(path, bank='online')
+
+def test_refused_pickles(make_snapshot, tmp_path):
+    with pytest.raises(UserError, match='is colour, but grey images are needed'):
+        prepare_source(make_snapshot(), channels=1)
+    (tmp_path / 'half.pkl').write_bytes(open(make_snapshot(), 'rb').read()[:5000])
+    with pytest.raises(UserError, match='half.pkl'):
+        prepare_source(str(tmp_path / 'half.pkl'))
+    (tmp_path / 'empty.pkl').write_bytes(pickle.dumps({'G_ema': None}))
+    with pytest.raises(UserError, match='empty.pkl'):
+        prepare_source(str(tmp_path / 'empty.pkl'))
