@@ -1,0 +1,110 @@
+"""The `spider` command. What a command needs is imported when it runs, so that `spider --help` is quick."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from spider_plugin import __version__
+from spider_plugin.errors import UserError
+from spider_plugin.resources import resource_dir
+
+@click.group(context_settings=dict(max_content_width=120, help_option_names=['-h', '--help']))
+def main():
+    """Train GANs on small image sets from a friendly neighbour's images."""
+
+#----------------------------------------------------------------------------
+# Scripts of a host, in a process of their own; their exit codes are ours.
+
+_PASS_THROUGH = dict(ignore_unknown_options=True, allow_interspersed_args=False, help_option_names=[])
+
+def _run(script, args):
+    process = subprocess.Popen([sys.executable, '-m', 'spider_plugin.hosts.run', str(script), *args])
+    while True:
+        try:
+            code = process.wait()
+            sys.exit(code if code >= 0 else 128 - code) # A negative code is the signal that ended the process.
+        except KeyboardInterrupt: # The script got it as well; it decides when to end.
+            pass
+
+def _host_script(name):
+    return resource_dir('reference_host') / name
+
+@main.command(context_settings=_PASS_THROUGH, add_help_option=False)
+@click.argument('args', nargs=-1, type=click.UNPROCESSED)
+def train(args):
+    """Train with the embedded host's train.py; takes its options, see `spider train --help`."""
+    _run(_host_script('train.py'), args)
+
+@main.command(context_settings=_PASS_THROUGH, add_help_option=False)
+@click.argument('args', nargs=-1, type=click.UNPROCESSED)
+def metrics(args):
+    """Score a snapshot with the embedded host's calc_metrics.py; takes its options."""
+    _run(_host_script('calc_metrics.py'), args)
+
+@main.command(context_settings=dict(ignore_unknown_options=True, allow_interspersed_args=False))
+@click.argument('script', type=click.Path(exists=True, dir_okay=False))
+@click.argument('args', nargs=-1, type=click.UNPROCESSED)
+def run(script, args):
+    """Run a script of a host checkout with the plugin attached, without editing the checkout."""
+    _run(script, args)
+
+@main.command()
+@click.argument('directory', type=click.Path(path_type=Path))
+def init(directory):
+    """Copy the embedded host into DIRECTORY, which must be new or empty."""
+    from spider_plugin.io.cache import atomic_dir
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise UserError(f'{directory} is not empty; give a new directory.')
+    if directory.exists():
+        directory.rmdir()
+    with atomic_dir(directory.absolute()) as temp:
+        shutil.copytree(resource_dir('reference_host'), temp, dirs_exist_ok=True,
+                        ignore=shutil.ignore_patterns('__pycache__'))
+    click.echo(f'A host is ready in {directory}; try: cd {directory} && python train.py --help')
+
+#----------------------------------------------------------------------------
+
+@main.command()
+@click.option('--outdir',  help='Folder for datasets, runs, summary.json and report.html', metavar='DIR', default='spider-demo', show_default=True)
+@click.option('--seed',    help='Random seed', metavar='INT', type=click.IntRange(min=0), default=0, show_default=True)
+@click.option('--threads', help='CPU threads of each of the two runs', metavar='INT', type=click.IntRange(min=1), default=1, show_default=True)
+@click.option('--quick',   help='A minute instead of four, with rougher curves', is_flag=True)
+def demo(outdir, seed, threads, quick):
+    """Train from noise and from a friendly neighbour, side by side, and write a report."""
+    from spider_plugin.demo.run import run_demo
+    run_demo(outdir=outdir, seed=seed, threads=threads, quick=quick)
+
+@main.command()
+@click.option('--network',  help='Snapshot of a generator', metavar='PKL', required=True)
+@click.option('--seeds',    help='Seeds, for example 0-3,7', metavar='LIST', default='0-3', show_default=True)
+@click.option('--outdir',   help='Folder for the images', metavar='DIR', required=True)
+@click.option('--class',    'class_idx', help='Class of a conditional generator', metavar='INT', type=click.IntRange(min=0))
+@click.option('--trunc',    help='Truncation psi', metavar='FLOAT', type=float, default=1.0, show_default=True)
+@click.option('--grid',     help='Also write all images as grid.png', is_flag=True)
+@click.option('--sources',  help='Also write the source image of each output', is_flag=True)
+@click.option('--walk',     help='Also write a gif of this name that goes from seed to seed', metavar='NAME.gif')
+@click.option('--frames',   help='Frames of the walk between two seeds', metavar='INT', type=click.IntRange(min=1), default=24, show_default=True)
+@click.option('--trust-pickle', 'trust', help='Unpickle as hosts do, which runs code that the file carries', is_flag=True)
+def generate(network, seeds, outdir, **options):
+    """Draw images from a snapshot, without running code that it carries."""
+    from spider_plugin.generate import generate as draw
+    from spider_plugin.generate import parse_seeds
+    for path in draw(network, parse_seeds(seeds), outdir, **options):
+        click.echo(path)
+
+@main.command()
+def version():
+    """Print the versions that a bug report needs."""
+    import platform
+
+    import torch
+    click.echo(f'spider-plugin {__version__}, torch {torch.__version__}, Python {platform.python_version()}, '
+               f'{platform.system()} {platform.machine()}')
+
+#----------------------------------------------------------------------------
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,256 @@
+"""Our training options, and the edit each makes to a host's config.
+
+Options are read in the parent process. The edit leaves only class names and JSON values in the config `c`, so that the
+host itself prints and saves what will run, and its spawned ranks get it. What a user can get wrong is said here, before
+training starts."""
+
+import dataclasses
+import json
+import os
+
+import click
+
+from spider_plugin import registry
+from spider_plugin.errors import UserError
+
+#----------------------------------------------------------------------------
+# Values of --cfg beside a host's own. Rates are those of the tuned baseline; --glr and --dlr win over them.
+
+CFG_PRESETS = {
+    'dcgan': dict(z_dim=100, glr=2e-3, dlr=1e-2, betas=[0.5, 0.99]),
+}
+
+# Mapping kinds: the source's resolution unless --spider-size says otherwise (None: the target's), the smallest one that
+# works, and the z_dim it needs (None: any).
+
+@dataclasses.dataclass(frozen=True)
+class MappingKind:
+    size:     int | None
+    min_size: int
+    z_dim:    int | None = None
+
+for _name, _kind in {
+    'residual':    MappingKind(size=None, min_size=8),
+    'paper-16x32': MappingKind(size=32,   min_size=4, z_dim=512),
+    'paper-23x23': MappingKind(size=32,   min_size=4, z_dim=512),
+    'encoder':     MappingKind(size=32,   min_size=8),
+    'whitened':    MappingKind(size=32,   min_size=4),
+}.items():
+    registry.mappings.register(_name)(_kind)
+
+#----------------------------------------------------------------------------
+# The options.
+
+class _Bank(click.ParamType):
+    name = 'bank'
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, int) or value == 'online':
+            return value
+        if value.isdigit() and int(value) > 0:
+            return int(value)
+        self.fail(f'{value!r} is neither a number of images nor "online".', param, ctx)
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    name:    str
+    type:    object
+    default: object
+    metavar: str | None
+    help:    str
+    group:   str = 'Spider options'
+
+    @property
+    def key(self):
+        return self.name.lstrip('-').replace('-', '_')
+
+_KINDS = '[residual|paper-16x32|paper-23x23|encoder|whitened]'
+
+OPTIONS = [
+    Option('--spider-source',   str,    None,       '[ZIP|DIR|PKL|NAME]', 'Feed G these images instead of noise: a dataset, '
+           'a generator pickle, or noise, covariance:DATA, strokes, shapes'),
+    Option('--spider-mapping',  str,    'residual', _KINDS, 'How the source enters G'),
+    Option('--spider-size',     click.IntRange(min=1), None, 'INT', 'Resolution of the source images, a power of two  '
+           '[default: the smaller of source and target for residual, at most 32 otherwise]'),
+    Option('--spider-noise',    click.FloatRange(min=0), 0.0, 'STD', 'Gaussian noise added to source images in [-1, 1]'),
+    Option('--spider-bank',     _Bank(), None,      '[INT|online]', 'Most source images; online runs a generator source '
+           'for every batch  [default: all of a dataset, 16384 of a generator]'),
+    Option('--spider-embed',    click.IntRange(min=0), 64, 'MIB', 'Source images that a snapshot carries, 0 for none'),
+    Option('--spider-force',    bool,   False,      None,   'Resume a snapshot that was trained with another source'),
+    Option('--trust-pickle',    bool,   False,      None,   'Unpickle the source generator as hosts do: this runs code '
+           'that the file carries'),
+]
+
+#----------------------------------------------------------------------------
+
+def apply_options(c, options, *, given, host):
+    """Edits a host's config in place; returns the lines that the launch log shall have.
+
+    c:        the config, a dict that the host is about to print and save.
+    options:  {key: value} of every entry of OPTIONS, and `cfg`: a name in registry.generators, or None for a host's own.
+    given:    the parameter names, ours and the host's, that the user set.
+    host:     answers questions about the host (hosts/capabilities.py): target, generator(), local_file(path).
+    Raises UserError."""
+    if options['cfg'] is not None:
+        registry.generators[options['cfg']](c, given)
+    if options['spider_source'] is not None:
+        return _apply_spider(c, options, host)
+    lonely = [option.name for option in OPTIONS if option.key in given]
+    if lonely:
+        raise UserError(f'{lonely[0]} has no effect without --spider-source; give a source of images, or leave it out.')
+    return []
+
+#----------------------------------------------------------------------------
+# --cfg=dcgan. The loss runs without path length and style mixing, which need a style for each layer.
+
+_NOT_FOR_DCGAN = {'map_depth': '--map-depth', 'freezed': '--freezed', 'mbstd_group': '--mbstd-group'}
+
+@registry.generators.register('dcgan')
+def _apply_dcgan(c, given):
+    for key in sorted(given & set(_NOT_FOR_DCGAN)):
+        raise UserError(f'{_NOT_FOR_DCGAN[key]} has no effect with --cfg=dcgan; leave it out.')
+    preset, new = CFG_PRESETS['dcgan'], type(c['G_kwargs'])
+    sizes = {key: c['G_kwargs'][key] for key, option in (('channel_base', 'cbase'), ('channel_max', 'cmax')) if option in given}
+    c['G_kwargs'] = new(class_name='spider_plugin.bundles.dcgan.DCGANGenerator', z_dim=preset['z_dim'], **sizes)
+    c['D_kwargs'] = new(class_name='spider_plugin.bundles.dcgan.DCGANDiscriminator', **sizes)
+    for network, option in (('G', 'glr'), ('D', 'dlr')):
+        c[f'{network}_opt_kwargs']['betas'] = list(preset['betas'])
+        if option not in given:
+            c[f'{network}_opt_kwargs']['lr'] = preset[option]
+    c['loss_kwargs'].update(style_mixing_prob=0, pl_weight=0)
+    c['G_reg_interval'] = None
+
+#----------------------------------------------------------------------------
+# --spider-source and what goes with it.
+
+def _apply_spider(c, options, host):
+    from spider_plugin.sources.prepare import prepare_source
+    name, target = options['spider_mapping'], host.target
+    kind = registry.mappings.lookup(name, '--spider-mapping')
+    dcgan = options['cfg'] == 'dcgan'
+    z_dim = c['G_kwargs'].get('z_dim', 512)
+    if dcgan and name != 'residual':
+        raise UserError(f'--spider-mapping={name} needs a mapping network, which --cfg=dcgan lacks; use residual.')
+    if kind.z_dim not in (None, z_dim):
+        raise UserError(f'--spider-mapping={name} needs z_dim {kind.z_dim}, but this generator has {z_dim}; use residual.')
+    layers = None if dcgan else host.generator()
+    if layers is not None and name == 'residual' and not layers.constant_input:
+        raise UserError(f'--spider-mapping=residual needs a generator that starts from a constant 4x4 input, which '
+                        f'{c["G_kwargs"]["class_name"]} is not; use --spider-mapping=encoder.')
+    source = prepare_source(
+        options['spider_source'],
+        size     = _source_size(options, kind, target),
+        bank     = options['spider_bank'],
+        channels = target.channels if name == 'residual' or options['spider_source'] in registry.sources else None,
+        trust    = options['trust_pickle'],
+    )
+    _check_source(source, name, kind, target)
+    gain, resume_lines = _resume(c, options, source, host)
+    c['G_kwargs']['spider'] = dict(mapping=name, source=source.path, noise=options['spider_noise'],
+                                   embed=options['spider_embed'], gain=gain)
+    if not dcgan:
+        from spider_plugin.io.bundler import spider_class_name
+        c['G_kwargs']['class_name'] = spider_class_name(c['G_kwargs']['class_name'])
+    if layers is not None and name == 'residual':
+        _compensate_path_length(c, source, layers.num_ws)
+    return _launch_lines(options, source, target) + resume_lines
+
+def _source_size(options, kind, target):
+    """Resolution to prepare, at most the source's own."""
+    size = options['spider_size']
+    if size is not None:
+        if size > target.resolution:
+            raise UserError(f'--spider-size={size} is larger than the {target.resolution} pixels of --data; '
+                            f'use {target.resolution} or less.')
+        return size
+    own = _own_resolution(options['spider_source'], options['trust_pickle'], target.resolution)
+    return min(1 << (own.bit_length() - 1), kind.size or target.resolution)
+
+def _own_resolution(spec, trust, otherwise):
+    from spider_plugin.io.rebuild import load_generator
+    from spider_plugin.sources.dataset import ImageDataset
+    name, _, argument = spec.partition(':')
+    if name in registry.sources:
+        return ImageDataset(argument).resolution if argument else otherwise
+    if spec.endswith('.pkl'):
+        return load_generator(spec, trust=trust).img_resolution
+    return ImageDataset(spec).resolution
+
+def _check_source(source, name, kind, target):
+    if source.resolution < kind.min_size:
+        raise UserError(f'--spider-mapping={name} needs source images of at least {kind.min_size} pixels, not '
+                        f'{source.resolution}; choose a larger --spider-size or another --spider-source.')
+    if target.label_dim > 0 and source.num_classes > 0 and source.num_classes != target.label_dim:
+        raise UserError(f'--spider-source has {source.num_classes} classes, but --data has {target.label_dim}; give them '
+                        'equally many, or drop --cond.')
+
+# Path length regularisation takes a mean over the rows of ws. Rows that carry a key have no gradient: the squared lengths
+# shrink by n / (n + k), and so does the penalty, which the weight makes up for.
+
+def _compensate_path_length(c, source, num_ws):
+    from spider_plugin.sources.key import key_slots
+    slots = key_slots(_key_dim(source), c['G_kwargs'].get('w_dim', 512))
+    if c['loss_kwargs'].get('pl_weight'):
+        c['loss_kwargs']['pl_weight'] *= (num_ws + slots) / num_ws
+
+def _key_dim(source):
+    if not source.online:
+        return 2
+    with open(os.path.join(source.path, 'generator.json'), encoding='utf-8') as file:
+        return json.load(file)['z_dim'] + 1
+
+#----------------------------------------------------------------------------
+# --resume: a snapshot continues with the source it was trained with; a stock generator starts as it is.
+
+def _resume(c, options, source, host):
+    """(gain of the residual, lines for the launch log)."""
+    if c.get('resume_pkl') is None:
+        return 1.0, []
+    spider, identity = _resumed_spider(host.local_file(c['resume_pkl']), options['trust_pickle'])
+    if spider is None:
+        if options['spider_mapping'] != 'residual':
+            return 1.0, []
+        return 0.0, ['Spider resume:       a stock generator; the source starts at gain 0, so the first images are the stock ones']
+    for what, before, now in (('mapping', spider['mapping'], options['spider_mapping']),
+                              ('source', _describe(identity), _describe(source.identity))):
+        if before != now and not options['spider_force']:
+            raise UserError(f'--resume={c["resume_pkl"]} was trained with the {what} {before}, not {now}; give that one, or '
+                            'pass --spider-force.')
+    return spider.get('gain', 1.0), []
+
+def _resumed_spider(path, trust):
+    """(the `spider` argument of the pickled generator, its source's identity); (None, None) for a stock generator."""
+    from spider_plugin.io.rebuild import embedded_bank_state, load_generator
+    from spider_plugin.io.restricted import generator_record
+    if trust:
+        generator = load_generator(path, trust=True)
+        spider, identity = getattr(generator, 'init_kwargs', {}).get('spider'), generator.__dict__.get('source')
+        return spider, identity and identity.identity
+    record = generator_record(path)
+    state = embedded_bank_state(record)
+    return record.init_kwargs.get('spider'), state and state['identity']
+
+def _describe(identity):
+    return '{name} ({transform}, sha256 {sha256:.12})'.format(**identity)
+
+#----------------------------------------------------------------------------
+# What the launch log says.
+
+def _launch_lines(options, source, target):
+    image_bytes = source.channels * source.resolution ** 2
+    count = min(source.num_images, (options['spider_embed'] << 20) // image_bytes)
+    what = f'{count} of them, {count * image_bytes / 2 ** 20:.1f} MiB' if count else 'none of them: without this ' \
+           'directory they draw from the mean image'
+    how = 'images for its snapshots, run for every batch' if source.online else 'images'
+    lines = [f'{name + ":":<21s}{value}' for name, value in (
+        ('Spider source',       source.identity['name']),
+        ('Spider images',       f'{source.num_images} {how}, {source.identity["transform"]}'),
+        ('Spider resolution',   f'{source.resolution} x {source.resolution}, {source.channels} channels'),
+        ('Spider licence',      source.identity['licence']),
+        ('Spider mapping',      options['spider_mapping']),
+        ('Snapshots carry',     what))]
+    if os.path.realpath(options['spider_source']) == os.path.realpath(target.path):
+        lines.append('Warning: --spider-source is the same as --data, so the task is to copy it.')
+    return lines
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,161 @@
+"""What the attached line imports: gives a host's scripts our options, our --cfg values and our metrics.
+
+Importing this module installs it, once in a process. Hosts spawn, and every child imports the script again, so nothing
+heavy is imported here, and nothing is kept that a child would have to know: the options end in the config."""
+
+import contextlib
+import functools
+import inspect
+import multiprocessing
+import sys
+
+import click
+
+from spider_plugin import registry
+from spider_plugin.errors import UserError
+
+METRICS_MODULE = 'metrics.metric_main'
+
+def install():
+    """Idempotent."""
+    if hasattr(click.core.Command.__init__, 'spider_plugin'):
+        return
+    stock_init = click.core.Command.__init__
+    @functools.wraps(stock_init)
+    def init(self, *args, **kwargs):
+        stock_init(self, *args, **kwargs)
+        if multiprocessing.parent_process() is None: # A spawned child has its config already.
+            extend_command(self)
+    init.spider_plugin = True
+    click.core.Command.__init__ = init
+    sys.meta_path.insert(0, _MetricsFinder())
+    if METRICS_MODULE in sys.modules:
+        register_metrics(sys.modules[METRICS_MODULE])
+
+def extend_command(command):
+    """Adds to a click command of a host what it lacks: by its options, it may be one that trains."""
+    params = {param.name: param for param in command.params}
+    if 'detector' in params:
+        params['detector'].envvar = 'SPIDER_DETECTOR'
+        params['detector'].show_envvar = True
+    if command.callback is not None and {'outdir', 'data'} <= set(params):
+        _extend_training(command, params)
+
+#----------------------------------------------------------------------------
+# Training commands.
+
+class _PluginOption(click.Option):
+    """Listed in a section of its own; `get_help_record` is what click lists among the host's options."""
+
+    def get_help_record(self, ctx):
+        return None
+
+    def plugin_help_record(self, ctx):
+        return super().get_help_record(ctx)
+
+def _extend_training(command, params):
+    from spider_plugin.config import OPTIONS
+    command.params += [_PluginOption([option.name], type=option.type, default=option.default, metavar=option.metavar,
+                                     help=option.help, is_flag=option.type is bool,
+                                     show_default=option.default not in (None, False)) for option in OPTIONS]
+    command.callback = _training_callback(command.callback, *_extend_cfg(params.get('cfg')))
+    stock_format = command.format_options
+    def format_options(ctx, formatter):
+        stock_format(ctx, formatter)
+        for group in dict.fromkeys(option.group for option in OPTIONS):
+            names = {option.key for option in OPTIONS if option.group == group}
+            with formatter.section(group):
+                formatter.write_dl([param.plugin_help_record(ctx) for param in command.params if param.name in names])
+    command.format_options = format_options
+
+def _extend_cfg(param):
+    """Appends our generators to the choices of --cfg; a host's own name wins, ours is then spider-NAME.
+
+    Returns ({choice: name in registry.generators}, the host's own choice to stand in for ours)."""
+    if param is None or not isinstance(param.type, click.Choice):
+        return {}, None
+    own = list(param.type.choices)
+    ours = {f'spider-{name}' if name in own else name: name for name in registry.generators}
+    param.type = click.Choice([*own, *ours], case_sensitive=param.type.case_sensitive)
+    return ours, 'stylegan2' if 'stylegan2' in own else own[0]
+
+def _training_callback(callback, ours, stand_in):
+    from spider_plugin.config import OPTIONS, apply_options
+    @functools.wraps(callback)
+    def train(*args, **kwargs):
+        options = {option.key: kwargs.pop(option.key) for option in OPTIONS}
+        given, cfg = _given(), kwargs.get('cfg')
+        options['cfg'] = ours.get(cfg)
+        if options['cfg'] is None and not given & set(options):
+            return callback(*args, **kwargs)
+        if options['cfg'] is not None:
+            kwargs['cfg'] = stand_in
+        def edit(c, desc):
+            from spider_plugin.hosts.capabilities import Host
+            for line in apply_options(c, options, given=given, host=Host(c)):
+                print(line)
+            return cfg + desc.removeprefix(stand_in) if options['cfg'] is not None else desc
+        with _edited_launch(inspect.unwrap(callback).__globals__, edit):
+            return callback(*args, **kwargs)
+    return train
+
+def _given():
+    """Names of the parameters that the user set, on the command line or by an environment variable."""
+    ctx, default = click.get_current_context(), click.core.ParameterSource.DEFAULT
+    return {name for name in ctx.params if ctx.get_parameter_source(name) not in (None, default)}
+
+@contextlib.contextmanager
+def _edited_launch(script, edit):
+    """While the host's callback runs, its launch gets the config that `edit` has changed. `script`: the script's globals.
+
+    stylegan3-like hosts call launch_training(c=, desc=, outdir=, dry_run=). A host with another launch is served here."""
+    launch = script.get('launch_training')
+    if launch is None:
+        raise UserError('This train.py has no launch_training, so the options of spider-plugin cannot reach it; leave '
+                        'them out, or use a host like NVlabs/stylegan3 or `spider init`.')
+    def edited(*args, **kwargs):
+        call = inspect.signature(launch).bind(*args, **kwargs)
+        call.arguments['desc'] = edit(call.arguments['c'], call.arguments['desc'])
+        return launch(*call.args, **call.kwargs)
+    script['launch_training'] = edited
+    try:
+        yield
+    finally:
+        script['launch_training'] = launch
+
+#----------------------------------------------------------------------------
+# Metrics go into the host's own registry, in every process that imports it.
+
+class _MetricsFinder:
+    """Finds the host's metric registry as the other finders do, and lets it register ours once it is loaded."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != METRICS_MODULE:
+            return None
+        specs = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
+        spec = next(filter(None, specs), None)
+        if spec is not None:
+            stock_exec = spec.loader.exec_module
+            def exec_module(module):
+                stock_exec(module)
+                register_metrics(module)
+            spec.loader.exec_module = exec_module
+        return spec
+
+def register_metrics(metric_main):
+    """Registers the metrics of our registry in a host's, if it has one; a host's own metric of that name stays."""
+    register, is_valid = (getattr(metric_main, name, None) for name in ('register_metric', 'is_valid_metric'))
+    if register is None or is_valid is None:
+        return
+    for name, metric in registry.metrics.items():
+        if is_valid(name):
+            print(f'spider-plugin: the host has a metric {name} of its own; ours was left out', file=sys.stderr)
+            continue
+        def named(opts, metric=metric):
+            return metric(opts)
+        named.__name__ = name
+        register(named)
+
+#----------------------------------------------------------------------------
+
+install()
