@@ -2,7 +2,7 @@
 
     python calc_metrics.py --network=network-snapshot-000100.pkl --metrics=fid5k --detector=inception.pt
 """
-# spider-plugin attaches here
+if __import__('importlib.util').util.find_spec('spider_plugin') or __name__ == '__main__' and print('spider-plugin is not installed: going on without it', file=__import__('sys').stderr): import spider_plugin.hosts.hook  # attaches spider-plugin  # noqa
 
 import os
 

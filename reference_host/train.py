@@ -2,7 +2,7 @@
 
     python train.py --outdir=training-runs --cfg=stylegan2 --data=images.zip --gpus=1 --batch=16 --gamma=1
 """
-# spider-plugin attaches here
+if __import__('importlib.util').util.find_spec('spider_plugin') or __name__ == '__main__' and print('spider-plugin is not installed: going on without it', file=__import__('sys').stderr): import spider_plugin.hosts.hook  # attaches spider-plugin  # noqa
 
 import json
 import os
@@ -34,7 +34,6 @@ def check_outdir(outdir):
         raise UserError(f'--outdir: {outdir} cannot be written because {parent} is not a writable folder; choose another')
 
 def print_options(c):
-    threads = 'torch chooses' if c.threads is None else f'{c.threads} (set by --threads)'
     metrics = 'none (turn on with --metrics=fid5k --detector=FILE.pt)'
     if c.metrics:
         metrics = ', '.join(c.metrics) + (f' with detector {c.detector}' if c.detector is not None else '')
@@ -42,7 +41,7 @@ def print_options(c):
     for name, value in (
             ('Output directory',    c.run_dir),
             ('Device',              runtime.pick_device()),
-            ('CPU threads',         threads),
+            ('CPU threads',         f'{c.threads or torch.get_num_threads()} (set with --threads)'),
             ('Batch size',          f'{c.batch_size} images'),
             ('Training duration',   f'{c.total_kimg:g} kimg'),
             ('Dataset path',        c.training_set_kwargs.path),

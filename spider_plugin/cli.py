@@ -68,9 +68,11 @@ def init(directory):
 #----------------------------------------------------------------------------
 
 @main.command()
-@click.option('--outdir',  help='Folder for datasets, runs, summary.json and report.html', metavar='DIR', default='spider-demo', show_default=True)
+@click.option('--outdir',  help='Folder for datasets, runs, summary.json and report.html', metavar='DIR',
+              default='spider-demo', show_default=True)
 @click.option('--seed',    help='Random seed', metavar='INT', type=click.IntRange(min=0), default=0, show_default=True)
-@click.option('--threads', help='CPU threads of each of the two runs', metavar='INT', type=click.IntRange(min=1), default=1, show_default=True)
+@click.option('--threads', help='CPU threads of each of the two runs', metavar='INT',
+              type=click.IntRange(min=1), default=1, show_default=True)
 @click.option('--quick',   help='A minute instead of four, with rougher curves', is_flag=True)
 def demo(outdir, seed, threads, quick):
     """Train from noise and from a friendly neighbour, side by side, and write a report."""
@@ -86,7 +88,8 @@ def demo(outdir, seed, threads, quick):
 @click.option('--grid',     help='Also write all images as grid.png', is_flag=True)
 @click.option('--sources',  help='Also write the source image of each output', is_flag=True)
 @click.option('--walk',     help='Also write a gif of this name that goes from seed to seed', metavar='NAME.gif')
-@click.option('--frames',   help='Frames of the walk between two seeds', metavar='INT', type=click.IntRange(min=1), default=24, show_default=True)
+@click.option('--frames',   help='Frames of the walk between two seeds', metavar='INT',
+              type=click.IntRange(min=1), default=24, show_default=True)
 @click.option('--trust-pickle', 'trust', help='Unpickle as hosts do, which runs code that the file carries', is_flag=True)
 def generate(network, seeds, outdir, **options):
     """Draw images from a snapshot, without running code that it carries."""

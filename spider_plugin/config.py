@@ -210,7 +210,7 @@ def _resume(c, options, source, host):
     if spider is None:
         if options['spider_mapping'] != 'residual':
             return 1.0, []
-        return 0.0, ['Spider resume:       a stock generator; the source starts at gain 0, so the first images are the stock ones']
+        return 0.0, ['Spider resume:       a stock generator, so the source starts at gain 0 and the images as they were']
     for what, before, now in (('mapping', spider['mapping'], options['spider_mapping']),
                               ('source', _describe(identity), _describe(source.identity))):
         if before != now and not options['spider_force']:
