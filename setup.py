@@ -12,6 +12,8 @@ class BuildWithTrees(build_py):
     """Copies the data trees into the built package; an editable install reads them from the checkout."""
 
     def run(self):
+        if not self.editable_mode:
+            shutil.rmtree(self.build_lib, ignore_errors=True)   # no files of an earlier build
         super().run()
         if not self.editable_mode:
             for source, target in self._tree_files():
