@@ -143,7 +143,7 @@ def write_zip(path, images):
     with atomic_file(path) as temp, zipfile.ZipFile(temp, 'w', zipfile.ZIP_STORED) as archive:
         for index, image in enumerate(images.permute(0, 2, 3, 1).numpy()):
             buffer = io.BytesIO()
-            Image.fromarray(image).save(buffer, format='PNG', compress_level=1)
+            Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(buffer, format='PNG', compress_level=1)
             archive.writestr(_entry(f'{index // 1000:05d}/img{index:08d}.png'), buffer.getvalue())
         archive.writestr(_entry('dataset.json'), '{"labels": null}')
 

@@ -1,0 +1,75 @@
+"""Bundles: one self-contained module each, and snapshots that open without the plugin, bit for bit."""
+
+import ast
+import importlib
+import inspect
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from spider_plugin.io.bundler import bundle_source, spider_class_name
+from spider_plugin.resources import resource_dir
+
+NAMES = ['spider_on_training__networks_stylegan2', 'dcgan']
+
+#----------------------------------------------------------------------------
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_bundle_imports_nothing_of_ours(name):
+    tree = ast.parse(bundle_source(name))
+    allowed = set(sys.stdlib_module_names) | {'torch', 'numpy', 'torch_utils', 'training'}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            assert {alias.name.split('.')[0] for alias in node.names} <= allowed
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module.split('.')[0] in allowed
+
+@pytest.mark.parametrize('name', NAMES)
+def test_no_name_is_defined_twice(name):
+    defined = [node.name for node in ast.parse(bundle_source(name)).body
+               if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+    assert len(defined) == len(set(defined))
+
+def test_class_names():
+    assert spider_class_name('a.b.Generator') == 'spider_plugin.bundles.spider_on_a__b.SpiderGenerator'
+    with pytest.raises(ValueError, match='a.b.Net'):
+        spider_class_name('a.b.Net')
+
+def test_an_unknown_bundle_is_no_module():
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module('spider_plugin.bundles.nonsense')
+
+#----------------------------------------------------------------------------
+# A snapshot-like pickle is written by this process and opened by one that has only the reference host on its path.
+
+OPEN_WITHOUT_PLUGIN = '''
+import pickle, sys, torch
+class Forbidden:
+    def find_spec(self, name, path=None, target=None):
+        assert name.split('.')[0] not in ('spider_plugin', 'torch_utils_ext'), name
+sys.meta_path.insert(0, Forbidden())
+sys.path.insert(0, sys.argv[1])
+torch.set_num_threads(1)
+with open(sys.argv[2], 'rb') as f:
+    data = pickle.load(f)
+torch.save([data['G'](data['z'], None, noise_mode='const'), type(data['G']).__name__], sys.argv[3])
+'''
+
+@pytest.mark.parametrize('kind, source', [('residual', 'bank'), ('residual', 'online'), ('paper-23x23', 'bank'),
+                                          ('encoder', 'bank'), ('whitened', 'bank')])
+def test_a_snapshot_opens_without_the_plugin(kind, source, prepared, make_generator, tmp_path):
+    G = make_generator(prepared(source, res=32), mapping=kind, z_dim=512, res=32, noise=0.1)
+    assert inspect.getsource(sys.modules[type(G).__mro__[1].__module__]) == bundle_source(NAMES[0])
+    z = torch.randn([4, 512], generator=torch.Generator().manual_seed(0))
+    (tmp_path / 'G.pkl').write_bytes(pickle.dumps({'G': G, 'z': z}))
+    (tmp_path / 'open.py').write_text(OPEN_WITHOUT_PLUGIN)
+    tree = str(resource_dir('reference_host'))
+    subprocess.run([sys.executable, 'open.py', tree, 'G.pkl', 'out.pt'], cwd=tmp_path, check=True)
+    images, name = torch.load(tmp_path / 'out.pt')
+    opened = pickle.loads((tmp_path / 'G.pkl').read_bytes())['G']
+    assert name == 'SpiderGenerator' and (images - opened(z, None, noise_mode='const')).abs().max() == 0
+    if source == 'bank':
+        assert torch.equal(images, G(z, None, noise_mode='const'))
