@@ -559,9 +559,10 @@ class MinibatchStdLayer(torch.nn.Module):
         group_size = n if self.group_size is None else min(self.group_size, n)
         while n % group_size != 0:
             group_size -= 1
-        y = x.reshape(group_size, -1, self.num_channels, c // self.num_channels, h, w)      # [g, N / g, F, C / F, H, W]
-        y = (y.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=[2, 3, 4])                # [N / g, F]
-        y = y.repeat(group_size, 1)[:, :, None, None].expand(-1, -1, h, w)                  # [N, F, H, W]
+        y = x.reshape(group_size, -1, self.num_channels, c // self.num_channels, h, w)          # [g, N / g, F, C / F, H, W]
+        variance = (y - y.mean(dim=0)).square().mean(dim=0) # torch.var's second derivative loses digits in float32.
+        y = (variance + 1e-8).sqrt().mean(dim=[2, 3, 4])                                        # [N / g, F]
+        y = y.repeat(group_size, 1)[:, :, None, None].expand(-1, -1, h, w)                      # [N, F, H, W]
         return torch.cat([x, y], dim=1)
 
     def extra_repr(self):

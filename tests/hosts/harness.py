@@ -1,0 +1,154 @@
+"""Evaluates the StyleGAN2 of a host checkout. Runs in a process of its own, and imports nothing but the checkout and torch.
+
+    python harness.py HOST_DIR job.pt results.pt
+
+The job is a dict: `call` names one of CALLS below, the rest are its arguments.
+"""
+
+import importlib.util
+import inspect
+import pickle
+import sys
+import types
+
+import torch
+
+#----------------------------------------------------------------------------
+# Mends: what keeps public checkouts from importing on a current stack.
+
+def mend():
+    stub = types.ModuleType('pkg_resources') # Setuptools no longer ships it.
+    stub.parse_version = torch.torch_version.TorchVersion
+    sys.modules.setdefault('pkg_resources', stub)
+
+class Lifted:
+    """torch with float64 by the name of float32: lifts the casts and dtype checks of modules that see it as `torch`."""
+
+    float32 = torch.float64
+
+    def __getattr__(self, name):
+        return getattr(torch, name)
+
+def lift(lifted):
+    """Lift the modules that StyleGAN2 computes in, or put them back."""
+    for name in ['training.networks_stylegan2', 'torch_utils.ops.upfirdn2d', 'torch_utils.ops.conv2d_resample']:
+        module = importlib.import_module(name)
+        if hasattr(module, 'torch'):
+            module.torch = Lifted() if lifted else torch
+
+#----------------------------------------------------------------------------
+# Calls.
+
+def networks():
+    return importlib.import_module('training.networks_stylegan2')
+
+def derivatives(prefix, scalar, tensors):
+    """{prefix.name: d scalar / d tensor}; what scalar does not depend on gets zeros."""
+    grads = torch.autograd.grad(scalar, list(tensors.values()), retain_graph=True, allow_unused=True)
+    return {f'{prefix}.{name}': torch.zeros_like(t) if g is None else g.detach()
+            for (name, t), g in zip(tensors.items(), grads)}
+
+def evaluate(G_kwargs, D_kwargs, inputs, weights=None, lift_casts=False):
+    """Outputs, first derivatives, and second derivatives through R1 and path length, of G and D with given weights.
+
+    Returns ({(dtype, fused_modconv): {name: tensor}}, the weights: made here if none are given).
+    """
+    weights = weights or new_weights(G_kwargs, D_kwargs)
+    results = {}
+    for dtype in [torch.float32, torch.float64]:
+        lift(lift_casts and dtype == torch.float64)
+        G, D = [cls(**kwargs) for cls, kwargs in [(networks().Generator, G_kwargs), (networks().Discriminator, D_kwargs)]]
+        for net, state in zip([G, D], weights):
+            net.to(dtype).load_state_dict(state)
+        for fused_modconv in [False, True]:
+            results[dtype, fused_modconv] = evaluate_one(G, D, [t.to(dtype) for t in inputs], fused_modconv)
+    return results, weights
+
+def evaluate_one(G, D, inputs, fused_modconv):
+    z, c, real, weight_img, weight_logit = inputs
+    z, c, real = [t.requires_grad_() for t in [z, c, real]]
+    G_params, D_params = dict(G.named_parameters(), z=z, c=c), dict(D.named_parameters(), real=real, c=c)
+    options = dict(noise_mode='const', fused_modconv=fused_modconv)
+    out = {}
+
+    ws = G.mapping(z, c)
+    img = G.synthesis(ws, **options)
+    out['G.ws'], out['G.img'] = ws.detach(), img.detach()
+    out['G.truncated'] = G(z, c, truncation_psi=0.7, truncation_cutoff=3, **options).detach()
+    out.update(derivatives('G', (img * weight_img).sum(), G_params))
+    pl_grads, = torch.autograd.grad((img * weight_img).sum(), ws, create_graph=True)
+    lengths = pl_grads.square().sum(dim=2).mean(dim=1).sqrt()
+    out.update(derivatives('path_length', (lengths - 0.5).square().mean(), G_params))
+
+    logits = D(real, c)
+    out['D.logits'] = logits.detach()
+    out.update(derivatives('D', (logits * weight_logit).sum(), D_params))
+    r1_grads, = torch.autograd.grad(logits.sum(), real, create_graph=True)
+    out.update(derivatives('r1', r1_grads.square().sum(dim=[1, 2, 3]).mean(), D_params))
+    return out
+
+def new_weights(G_kwargs, D_kwargs):
+    """State dicts of a freshly made G and D, with every tensor moved away from what may be special, as zeros are."""
+    states = [networks().Generator(**G_kwargs).state_dict(), networks().Discriminator(**D_kwargs).state_dict()]
+    for state in states:
+        for name, tensor in state.items():
+            if not name.endswith('resample_filter'):
+                tensor.add_(torch.randn_like(tensor), alpha=0.2)
+    return states
+
+def signatures():
+    """{name: [(parameter, default as text), ...]} of all classes and functions of the networks' module."""
+    found = {}
+    for name, obj in vars(networks()).items():
+        functions = {f'{name}.{k}': getattr(obj, k) for k in ['__init__', 'forward'] if isinstance(obj, type)} or {name: obj}
+        for key, function in functions.items():
+            if key.endswith('.__init__'):
+                function = obj.__mro__[1].__init__ # Beneath the persistent decorator.
+            if isinstance(function, types.FunctionType) and not name.startswith('_'):
+                function = inspect.getclosurevars(function).nonlocals.get('fn', function) # Beneath a plain decorator.
+                params = inspect.signature(function).parameters.values()
+                found[key] = [(p.name, str(p.kind), repr(p.default)) for p in params]
+    return found
+
+AUGMENTATIONS = ['xflip', 'scale', 'rotate', 'brightness', 'hue', 'imgfilter', 'noise']
+
+def save(path, G_kwargs, D_kwargs, seed):
+    """A snapshot as training writes it."""
+    import dnnlib
+    torch.manual_seed(seed)
+    G, D = networks().Generator(**G_kwargs).eval(), networks().Discriminator(**D_kwargs).eval()
+    augment_pipe = None
+    if importlib.util.find_spec('training.augment'):
+        augment_pipe = importlib.import_module('training.augment').AugmentPipe(**dict.fromkeys(AUGMENTATIONS, 1))
+    data = dict(G=G, D=D, G_ema=G, augment_pipe=augment_pipe, training_set_kwargs=dnnlib.EasyDict(path='none'))
+    with open(path, 'wb') as file:
+        pickle.dump(data, file)
+    return generate(path)
+
+def generate(path):
+    """Images and scores of a snapshot, for latents that depend on nothing else."""
+    import dnnlib
+    import legacy
+    with dnnlib.util.open_url(path) as file:
+        data = legacy.load_network_pkl(file)
+    G, D = data['G_ema'], data['D']
+    z = torch.linspace(-2, 2, 4 * G.z_dim).reshape(4, G.z_dim).sin()
+    c = torch.eye(4, G.c_dim)
+    img = G(z, c, noise_mode='const')
+    if data['augment_pipe'] is not None:
+        assert data['augment_pipe'](img).shape == img.shape
+    return dict(img=img.detach(), logits=D(img, c).detach(), kwargs=dict(data['training_set_kwargs']),
+                init_kwargs=dict(G.init_kwargs))
+
+CALLS = dict(evaluate=evaluate, signatures=signatures, save=save, generate=generate)
+
+#----------------------------------------------------------------------------
+
+if __name__ == '__main__':
+    host_dir, job_path, result_path = sys.argv[1:]
+    sys.path[0] = host_dir
+    mend()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    job = torch.load(job_path)
+    torch.save(CALLS[job.pop('call')](**job), result_path)

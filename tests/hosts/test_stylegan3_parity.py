@@ -1,0 +1,75 @@
+"""The reference host's StyleGAN2 against NVlabs/stylegan3's: numbers, signatures, and pickles both ways."""
+
+import pytest
+import torch
+
+CONFIGS = {
+    # name: (c_dim, img_channels, resolution, G options, D options)
+    'skip-resnet-rgb':      (0, 3, 16, dict(), dict()),
+    'resnet-skip-labels':   (3, 1, 16, dict(architecture='resnet', mapping_kwargs=dict(num_layers=2)),
+                             dict(architecture='skip', epilogue_kwargs=dict(mbstd_num_channels=2, mbstd_group_size=2))),
+    'orig-orig-32':         (0, 1, 32, dict(architecture='orig', conv_clamp=None, mapping_kwargs=dict(num_layers=2)),
+                             dict(architecture='orig', conv_clamp=None, block_kwargs=dict(freeze_layers=3))),
+}
+
+def kwargs_of(name):
+    c_dim, channels, res, G_options, D_options = CONFIGS[name]
+    common = dict(c_dim=c_dim, img_resolution=res, img_channels=channels, channel_base=128, channel_max=16)
+    return dict(G_kwargs=dict(z_dim=24, w_dim=20, **common, **G_options), D_kwargs=dict(**common, **D_options))
+
+def inputs_of(name, n=4):
+    c_dim, channels, res, _, _ = CONFIGS[name]
+    rng = torch.Generator().manual_seed(1)
+    shapes = [n, 24], [n, c_dim], [n, channels, res, res], [n, channels, res, res], [n, 1]
+    return [torch.randn(shape, generator=rng, dtype=torch.float64) for shape in shapes]
+
+def error(a, b):
+    """max |a - b| / max |b|; zeros equal zeros only."""
+    assert a.shape == b.shape
+    if b.numel() == 0:
+        return 0.0
+    a, b = a.double(), b.double()
+    return float((a - b).abs().max() / b.abs().max()) if b.any() else float(a.any())
+
+def errors(results, truth):
+    """{'outputs', 'G', 'D' (first derivatives), 'path_length', 'r1' (second ones): largest error of any tensor}."""
+    assert results.keys() == truth.keys()
+    worst = {}
+    for name in truth:
+        kind = 'outputs' if name in ['G.ws', 'G.img', 'G.truncated', 'D.logits'] else name.split('.')[0]
+        worst[kind] = max(worst.get(kind, 0), error(results[name], truth[name]))
+    return worst
+
+LIMITS = dict(outputs=1e-8, G=1e-8, D=1e-8, path_length=1e-6, r1=1e-6)
+
+#----------------------------------------------------------------------------
+
+@pytest.mark.parametrize('config', CONFIGS)
+def test_numbers_agree(run_in, stylegan3, reference_host, config):
+    job = dict(kwargs_of(config), inputs=inputs_of(config))
+    theirs, weights = run_in(stylegan3, 'evaluate', **job, lift_casts=True)
+    ours, _ = run_in(reference_host, 'evaluate', **job, weights=weights)
+    for fused in [False, True]:
+        truth = ours[torch.float64, fused]
+        assert all(tensor.dtype == torch.float64 for tensor in [*truth.values(), *theirs[torch.float64, fused].values()])
+        exact = errors(theirs[torch.float64, fused], truth)
+        assert all(exact[kind] <= LIMITS[kind] for kind in LIMITS), exact
+
+        mine, reference = errors(ours[torch.float32, fused], truth), errors(theirs[torch.float32, fused], truth)
+        assert all(mine[kind] <= 2 * reference[kind] for kind in LIMITS), (mine, reference)
+
+def test_signatures_agree(run_in, stylegan3, reference_host):
+    ours, theirs = run_in(reference_host, 'signatures'), run_in(stylegan3, 'signatures')
+    assert 'Generator.__init__' in theirs and 'modulated_conv2d' in theirs
+    assert {name: ours.get(name) for name in theirs} == theirs
+
+@pytest.mark.parametrize('config', ['skip-resnet-rgb', 'resnet-skip-labels'])
+@pytest.mark.parametrize('writer', ['ours', 'theirs'])
+def test_pickles_open_in_the_other_host(run_in, stylegan3, reference_host, tmp_path, config, writer):
+    write, read = (reference_host, stylegan3) if writer == 'ours' else (stylegan3, reference_host)
+    path = str(tmp_path / 'network.pkl')
+    written = run_in(write, 'save', path=path, seed=0, **kwargs_of(config))
+    opened = run_in(read, 'generate', path=path)
+    assert opened['kwargs'] == {'path': 'none'} and opened['init_kwargs'] == written['init_kwargs']
+    assert error(opened['img'], written['img']) < 1e-5
+    assert error(opened['logits'], written['logits']) < 1e-5
