@@ -36,8 +36,8 @@ def rebuild_generator(record, path):
             generator.load_state_dict(record.state_dict(), strict=True)
         except (TypeError, RuntimeError, ValueError, KeyError, AttributeError, AssertionError) as error:
             reason = ' '.join(str(error).split())[:160]
-            raise UserError(f'{path}: its {record.class_name} does not fit {class_name} ({reason}); run this in the '
-                            'checkout that wrote it, or pass --trust-pickle if you trust the file.') from error
+            raise UserError(f'{path}: its {record.class_name} does not fit {class_name} ({reason}); set PYTHONPATH '
+                            'to the checkout that wrote it, or pass --trust-pickle if you trust the file.') from error
     return generator
 
 #----------------------------------------------------------------------------
@@ -76,8 +76,8 @@ def _import_class(class_name, path):
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise UserError(f'{path} needs {class_name}, which is not here ({error}); run this in the checkout that '
-                        'wrote it.') from error
+        raise UserError(f'{path} needs {class_name}, which is not here ({error}); set PYTHONPATH to the checkout '
+                        'that wrote it.') from error
 
 def add_host_to_path():
     """Makes `training`, `torch_utils` and `dnnlib` importable: a checkout's when one is on the path already."""
@@ -92,8 +92,8 @@ def _unpickle(path, key):
     except OSError as error:
         raise UserError(f'Cannot read {path} ({error.strerror}); check the path.') from error
     except Exception as error:      # code that the file carries ran here
-        raise UserError(f'{path} cannot be unpickled ({type(error).__name__}: {error}); run this in the checkout that '
-                        'wrote it.') from error
+        raise UserError(f'{path} cannot be unpickled ({type(error).__name__}: {error}); set PYTHONPATH to the '
+                        'checkout that wrote it.') from error
 
 #----------------------------------------------------------------------------
 # A Spider generator draws from the bank that its pickle carries, not from the directory it was trained with: while it is
