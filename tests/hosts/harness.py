@@ -110,7 +110,7 @@ def signatures():
                 found[key] = [(p.name, str(p.kind), repr(p.default)) for p in params]
     return found
 
-AUGMENTATIONS = ['xflip', 'scale', 'rotate', 'brightness', 'hue', 'imgfilter', 'noise']
+AUGMENTATIONS = ['xflip', 'scale', 'rotate', 'brightness', 'hue', 'noise']
 
 def save(path, G_kwargs, D_kwargs, seed):
     """A snapshot as training writes it."""
