@@ -46,13 +46,16 @@ def match_dataset(kwargs, G):
 
 @click.command(context_settings=dict(max_content_width=120))
 @click.option('--network', 'network_pkl', help='Network pickle', metavar='[PATH|URL]', required=True)
-@click.option('--metrics', help='Quality metrics', metavar='[NAME|A,B,C|none]', type=runtime.parse_list, default='fid50k_full', show_default=True)
+@click.option('--metrics', help='Quality metrics', metavar='[NAME|A,B,C|none]',
+              type=runtime.parse_list, default='fid50k_full', show_default=True)
 @click.option('--detector', help='Feature network', metavar='[FILE.pt|URL|demo]', type=str)
 @click.option('--data', help='Real images  [default: those it was trained on]', metavar='[ZIP|DIR]')
 @click.option('--mirror', help='Add mirrored real images  [default: as in training]', metavar='BOOL', type=bool)
-@click.option('--gpus', help='Number of devices', metavar='INT', type=click.IntRange(min=1), default=1, show_default=True)
+@click.option('--gpus', help='Number of devices', metavar='INT',
+              type=click.IntRange(min=1), default=1, show_default=True)
 @click.option('--verbose', help='Print how far it is', metavar='BOOL', type=bool, default=True, show_default=True)
-@click.option('--threads', help='CPU threads of torch  [default on a CPU: all, at most 8]', metavar='INT', type=click.IntRange(min=1))
+@click.option('--threads', help='CPU threads of torch  [default on a CPU: all, at most 8]', metavar='INT',
+              type=click.IntRange(min=1))
 def calc_metrics(network_pkl, metrics, detector, data, mirror, gpus, verbose, threads):
     """Evaluate quality metrics of a network pickle.
 

@@ -214,7 +214,8 @@ def convert(source, dest, names, transform, resolution):
 @click.option('--source', help='Folder or zip of images', metavar='PATH', required=True)
 @click.option('--dest', help='Folder or .zip to make', metavar='PATH', required=True)
 @click.option('--max-images', help='Take only the first so many images', metavar='INT', type=click.IntRange(min=1))
-@click.option('--transform', help='How to make the images square', type=click.Choice(list(TRANSFORMS)), default='none', show_default=True)
+@click.option('--transform', help='How to make the images square',
+              type=click.Choice(list(TRANSFORMS)), default='none', show_default=True)
 @click.option('--resolution', help='Size of the images, such as 64x64', metavar='WxH', type=parse_resolution)
 def convert_dataset(source, dest, max_images, transform, resolution):
     """Make a dataset of equally sized PNGs for train.py.

@@ -78,11 +78,15 @@ def to_image(img):
 @click.command(context_settings=dict(max_content_width=120))
 @click.option('--network', 'network_pkl', help='Network pickle', metavar='[PATH|URL]', required=True)
 @click.option('--seeds', help='Random seeds, such as 0,2,5-7', metavar='LIST', type=parse_range, required=True)
-@click.option('--trunc', 'truncation_psi', help='Truncation psi', metavar='FLOAT', type=float, default=1, show_default=True)
+@click.option('--trunc', 'truncation_psi', help='Truncation psi', metavar='FLOAT',
+              type=float, default=1, show_default=True)
 @click.option('--class', 'class_idx', help='Class, for a network with labels', metavar='INT', type=int)
-@click.option('--noise-mode', help='Noise inputs', type=click.Choice(['const', 'random', 'none']), default='const', show_default=True)
-@click.option('--translate', help='Shift of the image, where the network supports it', metavar='X,Y', type=parse_vec2, default='0,0', show_default=True)
-@click.option('--rotate', help='Rotation in degrees, where the network supports it', metavar='ANGLE', type=float, default=0, show_default=True)
+@click.option('--noise-mode', help='Noise inputs',
+              type=click.Choice(['const', 'random', 'none']), default='const', show_default=True)
+@click.option('--translate', help='Shift of the image, where the network supports it', metavar='X,Y',
+              type=parse_vec2, default='0,0', show_default=True)
+@click.option('--rotate', help='Rotation in degrees, where the network supports it', metavar='ANGLE',
+              type=float, default=0, show_default=True)
 @click.option('--outdir', help='Folder to put the images into', metavar='DIR', required=True)
 @torch.no_grad()
 def generate_images(network_pkl, seeds, truncation_psi, class_idx, noise_mode, translate, rotate, outdir):

@@ -65,7 +65,7 @@ def launch_training(c, desc, outdir, dry_run):
         return
     try:
         os.makedirs(c.run_dir)
-        with open(os.path.join(c.run_dir, 'training_options.json'), 'wt') as f:
+        with open(os.path.join(c.run_dir, 'training_options.json'), 'w') as f:
             json.dump(c, f, indent=2)
     except OSError as err:
         raise UserError(f'--outdir: {c.run_dir} cannot be written ({err.strerror}); choose another folder') from err
@@ -107,43 +107,58 @@ def check_resume(path):
 @click.command(context_settings=dict(max_content_width=120))
 
 # Required.
-@click.option('--outdir',           help='Folder to put the run into', metavar='DIR',                      required=True)
-@click.option('--cfg',              help='Base configuration', type=click.Choice(['stylegan2']),           required=True)
-@click.option('--data',             help='Training images', metavar='[ZIP|DIR]', type=str,                 required=True)
-@click.option('--gpus',             help='Number of devices', metavar='INT', type=click.IntRange(min=1),   default=1, show_default=True)
-@click.option('--batch',            help='Images per iteration', metavar='INT', type=click.IntRange(min=1), required=True)
-@click.option('--gamma',            help='Weight of R1', metavar='FLOAT', type=click.FloatRange(min=0),    required=True)
+@click.option('--outdir', help='Folder to put the run into', metavar='DIR', required=True)
+@click.option('--cfg', help='Base configuration', type=click.Choice(['stylegan2']), required=True)
+@click.option('--data', help='Training images', metavar='[ZIP|DIR]', type=str, required=True)
+@click.option('--gpus', help='Number of devices', metavar='INT',
+              type=click.IntRange(min=1), default=1, show_default=True)
+@click.option('--batch', help='Images per iteration', metavar='INT', type=click.IntRange(min=1), required=True)
+@click.option('--gamma', help='Weight of R1', metavar='FLOAT', type=click.FloatRange(min=0), required=True)
 
 # Features.
-@click.option('--cond',             help='Train with labels', metavar='BOOL', type=bool,                   default=False, show_default=True)
-@click.option('--mirror',           help='Add mirrored images', metavar='BOOL', type=bool,                 default=False, show_default=True)
-@click.option('--aug',              help='Augmentation', type=click.Choice(['noaug']),                     default='noaug', show_default=True)
-@click.option('--resume',           help='Start from this network pickle', metavar='[PATH|URL]', type=str)
-@click.option('--freezed',          help='Freeze the first layers of D', metavar='INT', type=click.IntRange(min=0), default=0, show_default=True)
+@click.option('--cond', help='Train with labels', metavar='BOOL', type=bool, default=False, show_default=True)
+@click.option('--mirror', help='Add mirrored images', metavar='BOOL', type=bool, default=False, show_default=True)
+@click.option('--aug', help='Augmentation', type=click.Choice(['noaug']), default='noaug', show_default=True)
+@click.option('--resume', help='Start from this network pickle', metavar='[PATH|URL]', type=str)
+@click.option('--freezed', help='Freeze the first layers of D', metavar='INT',
+              type=click.IntRange(min=0), default=0, show_default=True)
 
 # Hyperparameters.
-@click.option('--batch-gpu',        help='Images handled at a time  [default: all]', metavar='INT', type=click.IntRange(min=1))
-@click.option('--cbase',            help='Feature maps times resolution', metavar='INT', type=click.IntRange(min=1), default=32768, show_default=True)
-@click.option('--cmax',             help='Most feature maps', metavar='INT', type=click.IntRange(min=1),   default=512, show_default=True)
-@click.option('--glr',              help='Learning rate of G  [default: 0.002]', metavar='FLOAT', type=click.FloatRange(min=0))
-@click.option('--dlr',              help='Learning rate of D', metavar='FLOAT', type=click.FloatRange(min=0), default=0.002, show_default=True)
-@click.option('--map-depth',        help='Layers of the mapping network  [default: 8]', metavar='INT', type=click.IntRange(min=1))
-@click.option('--mbstd-group',      help='Group size of the minibatch standard deviation', metavar='INT', type=click.IntRange(min=1), default=4, show_default=True)
+@click.option('--batch-gpu', help='Images handled at a time  [default: all]', metavar='INT', type=click.IntRange(min=1))
+@click.option('--cbase', help='Feature maps times resolution', metavar='INT',
+              type=click.IntRange(min=1), default=32768, show_default=True)
+@click.option('--cmax', help='Most feature maps', metavar='INT',
+              type=click.IntRange(min=1), default=512, show_default=True)
+@click.option('--glr', help='Learning rate of G  [default: 0.002]', metavar='FLOAT', type=click.FloatRange(min=0))
+@click.option('--dlr', help='Learning rate of D', metavar='FLOAT',
+              type=click.FloatRange(min=0), default=0.002, show_default=True)
+@click.option('--map-depth', help='Layers of the mapping network  [default: 8]', metavar='INT',
+              type=click.IntRange(min=1))
+@click.option('--mbstd-group', help='Group size of the minibatch standard deviation', metavar='INT',
+              type=click.IntRange(min=1), default=4, show_default=True)
 
 # The rest.
-@click.option('--desc',             help='Words for the name of the run directory', metavar='STR', type=str)
-@click.option('--metrics',          help='Quality metrics', metavar='[NAME|A,B,C|none]', type=runtime.parse_list, default='none', show_default=True)
-@click.option('--detector',         help='Feature network of the metrics', metavar='[FILE.pt|URL|demo]', type=str)
-@click.option('--metric-at-start',  help='Evaluate the metrics before training, too', metavar='BOOL', type=bool, default=False, show_default=True)
-@click.option('--kimg',             help='Length of the training in thousands of images', metavar='KIMG', type=click.FloatRange(min=0, min_open=True), default=25000, show_default=True)
-@click.option('--tick',             help='Interval of progress lines', metavar='KIMG', type=click.FloatRange(min=0, min_open=True), default=4, show_default=True)
-@click.option('--snap',             help='Interval of snapshots', metavar='TICKS', type=click.IntRange(min=1), default=50, show_default=True)
-@click.option('--seed',             help='Random seed', metavar='INT', type=click.IntRange(min=0),         default=0, show_default=True)
-@click.option('--fp32',             help='No mixed precision (never on a CPU)', metavar='BOOL', type=bool, default=False, show_default=True)
-@click.option('--nobench',          help='No cuDNN benchmarking', metavar='BOOL', type=bool,               default=False, show_default=True)
-@click.option('--workers',          help='Processes that load data', metavar='INT', type=click.IntRange(min=0), default=2, show_default=True)
-@click.option('--threads',          help='CPU threads of torch  [default on a CPU: all, at most 8]', metavar='INT', type=click.IntRange(min=1))
-@click.option('-n', '--dry-run',    help='Print the options and exit', is_flag=True)
+@click.option('--desc', help='Words for the name of the run directory', metavar='STR', type=str)
+@click.option('--metrics', help='Quality metrics', metavar='[NAME|A,B,C|none]',
+              type=runtime.parse_list, default='none', show_default=True)
+@click.option('--detector', help='Feature network of the metrics', metavar='[FILE.pt|URL|demo]', type=str)
+@click.option('--metric-at-start', help='Evaluate the metrics before training, too', metavar='BOOL',
+              type=bool, default=False, show_default=True)
+@click.option('--kimg', help='Length of the training in thousands of images', metavar='KIMG',
+              type=click.FloatRange(min=0, min_open=True), default=25000, show_default=True)
+@click.option('--tick', help='Interval of progress lines', metavar='KIMG',
+              type=click.FloatRange(min=0, min_open=True), default=4, show_default=True)
+@click.option('--snap', help='Interval of snapshots', metavar='TICKS',
+              type=click.IntRange(min=1), default=50, show_default=True)
+@click.option('--seed', help='Random seed', metavar='INT', type=click.IntRange(min=0), default=0, show_default=True)
+@click.option('--fp32', help='No mixed precision (never on a CPU)', metavar='BOOL',
+              type=bool, default=False, show_default=True)
+@click.option('--nobench', help='No cuDNN benchmarking', metavar='BOOL', type=bool, default=False, show_default=True)
+@click.option('--workers', help='Processes that load data', metavar='INT',
+              type=click.IntRange(min=0), default=2, show_default=True)
+@click.option('--threads', help='CPU threads of torch  [default on a CPU: all, at most 8]', metavar='INT',
+              type=click.IntRange(min=1))
+@click.option('-n', '--dry-run', help='Print the options and exit', is_flag=True)
 
 def main(**kwargs):
     """Train a GAN on a folder or zip of images, as dataset_tool.py writes it.

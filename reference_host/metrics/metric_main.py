@@ -79,7 +79,7 @@ def report_metric(result_dict, run_dir=None, snapshot_pkl=None, cur_nimg=None):
     line = json.dumps(dict(result_dict, snapshot_pkl=snapshot_pkl, cur_nimg=cur_nimg, timestamp=time.time()))
     print(line, flush=True)
     if run_dir is not None and os.path.isdir(run_dir):
-        with open(os.path.join(run_dir, f'metric-{result_dict["metric"]}.jsonl'), 'at') as f:
+        with open(os.path.join(run_dir, f'metric-{result_dict["metric"]}.jsonl'), 'a') as f:
             f.write(line + '\n')
 
 #----------------------------------------------------------------------------

@@ -41,9 +41,9 @@ def pick_device(rank=0):
     return torch.device('cuda', rank) if torch.cuda.is_available() else torch.device('cpu')
 
 def pick_threads(threads=None):
-    """CPU threads for torch, None for its own choice: without --threads, at most 8 where the CPU does the work, because
-    on small networks more of them only get in each other's way."""
-    if threads is not None or torch.cuda.is_available():
+    """CPU threads for torch, None for its own choice: without --threads, at most 8 where the CPU does the work and
+    OMP_NUM_THREADS does not say, because on small networks more of them only get in each other's way."""
+    if threads is not None or torch.cuda.is_available() or 'OMP_NUM_THREADS' in os.environ:
         return threads
     return min(os.cpu_count() or 1, 8)
 

@@ -11,11 +11,9 @@ import torch
 import dnnlib
 from metrics import metric_main
 from torch_utils import misc, training_stats
-from training import runtime
+from training import runtime, snapshots
 from training.progress import Progress
 from training.runtime import UserError
-from training.snapshots import SampleGrid, load_networks, save_image_grid, save_pickle, setup_snapshot_image_grid, \
-    snapshot_data
 
 #----------------------------------------------------------------------------
 
@@ -152,7 +150,7 @@ def setup_networks(training_set, G_kwargs, D_kwargs, resume_pkl, device, batch_g
 def resume_networks(networks, resume_pkl):
     """Copies what a network pickle holds into the networks, by name. Raises UserError where a shape differs."""
     print(f'Resuming from {resume_pkl}')
-    source = load_networks(resume_pkl, option='--resume')
+    source = snapshots.load_networks(resume_pkl, option='--resume')
     for key, module in networks.items():
         try:
             misc.copy_params_and_buffers(source[key], module, require_all=False)
@@ -245,10 +243,10 @@ class Reporter:
         self.start_time = time.time()
         self.stats_jsonl = None
         if self.is_leader:
-            self.stats_jsonl = open(os.path.join(run_dir, 'stats.jsonl'), 'at')
-            grid_size, images, labels = setup_snapshot_image_grid(training_set)
-            save_image_grid(images, os.path.join(run_dir, 'reals.png'), drange=[0, 255], grid_size=grid_size)
-            self.grid = SampleGrid(grid_size, labels, networks.G.z_dim, batch_gpu, device)
+            self.stats_jsonl = open(os.path.join(run_dir, 'stats.jsonl'), 'a')
+            grid_size, images, labels = snapshots.setup_snapshot_image_grid(training_set)
+            snapshots.save_image_grid(images, os.path.join(run_dir, 'reals.png'), drange=[0, 255], grid_size=grid_size)
+            self.grid = snapshots.SampleGrid(grid_size, labels, networks.G.z_dim, batch_gpu, device)
 
     def start(self, cur_nimg, network, evaluate):
         """The state before training."""
@@ -282,10 +280,10 @@ class Reporter:
             self.grid.save(self.networks.G_ema, os.path.join(self.run_dir, fname))
 
     def save_network(self, cur_nimg, write, evaluate):
-        data = snapshot_data(self.training_set_kwargs, **self.networks)
+        data = snapshots.snapshot_data(self.training_set_kwargs, **self.networks)
         fname = os.path.join(self.run_dir, f'network-snapshot-{cur_nimg // 1000:06d}.pkl')
         if write and self.is_leader:
-            save_pickle(data, fname)
+            snapshots.save_pickle(data, fname)
         for metric in self.metrics if evaluate else []:
             result = metric_main.calc_metric(metric=metric, G=data['G_ema'], **self.metric_kwargs)
             if self.is_leader:

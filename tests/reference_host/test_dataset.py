@@ -1,0 +1,158 @@
+"""training/dataset.py: what is read, and what is said about files that cannot be."""
+
+import json
+import os
+import pickle
+import shutil
+import zipfile
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from training.dataset import ImageFolderDataset
+from training.runtime import UserError
+
+#----------------------------------------------------------------------------
+
+def unpack(path, folder):
+    zipfile.ZipFile(path).extractall(folder)
+    return str(folder)
+
+def rewrite(path, name, data):
+    """Replaces (data: bytes) or removes (None) one file of a zip."""
+    with zipfile.ZipFile(path) as archive:
+        files = {info: archive.read(info) for info in archive.namelist() if info != name}
+    if data is not None:
+        files[name] = data
+    with zipfile.ZipFile(path, 'w') as archive:
+        for key, value in files.items():
+            archive.writestr(key, value)
+
+FIRST, THIRD = '00000/img00000000.png', '00000/img00000002.png'
+
+#----------------------------------------------------------------------------
+# Contents.
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_zip_and_folder_agree_with_pillow(make_zip, tmp_path, channels):
+    path = make_zip(tmp_path / 'set.zip', n=6, channels=channels, labels=3)
+    folder = unpack(path, tmp_path / 'folder')
+    for dataset in (ImageFolderDataset(path, use_labels=True), ImageFolderDataset(folder, use_labels=True)):
+        dataset.check_images()
+        assert dataset.image_shape == [channels, 16, 16]
+        assert (dataset.num_channels, dataset.resolution, len(dataset)) == (channels, 16, 6)
+        for i in range(6):
+            image, label = dataset[i]
+            truth = np.array(PIL.Image.open(os.path.join(folder, f'00000/img{i:08d}.png'))).reshape(16, 16, channels)
+            assert image.dtype == np.uint8 and np.array_equal(image.transpose(1, 2, 0), truth)
+            assert label.dtype == np.float32 and label.tolist() == [float(i % 3 == k) for k in range(3)]
+    assert ImageFolderDataset(path).name == 'set' and ImageFolderDataset(folder).name == 'folder'
+
+def test_class_labels_vector_labels_and_none(make_zip, tmp_path):
+    classes = ImageFolderDataset(make_zip(tmp_path / 'classes.zip', n=5, labels=3), use_labels=True)
+    assert classes.has_labels and classes.has_onehot_labels and classes.label_dim == 3 and classes.label_shape == [3]
+    assert classes.get_details(4).raw_label == 1
+    vectors = [[i, 0.5, -i] for i in range(5)]
+    vectors_set = ImageFolderDataset(make_zip(tmp_path / 'vectors.zip', n=5, labels=vectors), use_labels=True)
+    assert vectors_set.has_labels and not vectors_set.has_onehot_labels
+    assert vectors_set.get_label(2).tolist() == [2, 0.5, -2]
+    for dataset in (ImageFolderDataset(tmp_path / 'classes.zip'),
+                    ImageFolderDataset(make_zip(tmp_path / 'plain.zip', n=5), use_labels=True)):
+        assert not dataset.has_labels and dataset.label_dim == 0 and dataset[0][1].shape == (0,)
+
+def test_mirrored_half(make_zip, tmp_path):
+    dataset = ImageFolderDataset(make_zip(tmp_path / 'set.zip', n=4), xflip=True)
+    assert len(dataset) == 8 and dataset.num_raw_images == 4
+    for i in range(4):
+        assert np.array_equal(dataset[i][0][:, :, ::-1], dataset[i + 4][0])
+        assert not dataset.get_details(i).xflip and dataset.get_details(i + 4).xflip
+
+def test_subset_is_chosen_by_seed(make_zip, tmp_path):
+    path = make_zip(tmp_path / 'set.zip', n=20)
+    def picked(seed):
+        dataset = ImageFolderDataset(path, max_size=8, random_seed=seed)
+        return [dataset.get_details(i).raw_idx for i in range(len(dataset))]
+    assert len(picked(0)) == 8 and picked(0) == picked(0) == sorted(picked(0))
+    assert picked(0) != picked(1)
+
+def test_jpeg_is_read(tmp_path):
+    os.makedirs(tmp_path / 'jpeg/deep')
+    PIL.Image.fromarray(np.full([8, 8, 3], 77, np.uint8)).save(tmp_path / 'jpeg/deep/a.jpg', quality=95)
+    dataset = ImageFolderDataset(tmp_path / 'jpeg')
+    dataset.check_images()
+    assert dataset[0][0].shape == (3, 8, 8) and abs(int(dataset[0][0][0, 0, 0]) - 77) <= 2
+
+def test_pickled_and_used_in_workers(make_zip, tmp_path):
+    dataset = ImageFolderDataset(make_zip(tmp_path / 'set.zip', n=12, labels=2), use_labels=True)
+    images = np.stack([dataset[i][0] for i in range(12)]) # The zip is open now.
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert np.array_equal(copy[3][0], images[3]) and copy.label_dim == 2
+    loader = torch.utils.data.DataLoader(dataset, batch_size=4, num_workers=2)
+    assert np.array_equal(torch.cat([batch for batch, _labels in loader]).numpy(), images)
+
+def test_fingerprint_follows_the_contents_not_the_place(make_zip, tmp_path):
+    path = make_zip(tmp_path / 'a.zip', n=4)
+    shutil.copy(path, tmp_path / 'b.zip')
+    other = make_zip(tmp_path / 'c.zip', n=4, seed=1)
+    first, second, third = (ImageFolderDataset(tmp_path / name).fingerprint for name in ('a.zip', 'b.zip', 'c.zip'))
+    assert first == second != third and other
+
+#----------------------------------------------------------------------------
+# Errors.
+
+def fails(path, *words, **kwargs):
+    with pytest.raises(UserError) as info:
+        dataset = ImageFolderDataset(path, **kwargs)
+        dataset.check_images()
+        dataset.get_label(0)
+    for word in words:
+        assert word in info.value.message
+    assert '\n' not in info.value.message and info.value.exit_code == 2
+
+def test_missing_corrupt_and_empty(make_zip, tmp_path):
+    fails(tmp_path / 'none.zip', 'none.zip', 'does not exist')
+    (tmp_path / 'bad.zip').write_bytes(b'no zip at all')
+    fails(tmp_path / 'bad.zip', 'bad.zip', 'not a readable zip')
+    whole = open(make_zip(tmp_path / 'whole.zip'), 'rb').read()
+    (tmp_path / 'half.zip').write_bytes(whole[:len(whole) // 2])
+    fails(tmp_path / 'half.zip', 'half.zip', 'not a readable zip')
+    os.makedirs(tmp_path / 'empty')
+    fails(tmp_path / 'empty', 'empty', 'no images')
+
+@pytest.mark.parametrize('size, channels, words', [
+    ((16, 8), 3, ['16x8', 'square', 'dataset_tool']),
+    ((12, 12), 3, ['12x12', 'power of two', 'dataset_tool']),
+    ((8, 8), 3, ['RGB 8x8', 'RGB 16x16', FIRST]),
+    ((16, 16), 1, ['grey 16x16', 'RGB 16x16', FIRST]),
+    ((16, 16), 4, ['neither', 'grey', 'dataset_tool'])])
+def test_odd_one_out_is_named(make_zip, make_png, tmp_path, size, channels, words):
+    array = np.zeros([size[1], size[0], channels], np.uint8)
+    png = make_png(array.squeeze(-1) if channels == 1 else array)
+    fails(make_zip(tmp_path / 'set.zip', n=4, extra={THIRD: png}), THIRD, 'set.zip', *words)
+
+def test_broken_image_is_named(make_zip, tmp_path):
+    path = make_zip(tmp_path / 'set.zip', n=4)
+    good = zipfile.ZipFile(path).read(THIRD)
+    rewrite(path, THIRD, b'')
+    fails(path, THIRD, 'cannot be read')
+    rewrite(path, THIRD, good[:len(good) // 2]) # The header is fine.
+    fails(path, THIRD, 'cannot be read')
+
+def test_broken_image_is_named_through_a_worker(make_zip, tmp_path):
+    path = make_zip(tmp_path / 'set.zip', n=4)
+    rewrite(path, THIRD, zipfile.ZipFile(path).read(THIRD)[:100])
+    loader = torch.utils.data.DataLoader(ImageFolderDataset(path), batch_size=4, num_workers=1)
+    with pytest.raises(UserError) as info:
+        list(loader)
+    assert info.value.message.startswith(THIRD) and '\n' not in info.value.message
+
+@pytest.mark.parametrize('content, word', [
+    ('{"labels": [["a"]]}', 'is not'), ('[', 'is not'), ('{"labels": [["00000/img00000000.png", 0]]}', 'no label for'),
+    (json.dumps(dict(labels=[[f'00000/img{i:08d}.png', 'cat'] for i in range(3)])), 'integer class'),
+    (json.dumps(dict(labels=[[f'00000/img{i:08d}.png', -1] for i in range(3)])), 'negative')])
+def test_bad_labels(make_zip, tmp_path, content, word):
+    path = make_zip(tmp_path / 'set.zip', n=3, extra={'dataset.json': content.encode()})
+    fails(path, 'dataset.json', 'set.zip', word, use_labels=True)
+
+#----------------------------------------------------------------------------
