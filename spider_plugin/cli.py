@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import click
@@ -55,14 +56,17 @@ def run(script, args):
 @click.argument('directory', type=click.Path(path_type=Path))
 def init(directory):
     """Copy the embedded host into DIRECTORY, which must be new or empty."""
-    from spider_plugin.io.cache import atomic_dir
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UserError(f'{directory} is not empty; give a new directory.')
-    if directory.exists():
-        directory.rmdir()
-    with atomic_dir(directory.absolute()) as temp:
-        shutil.copytree(resource_dir('reference_host'), temp, dirs_exist_ok=True,
-                        ignore=shutil.ignore_patterns('__pycache__'))
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix='.', dir=directory) as temp: # A copy that breaks off leaves nothing.
+            shutil.copytree(resource_dir('reference_host'), Path(temp, 'host'),
+                            ignore=shutil.ignore_patterns('__pycache__'))
+            for entry in Path(temp, 'host').iterdir():
+                entry.rename(directory / entry.name)
+    except OSError as error:
+        raise UserError(f'Cannot write {directory} ({error.strerror or error}); give another directory.') from error
     click.echo(f'A host is ready in {directory}; try: cd {directory} && python train.py --help')
 
 #----------------------------------------------------------------------------

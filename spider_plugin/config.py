@@ -29,13 +29,14 @@ class MappingKind:
     min_size: int
     z_dim:    int | None = None
 
-for _name, _kind in {
+_MAPPINGS = {
     'residual':    MappingKind(size=None, min_size=8),
     'paper-16x32': MappingKind(size=32,   min_size=4, z_dim=512),
     'paper-23x23': MappingKind(size=32,   min_size=4, z_dim=512),
     'encoder':     MappingKind(size=32,   min_size=8),
     'whitened':    MappingKind(size=32,   min_size=4),
-}.items():
+}
+for _name, _kind in _MAPPINGS.items():
     registry.mappings.register(_name)(_kind)
 
 #----------------------------------------------------------------------------
@@ -64,12 +65,10 @@ class Option:
     def key(self):
         return self.name.lstrip('-').replace('-', '_')
 
-_KINDS = '[residual|paper-16x32|paper-23x23|encoder|whitened]'
-
 OPTIONS = [
     Option('--spider-source',   str,    None,       '[ZIP|DIR|PKL|NAME]', 'Feed G these images instead of noise: a dataset, '
            'a generator pickle, or noise, covariance:DATA, strokes, shapes'),
-    Option('--spider-mapping',  str,    'residual', _KINDS, 'How the source enters G'),
+    Option('--spider-mapping',  str,    'residual', f'[{"|".join(_MAPPINGS)}]', 'How the source enters G'),
     Option('--spider-size',     click.IntRange(min=1), None, 'INT', 'Resolution of the source images, a power of two  '
            '[default: the smaller of source and target for residual, at most 32 otherwise]'),
     Option('--spider-noise',    click.FloatRange(min=0), 0.0, 'STD', 'Gaussian noise added to source images in [-1, 1]'),
@@ -156,10 +155,10 @@ def _apply_spider(c, options, host):
     return _launch_lines(options, source, target) + resume_lines
 
 def _source_size(options, kind, target):
-    """Resolution to prepare, at most the source's own."""
+    """Resolution to prepare; unless the user says it, at most the source's own."""
     size = options['spider_size']
     if size is not None:
-        if size > target.resolution:
+        if kind.size is None and size > target.resolution:
             raise UserError(f'--spider-size={size} is larger than the {target.resolution} pixels of --data; '
                             f'use {target.resolution} or less.')
         return size

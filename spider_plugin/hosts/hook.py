@@ -151,9 +151,10 @@ def register_metrics(metric_main):
         if is_valid(name):
             print(f'spider-plugin: the host has a metric {name} of its own; ours was left out', file=sys.stderr)
             continue
+        @functools.wraps(metric)
         def named(opts, metric=metric):
             return metric(opts)
-        named.__name__ = name
+        named.__name__ = name # What hosts register by.
         register(named)
 
 #----------------------------------------------------------------------------

@@ -1,31 +1,35 @@
 """Runs a host's script with the hook installed and no file edited: python -m spider_plugin.hosts.run SCRIPT.py [ARGS]...
 
 The script is executed in the globals of this module, which stays `__main__` with its name: a spawned child imports
-`__main__` again by that name, finds the script's path in sys.argv, and has the hook and the script's functions too."""
+`__main__` again by that name, finds the script's path in the environment, and has the hook and the script's functions."""
 
+import os
 import sys
 from pathlib import Path
 
 import spider_plugin
 
-def _enter(argv):
-    """Makes sys.argv and sys.path what `python SCRIPT.py ARGS` would make them; returns the script's path."""
-    sys.argv = [str(Path(argv[0]).absolute()), *argv[1:]]
-    script, package = Path(sys.argv[0]), str(Path(spider_plugin.__file__).resolve().parent.parent)
-    if sys.path[0] != str(script.parent): # The first entry is the working directory, which -m has put there.
-        sys.path[0] = str(script.parent)
-    if package not in sys.path:
-        sys.path.append(package)
-    return script
+_SCRIPT = 'SPIDER_RUN_SCRIPT'
 
-if __name__ == '__main__':
-    if len(sys.argv) < 2 or not Path(sys.argv[1]).is_file():
+def _from_command_line():
+    """Takes the script from the command line and leaves sys.argv as `python SCRIPT.py ARGS` has it."""
+    script = Path(sys.argv[1]).absolute() if len(sys.argv) > 1 else Path()
+    if not script.is_file():
         print(f'Error: {" ".join(sys.argv[1:2]) or "no script"} does not exist; '
               'usage: python -m spider_plugin.hosts.run SCRIPT.py [ARGS]...', file=sys.stderr)
         sys.exit(2)
+    os.environ[_SCRIPT] = str(script)
     del sys.argv[0]
+    sys.path[0] = str(script.parent) # -m has put the working directory there.
+    package = str(Path(spider_plugin.__file__).resolve().parent.parent)
+    if package not in sys.path:
+        sys.path.append(package)
+
+if __name__ == '__main__':
+    _from_command_line()
 
 if __name__ in ('__main__', '__mp_main__'):
     import spider_plugin.hosts.hook
-    __file__, __package__ = str(_enter(sys.argv)), None
+    __file__, __package__ = os.environ[_SCRIPT], None
+    sys.argv[0] = __file__
     exec(compile(Path(__file__).read_bytes(), __file__, 'exec'))

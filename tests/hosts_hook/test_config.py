@@ -1,0 +1,207 @@
+"""The edit that each option makes to a host's config, on plain dicts and a host that is made up."""
+
+import copy
+import json
+import math
+from types import SimpleNamespace
+
+import pytest
+
+from spider_plugin import config
+from spider_plugin.config import CFG_PRESETS, OPTIONS, apply_options
+from spider_plugin.errors import UserError
+from spider_plugin.hosts.capabilities import Layers, Target
+from spider_plugin.registry import mappings
+from spider_plugin.sources.bank import open_source
+
+#----------------------------------------------------------------------------
+
+def host_config(**kwargs):
+    c = dict(
+        G_kwargs            = dict(class_name='training.networks_stylegan2.Generator', z_dim=512, w_dim=512,
+                                   mapping_kwargs=dict(num_layers=8), channel_base=4096, channel_max=64),
+        D_kwargs            = dict(class_name='training.networks_stylegan2.Discriminator', channel_base=4096),
+        G_opt_kwargs        = dict(class_name='torch.optim.Adam', betas=[0, 0.99], lr=0.002),
+        D_opt_kwargs        = dict(class_name='torch.optim.Adam', betas=[0, 0.99], lr=0.005),
+        loss_kwargs         = dict(class_name='training.loss.StyleGAN2Loss', r1_gamma=1.0, style_mixing_prob=0.9, pl_weight=2),
+        training_set_kwargs = dict(path='target.zip', use_labels=False, resolution=16),
+        G_reg_interval      = 4,
+        metrics             = ['fid50k_full'],
+    )
+    return {**c, **kwargs}
+
+def host(resolution=16, channels=3, label_dim=0, constant_input=True, path='target.zip'):
+    return SimpleNamespace(
+        target     = Target(path, resolution, channels, label_dim),
+        generator  = lambda: Layers(num_ws=2 * int(math.log2(resolution)) - 2, constant_input=constant_input),
+        local_file = lambda path: path,
+    )
+
+def edit(c=None, host=host(), given=(), cfg=None, **options):
+    """(edited config, log lines); an option counts as given where it is named."""
+    c = host_config() if c is None else c
+    values = {option.key: option.default for option in OPTIONS} | options | {'cfg': cfg}
+    lines = apply_options(c, values, given=set(options) | set(given), host=host)
+    return c, '\n'.join(lines)
+
+@pytest.fixture(scope='module')
+def source(tmp_path_factory, make_zip):
+    return make_zip(tmp_path_factory.mktemp('source') / 'flies.zip', n=40, res=32, seed=5)
+
+#----------------------------------------------------------------------------
+
+def test_nothing_given_changes_nothing():
+    c, lines = edit()
+    assert c == host_config() and lines == ''
+
+def test_the_edit_is_what_the_option_says(source):
+    c, lines = edit(spider_source=source, spider_noise=0.1, spider_embed=3)
+    stock = host_config()
+    spider = c['G_kwargs'].pop('spider')
+    assert c['G_kwargs'].pop('class_name') == 'spider_plugin.bundles.spider_on_training__networks_stylegan2.SpiderGenerator'
+    del stock['G_kwargs']['class_name']
+    assert c['loss_kwargs'].pop('pl_weight') == pytest.approx(stock['loss_kwargs'].pop('pl_weight') * 7 / 6)
+    assert c == stock # and nothing else
+    prepared = spider.pop('source')
+    assert spider == dict(mapping='residual', noise=0.1, embed=3, gain=1.0)
+    bank = open_source(prepared)
+    assert (len(bank), bank.channels, bank.resolution) == (40, 3, 16) # the smaller of source and target
+    assert json.loads(json.dumps(spider)) == spider
+    for part in ('flies', '40 images', '16 x 16', 'unknown', 'residual', '40 of them, 0.0 MiB'):
+        assert part in lines
+
+@pytest.mark.parametrize(['kind', 'size'], [('residual', 16), ('paper-16x32', 32), ('paper-23x23', 32), ('encoder', 32),
+                                            ('whitened', 32)])
+def test_default_sizes(source, kind, size):
+    c, _ = edit(spider_source=source, spider_mapping=kind)
+    assert open_source(c['G_kwargs']['spider']['source']).resolution == size
+    assert c['loss_kwargs']['pl_weight'] == pytest.approx(2 * 7 / 6 if kind == 'residual' else 2)
+
+def test_every_mapping_is_registered():
+    from spider_plugin.networks.mapping import MAPPING_KINDS
+    assert set(mappings) >= set(MAPPING_KINDS)
+
+def test_size_bank_and_embed(source):
+    c, lines = edit(spider_source=source, spider_size=8, spider_bank=10, spider_embed=0)
+    bank = open_source(c['G_kwargs']['spider']['source'])
+    assert (len(bank), bank.resolution) == (10, 8)
+    assert 'none of them' in lines
+
+def test_procedural_sources_follow_the_target():
+    c, _ = edit(host=host(channels=1), spider_source='noise', spider_bank=8, spider_mapping='encoder')
+    bank = open_source(c['G_kwargs']['spider']['source'])
+    assert (bank.channels, bank.resolution) == (1, 16)
+
+def test_the_target_as_its_own_source_is_allowed_and_named(source):
+    assert 'Warning' in edit(host=host(path=source), spider_source=source)[1]
+    assert 'Warning' not in edit(spider_source=source)[1]
+
+def test_path_length_off_stays_off(source):
+    c = host_config()
+    c['loss_kwargs']['pl_weight'] = 0
+    assert edit(c, spider_source=source)[0]['loss_kwargs']['pl_weight'] == 0
+    c = host_config()
+    del c['loss_kwargs']['pl_weight']
+    assert 'pl_weight' not in edit(c, spider_source=source)[0]['loss_kwargs']
+
+#----------------------------------------------------------------------------
+# --cfg=dcgan
+
+def test_dcgan_preset():
+    c, _ = edit(cfg='dcgan', given=['cfg'])
+    preset = CFG_PRESETS['dcgan']
+    assert c['G_kwargs'] == dict(class_name='spider_plugin.bundles.dcgan.DCGANGenerator', z_dim=preset['z_dim'])
+    assert c['D_kwargs'] == dict(class_name='spider_plugin.bundles.dcgan.DCGANDiscriminator')
+    assert (c['G_opt_kwargs']['lr'], c['D_opt_kwargs']['lr']) == (preset['glr'], preset['dlr'])
+    assert c['G_opt_kwargs']['betas'] == c['D_opt_kwargs']['betas'] == preset['betas']
+    assert (c['loss_kwargs']['style_mixing_prob'], c['loss_kwargs']['pl_weight'], c['G_reg_interval']) == (0, 0, None)
+    assert c['loss_kwargs']['r1_gamma'] == 1.0
+
+def test_dcgan_keeps_what_the_user_set(source):
+    c, _ = edit(cfg='dcgan', given=['cfg', 'dlr', 'cbase'], spider_source=source)
+    assert c['D_opt_kwargs']['lr'] == 0.005 and c['G_opt_kwargs']['lr'] == CFG_PRESETS['dcgan']['glr']
+    assert c['G_kwargs']['channel_base'] == 4096 and 'channel_max' not in c['G_kwargs']
+    assert c['G_kwargs']['class_name'].endswith('DCGANGenerator')
+    assert c['G_kwargs']['spider']['mapping'] == 'residual'
+
+#----------------------------------------------------------------------------
+# One sentence each.
+
+@pytest.mark.parametrize(['options', 'words'], [
+    (dict(spider_mapping='encoder'),                                    '--spider-mapping has no effect without'),
+    (dict(trust_pickle=True),                                           '--trust-pickle has no effect without'),
+    (dict(spider_source='missing.zip'),                                 'missing.zip does not exist'),
+    (dict(spider_source='missing.pkl'),                                 'missing.pkl'),
+    (dict(spider_source='SOURCE', spider_mapping='telepathy'),          '--spider-mapping=telepathy .*residual'),
+    (dict(spider_source='SOURCE', spider_size=32),                      '--spider-size=32 is larger than the 16'),
+    (dict(spider_source='SOURCE', spider_size=12),                      '--spider-size=12 is not a power of two'),
+    (dict(spider_source='SOURCE', spider_size=4),                       'at least 8 pixels, not 4'),
+    (dict(spider_source='SOURCE', spider_bank='online'),                '--spider-bank=online'),
+    (dict(spider_source='SOURCE', host=host(channels=1)),               'flies.zip is colour, but grey'),
+    (dict(spider_source='SOURCE', host=host(constant_input=False)),     'constant 4x4 input'),
+    (dict(spider_source='SOURCE', cfg='dcgan', spider_mapping='encoder'), '--cfg=dcgan lacks'),
+    (dict(cfg='dcgan', given=['map_depth']),                            '--map-depth has no effect with --cfg=dcgan'),
+])
+def test_one_sentence(source, options, words):
+    if options.get('spider_source') == 'SOURCE':
+        options = {**options, 'spider_source': source}
+    with pytest.raises(UserError, match=words) as caught:
+        edit(**options)
+    assert caught.value.exit_code == 2
+    assert '\n' not in caught.value.message and caught.value.message.endswith('.')
+
+def test_paper_needs_z_dim_512(source):
+    c = host_config()
+    c['G_kwargs']['z_dim'] = 64
+    with pytest.raises(UserError, match='z_dim 512.*64'):
+        edit(c, spider_source=source, spider_mapping='paper-16x32')
+
+def test_corrupt_source(tmp_path):
+    (tmp_path / 'bad.zip').write_bytes(b'PK\3\4 no zip at all')
+    with pytest.raises(UserError, match='bad.zip'):
+        edit(spider_source=str(tmp_path / 'bad.zip'))
+
+def test_class_counts(tmp_path, make_zip):
+    labelled = make_zip(tmp_path / 'labelled.zip', n=12, res=16, labels=3)
+    edit(host=host(label_dim=0), spider_source=labelled)
+    edit(host=host(label_dim=3), spider_source=labelled)
+    with pytest.raises(UserError, match='3 classes, but --data has 5'):
+        edit(host=host(label_dim=5), spider_source=labelled)
+
+#----------------------------------------------------------------------------
+# --resume, with snapshots that stand for themselves: what the restricted reader would say of them.
+
+@pytest.fixture
+def snapshot(monkeypatch):
+    """Sets the `spider` argument and the source identity of the snapshot that --resume names."""
+    def say(spider, identity=None):
+        monkeypatch.setattr(config, '_resumed_spider', lambda path, trust: (spider, identity))
+    return say
+
+def resume(source, **options):
+    return edit(host_config(resume_pkl='old.pkl'), spider_source=source, **options)
+
+def test_resume_of_a_stock_generator(source, snapshot):
+    snapshot(None)
+    c, lines = resume(source)
+    assert c['G_kwargs']['spider']['gain'] == 0.0 and 'stock generator' in lines
+    c, lines = resume(source, spider_mapping='encoder')
+    assert c['G_kwargs']['spider']['gain'] == 1.0 and 'stock generator' not in lines
+
+def test_resume_needs_the_same_source(source, snapshot):
+    c, _ = edit(spider_source=source)
+    spider = copy.deepcopy(c['G_kwargs']['spider']) | {'gain': 0.0}
+    identity = open_source(spider['source']).identity
+    snapshot(spider, identity)
+    assert resume(source)[0]['G_kwargs']['spider']['gain'] == 0.0
+    snapshot(spider, {**identity, 'sha256': 'f' * 64})
+    with pytest.raises(UserError, match='old.pkl was trained with the source .*--spider-force'):
+        resume(source)
+    assert resume(source, spider_force=True)[0]['G_kwargs']['spider']['source'] == spider['source']
+    snapshot(spider, identity)
+    with pytest.raises(UserError, match='mapping residual, not encoder'):
+        resume(source, spider_mapping='encoder', spider_size=16)
+
+def test_resume_of_what_is_not_there(source):
+    with pytest.raises(UserError, match='old.pkl'):
+        resume(source)

@@ -1,0 +1,129 @@
+"""The attached line and the runner, on a minimal host."""
+
+import importlib
+import json
+import runpy
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+#----------------------------------------------------------------------------
+# In this process: what the commands look like. click and the import system are left as they were.
+
+@pytest.fixture
+def train(fake_host, monkeypatch):
+    """The host's train command after the hook has seen it; train(**kwargs of fake_host)."""
+    def load(**kwargs):
+        script = fake_host(**kwargs)
+        monkeypatch.syspath_prepend(script.parent)
+        return runpy.run_path(str(script))['main']
+    with monkeypatch.context() as patch:
+        init = click.core.Command.__init__
+        patch.setattr(click.core.Command, '__init__', getattr(init, '__wrapped__', init))
+        patch.setattr(sys, 'meta_path', [f for f in sys.meta_path if type(f).__name__ != '_MetricsFinder'])
+        patch.delitem(sys.modules, 'spider_plugin.hosts.hook', raising=False)
+        for name in [name for name in sys.modules if name.split('.')[0] == 'metrics']:
+            patch.delitem(sys.modules, name)
+        yield load
+        for name in [name for name in sys.modules if name.split('.')[0] == 'metrics']:
+            del sys.modules[name]
+
+def test_help_has_a_group_of_ours(train):
+    text = CliRunner().invoke(train(), ['--help'], terminal_width=200).output
+    own, ours = text.split('Spider options:')
+    assert '--outdir' in own and '--spider-' not in own and '[stylegan2|tiny|dcgan]' in own
+    from spider_plugin.config import OPTIONS
+    assert all(option.name in ours for option in OPTIONS)
+    assert '[default: residual]' in ours and '[default: 64' in ours
+
+def test_only_training_commands_get_options(train):
+    train()
+    @click.command()
+    @click.option('--network')
+    @click.option('--outdir')
+    def generate(network, outdir):
+        pass
+    assert [param.name for param in generate.params] == ['network', 'outdir']
+
+def test_installing_twice_is_installing_once(train):
+    train()
+    hook = sys.modules['spider_plugin.hosts.hook']
+    init, finders = click.core.Command.__init__, list(sys.meta_path)
+    hook.install()
+    importlib.reload(hook)
+    assert click.core.Command.__init__ is init and sys.meta_path == finders
+    assert CliRunner().invoke(train(), ['--help']).output.count('--spider-source') == 1
+
+def test_the_hosts_own_name_wins(train, monkeypatch):
+    from spider_plugin import registry
+    monkeypatch.setitem(registry.generators._entries, 'tiny', lambda c, given: None)
+    assert '[stylegan2|tiny|dcgan|spider-tiny]' in CliRunner().invoke(train(), ['--help'], terminal_width=200).output
+
+@pytest.mark.parametrize(['args', 'code', 'words'], [
+    (['--spider-mapping=encoder'],          2, '--spider-mapping has no effect without --spider-source'),
+    (['--spider-source=x', '--spider-bank=many'], 2, "'many' is neither a number of images nor"),
+    (['--spider-source=x', '--spider-bank=0'],    2, "'0' is neither"),
+    (['--spider-source=x', '--spider-noise=-1'],  2, '--spider-noise'),
+    (['--spider-source=x', '--spider-size=0'],    2, '--spider-size'),
+    (['--spider-unknown'],                  2, '--spider-unknown'),
+    (['--cfg=pggan'],                       2, '--cfg'),
+    (['--code=3'],                          3, ''),
+])
+def test_exit_codes(train, tmp_path, args, code, words):
+    result = CliRunner().invoke(train(), ['--outdir', str(tmp_path / 'out'), '--data=x', *args])
+    assert result.exit_code == code and words in result.output
+    assert not (tmp_path / 'out').exists()
+
+def test_a_host_with_another_launch(train, tmp_path):
+    command = train(launch='start')
+    result = CliRunner().invoke(command, ['--outdir', str(tmp_path / 'out'), '--data=x', '--cfg=dcgan'])
+    assert result.exit_code == 2 and 'no launch_training' in result.output
+    assert not (tmp_path / 'out').exists()
+
+#----------------------------------------------------------------------------
+# In processes: three ways to attach, and a spawned child each time.
+
+def lines(result):
+    return [json.loads(line) for line in result.stdout.splitlines() if line.startswith('{')]
+
+@pytest.mark.parametrize('way', ['line', 'runner', 'both'])
+def test_spawned_children(way, fake_host, toy_plugin, python, tmp_path):
+    script = fake_host() if way != 'runner' else fake_host(line='')
+    runner = [] if way == 'line' else ['-m', 'spider_plugin.hosts.run']
+    args = [f'--outdir={tmp_path / "out"}', '--data=x', '--cfg=dcgan']
+    result = python(*runner, script, *args, paths=[toy_plugin], cwd=tmp_path, SPIDER_DETECTOR='det.pt')
+    assert result.returncode == 0, result.stderr
+    child, = lines(result)
+    assert child['hooked'] and child['child'] == '__mp_main__' and not child['torch']
+    assert child['metrics'] == ['fid', 'toy'] # the host's own fid stays
+    assert child['c']['G_kwargs']['class_name'] == 'spider_plugin.bundles.dcgan.DCGANGenerator'
+    assert child['c']['detector'] == 'det.pt' and child['c']['cfg'] == 'stylegan2'
+    saved = tmp_path / 'out' / 'dcgan-run' / 'training_options.json'
+    assert json.loads(saved.read_text()) == child['c']
+    assert 'metric fid of its own' in result.stderr
+
+def test_without_options_and_without_plugin(fake_host, python, tmp_path):
+    script = fake_host()
+    with_plugin = python(script, f'--outdir={tmp_path / "a"}', '--data=x')
+    without = python(script, f'--outdir={tmp_path / "b"}', '--data=x', plugin=False)
+    assert with_plugin.returncode == without.returncode == 0
+    saved = [(tmp_path / name / 'tiny-run' / 'training_options.json').read_bytes() for name in 'ab']
+    assert saved[0] == saved[1]
+    assert without.stderr == 'spider-plugin is not installed: going on without it\n' and with_plugin.stderr == ''
+    refused = python(script, f'--outdir={tmp_path / "c"}', '--data=x', '--spider-source=x', plugin=False)
+    assert refused.returncode == 2 and 'No such option' in refused.stderr
+
+def test_plugins_can_be_turned_off(fake_host, toy_plugin, python, tmp_path):
+    result = python(fake_host(), f'--outdir={tmp_path / "out"}', '--data=x', paths=[toy_plugin], SPIDER_LOAD_PLUGINS='')
+    assert lines(result)[0]['metrics'] == ['fid']
+
+def test_the_runner_looks_like_the_script(fake_host, python, tmp_path):
+    script = fake_host(line='')
+    usage = python('-m', 'spider_plugin.hosts.run', script, '--help', cwd=tmp_path).stdout
+    assert usage.startswith('Usage: train.py [OPTIONS]')
+    assert python('-m', 'spider_plugin.hosts.run', script, '--outdir=x', '--data=x', '--code=3').returncode == 3
+    for args in ([], ['nowhere.py']):
+        result = python('-m', 'spider_plugin.hosts.run', *args)
+        assert result.returncode == 2 and result.stderr.startswith('Error: ') and 'usage' in result.stderr
