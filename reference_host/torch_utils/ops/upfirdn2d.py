@@ -47,7 +47,7 @@ def upfirdn2d(x, f, up=1, down=1, padding=0, flip_filter=False, gain=1, impl='re
     if f is None:
         return x[:, :, ::down_y, ::down_x] * gain
 
-    f = (f * gain ** (f.ndim / 2)).to(x.dtype)
+    f = (f.to(torch.promote_types(f.dtype, x.dtype)) * gain ** (f.ndim / 2)).to(x.dtype)
     f = f if flip_filter else f.flip(list(range(f.ndim)))
     if f.ndim == 2:
         return _depthwise(x, f, stride=(down_y, down_x))
