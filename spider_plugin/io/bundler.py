@@ -18,7 +18,7 @@ from spider_plugin import __version__
 _SOURCES = ['torch_utils_ext.ops.bit_hash', 'spider_plugin.sources.key', 'spider_plugin.sources.bank']
 _RECIPES = {
     'spider': _SOURCES + ['spider_plugin.networks.mapping', 'spider_plugin.networks.spider'],
-    'dcgan':  _SOURCES + ['spider_plugin.networks.dcgan'],
+    'dcgan':  _SOURCES + ['spider_plugin.networks.mapping', 'spider_plugin.networks.dcgan'],
 }
 _OURS = ('spider_plugin', 'torch_utils_ext')
 
