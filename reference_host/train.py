@@ -87,20 +87,67 @@ def init_dataset_kwargs(data):
         kwargs.max_size = len(dataset)          # Be explicit about it.
         return kwargs, dataset.name
 
-def check_batch(opts, batch_gpu):
+def check_batch(opts):
     """Raises UserError where the batch cannot be divided as asked."""
     if opts.gpus != 1:
         raise UserError('--gpus: this host trains on one device; use --gpus=1')
-    if opts.batch % batch_gpu != 0:
-        raise UserError(f'--batch: {opts.batch} is not a multiple of --batch-gpu={batch_gpu}; change one of them')
-    if batch_gpu % min(opts.mbstd_group, batch_gpu) != 0 or batch_gpu < opts.mbstd_group:
-        raise UserError(f'--mbstd-group: the {batch_gpu} images handled at a time do not split into groups of '
-                        f'{opts.mbstd_group}; choose a divisor of {batch_gpu}')
+    if opts.batch % opts.batch_gpu != 0:
+        raise UserError(f'--batch: {opts.batch} is not a multiple of --batch-gpu={opts.batch_gpu}; change one of them')
+    if opts.batch_gpu % opts.mbstd_group != 0:
+        raise UserError(f'--mbstd-group: the {opts.batch_gpu} images handled at a time do not split into groups of '
+                        f'{opts.mbstd_group}; choose a divisor of {opts.batch_gpu}')
 
 def check_resume(path):
     """Raises UserError unless there is a file to resume from."""
     if path is not None and not dnnlib.util.is_url(path) and not os.path.isfile(path):
         raise UserError(f'--resume: {path} does not exist; give a network pickle (network-snapshot-*.pkl) or its URL')
+
+#----------------------------------------------------------------------------
+# Config: every option, put where the training loop reads it. All of it is JSON.
+
+def configure_data(c, opts):
+    """Adds the dataset and its loader; returns the name of the dataset."""
+    c.training_set_kwargs, dataset_name = init_dataset_kwargs(opts.data)
+    if opts.cond and not c.training_set_kwargs.use_labels:
+        raise UserError(f'--cond: {opts.data} has no labels; add them to its dataset.json or use --cond=False')
+    if c.training_set_kwargs.use_labels and not opts.cond:
+        print('The dataset has labels, which are not used; use them with --cond=True')
+    c.training_set_kwargs.update(use_labels=opts.cond, xflip=opts.mirror, random_seed=opts.seed)
+    c.data_loader_kwargs = dnnlib.EasyDict(pin_memory=torch.cuda.is_available(), num_workers=opts.workers)
+    if opts.workers > 0:
+        c.data_loader_kwargs.prefetch_factor = 2
+    return dataset_name
+
+def configure_networks(c, opts):
+    """Adds the networks of --cfg and their optimizers."""
+    half = torch.cuda.is_available() and not opts.fp32
+    common = dict(channel_base=opts.cbase, channel_max=opts.cmax, num_fp16_res=4 if half else 0,
+                  conv_clamp=256 if half else None)
+    c.G_kwargs = dnnlib.EasyDict(class_name='training.networks_stylegan2.Generator', z_dim=512, w_dim=512,
+                                 mapping_kwargs=dnnlib.EasyDict(num_layers=opts.map_depth or 8),
+                                 fused_modconv_default='inference_only', # Plain convolutions train faster.
+                                 **common)
+    c.D_kwargs = dnnlib.EasyDict(class_name='training.networks_stylegan2.Discriminator',
+                                 block_kwargs=dnnlib.EasyDict(freeze_layers=opts.freezed),
+                                 mapping_kwargs=dnnlib.EasyDict(),
+                                 epilogue_kwargs=dnnlib.EasyDict(mbstd_group_size=opts.mbstd_group),
+                                 **common)
+    adam = dict(class_name='torch.optim.Adam', betas=[0.0, 0.99], eps=1e-8)
+    c.G_opt_kwargs = dnnlib.EasyDict(adam, lr=0.002 if opts.glr is None else opts.glr)
+    c.D_opt_kwargs = dnnlib.EasyDict(adam, lr=opts.dlr)
+
+def configure_training(c, opts):
+    """Adds the loss and the schedule."""
+    c.loss_kwargs = dnnlib.EasyDict(class_name='training.loss.StyleGAN2Loss', r1_gamma=opts.gamma, style_mixing_prob=0.9,
+                                    pl_weight=2, pl_no_weight_grad=True)
+    c.update(G_reg_interval=4, D_reg_interval=16)
+    c.update(num_gpus=opts.gpus, batch_size=opts.batch, batch_gpu=opts.batch_gpu, random_seed=opts.seed)
+    c.update(total_kimg=opts.kimg, kimg_per_tick=opts.tick)
+    c.update(image_snapshot_ticks=opts.snap, network_snapshot_ticks=opts.snap)
+    c.update(ema_kimg=opts.batch * 10 / 32, cudnn_benchmark=not opts.nobench)
+    c.threads = runtime.pick_threads(opts.threads)
+    if opts.resume is not None:
+        c.update(resume_pkl=opts.resume, ema_rampup=None) # The average starts from the resumed one.
 
 #----------------------------------------------------------------------------
 
@@ -170,53 +217,15 @@ def main(**kwargs):
         --cbase=4096 --cmax=64 --kimg=100 --tick=1 --snap=10
     """
     opts = dnnlib.EasyDict(kwargs)
-    on_gpu = torch.cuda.is_available()
-    batch_gpu = opts.batch_gpu or opts.batch // opts.gpus
-    check_batch(opts, batch_gpu)
+    opts.batch_gpu = opts.batch_gpu or opts.batch // opts.gpus
+    check_batch(opts)
     check_resume(opts.resume)
     check_outdir(opts.outdir)
 
-    # Data.
     c = dnnlib.EasyDict()
-    c.training_set_kwargs, dataset_name = init_dataset_kwargs(opts.data)
-    if opts.cond and not c.training_set_kwargs.use_labels:
-        raise UserError(f'--cond: {opts.data} has no labels; add them to its dataset.json or use --cond=False')
-    if c.training_set_kwargs.use_labels and not opts.cond:
-        print('The dataset has labels, which are not used; use them with --cond=True')
-    c.training_set_kwargs.update(use_labels=opts.cond, xflip=opts.mirror, random_seed=opts.seed)
-    c.data_loader_kwargs = dnnlib.EasyDict(pin_memory=on_gpu, num_workers=opts.workers)
-    if opts.workers > 0:
-        c.data_loader_kwargs.prefetch_factor = 2
-
-    # Networks, of which cfg gives the classes.
-    adam = dict(class_name='torch.optim.Adam', betas=[0.0, 0.99], eps=1e-8)
-    c.G_kwargs = dnnlib.EasyDict(class_name='training.networks_stylegan2.Generator', z_dim=512, w_dim=512,
-                                 mapping_kwargs=dnnlib.EasyDict(num_layers=opts.map_depth or 8))
-    c.D_kwargs = dnnlib.EasyDict(class_name='training.networks_stylegan2.Discriminator',
-                                 block_kwargs=dnnlib.EasyDict(freeze_layers=opts.freezed),
-                                 mapping_kwargs=dnnlib.EasyDict(),
-                                 epilogue_kwargs=dnnlib.EasyDict(mbstd_group_size=opts.mbstd_group))
-    for net_kwargs in (c.G_kwargs, c.D_kwargs):
-        net_kwargs.update(channel_base=opts.cbase, channel_max=opts.cmax)
-        half = on_gpu and not opts.fp32
-        net_kwargs.update(num_fp16_res=4 if half else 0, conv_clamp=256 if half else None)
-    c.G_kwargs.fused_modconv_default = 'inference_only' # Plain convolutions train faster than grouped ones.
-    c.G_opt_kwargs = dnnlib.EasyDict(adam, lr=0.002 if opts.glr is None else opts.glr)
-    c.D_opt_kwargs = dnnlib.EasyDict(adam, lr=opts.dlr)
-
-    # Training.
-    c.loss_kwargs = dnnlib.EasyDict(class_name='training.loss.StyleGAN2Loss', r1_gamma=opts.gamma, style_mixing_prob=0.9,
-                                    pl_weight=2, pl_no_weight_grad=True)
-    c.update(G_reg_interval=4, D_reg_interval=16)
-    c.update(num_gpus=opts.gpus, batch_size=opts.batch, batch_gpu=batch_gpu, random_seed=opts.seed)
-    c.update(total_kimg=opts.kimg, kimg_per_tick=opts.tick)
-    c.update(image_snapshot_ticks=opts.snap, network_snapshot_ticks=opts.snap)
-    c.update(ema_kimg=opts.batch * 10 / 32, cudnn_benchmark=not opts.nobench)
-    c.threads = runtime.pick_threads(opts.threads)
-    if opts.resume is not None:
-        c.update(resume_pkl=opts.resume, ema_rampup=None) # The average starts from the resumed one.
-
-    # Metrics.
+    dataset_name = configure_data(c, opts)
+    configure_networks(c, opts)
+    configure_training(c, opts)
     metric_main.check_metrics(opts.metrics, opts.detector, c.training_set_kwargs.resolution)
     c.update(metrics=opts.metrics, detector=opts.detector, metric_at_start=opts.metric_at_start)
 

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import textwrap
 import time
 
 import numpy as np
@@ -155,8 +156,8 @@ def resume_networks(networks, resume_pkl):
         try:
             misc.copy_params_and_buffers(source[key], module, require_all=False)
         except ValueError as err:
-            raise UserError(f'--resume: {key} of {resume_pkl} does not fit, use the resolution, labels and network '
-                            f'options it was trained with ({str(err).rstrip(".")})') from err
+            raise UserError(f'--resume: {key} of {resume_pkl} does not fit; use the resolution, labels and network '
+                            f'options it was trained with ({textwrap.shorten(str(err), 160)})') from err
 
 def setup_phases(name, module, opt_kwargs, reg_interval):
     """The training phases of one network. Lazy regularization (Karras et al. 2020, Appendix B) lets main and

@@ -10,6 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+
 from training.dataset import ImageFolderDataset
 from training.runtime import UserError
 

@@ -8,6 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from click.testing import CliRunner
+
 from dataset_tool import convert_dataset
 from training.dataset import ImageFolderDataset
 
