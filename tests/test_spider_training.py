@@ -253,7 +253,7 @@ def test_the_attached_line_without_the_plugin_is_stock_training(checkout, data, 
 
 @pytest.mark.slow
 def test_the_command_of_the_readme(checkout, data, tmp_path):
-    done = run(['train.py', f'--outdir={tmp_path}/R', '--cfg=stylegan2', f'--data={data}/D.zip', '--gpus=1', '--batch=16', '--gamma=1',
-                '--kimg=1', f'--spider-source={data}/S.zip'], checkout)
+    done = run(['train.py', f'--outdir={tmp_path}/R', '--cfg=stylegan2', f'--data={data}/D.zip', '--gpus=1', '--batch=16',
+                '--gamma=1', '--kimg=1', f'--spider-source={data}/S.zip'], checkout)
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / 'R').glob('*/network-snapshot-*.pkl'))

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from spider_plugin.networks.mapping import EqualConv2d, EqualLinear
 from spider_plugin.sources.bank import open_source
-from spider_plugin.sources.key import key_slots, pack_key, unpack_key
+from spider_plugin.sources.key import key_slots, keyed_images, pack_key
 
 #----------------------------------------------------------------------------
 # Internal resolutions, from the bottleneck to half the image's, and the feature maps at each.
@@ -113,11 +113,7 @@ class DCGANSynthesis(torch.nn.Module):
 
     def source_image(self, ws):
         """The image that the key in ws [N, rows, w_dim] names; the mean source image where there is no intact key."""
-        key, intact = unpack_key(ws[:, self.num_ws :], self.source.key_dim)
-        mean = self.source.mean_image.to(ws.device)
-        if not intact.any():
-            return mean.repeat(len(ws), 1, 1, 1)
-        return torch.where(intact[:, None, None, None], self.source.fetch(key), mean)
+        return keyed_images(ws[:, self.num_ws :], self.source)
 
     def _encode(self, images):
         """Features at every internal resolution, the bottleneck's first."""

@@ -8,7 +8,8 @@ from spider_plugin.sources.key import key_slots, pack_key, unpack_key
 def _keys(n=32, seed=0):
     return torch.randint(0, 1 << 24, [n, 2], generator=torch.Generator().manual_seed(seed)).float()
 
-@pytest.mark.parametrize('key_dim, w_dim, slots', [(2, 512, 1), (2, 4, 1), (2, 2, 2), (513, 512, 2), (511, 512, 1), (512, 512, 2)])
+@pytest.mark.parametrize('key_dim, w_dim, slots',
+                         [(2, 512, 1), (2, 4, 1), (2, 2, 2), (513, 512, 2), (511, 512, 1), (512, 512, 2)])
 def test_slots_hold_key_and_check(key_dim, w_dim, slots):
     assert key_slots(key_dim, w_dim) == slots
     key = torch.randn([3, key_dim])
