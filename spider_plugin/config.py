@@ -91,7 +91,7 @@ def apply_options(c, options, *, given, host):
     host:     answers questions about the host (hosts/capabilities.py): target, generator(), local_file(path).
     Raises UserError."""
     if options['cfg'] is not None:
-        registry.generators[options['cfg']](c, given)
+        registry.generators[options['cfg']](c, given, host)
     if options['spider_source'] is not None:
         return _apply_spider(c, options, host)
     lonely = [option.name for option in OPTIONS if option.key in given]
@@ -102,16 +102,23 @@ def apply_options(c, options, *, given, host):
 #----------------------------------------------------------------------------
 # --cfg=dcgan. The loss runs without path length and style mixing, which need a style for each layer.
 
-_NOT_FOR_DCGAN = {'map_depth': '--map-depth', 'freezed': '--freezed', 'mbstd_group': '--mbstd-group'}
+_NOT_FOR_DCGAN = {'map_depth': '--map-depth', 'freezed': '--freezed'}
 
 @registry.generators.register('dcgan')
-def _apply_dcgan(c, given):
+def _apply_dcgan(c, given, host):
+    from spider_plugin.networks.dcgan import dcgan_resolutions
     for key in sorted(given & set(_NOT_FOR_DCGAN)):
         raise UserError(f'{_NOT_FOR_DCGAN[key]} has no effect with --cfg=dcgan; leave it out.')
-    preset, new = CFG_PRESETS['dcgan'], type(c['G_kwargs'])
-    sizes = {key: c['G_kwargs'][key] for key, option in (('channel_base', 'cbase'), ('channel_max', 'cmax')) if option in given}
+    try:
+        dcgan_resolutions(host.target.resolution)
+    except ValueError as error:
+        raise UserError(f'--cfg=dcgan cannot draw the images of --data: {error}; resize them.') from error
+    preset, stock, new = CFG_PRESETS['dcgan'], c['D_kwargs'], type(c['G_kwargs'])
+    sizes = {key: stock[key] for key, option in (('channel_base', 'cbase'), ('channel_max', 'cmax')) if option in given}
     c['G_kwargs'] = new(class_name='spider_plugin.bundles.dcgan.DCGANGenerator', z_dim=preset['z_dim'], **sizes)
     c['D_kwargs'] = new(class_name='spider_plugin.bundles.dcgan.DCGANDiscriminator', **sizes)
+    if 'mbstd_group' in given:
+        c['D_kwargs']['mbstd_group_size'] = stock['epilogue_kwargs']['mbstd_group_size']
     for network, option in (('G', 'glr'), ('D', 'dlr')):
         c[f'{network}_opt_kwargs']['betas'] = list(preset['betas'])
         if option not in given:

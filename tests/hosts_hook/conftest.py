@@ -100,7 +100,7 @@ def fake_host(tmp_path):
 
 @pytest.fixture
 def toy_plugin(tmp_path):
-    """Directory for PYTHONPATH: registers the metric `toy` (what images the network draws) and a `fid` of its own."""
+    """Directory for PYTHONPATH: registers the metric `toy` (what images the network draws), a `fid` of its own, and --cfg=toynet."""
     path = tmp_path / 'site'
     info = path / 'toy_plugin-1.0.dist-info'
     info.mkdir(parents=True)
@@ -112,6 +112,10 @@ def toy_plugin(tmp_path):
         @registry.metrics.register('toy')
         def measure(opts):
             return dict(toy=opts.G.img_resolution)
+
+        @registry.generators.register('toynet')
+        def edit(c, given, host):
+            c['G_kwargs'] = dict(class_name='toy_plugin.Net')
 
         @registry.metrics.register('fid')
         def other_fid(opts):

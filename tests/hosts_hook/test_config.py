@@ -20,7 +20,8 @@ def host_config(**kwargs):
     c = dict(
         G_kwargs            = dict(class_name='training.networks_stylegan2.Generator', z_dim=512, w_dim=512,
                                    mapping_kwargs=dict(num_layers=8), channel_base=4096, channel_max=64),
-        D_kwargs            = dict(class_name='training.networks_stylegan2.Discriminator', channel_base=4096),
+        D_kwargs            = dict(class_name='training.networks_stylegan2.Discriminator', channel_base=4096,
+                                   epilogue_kwargs=dict(mbstd_group_size=2)),
         G_opt_kwargs        = dict(class_name='torch.optim.Adam', betas=[0, 0.99], lr=0.002),
         D_opt_kwargs        = dict(class_name='torch.optim.Adam', betas=[0, 0.99], lr=0.005),
         loss_kwargs         = dict(class_name='training.loss.StyleGAN2Loss', r1_gamma=1.0, style_mixing_prob=0.9, pl_weight=2),
@@ -118,9 +119,10 @@ def test_dcgan_preset():
     assert c['loss_kwargs']['r1_gamma'] == 1.0
 
 def test_dcgan_keeps_what_the_user_set(source):
-    c, _ = edit(cfg='dcgan', given=['cfg', 'dlr', 'cbase'], spider_source=source)
+    c, _ = edit(cfg='dcgan', given=['cfg', 'dlr', 'cbase', 'mbstd_group'], spider_source=source)
     assert c['D_opt_kwargs']['lr'] == 0.005 and c['G_opt_kwargs']['lr'] == CFG_PRESETS['dcgan']['glr']
     assert c['G_kwargs']['channel_base'] == 4096 and 'channel_max' not in c['G_kwargs']
+    assert c['D_kwargs']['mbstd_group_size'] == 2
     assert c['G_kwargs']['class_name'].endswith('DCGANGenerator')
     assert c['G_kwargs']['spider']['mapping'] == 'residual'
 
@@ -140,6 +142,7 @@ def test_dcgan_keeps_what_the_user_set(source):
     (dict(spider_source='SOURCE', host=host(channels=1)),               'flies.zip is colour, but grey'),
     (dict(spider_source='SOURCE', host=host(constant_input=False)),     'constant 4x4 input'),
     (dict(spider_source='SOURCE', cfg='dcgan', spider_mapping='encoder'), '--cfg=dcgan lacks'),
+    (dict(cfg='dcgan', host=host(resolution=8)),                        '--cfg=dcgan cannot draw .* not 8'),
     (dict(cfg='dcgan', given=['map_depth']),                            '--map-depth has no effect with --cfg=dcgan'),
 ])
 def test_one_sentence(source, options, words):

@@ -58,7 +58,7 @@ def test_installing_twice_is_installing_once(train):
 
 def test_the_hosts_own_name_wins(train, monkeypatch):
     from spider_plugin import registry
-    monkeypatch.setitem(registry.generators._entries, 'tiny', lambda c, given: None)
+    monkeypatch.setitem(registry.generators._entries, 'tiny', lambda c, given, host: None)
     assert '[stylegan2|tiny|dcgan|spider-tiny]' in CliRunner().invoke(train(), ['--help'], terminal_width=200).output
 
 @pytest.mark.parametrize(['args', 'code', 'words'], [
@@ -92,15 +92,15 @@ def lines(result):
 def test_spawned_children(way, fake_host, toy_plugin, python, tmp_path):
     script = fake_host() if way != 'runner' else fake_host(line='')
     runner = [] if way == 'line' else ['-m', 'spider_plugin.hosts.run']
-    args = [f'--outdir={tmp_path / "out"}', '--data=x', '--cfg=dcgan']
+    args = [f'--outdir={tmp_path / "out"}', '--data=x', '--cfg=toynet']
     result = python(*runner, script, *args, paths=[toy_plugin], cwd=tmp_path, SPIDER_DETECTOR='det.pt')
     assert result.returncode == 0, result.stderr
     child, = lines(result)
     assert child['hooked'] and child['child'] == '__mp_main__' and not child['torch']
     assert child['metrics'] == ['fid', 'toy'] # the host's own fid stays
-    assert child['c']['G_kwargs']['class_name'] == 'spider_plugin.bundles.dcgan.DCGANGenerator'
+    assert child['c']['G_kwargs']['class_name'] == 'toy_plugin.Net'
     assert child['c']['detector'] == 'det.pt' and child['c']['cfg'] == 'stylegan2'
-    saved = tmp_path / 'out' / 'dcgan-run' / 'training_options.json'
+    saved = tmp_path / 'out' / 'toynet-run' / 'training_options.json'
     assert json.loads(saved.read_text()) == child['c']
     assert 'metric fid of its own' in result.stderr
 
