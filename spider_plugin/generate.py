@@ -94,7 +94,7 @@ def _walk(G, z, c, frames, options):
     """Yields uint8 [H, W, C], `frames` for each seed."""
     options = dict(options)
     ws = G.mapping(z, c, truncation_psi=options.pop('truncation_psi'))
-    residual = hasattr(G.synthesis, 'source_image')
+    residual = getattr(G, 'source', None) is not None and hasattr(G.synthesis, 'source_image')
     images = G.source.sample(z, c) if residual else None
     for i in range(len(z)):
         j = (i + 1) % len(z)

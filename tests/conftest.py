@@ -66,20 +66,27 @@ def make_png():
 
 @pytest.fixture(scope='session')
 def make_snapshot(tmp_path_factory):
-    """make_snapshot(spider=None, c_dim=0, seed=0) -> path of a host pickle of a tiny StyleGAN2 generator of the reference host.
+    """make_snapshot(spider=None, c_dim=0, dcgan=False, ...) -> path of a host pickle of a tiny generator.
 
-    spider: the `spider` argument of a Spider generator; its class is used then."""
+    spider: the `spider` argument of a Spider generator; its class is used then.
+    dcgan:  ours, in place of the reference host's StyleGAN2 generator."""
     from spider_plugin.io.bundler import spider_class_name
     from spider_plugin.io.rebuild import add_host_to_path
 
-    def make(spider=None, c_dim=0, seed=0, res=16, channels=3, z_dim=16):
+    def make(spider=None, c_dim=0, dcgan=False, seed=0, res=16, channels=3, z_dim=16):
         add_host_to_path()
         class_name = 'training.networks_stylegan2.Generator'
-        module, _, name = (spider_class_name(class_name) if spider else class_name).rpartition('.')
+        kwargs = dict(w_dim=16, channel_base=256, channel_max=16, num_fp16_res=0, mapping_kwargs=dict(num_layers=2))
+        if dcgan:
+            class_name, kwargs = 'spider_plugin.bundles.dcgan.DCGANGenerator', {}
+        elif spider:
+            class_name = spider_class_name(class_name)
+        if spider:
+            kwargs['spider'] = spider
+        module, _, name = class_name.rpartition('.')
         torch.manual_seed(seed)
         G = getattr(importlib.import_module(module), name)(
-            z_dim=z_dim, c_dim=c_dim, w_dim=16, img_resolution=res, img_channels=channels, channel_base=256, channel_max=16,
-            num_fp16_res=0, mapping_kwargs=dict(num_layers=2), **(dict(spider=spider) if spider else {}))
+            z_dim=z_dim, c_dim=c_dim, img_resolution=res, img_channels=channels, **kwargs)
         G.mapping.w_avg.normal_()
         path = tmp_path_factory.mktemp('snapshot') / 'network-snapshot-000001.pkl'
         with open(path, 'wb') as file:

@@ -10,10 +10,10 @@ from spider_plugin.generate import generate, parse_seeds
 from spider_plugin.io.rebuild import load_generator
 from spider_plugin.sources.prepare import prepare_source
 
-@pytest.fixture(scope='module')
-def spider_snapshot(make_snapshot):
+@pytest.fixture(scope='module', params=['stylegan2', 'dcgan'])
+def spider_snapshot(request, make_snapshot):
     source = prepare_source('shapes', size=16, bank=30)
-    return make_snapshot(spider=dict(mapping='residual', source=source.path, embed=1))
+    return make_snapshot(spider=dict(mapping='residual', source=source.path, embed=1), dcgan=request.param == 'dcgan')
 
 def pixels(path):
     return np.asarray(PIL.Image.open(path))
@@ -68,6 +68,11 @@ def test_walk_crosses_from_source_to_source(spider_snapshot, tmp_path):
     assert np.abs(frames[8] - pixels(files[1])).mean() < 4
     steps = [np.abs(a - b).mean() for a, b in zip(frames, frames[1:])]
     assert max(steps) < np.abs(frames[0] - frames[8]).mean() / 2    # no jump
+
+@pytest.mark.parametrize('kwargs', [{}, dict(dcgan=True)])
+def test_walk_of_a_generator_without_source(make_snapshot, tmp_path, kwargs):
+    file = generate(make_snapshot(**kwargs), [0, 1, 2], tmp_path, walk='walk.gif', frames=2)[-1]
+    assert PIL.Image.open(file).n_frames == 6
 
 #----------------------------------------------------------------------------
 

@@ -41,11 +41,13 @@ def test_classes_of_a_conditional_generator_are_kept(make_snapshot):
     images = np.load(f'{prepared.path}/images.npy').astype(int)
     assert np.abs(images - rendered(path, 30, torch.eye(3)[labels])).max() <= 1
 
+@pytest.mark.parametrize('dcgan', [False, True])
 @pytest.mark.parametrize('kind', ['plain', 'spider'])
-def test_online_source_is_the_generator(make_snapshot, kind, monkeypatch):
+def test_online_source_is_the_generator(make_snapshot, kind, dcgan, monkeypatch):
     monkeypatch.setattr('spider_plugin.sources.prepare._DEFAULT_BANK', 32)
     inner = prepare_source('shapes', size=16, bank=20)
-    path = make_snapshot(spider=dict(mapping='residual', source=inner.path, embed=1) if kind == 'spider' else None)
+    spider = dict(mapping='residual', source=inner.path, embed=1) if kind == 'spider' else None
+    path = make_snapshot(spider=spider, dcgan=dcgan)
     prepared = prepare_source(path, bank='online')
     assert prepared.online and prepared.num_images == 32
     source, G = open_source(prepared.path), load_generator(path)
