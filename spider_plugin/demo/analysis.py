@@ -1,0 +1,77 @@
+"""The demo's numbers: scores, iterations to reach a score, and whether samples are copies."""
+
+import math
+
+import numpy as np
+import torch
+
+#----------------------------------------------------------------------------
+# Scores.
+
+def detector_features(detector, images):
+    """TorchScript detector, uint8 [N, 3, 32, 32] -> float64 [N, features]."""
+    with torch.no_grad():
+        return torch.cat([detector(batch) for batch in images.split(250)]).to(torch.float64)
+
+def frechet_distance(x, y):
+    """Frechet distance between Gaussians fitted to features float64 [N, F] and [M, F] (Heusel et al. 2017, eq. 6)."""
+    mean_term = (x.mean(dim=0) - y.mean(dim=0)).square().sum()
+    cov_x, cov_y = torch.cov(x.T), torch.cov(y.T)
+    cross = torch.linalg.eigvals(cov_x @ cov_y).real.clamp(min=0).sqrt().sum()
+    return float(mean_term + cov_x.trace() + cov_y.trace() - 2 * cross)
+
+#----------------------------------------------------------------------------
+# Iterations until a curve reaches a score. Between evaluations the logarithm of the score is taken as linear; iteration 0
+# does not count, so a curve that is there at its first evaluation gets that evaluation: an upper bound.
+
+def iterations_to(curve, score):
+    """curve: [[iteration, score], ...] in order. Returns iterations as a float, or None where `score` is not reached."""
+    previous = None
+    for iteration, value in curve:
+        if iteration == 0:
+            continue
+        if value <= score:
+            if previous is None or value == score:
+                return float(iteration)
+            before, value_before = previous
+            share = math.log(value_before / score) / math.log(value_before / value)
+            return before + share * (iteration - before)
+        previous = iteration, value
+    return None
+
+def iterations_ratio(baseline, spider):
+    """Iterations that `spider` takes to the baseline's best score, divided by those of the baseline.
+
+    Returns (ratio or None where the score is not reached, True where it is only an upper bound)."""
+    best = min(value for iteration, value in baseline if iteration > 0)
+    needed = iterations_to(spider, best)
+    if needed is None:
+        return None, False
+    first = min(iteration for iteration, _ in spider if iteration > 0)
+    return needed / iterations_to(baseline, best), needed == first
+
+#----------------------------------------------------------------------------
+# Copies. Distances are root mean squares: over pixels in [0, 255], or over features.
+
+def copy_check(detector, samples, sources, baseline, target, fresh):
+    """Nearest-neighbour distances of samples to their own source image and to the target set, and what to compare with.
+
+    samples, sources:   uint8 [N, 3, 32, 32], what the Spider generator made, and of what.
+    baseline:           uint8, samples of the baseline.
+    target, fresh:      uint8, the target set, and target images that are not in it.
+    returns {'pixels' and 'features': {name: mean distance}}."""
+    sets = dict(samples=samples, sources=sources, baseline=baseline, target=target, fresh=fresh)
+    spaces = dict(pixels={name: x.flatten(1).to(torch.float64) for name, x in sets.items()},
+                  features={name: detector_features(detector, x) for name, x in sets.items()})
+    return {space: _copy_distances(**x) for space, x in spaces.items()}
+
+def _copy_distances(samples, sources, baseline, target, fresh):
+    scale = samples.shape[1] ** 0.5
+    own = (samples - sources).norm(dim=1)
+    other = (samples - sources.roll(1, dims=0)).norm(dim=1)
+    nearest = {f'{name}_to_nearest_target': torch.cdist(x, target).amin(dim=1)
+               for name, x in dict(sample=samples, source=sources, baseline=baseline, fresh_target=fresh).items()}
+    distances = dict(sample_to_own_source=own, sample_to_another_source=other, **nearest)
+    return {name: round(float(np.mean(d.numpy())) / scale, 4) for name, d in distances.items()}
+
+#----------------------------------------------------------------------------

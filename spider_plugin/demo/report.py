@@ -1,0 +1,190 @@
+"""The demo's report: one HTML file with everything in it."""
+
+import base64
+import html
+import io
+import math
+
+import torch
+from PIL import Image
+
+COLOURS = dict(baseline='#6b7280', spider='#d0246b', identity='#b7791f', fresh='#2f855a')
+
+STYLE = '''
+:root { color-scheme: light; }
+body { margin: 0; background: #fbfaf8; color: #1f2328; font: 16px/1.55 system-ui, sans-serif; }
+main { max-width: 860px; margin: 0 auto; padding: 40px 24px 64px; }
+h1 { font-size: 30px; line-height: 1.2; margin: 0 0 8px; } h2 { font-size: 20px; margin: 40px 0 8px; }
+.lead { font-size: 18px; color: #57606a; margin: 0 0 24px; } small, .note { color: #57606a; font-size: 14px; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 12px; margin: 24px 0; }
+.card { background: #fff; border: 1px solid #e6e2dc; border-radius: 10px; padding: 14px 16px; }
+.card b { display: block; font-size: 26px; line-height: 1.2; font-variant-numeric: tabular-nums; }
+.strip { display: grid; grid-template-columns: 132px 1fr; gap: 4px 12px; align-items: center; margin: 4px 0; }
+.strip span { font-size: 14px; color: #57606a; text-align: right; }
+.strip img { width: 100%; display: block; border-radius: 6px; image-rendering: pixelated; }
+svg { width: 100%; height: auto; background: #fff; border: 1px solid #e6e2dc; border-radius: 10px; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+td, th { text-align: right; padding: 5px 10px; border-bottom: 1px solid #e6e2dc; font-size: 15px; }
+td:first-child, th:first-child { text-align: left; padding-left: 0; }
+.honest { background: #fff7e6; border: 1px solid #f0dcae; border-radius: 10px; padding: 4px 20px; }
+'''
+
+#----------------------------------------------------------------------------
+
+def render(summary, pictures):
+    """The report as a string of HTML.
+
+    summary:    what summary.json holds.
+    pictures:   uint8 tensors [N, 3, 32, 32] as demo/run.py draws them."""
+    body = ''.join([
+        heading(summary), cards(summary),
+        '<h2>Score while training</h2>', chart(summary),
+        '<p class="note">Fr&eacute;chet distance to the target set (fid1k on the demo detector), lower is better, '
+        'logarithmic. Both runs have the same options, the same batch and the same seed; only the source differs.</p>',
+        '<h2>What it makes of its source</h2>', before_and_after(pictures),
+        '<h2>How it got there</h2>', stages(pictures),
+        '<h2>Copies?</h2>', copy_table(summary['copy_check']),
+        '<h2>What these numbers say, and what they do not</h2>', caveats(summary),
+        '<h2>Details</h2>', details(summary)])
+    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Spider demo, seed {summary["seed"]}</title>'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f'<style>{STYLE}</style></head><body><main>{body}</main></body></html>')
+
+def heading(summary):
+    quick = ' This was the quick demo: far too short for a fair picture.' if summary['quick'] else ''
+    return ('<h1>A friendly neighbour instead of noise</h1><p class="lead">Two small GANs learn to draw neon digits on a brick '
+            'wall. One starts from Gaussian noise; the other is fed crayon digits that somebody else wrote. '
+            f'<b>This is one seed ({summary["seed"]}).</b>{quick}</p>')
+
+def cards(summary):
+    spider, baseline = summary['spider']['final'], summary['baseline']['final']
+    entries = [(f'{spider:,.0f}', 'final score from crayon digits'), (f'{baseline:,.0f}', 'final score from noise'),
+               (f'{summary["identity_score"]:,.0f}', 'score of the source itself, untouched'),
+               (ratio_text(summary), 'iterations to the baseline\'s best score, as a share of the baseline\'s')]
+    return '<div class="cards">' + ''.join(f'<div class="card"><b>{a}</b>{b}</div>' for a, b in entries) + '</div>'
+
+def ratio_text(summary):
+    ratio = summary['iterations_ratio']
+    if ratio is None:
+        return 'not reached'
+    return ('&le; ' if summary['iterations_ratio_is_upper_bound'] else '') + f'{ratio:.2f}'
+
+#----------------------------------------------------------------------------
+# Score curves as SVG: linear iterations, logarithmic scores.
+
+def chart(summary, width=860, height=380, left=64, right=172, top=20, bottom=46):
+    curves = {name: summary[name]['curve'] for name in ('baseline', 'spider')}
+    levels = dict(identity=summary['identity_score'], fresh=summary['reference_scores']['fresh_target'])
+    values = [score for curve in curves.values() for _, score in curve] + list(levels.values())
+    low, high = math.floor(math.log10(min(values)) * 2) / 2, math.ceil(math.log10(max(values)) * 2) / 2
+    last = curves['baseline'][-1][0]
+    x = lambda iteration: left + (width - left - right) * iteration / last
+    y = lambda score: top + (height - top - bottom) * (high - math.log10(score)) / (high - low)
+    ticks = [m * 10 ** e for e in range(int(low) - 1, int(high) + 1) for m in (1, 3) if low <= math.log10(m * 10 ** e) <= high]
+    parts = [_line(x(0), y(t), x(last), y(t), '#eceae6') + _text(left - 8, y(t) + 5, f'{t:,.0f}', 'end') for t in ticks]
+    parts += [_text(x(last * i / 4), height - bottom + 22, f'{last * i / 4:.0f}', 'middle') for i in range(5)]
+    parts.append(_text(x(last / 2), height - 6, 'iterations', 'middle'))
+    labels = []
+    for name, words in dict(identity='source, untouched', fresh='other real target').items():
+        parts.append(_line(x(0), y(levels[name]), x(last), y(levels[name]), COLOURS[name], 'stroke-dasharray="5 5"'))
+        labels.append((y(levels[name]), words, name))
+    for name, words in dict(baseline='from noise', spider='from crayon digits').items():
+        points = ' '.join(f'{x(i):.1f},{y(s):.1f}' for i, s in curves[name])
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{COLOURS[name]}" stroke-width="3"/>')
+        parts += [f'<circle cx="{x(i):.1f}" cy="{y(s):.1f}" r="3.5" fill="{COLOURS[name]}"/>' for i, s in curves[name]]
+        labels.append((y(curves[name][-1][1]), words, name))
+    spread, previous = [], -math.inf
+    for at, words, name in sorted(labels):  # labels that would overlap move down
+        previous = max(at, previous + 18)
+        spread.append(_text(x(last) + 10, previous + 5, words, 'start', COLOURS[name], 'font-weight="600"'))
+    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="score curves">{"".join(parts + spread)}</svg>'
+
+def _line(x1, y1, x2, y2, colour, more=''):
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" {more}/>'
+
+def _text(x, y, words, anchor, colour='#57606a', more=''):
+    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
+    return f'<text {place} fill="{colour}" font-size="14" {more}>{html.escape(words)}</text>'
+
+#----------------------------------------------------------------------------
+# Rows of images.
+
+def before_and_after(pictures, columns=8, rows=2):
+    parts = []
+    for row in range(rows):
+        part = slice(row * columns, (row + 1) * columns)
+        parts += [strip('source', pictures['sources'][part]), strip('became', pictures['spider'][part]), '<p></p>']
+    parts += [strip('real target', pictures['fresh'][:columns]), strip('from noise', pictures['baseline'][:columns])]
+    return ''.join(parts)
+
+def stages(pictures, columns=8):
+    parts = []
+    for name, words in dict(spider='from crayon digits', baseline='from noise').items():
+        parts.append(f'<p><b>{words}</b></p>')
+        parts += [strip(f'iteration {iteration}', images[:columns]) for iteration, images in pictures[f'{name}_stages'].items()]
+    return ''.join(parts)
+
+def strip(label, images):
+    """A labelled row; images uint8 [N, 3, H, W] are enlarged two times, pixel by pixel."""
+    return f'<div class="strip"><span>{label}</span><img alt="{label}" src="data:image/png;base64,{_png(images)}"></div>'
+
+def _png(images, gap=2):
+    n, channels, height, width = images.shape
+    canvas = torch.full([height, n * (width + gap) - gap, channels], 251, dtype=torch.uint8)
+    for i, image in enumerate(images):
+        canvas[:, i * (width + gap) : i * (width + gap) + width] = image.permute(1, 2, 0)
+    buffer = io.BytesIO()
+    picture = Image.fromarray(canvas.numpy())
+    picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.NEAREST).save(buffer, format='PNG')
+    return base64.b64encode(buffer.getvalue()).decode()
+
+#----------------------------------------------------------------------------
+# Words.
+
+COPY_ROWS = dict(
+    sample_to_own_source='a sample to its own source image',
+    sample_to_another_source='a sample to another source image',
+    sample_to_nearest_target='a sample to the nearest target image',
+    source_to_nearest_target='a source image to the nearest target image',
+    baseline_to_nearest_target='a sample of the baseline to the nearest target image',
+    fresh_target_to_nearest_target='a target image of another seed to the nearest target image')
+
+def copy_table(check):
+    rows = ''.join(f'<tr><td>{words}</td><td>{check["pixels"][key]:.1f}</td><td>{check["features"][key]:.2f}</td></tr>'
+                   for key, words in COPY_ROWS.items())
+    return ('<p class="note">Mean distance (root mean square) in pixel values from 0 to 255, and in the detector\'s features. '
+            'A copy of its source would have a first row near zero; a copy of training images, a third row far below the '
+            f'last.</p><table><tr><th>from &hellip; to</th><th>pixels</th><th>features</th></tr>{rows}</table>')
+
+def caveats(summary):
+    spider, baseline = summary['spider'], summary['baseline']
+    identity = summary['identity_score']
+    points = [
+        '<b>One seed.</b> Another seed gives other numbers; nothing here has an error bar.',
+        f'<b>A head start, not speed alone.</b> The residual generator begins as its source image, which already holds '
+        f'digits in the right hues and scores {identity:,.0f} before any training. Much of the gap is that, the early part '
+        'above all. So do not read the share of iterations as &ldquo;so many times faster&rdquo;; what can be said is that '
+        f'at equal iterations the score is {spider["final"]:,.0f} against {baseline["final"]:,.0f}.',
+        '<b>A very close neighbour.</b> Source and target are digits of the same collection (no scan is in both), painted '
+        'in the same four hues. Neighbours further away help less, and some not at all.',
+        '<b>Synthetic renderings.</b> The scans are real, and so is the wall; the paint is computed.',
+        '<b>A home-made score.</b> The detector was trained on these kinds of image and compares with nothing else. A '
+        'better score does not prove that a digit is legible: look at the pictures.',
+        '<b>The skip matters.</b> Our generator adds its source image to its output; one that starts from noise has '
+        'nothing to add.']
+    if baseline['curve'][-1][1] < 0.97 * min(score for i, score in baseline['curve'][:-1] if i > 0):
+        points.append('<b>The baseline was still improving</b> when training stopped; a longer run would narrow the gap.')
+    if identity <= baseline['final']:
+        points.append('<b>The untrained source beats the trained baseline</b> on this score, so the share of iterations says '
+                      'nothing at all about this run.')
+    return '<div class="honest"><ul>' + ''.join(f'<li>{point}</li>' for point in points) + '</ul></div>'
+
+def details(summary):
+    settings, versions, seconds = summary['settings'], summary['versions'], summary['seconds']
+    rows = dict(settings={k: v for k, v in settings.items() if k != 'spider'}, spider=settings['spider'], versions=versions,
+                seconds={k: round(v) for k, v in seconds.items()})
+    listed = ''.join(f'<tr><td>{name}</td><td>{html.escape(", ".join(f"{k} {v}" for k, v in row.items()))}</td></tr>'
+                     for name, row in rows.items())
+    return f'<table>{listed}</table><p class="note">{html.escape(summary["attribution"])}</p>'
+
+#----------------------------------------------------------------------------
