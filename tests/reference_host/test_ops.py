@@ -132,7 +132,7 @@ def test_setup_filter():
 def naive_conv2d_resample(x, w, f, up, down, padding, groups, flip_weight, flip_filter):
     """Upsample with f centred, convolve, downsample with f centred: three steps."""
     fh, fw = f.shape
-    pad = np.array([padding] * 4)
+    pad = np.array([padding] * 4 if isinstance(padding, int) else padding)
     if up > 1:
         pad += [(fw + up - 1) // 2, (fw - up) // 2, (fh + up - 1) // 2, (fh - up) // 2]
     if down > 1:
@@ -152,6 +152,14 @@ def test_conv2d_resample(up, down, kernel, groups):
         options = dict(up=up, down=down, padding=kernel // 2, groups=groups, flip_weight=flip_weight, flip_filter=flip_filter)
         expected = naive_conv2d_resample(x, w, f, **options)
         torch.testing.assert_close(conv2d_resample.conv2d_resample(x, w, f, **options), expected)
+
+@pytest.mark.parametrize('up, down', [(1, 1), (2, 1), (1, 2)])
+@pytest.mark.parametrize('padding', [[2, 0, 1, 3], [-1, 2, 0, -2], [-1, -1, -2, -2]])
+def test_conv2d_resample_uneven_padding(up, down, padding):
+    x, w, f = random(1, 2, 9, 8), random(3, 2, 3, 3, seed=1), random(4, 4, seed=2).float()
+    options = dict(up=up, down=down, padding=padding, groups=1, flip_weight=True, flip_filter=False)
+    expected = naive_conv2d_resample(x, w, f, **options)
+    torch.testing.assert_close(conv2d_resample.conv2d_resample(x, w, f, **options), expected)
 
 @pytest.mark.parametrize('up, down, kernel', [(1, 1, 3), (2, 1, 3), (1, 2, 3), (1, 2, 1), (2, 1, 1)])
 def test_conv2d_resample_gradients(up, down, kernel):

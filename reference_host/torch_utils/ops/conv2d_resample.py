@@ -27,7 +27,8 @@ def conv2d_resample(x, w, f=None, up=1, down=1, padding=0, groups=1, flip_weight
         w = w.flip([2, 3])
 
     if up == 1 and down == 1:
-        return F.conv2d(F.pad(x, pad), w, groups=groups)
+        even = x0 == x1 >= 0 and y0 == y1 >= 0 # What convolutions can pad themselves.
+        return F.conv2d(x if even else F.pad(x, pad), w, padding=(y0, x0) if even else 0, groups=groups)
     if up > 1 and down > 1:
         x = upfirdn2d.upfirdn2d(x, f, up=up, padding=pad, flip_filter=flip_filter, gain=up ** 2)
         return upfirdn2d.upfirdn2d(F.conv2d(x, w, groups=groups), f, down=down, flip_filter=flip_filter)
