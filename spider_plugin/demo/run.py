@@ -2,7 +2,6 @@
 
 Both runs are the reference host's train.py, started as a user would start it, with the same options but for the source."""
 
-import contextlib
 import importlib.metadata
 import json
 import os
@@ -120,13 +119,17 @@ class Run:
             self.process = subprocess.Popen(self.command, env=env, stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=subprocess.STDOUT, start_new_session=True)
 
-    def stop(self):
-        """Ends the process and whatever it started."""
+    def terminate(self):
+        """Asks the process, and whatever it started, to end."""
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGTERM) if os.name == 'posix' else self.process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(timeout=5)
-            if self.process.poll() is None:
+
+    def wait(self, seconds=5):
+        """Waits for the end of the process, and forces it after some seconds."""
+        if self.process is not None:
+            try:
+                self.process.wait(timeout=seconds)
+            except subprocess.TimeoutExpired:
                 self.process.kill()
 
     def is_done(self):
@@ -180,7 +183,9 @@ def train(runs, env):
         display.show([run.describe() for run in runs], last=True)
     finally:
         for run in runs:
-            run.stop()
+            run.terminate()
+        for run in runs:
+            run.wait()
 
 class Display:
     """Two lines that are redrawn on a terminal; elsewhere, a new line whenever there is a new score."""
