@@ -247,10 +247,10 @@ def _launch_lines(options, source, target):
     count = min(source.num_images, (options['spider_embed'] << 20) // image_bytes)
     what = f'{count} of them, {count * image_bytes / 2 ** 20:.1f} MiB' if count else 'none of them: without this ' \
            'directory they draw from the mean image'
-    how = 'images for its snapshots, run for every batch' if source.online else 'images'
+    online = ', for snapshots only: the generator runs for every batch' if source.online else ''
     lines = [f'{name + ":":<21s}{value}' for name, value in (
         ('Spider source',       source.identity['name']),
-        ('Spider images',       f'{source.num_images} {how}, {source.identity["transform"]}'),
+        ('Spider images',       source.identity['transform'] + online),
         ('Spider resolution',   f'{source.resolution} x {source.resolution}, {source.channels} channels'),
         ('Spider licence',      source.identity['licence']),
         ('Spider mapping',      options['spider_mapping']),

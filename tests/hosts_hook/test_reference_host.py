@@ -12,7 +12,7 @@ HOST = resource_dir('reference_host')
 ATTACH = json.loads((resource_dir('patches') / 'attach.json').read_text())
 
 TINY = ['--cfg=stylegan2', '--gpus=1', '--batch=4', '--gamma=1', '--cbase=64', '--cmax=8', '--map-depth=1', '--threads=1',
-        '--kimg=0.008', '--tick=0.004', '--snap=1']
+        '--kimg=0.004', '--tick=0.004', '--snap=1']
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory, make_zip):
