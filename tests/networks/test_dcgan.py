@@ -1,11 +1,16 @@
 """Small convolutional networks: the hosts' interface, identity at the start, no sample that depends on its batch."""
 
 import copy
+import importlib
+import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from spider_plugin.networks.dcgan import DCGANDiscriminator, DCGANGenerator, minibatch_std, upsample_nearest
+from spider_plugin.resources import resource_dir
 
 def latents(n=6, z_dim=64, seed=0):
     return torch.randn([n, z_dim], generator=torch.Generator().manual_seed(seed))
@@ -119,6 +124,32 @@ def test_source_and_copy_are_shared_and_hold_no_parameter(spider):
     assert twin.source is G.source is twin.synthesis.source is twin.mapping.source
     names = {name for name, _ in [*G.named_parameters(), *G.named_buffers()]}
     assert not any('source' in name and 'gain' not in name for name in names)
+
+#----------------------------------------------------------------------------
+# Snapshots.
+
+OPEN_WITHOUT_PLUGIN = '''
+import pickle, sys, torch
+class Forbidden:
+    def find_spec(self, name, path=None, target=None):
+        assert name.split('.')[0] not in ('spider_plugin', 'torch_utils_ext'), name
+sys.meta_path.insert(0, Forbidden())
+sys.path.insert(0, sys.argv[1])
+torch.set_num_threads(1)
+with open('nets.pkl', 'rb') as f:
+    data = pickle.load(f)
+images = data['G'](data['z'], None)
+torch.save([images, data['D'](images, None)], 'out.pt')
+'''
+
+def test_a_snapshot_opens_without_the_plugin(host, spider, tmp_path):
+    bundle = importlib.import_module('spider_plugin.bundles.dcgan')
+    G, D = trained(bundle.DCGANGenerator(64, 0, 16, 3, spider=spider(noise=0.1))), bundle.DCGANDiscriminator(0, 16, 3)
+    (tmp_path / 'nets.pkl').write_bytes(pickle.dumps(dict(G=G, D=D, z=latents())))
+    (tmp_path / 'open.py').write_text(OPEN_WITHOUT_PLUGIN)
+    subprocess.run([sys.executable, 'open.py', str(resource_dir('reference_host'))], cwd=tmp_path, check=True)
+    images, logits = torch.load(tmp_path / 'out.pt')
+    assert torch.equal(images, G(latents(), None)) and torch.equal(logits, D(images, None))
 
 #----------------------------------------------------------------------------
 # Training.
