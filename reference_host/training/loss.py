@@ -107,8 +107,9 @@ class StyleGAN2Loss(Loss):
         noise = torch.randn_like(gen_img) / math.sqrt(gen_img.shape[2] * gen_img.shape[3])
         grads, = torch.autograd.grad((gen_img * noise).sum(), [gen_ws], create_graph=True)
         lengths = grads.square().sum(2).mean(1).sqrt()
-        self.pl_mean.copy_(self.pl_mean.lerp(lengths.detach().mean(), self.pl_decay))
-        penalty = (lengths - self.pl_mean).square()
+        mean = self.pl_mean.lerp(lengths.mean(), self.pl_decay) # As published, its newest part has a gradient, too.
+        self.pl_mean.copy_(mean.detach())
+        penalty = (lengths - mean).square()
         training_stats.report('Loss/pl_penalty', penalty)
         loss = penalty * self.pl_weight
         training_stats.report('Loss/G/reg', loss)
@@ -148,11 +149,11 @@ def report_logits(kind, logits):
     training_stats.report(f'Loss/signs/{kind}', logits.sign())
 
 def gaussian_blur(img, sigma):
-    """Gaussian blur of `sigma` pixels; what lies beyond the border counts as zero."""
+    """Gaussian blur whose taps fall to one half at `sigma` pixels; what lies beyond the border counts as zero."""
     radius = int(np.floor(sigma * 3))
     if radius == 0:
         return img
-    taps = torch.arange(-radius, radius + 1, device=img.device).div(sigma).square().mul(-0.5).exp()
+    taps = torch.arange(-radius, radius + 1, device=img.device).div(sigma).square().neg().exp2()
     return upfirdn2d.filter2d(img, taps / taps.sum())
 
 #----------------------------------------------------------------------------
