@@ -100,7 +100,7 @@ def fake_host(tmp_path):
 
 @pytest.fixture
 def toy_plugin(tmp_path):
-    """Directory for PYTHONPATH: registers the metric `toy` (what images the network draws), a `fid` of its own, and --cfg=toynet."""
+    """Directory for PYTHONPATH: registers the metric `toy` (the network's resolution), a `fid` of its own, --cfg=toynet."""
     path = tmp_path / 'site'
     info = path / 'toy_plugin-1.0.dist-info'
     info.mkdir(parents=True)
