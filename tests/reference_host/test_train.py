@@ -258,6 +258,10 @@ def test_refusal_is_one_sentence_and_exit_code_2(refusals, case):
     for word in words:
         assert word in message
 
+def test_refusal_of_the_script_goes_to_stderr(space):
+    error = run('train.py', f'--outdir={space}/none', f'--data={space}/nothing.zip', *TINY, code=2)
+    assert 'Error: --data' in error and 'Traceback' not in error
+
 def test_refusals_leave_no_run_behind(refusals, space):
     assert not (space / 'none').exists()
 
