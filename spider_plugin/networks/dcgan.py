@@ -16,13 +16,12 @@ from spider_plugin.sources.bank import open_source
 from spider_plugin.sources.key import key_slots, keyed_images, pack_key
 
 #----------------------------------------------------------------------------
-# Internal resolutions, from the bottleneck to half the image's, and the feature maps at each.
+# Internal resolutions, from the lowest to half the image's, and the feature maps at each.
 
-def dcgan_resolutions(img_resolution):
-    """32 -> [8, 16]. Raises ValueError unless img_resolution is a power of two from 16 to 1024."""
+def dcgan_resolutions(img_resolution, lowest=4):
+    """32 -> [4, 8, 16]. Raises ValueError unless img_resolution is a power of two from 16 to 1024."""
     if img_resolution not in [2 ** i for i in range(4, 11)]:
         raise ValueError(f'dcgan draws images whose side is a power of two from 16 to 1024, not {img_resolution}')
-    lowest = min(img_resolution // 4, 8)
     return [lowest * 2 ** i for i in range(int(math.log2(img_resolution // 2 // lowest)) + 1)]
 
 def dcgan_widths(resolutions, channel_base, channel_max):
@@ -206,12 +205,12 @@ class DCGANDiscriminator(torch.nn.Module):
         super().__init__()
         self.c_dim, self.img_resolution, self.img_channels = c_dim, img_resolution, img_channels
         self.mbstd_group_size = mbstd_group_size
-        resolutions = dcgan_resolutions(img_resolution)[::-1]
-        widths = dcgan_widths(resolutions[::-1], channel_base, channel_max)[::-1]
+        resolutions = dcgan_resolutions(img_resolution, lowest=min(img_resolution // 4, 8))
+        widths = dcgan_widths(resolutions, channel_base, channel_max)[::-1]
         layers = [EqualConv2d(4 * img_channels, widths[0], 4, stride=2)]
         layers += [EqualConv2d(a, b, 4, stride=2) for a, b in zip(widths[:-2], widths[1:-1], strict=True)]
         self.layers = torch.nn.Sequential(*layers, EqualConv2d(widths[-2], widths[-1], 3))
-        self.hidden = EqualLinear((widths[-1] + 1) * resolutions[-1] ** 2, 64)
+        self.hidden = EqualLinear((widths[-1] + 1) * resolutions[0] ** 2, 64)
         self.out = EqualLinear(64, c_dim or 1, activate=False)
 
     def forward(self, img, c, update_emas=False):

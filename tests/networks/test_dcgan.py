@@ -62,7 +62,7 @@ def test_no_sample_depends_on_its_batch_or_mode(fed, spider):
     G = trained(DCGANGenerator(64, 0, 16, 3, spider=spider() if fed else None))
     z = latents()
     images = G(z, None)
-    assert torch.allclose(G(z[2:3], None), images[2:3], atol=1e-6)
+    assert torch.allclose(G(z[2:3], None), images[2:3], atol=1e-4)
     assert torch.equal(G.train()(z, None), images)
     assert (images[0] - images[1]).abs().max() > 0.01
 
