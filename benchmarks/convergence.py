@@ -19,11 +19,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import convergence_report
 import grey_pair
-import numpy as np
 import torch
 
 import spider_plugin
+from spider_plugin.demo.analysis import copy_check, iterations_ratio
+from spider_plugin.io.rebuild import load_generator
 from spider_plugin.resources import resource_dir
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,7 +37,7 @@ SEEDS = [20, 21, 22]
 
 NETWORKS = {
     'dcgan':     ['--cfg=dcgan'],
-    'stylegan2': ['--cfg=stylegan2', '--cbase=512', '--cmax=32', '--map-depth=2'],
+    'stylegan2': ['--cfg=stylegan2', '--cbase=256', '--cmax=32', '--map-depth=2'],
 }
 SOURCES = {     # arm -> --spider-source, {work} is the folder of the pair
     'gaussian':   None,
@@ -74,7 +76,8 @@ def train(work, network, arm, glr, dlr, seed):
     for line in (run_dir / 'metric-fid1k.jsonl').read_text().splitlines():
         entry = json.loads(line)
         scores[entry['cur_nimg'] // BATCH] = entry['results']['fid1k']
-    return dict(network=network, arm=arm, glr=glr, dlr=dlr, seed=seed, curve=[list(x) for x in sorted(scores.items())])
+    return dict(network=network, arm=arm, glr=glr, dlr=dlr, seed=seed, run_dir=str(run_dir.relative_to(work)),
+                curve=[[iteration, round(score, 2)] for iteration, score in sorted(scores.items())])
 
 def train_all(work, jobs, processes):
     """Rows of all jobs, in their order; a line for each that ends."""
@@ -87,32 +90,39 @@ def train_all(work, jobs, processes):
         return [future.result() for future in futures]
 
 #----------------------------------------------------------------------------
-# Reading curves.
+# Is it a copy? Distances of 500 samples of the last snapshot to their own source images and to the target set.
+
+@torch.no_grad()
+def copies(work, run_dir, baseline_dir):
+    """spider_plugin.demo.analysis.copy_check of one Spider run; the Gaussian run of the same seed stands beside it."""
+    detector = torch.jit.load(str(work / 'detector.pt'))
+    G, B = (load_generator(max(path.glob('network-snapshot-*.pkl'))) for path in (run_dir, baseline_dir))
+    z, c = torch.randn([500, 512], generator=torch.Generator().manual_seed(0)), torch.zeros([500, 0])
+    to_uint8 = lambda x: ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    samples, sources = G(z[:, : G.z_dim], c, noise_mode='const'), G.source.sample(z[:, : G.z_dim])
+    baseline = B(z[:, : B.z_dim], c, noise_mode='const')
+    return copy_check(detector, *map(to_uint8, (samples, sources, baseline)), grey_pair.target_images(2000),
+                      grey_pair.target_images(500, seed=1))
 
 def best(curve):
-    """(iteration, score) of the lowest score after iteration 0."""
-    return min(curve[1:], key=lambda point: point[1])
+    """The lowest score after iteration 0."""
+    return min(score for iteration, score in curve if iteration > 0)
 
-def iterations_to(curve, score):
-    """Iterations at which the curve first reaches `score`, log-linear between two points, or None."""
-    for (i0, s0), (i1, s1) in zip(curve, curve[1:]):
-        if s1 <= score:
-            if i0 == 0 or s0 <= score:
-                return i1
-            return i0 + (np.log(s0) - np.log(score)) / (np.log(s0) - np.log(s1)) * (i1 - i0)
-    return None
-
-def ratio(curve, baseline):
-    """Iterations to the baseline's best over the iterations that the baseline needed, or None where not reached."""
-    needed, score = best(baseline)
-    reached = iterations_to(curve, score)
-    return None if reached is None else reached / needed
+def compare(work, rows):
+    """Adds to each row of a Spider arm its ratio to the Gaussian of the same network and seed, and its copy check."""
+    gaussian = {(row['network'], row['seed']): row for row in rows if row['arm'] == 'gaussian'}
+    for row in rows:
+        if row['arm'] != 'gaussian':
+            baseline = gaussian[row['network'], row['seed']]
+            row['ratio'], row['upper_bound'] = iterations_ratio(baseline['curve'], row['curve'])
+            row['copy_check'] = copies(work, work / row['run_dir'], work / baseline['run_dir'])
+    return rows
 
 #----------------------------------------------------------------------------
 
 def environment():
     return dict(device=f'{platform.machine()} cpu, one thread a run', python=platform.python_version(), torch=torch.__version__,
-                numpy=np.__version__, spider_plugin=spider_plugin.__version__)
+                spider_plugin=spider_plugin.__version__)
 
 def settings():
     return dict(batch=BATCH, gamma=GAMMA, iterations=ITERATIONS, networks=NETWORKS, sources=SOURCES, grids=GRIDS,
@@ -136,7 +146,7 @@ def tune(work, processes, networks):
             for network in networks for rates in GRIDS[network] for arm in SOURCES if arm not in TUNED_LIKE]
     rows = train_all(work, jobs, processes)
     chosen = {}
-    for row in sorted(rows, key=lambda row: -best(row['curve'])[1]):
+    for row in sorted(rows, key=lambda row: -best(row['curve'])):
         chosen[f'{row["network"]}/{row["arm"]}'] = [row['glr'], row['dlr']]
     write_json('convergence_tuning.json', seed=TUNING_SEED, chosen=chosen, rows=rows)
 
@@ -145,7 +155,7 @@ def run(work, processes, networks):
     chosen = json.loads((RESULTS / 'convergence_tuning.json').read_text())['chosen']
     jobs = [(network, arm, *chosen[f'{network}/{TUNED_LIKE.get(arm, arm)}'], seed)
             for seed in SEEDS for network in networks for arm in SOURCES]
-    write_json('convergence.json', seeds=SEEDS, rows=train_all(work, jobs, processes))
+    write_json('convergence.json', seeds=SEEDS, rows=compare(work, train_all(work, jobs, processes)))
 
 #----------------------------------------------------------------------------
 
@@ -157,7 +167,6 @@ def main():
     parser.add_argument('--networks', nargs='+', choices=list(NETWORKS), default=list(NETWORKS))
     args = parser.parse_args()
     if args.what == 'report':
-        import convergence_report
         convergence_report.write(json.loads((RESULTS / 'convergence.json').read_text()))
     else:
         {'tune': tune, 'run': run}[args.what](args.work.resolve(), args.processes, args.networks)

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from spider_plugin.demo import data
+from spider_plugin.sources import procedural
 
-KINDS = ('target', 'jittered', 'blurred', 'noisy', 'covariance', 'strokes')
+KINDS = ('digits', 'covariance', 'noise', 'strokes', 'shapes', 'brick')
 NO_DIGITS = -100
 ITERATIONS, BATCH, PER_KIND, FEATURES = 1500, 96, 4000, 64
 
@@ -69,7 +70,8 @@ def build_datasets(outdir):
     return paths
 
 #----------------------------------------------------------------------------
-# The detector: six kinds of image and the four digits where there are any.
+# The detector: six kinds of image, and the four digits where there are any. Half of the digits are jittered, and all are one
+# kind: what tells the source's style from the target's is no label, so that the features do not turn on it alone.
 
 class Detector(nn.Module):
     def __init__(self):
@@ -88,20 +90,20 @@ class Detector(nn.Module):
         return features if return_features else self.logits(torch.relu(features))
 
 def kind_images(kind, n, seed):
+    """(uint8 [n, 1, 16, 16], digits int64 [n, 4]) of one kind."""
     rng = np.random.default_rng([seed, 7])
-    x, digits = mosaics('B', n, seed, jittered=kind == 'jittered')
-    if kind == 'blurred':
-        x = F.interpolate(F.interpolate(x, size=7, mode='area'), size=16, mode='bilinear')
-    elif kind == 'noisy':
-        x = x + torch.from_numpy(rng.normal(scale=0.15, size=x.shape)).float()
-    elif kind == 'covariance':
-        flat, mean = x.flatten(1), x.flatten(1).mean(0)
-        x = mean + torch.from_numpy(rng.normal(size=[n, n])).float() / n ** 0.5 @ (flat - mean)
-        x, digits = x.reshape(n, 1, 16, 16), torch.full([n, 4], NO_DIGITS)
-    elif kind == 'strokes':
-        from spider_plugin.sources.procedural import strokes
-        x, digits = torch.from_numpy(strokes(n, 16, 1, rng)).float() / 255, torch.full([n, 4], NO_DIGITS)
-    return to_uint8(x), digits
+    if kind == 'digits':
+        halves_of_n = [mosaics('B', n // 2, seed + jittered, jittered) for jittered in (False, True)]
+        x, digits = (torch.cat(parts) for parts in zip(*halves_of_n, strict=True))
+        return to_uint8(x), digits
+    if kind == 'brick':
+        wall = data.load_brick().unfold(0, 16, 1).unfold(1, 16, 1)
+        y, x = rng.integers(wall.shape[0], size=n), rng.integers(wall.shape[1], size=n)
+        images = to_uint8(wall[torch.from_numpy(y), torch.from_numpy(x)].unsqueeze(1))
+    else:
+        reference = target_images(n, seed).numpy() if kind == 'covariance' else None
+        images = torch.from_numpy(getattr(procedural, kind)(n, 16, 1, rng, reference))
+    return images, torch.full([n, 4], NO_DIGITS)
 
 def train_detector(path, seed=0):
     """Trains the detector, about a minute on one thread, and writes it as TorchScript."""

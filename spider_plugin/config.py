@@ -17,7 +17,7 @@ from spider_plugin.errors import UserError
 # Values of --cfg beside a host's own. Rates are those of the tuned baseline; --glr and --dlr win over them.
 
 CFG_PRESETS = {
-    'dcgan': dict(z_dim=100, glr=2e-3, dlr=1e-2, betas=[0.5, 0.99]),
+    'dcgan': dict(z_dim=100, glr=2e-3, dlr=2e-2, betas=[0.5, 0.99]),
 }
 
 # Mapping kinds: the source's resolution unless --spider-size says otherwise (None: the target's), the smallest one that
@@ -143,9 +143,14 @@ def _apply_spider(c, options, host):
     if layers is not None and name == 'residual' and not layers.constant_input:
         raise UserError(f'--spider-mapping=residual needs a generator that starts from a constant 4x4 input, which '
                         f'{c["G_kwargs"]["class_name"]} is not; use --spider-mapping=encoder.')
+    size = options['spider_size']
+    if size is not None and kind.size is None and size > target.resolution:
+        raise UserError(f'--spider-size={size} is larger than the {target.resolution} pixels of --data; '
+                        f'use {target.resolution} or less.')
     source = prepare_source(
         options['spider_source'],
-        size     = _source_size(options, kind, target),
+        size     = size,
+        max_size = kind.size or target.resolution,
         bank     = options['spider_bank'],
         channels = target.channels if name == 'residual' or options['spider_source'] in registry.sources else None,
         trust    = options['trust_pickle'],
@@ -160,27 +165,6 @@ def _apply_spider(c, options, host):
     if layers is not None and name == 'residual':
         _compensate_path_length(c, source, layers.num_ws)
     return _launch_lines(options, source, target) + resume_lines
-
-def _source_size(options, kind, target):
-    """Resolution to prepare; unless the user says it, at most the source's own."""
-    size = options['spider_size']
-    if size is not None:
-        if kind.size is None and size > target.resolution:
-            raise UserError(f'--spider-size={size} is larger than the {target.resolution} pixels of --data; '
-                            f'use {target.resolution} or less.')
-        return size
-    own = _own_resolution(options['spider_source'], options['trust_pickle'], target.resolution)
-    return min(1 << (own.bit_length() - 1), kind.size or target.resolution)
-
-def _own_resolution(spec, trust, otherwise):
-    from spider_plugin.io.rebuild import load_generator
-    from spider_plugin.sources.dataset import ImageDataset
-    name, _, argument = spec.partition(':')
-    if name in registry.sources:
-        return ImageDataset(argument).resolution if argument else otherwise
-    if spec.endswith('.pkl'):
-        return load_generator(spec, trust=trust).img_resolution
-    return ImageDataset(spec).resolution
 
 def _check_source(source, name, kind, target):
     if source.resolution < kind.min_size:

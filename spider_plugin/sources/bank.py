@@ -44,9 +44,7 @@ class ImageBank:
 
     key_dim = 2
 
-    def __init__(self, path=None, noise=0.0, embed=64):
-        if path is None:
-            return  # filled by from_images or by unpickling
+    def __init__(self, path, noise=0.0, embed=64):
         if not os.path.isfile(os.path.join(path, 'images.npy')):
             raise FileNotFoundError(f'no prepared image source at {path}; give --spider-source again')
         images = torch.from_numpy(np.load(os.path.join(path, 'images.npy'), mmap_mode='c'))
@@ -57,7 +55,7 @@ class ImageBank:
     @classmethod
     def from_images(cls, images, identity, labels=None, noise=0.0, embed=64):
         """images: uint8 [M, C, R, R]; labels: M integers or None."""
-        bank = cls()
+        bank = cls.__new__(cls)
         bank._fill(images, identity, labels, noise, embed)
         return bank
 

@@ -40,12 +40,13 @@ class PreparedSource:
     num_classes: int        # 0 without labels
     online:      bool
 
-def prepare_source(spec, *, size=None, bank=None, channels=None, trust=False):
+def prepare_source(spec, *, size=None, max_size=None, bank=None, channels=None, trust=False):
     """Prepares a source, or finds it in the cache.
 
     spec:      a dataset zip or folder, a generator's .pkl, or `name` or `name:PATH` of a registered source (noise,
                covariance, strokes, shapes).
-    size:      resolution, a power of two; default: the source's own, or the power of two below it.
+    size:      resolution, a power of two; default: the source's own, or the power of two below it, at most max_size.
+    max_size:  bound of the default size; a power of two.
     bank:      most images; default: all of a dataset, 16384 of a generator or a procedural source. 'online' runs a
                generator for every batch.
     channels:  1 or 3, what the source must have; procedural sources follow it.
@@ -56,12 +57,15 @@ def prepare_source(spec, *, size=None, bank=None, channels=None, trust=False):
     if bank is not None and bank != 'online' and (not isinstance(bank, int) or bank < 1):
         raise UserError(f'--spider-bank={bank} is neither a number of images nor "online".')
     name, _, argument = spec.partition(':')
+    def pick_size(own):     # None: the source has any size
+        own = own or max_size or _DEFAULT_SIZE
+        return size or min(_power_of_two_below(own), max_size or own)
     if name in registry.sources:
-        plan = _plan_procedural(name, argument, size, bank, channels)
+        plan = _plan_procedural(name, argument, pick_size, bank, channels)
     elif spec.endswith('.pkl'):
-        plan = _plan_generator(spec, size, bank, channels, trust)
+        plan = _plan_generator(spec, pick_size, bank, channels, trust)
     else:
-        plan = _plan_dataset(spec, size, bank, channels)
+        plan = _plan_dataset(spec, pick_size, bank, channels)
     return _write(plan)
 
 #----------------------------------------------------------------------------
@@ -77,7 +81,7 @@ class _Plan:
     extra:       callable = None    # (directory, final directory) -> None, writes what lies beside the bank
     online:      bool = False
 
-def _plan_dataset(path, size, bank, channels):
+def _plan_dataset(path, pick_size, bank, channels):
     if bank == 'online':
         raise UserError('--spider-bank=online is for generators; give a dataset a number of images, or nothing.')
     if not Path(path).exists():
@@ -85,7 +89,7 @@ def _plan_dataset(path, size, bank, channels):
                         f'{", ".join(sorted(registry.sources))}.')
     dataset = ImageDataset(path)
     _check_channels(path, dataset.channels, channels)
-    size = size or _power_of_two_below(dataset.resolution)
+    size = pick_size(dataset.resolution)
     sha256 = dataset.sha256
     order = np.random.RandomState(0).permutation(dataset.num_images)[:bank]
     classes = dataset.labels is not None and dataset.labels.ndim == 1
@@ -101,7 +105,7 @@ def _dataset_blocks(dataset, order, size):
     for start in range(0, len(order), _BLOCK):
         yield resize_area(np.stack([dataset.image(i) for i in order[start : start + _BLOCK]]), size)
 
-def _plan_procedural(name, argument, size, bank, channels):
+def _plan_procedural(name, argument, pick_size, bank, channels):
     if bank == 'online':
         raise UserError(f'--spider-bank=online is for generators; give {name} a number of images, or nothing.')
     count, reference, sha256, licence = bank or _DEFAULT_BANK, None, '', 'none needed'
@@ -109,12 +113,12 @@ def _plan_procedural(name, argument, size, bank, channels):
         dataset = ImageDataset(argument)
         _check_channels(argument, dataset.channels, channels)
         sha256, licence = dataset.sha256, dataset.licence
-        size, channels = size or _power_of_two_below(dataset.resolution), dataset.channels
+        size, channels = pick_size(dataset.resolution), dataset.channels
         order = np.random.RandomState(0).permutation(dataset.num_images)[:_REFERENCE]
         reference = lambda: np.concatenate(list(_dataset_blocks(dataset, order, size)))
         name_of_source = f'{name} of {dataset.name}'
     else:
-        size, channels, name_of_source = size or _DEFAULT_SIZE, channels or 3, name
+        size, channels, name_of_source = pick_size(None), channels or 3, name
     shape = (count, channels, size, size)
     return _Plan(
         identity = _identity(name_of_source, _digest(_FORMAT, name, sha256, shape), f'{count} images drawn', licence),
@@ -131,14 +135,14 @@ def _procedural_blocks(source, shape, reference):
 #----------------------------------------------------------------------------
 # Generators: rendered from seeded latents, a class drawn for each where there are classes.
 
-def _plan_generator(path, size, bank, channels, trust):
+def _plan_generator(path, pick_size, bank, channels, trust):
     from spider_plugin.io.rebuild import load_generator
     if not Path(path).is_file():
         raise UserError(f'{path} does not exist; give the path of a generator snapshot (.pkl).')
     generator = load_generator(path, trust=trust)
     _check_channels(path, generator.img_channels, channels)
     online, count = bank == 'online', _DEFAULT_BANK if bank in (None, 'online') else bank
-    size = size or _power_of_two_below(generator.img_resolution)
+    size = pick_size(generator.img_resolution)
     label = torch.randint(max(generator.c_dim, 1), [count], generator=torch.Generator().manual_seed(1))
     transform = f'{count} images rendered, {_arrow(generator.img_resolution, size)}'
     return _Plan(

@@ -89,7 +89,7 @@ def test_size_bank_and_embed(source):
     assert 'none of them' in lines
 
 def test_procedural_sources_follow_the_target():
-    c, _ = edit(host=host(channels=1), spider_source='noise', spider_bank=8, spider_mapping='encoder')
+    c, _ = edit(host=host(channels=1), spider_source='noise', spider_bank=8)
     bank = open_source(c['G_kwargs']['spider']['source'])
     assert (bank.channels, bank.resolution) == (1, 16)
 
