@@ -1,6 +1,7 @@
 """Features of images, their statistics, and what metrics share."""
 
 import copy
+import functools
 import hashlib
 import inspect
 import os
@@ -70,6 +71,7 @@ def get_feature_detector(url, device=torch.device('cpu'), num_gpus=1, rank=0, ve
                             'by torch.jit.save') from err
     return _detectors[url, device]
 
+@functools.cache # As the loaded network, which a change of the file does not change either.
 def detector_identity(url):
     """Hex digest of a detector's file, for cache keys; its URL where that is not a file here."""
     path = resolve_detector(url)
