@@ -26,6 +26,7 @@ svg { width: 100%; height: auto; background: #fff; border: 1px solid #e6e2dc; bo
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 td, th { text-align: right; padding: 5px 10px; border-bottom: 1px solid #e6e2dc; font-size: 15px; }
 td:first-child, th:first-child { text-align: left; padding-left: 0; }
+.details td { text-align: left; vertical-align: top; }
 .honest { background: #fff7e6; border: 1px solid #f0dcae; border-radius: 10px; padding: 4px 20px; }
 '''
 
@@ -53,14 +54,14 @@ def render(summary, pictures):
 def heading(summary):
     quick = ' This was the quick demo: far too short for a fair picture.' if summary['quick'] else ''
     return ('<h1>A friendly neighbour instead of noise</h1><p class="lead">Two small GANs learn to draw neon digits on a brick '
-            'wall. One starts from Gaussian noise; the other is fed crayon digits that somebody else wrote. '
+            'wall. One starts from Gaussian noise; the other is fed crayon drawings of other digits. '
             f'<b>This is one seed ({summary["seed"]}).</b>{quick}</p>')
 
 def cards(summary):
     spider, baseline = summary['spider']['final'], summary['baseline']['final']
     entries = [(f'{spider:,.0f}', 'final score from crayon digits'), (f'{baseline:,.0f}', 'final score from noise'),
                (f'{summary["identity_score"]:,.0f}', 'score of the source itself, untouched'),
-               (ratio_text(summary), 'iterations to the baseline\'s best score, as a share of the baseline\'s')]
+               (ratio_text(summary), 'of the baseline\'s iterations to the baseline\'s best score; mostly a head start, see below')]
     return '<div class="cards">' + ''.join(f'<div class="card"><b>{a}</b>{b}</div>' for a, b in entries) + '</div>'
 
 def ratio_text(summary):
@@ -185,6 +186,6 @@ def details(summary):
                 seconds={k: round(v) for k, v in seconds.items()})
     listed = ''.join(f'<tr><td>{name}</td><td>{html.escape(", ".join(f"{k} {v}" for k, v in row.items()))}</td></tr>'
                      for name, row in rows.items())
-    return f'<table>{listed}</table><p class="note">{html.escape(summary["attribution"])}</p>'
+    return f'<table class="details">{listed}</table><p class="note">{html.escape(summary["attribution"])}</p>'
 
 #----------------------------------------------------------------------------
