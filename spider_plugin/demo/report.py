@@ -61,7 +61,7 @@ def cards(summary):
     spider, baseline = summary['spider']['final'], summary['baseline']['final']
     entries = [(f'{spider:,.0f}', 'final score from crayon digits'), (f'{baseline:,.0f}', 'final score from noise'),
                (f'{summary["identity_score"]:,.0f}', 'score of the source itself, untouched'),
-               (ratio_text(summary), 'of the baseline\'s iterations to the baseline\'s best score; mostly a head start, see below')]
+               (ratio_text(summary), 'of the baseline\'s iterations to its best score; a head start included, see below')]
     return '<div class="cards">' + ''.join(f'<div class="card"><b>{a}</b>{b}</div>' for a, b in entries) + '</div>'
 
 def ratio_text(summary):
