@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import torch
 
 #----------------------------------------------------------------------------
@@ -53,25 +52,23 @@ def iterations_ratio(baseline, spider):
 #----------------------------------------------------------------------------
 # Copies. Distances are root mean squares: over pixels in [0, 255], or over features.
 
-def copy_check(detector, samples, sources, baseline, target, fresh):
+def copy_check(images, features):
     """Nearest-neighbour distances of samples to their own source image and to the target set, and what to compare with.
 
-    samples, sources:   uint8 [N, 3, 32, 32], what the Spider generator made, and of what.
-    baseline:           uint8, samples of the baseline.
-    target, fresh:      uint8, the target set, and target images that are not in it.
+    images:     {name: uint8 [N, 3, 32, 32]} of 'spider' (samples of our generator), 'sources' (what each was made of),
+                'baseline' (samples of the other), 'target' (the target set), 'fresh' (target images that are not in it).
+    features:   {name: float64 [N, F]} of the same images.
     returns {'pixels' and 'features': {name: mean distance}}."""
-    sets = dict(samples=samples, sources=sources, baseline=baseline, target=target, fresh=fresh)
-    spaces = dict(pixels={name: x.flatten(1).to(torch.float64) for name, x in sets.items()},
-                  features={name: detector_features(detector, x) for name, x in sets.items()})
-    return {space: _copy_distances(**x) for space, x in spaces.items()}
+    pixels = {name: images[name].flatten(1).to(torch.float64) for name in features}
+    return dict(pixels=_copy_distances(**pixels), features=_copy_distances(**features))
 
-def _copy_distances(samples, sources, baseline, target, fresh):
-    scale = samples.shape[1] ** 0.5
-    own = (samples - sources).norm(dim=1)
-    other = (samples - sources.roll(1, dims=0)).norm(dim=1)
+def _copy_distances(spider, sources, baseline, target, fresh):
+    scale = spider.shape[1] ** 0.5
+    own = (spider - sources).norm(dim=1)
+    other = (spider - sources.roll(1, dims=0)).norm(dim=1)
     nearest = {f'{name}_to_nearest_target': torch.cdist(x, target).amin(dim=1)
-               for name, x in dict(sample=samples, source=sources, baseline=baseline, fresh_target=fresh).items()}
+               for name, x in dict(sample=spider, source=sources, baseline=baseline, fresh_target=fresh).items()}
     distances = dict(sample_to_own_source=own, sample_to_another_source=other, **nearest)
-    return {name: round(float(np.mean(d.numpy())) / scale, 4) for name, d in distances.items()}
+    return {name: round(float(d.mean()) / scale, 4) for name, d in distances.items()}
 
 #----------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import click
 import torch
 
 import spider_plugin
+from spider_plugin.config import CFG_PRESETS
 from spider_plugin.demo import analysis, data, report
 from spider_plugin.errors import UserError
 from spider_plugin.io.cache import atomic_file
@@ -27,8 +28,8 @@ MARKER  = '.spider-demo'    # a folder that holds this file is ours to overwrite
 OURS    = ('data', 'runs', 'cache', 'summary.json', 'report.html')
 METRIC  = 'fid1k'
 BATCH   = 32
-FULL    = dict(images=4000, iterations=1200, tick=50, snap=2)  # tick: iterations to a progress line,
-QUICK   = dict(images=1000, iterations=200,  tick=25, snap=2)  # snap: ticks to an evaluation and a snapshot
+FULL    = dict(images=4000, samples=1000, iterations=1200, tick=50, snap=2)  # tick: iterations to a progress line,
+QUICK   = dict(images=1000, samples=400,  iterations=150,  tick=25, snap=2)  # snap: ticks to a score and a snapshot
 SHARED  = dict(cfg='dcgan', gpus=1, batch=BATCH, gamma=0.5, metrics=METRIC, detector='demo', workers=0)
 SPIDER  = {'spider-mapping': 'residual', 'spider-embed': 4}
 
@@ -55,7 +56,7 @@ def run_demo(outdir, seed=0, threads=1, quick=False):
     train(runs.values(), environment(outdir, threads))
     trained = time.time()
     click.echo('Drawing samples and writing the report ...')
-    pictures = draw(runs, seed, plan['images'])
+    pictures = draw(runs, seed, plan)
     summary = summarise(runs, pictures, plan, seed, threads, quick)
     summary['seconds'] = dict(data=built - start, training=trained - built, analysis=time.time() - trained,
                               total=time.time() - start)
@@ -206,13 +207,14 @@ class Display:
 #----------------------------------------------------------------------------
 # Pictures and numbers.
 
-def draw(runs, seed, images, n=1000, shown=8, stages=5):
+def draw(runs, seed, plan, shown=8, stages=5):
     """Samples of the last snapshots, and of `stages` of them along the way, from the same latents.
 
-    returns uint8 tensors [N, 3, 32, 32]: 'spider', 'sources', 'baseline', 'target' (the set of `images` images that was
-    trained on), 'fresh' (target images of another seed), and {'spider_stages', 'baseline_stages': {iteration: images}}."""
-    z = torch.randn([n, 100], generator=torch.Generator().manual_seed(seed + 1))
-    pictures = dict(target=data.target_images(images, seed), fresh=data.target_images(n, seed + 1))
+    returns uint8 tensors [N, 3, 32, 32]: 'spider', 'sources', 'baseline', 'target' (the set that was trained on), 'fresh'
+    (target images of another seed), and {'spider_stages', 'baseline_stages': {iteration: images}}."""
+    n = plan['samples']
+    z = torch.randn([n, CFG_PRESETS['dcgan']['z_dim']], generator=torch.Generator().manual_seed(seed + 1))
+    pictures = dict(target=data.target_images(plan['images'], seed), fresh=data.target_images(n, seed + 1))
     for name, run in runs.items():
         snapshots = run.snapshots()
         iterations = list(snapshots)
@@ -237,10 +239,10 @@ def summarise(runs, pictures, plan, seed, threads, quick):
     curves = {name: run.curve() for name, run in runs.items()}
     ratio, is_bound = analysis.iterations_ratio(**curves)
     detector = torch.jit.load(str(resource_dir('reference_host') / 'metrics' / 'demo_detector.pt'))
-    target = analysis.detector_features(detector, pictures['target'])
-    reference = {name: analysis.frechet_distance(analysis.detector_features(detector, pictures[key]), target)
+    features = {name: analysis.detector_features(detector, pictures[name])
+                for name in ('spider', 'sources', 'baseline', 'target', 'fresh')}
+    reference = {name: analysis.frechet_distance(features[key], features['target'])
                  for name, key in dict(fresh_target='fresh', source='sources').items()}
-    names = ('sources', 'baseline', 'target', 'fresh')
     return dict(
         format=1, seed=seed, quick=quick, metric=METRIC,
         **{name: dict(curve=curve, best=min(s for i, s in curve if i > 0), final=curve[-1][1],
@@ -248,7 +250,7 @@ def summarise(runs, pictures, plan, seed, threads, quick):
            for name, curve in curves.items()},
         iterations_ratio=ratio, iterations_ratio_is_upper_bound=is_bound,
         identity_score=curves['spider'][0][1], reference_scores=reference,
-        copy_check=analysis.copy_check(detector, pictures['spider'], *(pictures[name] for name in names)),
+        copy_check=analysis.copy_check(pictures, features),
         settings=dict(SHARED, **plan, threads=threads, spider=SPIDER),
         versions=dict({name: importlib.metadata.version(name) for name in ('torch', 'numpy')},
                       spider_plugin=spider_plugin.__version__, python=platform.python_version(),

@@ -32,12 +32,13 @@ def test_frechet_distance_of_known_gaussians():
 def test_copy_check_tells_copies_from_others():
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, [60, 3, 32, 32], dtype=torch.uint8, generator=generator)
-    sources, target, fresh, baseline = x[:20], x[20:40], x[40:50], x[50:]
-    detector = lambda images: images.flatten(1)[:, :96].float()
-    copies = analysis.copy_check(detector, sources, sources, baseline, target, fresh)
+    images = dict(sources=x[:20], target=x[20:40], fresh=x[40:50], baseline=x[50:])
+    def check(spider):
+        sets = dict(images, spider=spider)
+        return analysis.copy_check(sets, {name: x.flatten(1)[:, :96].double() for name, x in sets.items()})
+    copies, stolen = check(images['sources']), check(images['target'])['pixels']
     assert copies['pixels']['sample_to_own_source'] == copies['features']['sample_to_own_source'] == 0
     assert copies['pixels']['sample_to_another_source'] == pytest.approx((2 * 256 ** 2 / 12) ** 0.5, rel=0.02)
-    stolen = analysis.copy_check(detector, target, sources, baseline, target, fresh)['pixels']
     assert stolen['sample_to_nearest_target'] == 0 < stolen['fresh_target_to_nearest_target']
 
 def test_the_embedded_detector_ranks_what_it_must():
