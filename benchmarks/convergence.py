@@ -24,14 +24,14 @@ import grey_pair
 import torch
 
 import spider_plugin
-from spider_plugin.demo.analysis import copy_check, iterations_ratio
+from spider_plugin.demo.analysis import copy_check, detector_features, iterations_ratio
 from spider_plugin.io.rebuild import load_generator
 from spider_plugin.resources import resource_dir
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'benchmarks' / 'results'
 
-BATCH, GAMMA, ITERATIONS, EVERY = 32, 0.5, 600, 50  # EVERY: iterations between two scores
+BATCH, GAMMA, ITERATIONS, EVERY = 32, 0.5, 600, 100  # EVERY: iterations between two scores
 TUNING_SEED = 100
 SEEDS = [20, 21, 22]
 
@@ -45,8 +45,8 @@ SOURCES = {     # arm -> --spider-source, {work} is the folder of the pair
     'covariance': 'covariance:{work}/source.zip',   # Gaussian images with the source's mean and covariance
 }
 GRIDS = {       # (glr, dlr), the same for every arm of a network
-    'dcgan':     [(1e-3, 5e-3), (2e-3, 1e-2), (5e-3, 1e-2), (1e-2, 1e-2), (2e-3, 5e-3)],
-    'stylegan2': [(5e-3, 1e-2), (1e-2, 2e-2), (1e-2, 4e-2), (2e-2, 2e-2), (2e-2, 4e-2)],
+    'dcgan':     [(1e-3, 1e-2), (2e-3, 1e-2), (2e-3, 2e-2), (5e-3, 1e-2)],
+    'stylegan2': [(2.5e-3, 5e-3), (5e-3, 1e-2), (1e-2, 2e-2), (2e-2, 2e-2), (2e-2, 4e-2)],
 }
 TUNED_LIKE = {'covariance': 'residual'}  # the control runs with the rates that were best for the residual
 
@@ -86,7 +86,7 @@ def train_all(work, jobs, processes):
         for done, future in enumerate(concurrent.futures.as_completed(futures), start=1):
             row = future.result()
             print(f'{done}/{len(jobs)}  {row["network"]} {row["arm"]} glr {row["glr"]:g} dlr {row["dlr"]:g} '
-                  f'seed {row["seed"]}: best {best(row["curve"])[1]:.0f}, start {row["curve"][0][1]:.0f}', flush=True)
+                  f'seed {row["seed"]}: best {best(row["curve"]):.0f}, start {row["curve"][0][1]:.0f}', flush=True)
         return [future.result() for future in futures]
 
 #----------------------------------------------------------------------------
@@ -95,14 +95,17 @@ def train_all(work, jobs, processes):
 @torch.no_grad()
 def copies(work, run_dir, baseline_dir):
     """spider_plugin.demo.analysis.copy_check of one Spider run; the Gaussian run of the same seed stands beside it."""
-    detector = torch.jit.load(str(work / 'detector.pt'))
     G, B = (load_generator(max(path.glob('network-snapshot-*.pkl'))) for path in (run_dir, baseline_dir))
     z, c = torch.randn([500, 512], generator=torch.Generator().manual_seed(0)), torch.zeros([500, 0])
     to_uint8 = lambda x: ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    samples, sources = G(z[:, : G.z_dim], c, noise_mode='const'), G.source.sample(z[:, : G.z_dim])
-    baseline = B(z[:, : B.z_dim], c, noise_mode='const')
-    return copy_check(detector, *map(to_uint8, (samples, sources, baseline)), grey_pair.target_images(2000),
-                      grey_pair.target_images(500, seed=1))
+    images = dict(
+        spider   = to_uint8(G(z[:, : G.z_dim], c, noise_mode='const')),
+        sources  = to_uint8(G.source.sample(z[:, : G.z_dim])),
+        baseline = to_uint8(B(z[:, : B.z_dim], c, noise_mode='const')),
+        target   = grey_pair.target_images(2000),
+        fresh    = grey_pair.target_images(500, seed=1))
+    detector = torch.jit.load(str(work / 'detector.pt'))
+    return copy_check(images, {name: detector_features(detector, x) for name, x in images.items()})
 
 def best(curve):
     """The lowest score after iteration 0."""

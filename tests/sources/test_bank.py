@@ -83,6 +83,15 @@ def test_key_is_exact_integers_and_names_the_image():
     assert torch.equal(which(bank.fetch(key)), key[:, 0].long())
     assert torch.equal(bank.fetch(key), bank.sample(z))
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+def test_cuda_draws_what_the_cpu_draws():
+    bank = ImageBank.from_images(marked_images(), IDENTITY, noise=0.1)
+    z = torch.randn([4096, 512])
+    z[0], z[1] = math.nan, math.inf
+    for z_any in [z, z.double(), z[:, ::2]]:
+        assert torch.equal(bank.key(z_any.cuda()).cpu(), bank.key(z_any))
+        assert torch.allclose(bank.sample(z_any.cuda()).cpu(), bank.sample(z_any), atol=1e-5)
+
 def test_noise_belongs_to_z():
     bank = ImageBank.from_images(marked_images(4) + 100, IDENTITY, noise=0.1)
     z = torch.randn([200, 8])
