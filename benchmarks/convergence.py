@@ -37,7 +37,7 @@ SEEDS = [20, 21, 22]
 
 NETWORKS = {
     'dcgan':     ['--cfg=dcgan'],
-    'stylegan2': ['--cfg=stylegan2', '--cbase=256', '--cmax=32', '--map-depth=2'],
+    'stylegan2': ['--cfg=stylegan2', '--cbase=256', '--cmax=32', '--map-depth=2', '--style-mixing=0', '--pl-weight=0'],
 }
 SOURCES = {     # arm -> --spider-source, {work} is the folder of the pair
     'gaussian':   None,
@@ -46,7 +46,7 @@ SOURCES = {     # arm -> --spider-source, {work} is the folder of the pair
 }
 GRIDS = {       # (glr, dlr), the same for every arm of a network
     'dcgan':     [(1e-3, 1e-2), (2e-3, 1e-2), (2e-3, 2e-2), (5e-3, 1e-2)],
-    'stylegan2': [(2.5e-3, 5e-3), (5e-3, 1e-2), (1e-2, 2e-2), (2e-2, 2e-2), (2e-2, 4e-2)],
+    'stylegan2': [(5e-3, 1e-2), (1e-2, 2e-2), (2e-2, 2e-2), (2e-2, 4e-2)],
 }
 TUNED_LIKE = {'covariance': 'residual'}  # the control runs with the rates that were best for the residual
 

@@ -138,9 +138,9 @@ def configure_networks(c, opts):
 
 def configure_training(c, opts):
     """Adds the loss and the schedule."""
-    c.loss_kwargs = dnnlib.EasyDict(class_name='training.loss.StyleGAN2Loss', r1_gamma=opts.gamma, style_mixing_prob=0.9,
-                                    pl_weight=2, pl_no_weight_grad=True)
-    c.update(G_reg_interval=4, D_reg_interval=16)
+    c.loss_kwargs = dnnlib.EasyDict(class_name='training.loss.StyleGAN2Loss', r1_gamma=opts.gamma,
+                                    style_mixing_prob=opts.style_mixing, pl_weight=opts.pl_weight, pl_no_weight_grad=True)
+    c.update(G_reg_interval=4 if opts.pl_weight > 0 else None, D_reg_interval=16)
     c.update(num_gpus=opts.gpus, batch_size=opts.batch, batch_gpu=opts.batch_gpu, random_seed=opts.seed)
     c.update(total_kimg=opts.kimg, kimg_per_tick=opts.tick)
     c.update(image_snapshot_ticks=opts.snap, network_snapshot_ticks=opts.snap)
@@ -181,6 +181,10 @@ def configure_training(c, opts):
               type=click.FloatRange(min=0), default=0.002, show_default=True)
 @click.option('--map-depth', help='Layers of the mapping network  [default: 8]', metavar='INT',
               type=click.IntRange(min=1))
+@click.option('--style-mixing', help='Probability of mixing styles; 0 suits images of 32 pixels and less', metavar='FLOAT',
+              type=click.FloatRange(min=0, max=1), default=0.9, show_default=True)
+@click.option('--pl-weight', help='Weight of path length regularization; 0 suits images of 32 pixels and less',
+              metavar='FLOAT', type=click.FloatRange(min=0), default=2, show_default=True)
 @click.option('--mbstd-group', help='Group size of the minibatch standard deviation', metavar='INT',
               type=click.IntRange(min=1), default=4, show_default=True)
 

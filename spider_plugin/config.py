@@ -102,7 +102,8 @@ def apply_options(c, options, *, given, host):
 #----------------------------------------------------------------------------
 # --cfg=dcgan. The loss runs without path length and style mixing, which need a style for each layer.
 
-_NOT_FOR_DCGAN = {'map_depth': '--map-depth', 'freezed': '--freezed'}
+_NOT_FOR_DCGAN = {'map_depth': '--map-depth', 'freezed': '--freezed', 'style_mixing': '--style-mixing',
+                  'pl_weight': '--pl-weight'}
 
 @registry.generators.register('dcgan')
 def _apply_dcgan(c, given, host):

@@ -236,6 +236,7 @@ def refusals(space, trained, make_zip, make_png):
         other_data    = (['calc_metrics', ['--network', network, '--metrics=fid1k', f'--detector={space}/pooled.pt',
                                            f'--data={space}/labelled.zip']], ['--data', 'labelled.zip']))
     cases['dry_run'] = ['train', train(outdir=f'{space}/dry')[1] + ['--dry-run']], []
+    cases['small'] = ['train', train(outdir=f'{space}/dry')[1] + ['--dry-run', '--style-mixing=0', '--pl-weight=0']], []
     cases.update(other_size=(train(resume=network, cbase=256, cmax=16, kimg=0.008, workers=0, outdir=f'{space}/resumed'),
                              ['--resume', 'network-snapshot-000000.pkl']))
     env = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
@@ -268,5 +269,11 @@ def test_refusals_leave_no_run_behind(refusals, space):
 def test_dry_run_makes_nothing(refusals, space):
     _words, code, output = refusals['dry_run']
     assert code == 0 and 'Dry run' in output and '--metrics=fid5k' in output and not (space / 'dry').exists()
+
+def test_style_mixing_and_path_length_can_be_turned_off(refusals):
+    for case, weight, prob, interval in [('dry_run', '2', '0.9', '4'), ('small', '0', '0.0', 'null')]:
+        words = refusals[case][2].replace(' ', '')
+        assert f'"pl_weight":{weight}' in words and f'"style_mixing_prob":{prob}' in words
+        assert f'"G_reg_interval":{interval}' in words
 
 #----------------------------------------------------------------------------
