@@ -41,14 +41,11 @@ class Dataset(torch.utils.data.Dataset):
         self._raw_labels = None
         self._label_shape = None
 
-        self._raw_idx = np.arange(self._raw_shape[0], dtype=np.int64)
-        if max_size is not None and max_size < self._raw_idx.size:
-            np.random.RandomState(random_seed).shuffle(self._raw_idx)
-            self._raw_idx = np.sort(self._raw_idx[:max_size])
-        self._xflip = np.zeros(self._raw_idx.size, dtype=np.uint8)
-        if xflip:
-            self._raw_idx = np.tile(self._raw_idx, 2)
-            self._xflip = np.concatenate([self._xflip, np.ones_like(self._xflip)])
+        chosen = np.arange(raw_shape[0])
+        if max_size is not None and max_size < len(chosen):
+            chosen = np.sort(np.random.RandomState(random_seed).permutation(chosen)[:max_size])
+        flips = (False, True) if xflip else (False,)
+        self._entries = [(int(raw_idx), flip) for flip in flips for raw_idx in chosen] # What each index stands for.
 
     def _load_raw_image(self, raw_idx):
         raise NotImplementedError
@@ -69,20 +66,21 @@ class Dataset(torch.utils.data.Dataset):
             pass
 
     def __len__(self):
-        return self._raw_idx.size
+        return len(self._entries)
 
     def __getitem__(self, idx):
-        image = self._load_raw_image(self._raw_idx[idx])
+        raw_idx, flip = self._entries[idx]
+        image = self._load_raw_image(raw_idx)
         if list(image.shape) != self.image_shape or image.dtype != np.uint8:
             raise UserError(f'{self.describe(idx)} is {image.dtype} {list(image.shape)}, but uint8 {self.image_shape} '
                             'was expected; convert the images with dataset_tool.py')
-        if self._xflip[idx]:
+        if flip:
             image = image[:, :, ::-1]
         return image.copy(), self.get_label(idx)
 
     def describe(self, idx):
         """Words that tell a person which image this is."""
-        return f'image {self._raw_idx[idx]} of {self.name}'
+        return f'image {self._entries[idx][0]} of {self.name}'
 
     def _get_raw_labels(self):
         if self._raw_labels is None:
@@ -92,18 +90,12 @@ class Dataset(torch.utils.data.Dataset):
 
     def get_label(self, idx):
         """The label of one image, float32 [label_dim]; classes are one-hot."""
-        label = self._get_raw_labels()[self._raw_idx[idx]]
-        if label.dtype == np.int64:
-            onehot = np.zeros(self.label_shape, dtype=np.float32)
-            onehot[label] = 1
-            label = onehot
-        return label.copy()
+        label = self._get_raw_labels()[self._entries[idx][0]]
+        return (np.arange(self.label_dim) == label).astype(np.float32) if self.has_onehot_labels else label.copy()
 
     def get_details(self, idx):
-        return dnnlib.EasyDict(
-            raw_idx   = int(self._raw_idx[idx]),
-            xflip     = int(self._xflip[idx]) != 0,
-            raw_label = self._get_raw_labels()[self._raw_idx[idx]].copy())
+        raw_idx, flip = self._entries[idx]
+        return dnnlib.EasyDict(raw_idx=raw_idx, xflip=flip, raw_label=self._get_raw_labels()[raw_idx].copy())
 
     @property
     def name(self):
@@ -283,7 +275,7 @@ class ImageFolderDataset(Dataset):
         return image.transpose(2, 0, 1)
 
     def describe(self, idx):
-        return f'{self._image_fnames[self._raw_idx[idx]]} in {self._path}'
+        return f'{self._image_fnames[self._entries[idx][0]]} in {self._path}'
 
     # Labels.
 

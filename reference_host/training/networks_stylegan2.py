@@ -69,6 +69,11 @@ def _fp16_resolution(resolution_log2, num_fp16_res):
     """The lowest resolution in half precision: the highest num_fp16_res resolutions, of those from 8 on."""
     return max(2 ** (resolution_log2 + 1 - num_fp16_res), 8)
 
+def _accept(maps, channels, resolution, dtype, memory_format=torch.contiguous_format):
+    """Feature maps or images in the given format. Raises AssertionError unless they are [N, channels, resolution, resolution]."""
+    misc.assert_shape(maps, [None, channels, resolution, resolution])
+    return maps.to(dtype=dtype, memory_format=memory_format)
+
 def _format(block, full_dtype, device, force_fp32):
     """(dtype, memory format) that a block of G or D runs in."""
     use_fp16 = block.use_fp16 and not force_fp32 and device.type == 'cuda'
@@ -520,17 +525,16 @@ class DiscriminatorBlock(torch.nn.Module):
     def forward(self, x, img, force_fp32=False):
         """Returns (x, img); img is None after its last use."""
         dtype, memory_format = _format(self, self.conv0.weight.dtype, self.conv0.weight.device, force_fp32)
-        if x is not None:
-            misc.assert_shape(x, [None, self.in_channels, self.resolution, self.resolution])
-            x = x.to(dtype=dtype, memory_format=memory_format)
+        accept = lambda maps, channels: _accept(maps, channels, self.resolution, dtype, memory_format)
+        skips = self.architecture == 'skip'
+        parts = [] if x is None else [accept(x, self.in_channels)]
 
         # Image.
-        if self.in_channels == 0 or self.architecture == 'skip':
-            misc.assert_shape(img, [None, self.img_channels, self.resolution, self.resolution])
-            img = img.to(dtype=dtype, memory_format=memory_format)
-            y = self.fromrgb(img)
-            x = y if x is None else x + y
-            img = upfirdn2d.downsample2d(img, self.resample_filter) if self.architecture == 'skip' else None
+        if skips or not parts:
+            img = accept(img, self.img_channels)
+            parts.append(self.fromrgb(img))
+            img = upfirdn2d.downsample2d(img, self.resample_filter) if skips else None
+        x = sum(parts[1:], parts[0])
 
         # Features.
         if self.architecture == 'resnet':
@@ -600,11 +604,10 @@ class DiscriminatorEpilogue(torch.nn.Module):
         self.out = FullyConnectedLayer(in_channels, cmap_dim if cmap_dim > 0 else 1)
 
     def forward(self, x, img, cmap, force_fp32=False):
-        misc.assert_shape(x, [None, self.in_channels, self.resolution, self.resolution])
-        x = x.to(dtype=self.fc.weight.dtype, memory_format=torch.contiguous_format)
+        accept = lambda maps, channels: _accept(maps, channels, self.resolution, self.fc.weight.dtype)
+        x = accept(x, self.in_channels)
         if self.architecture == 'skip':
-            misc.assert_shape(img, [None, self.img_channels, self.resolution, self.resolution])
-            x = x + self.fromrgb(img.to(dtype=x.dtype, memory_format=torch.contiguous_format))
+            x = x + self.fromrgb(accept(img, self.img_channels))
         if self.mbstd is not None:
             x = self.mbstd(x)
         x = self.out(self.fc(self.conv(x).flatten(1)))
