@@ -26,11 +26,11 @@ def reference_host():
 @pytest.fixture
 def run_in(tmp_path):
     """run_in(host folder, call, **arguments) -> what the harness's function returns, in a process that sees that host only."""
-    def run(host_dir, call, **arguments):
+    def run(host_dir, call, harness=HARNESS, **arguments):
         job, result = tmp_path / 'job.pt', tmp_path / 'result.pt'
         torch.save(dict(call=call, **arguments), job)
         env = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
-        done = subprocess.run([sys.executable, HARNESS, host_dir, job, result], env=env, cwd=tmp_path, text=True,
+        done = subprocess.run([sys.executable, harness, host_dir, job, result], env=env, cwd=tmp_path, text=True,
                               capture_output=True)
         assert done.returncode == 0, done.stdout + done.stderr
         return torch.load(result)
