@@ -1,4 +1,4 @@
-"""Evaluates the StyleGAN2 of a host checkout. Runs in a process of its own, and imports nothing but the checkout and torch.
+"""Evaluates the networks of a host checkout. Runs in a process of its own, and imports nothing but the checkout and torch.
 
     python harness.py HOST_DIR job.pt results.pt
 
@@ -29,18 +29,24 @@ class Lifted:
     def __getattr__(self, name):
         return getattr(torch, name)
 
+LIFTED = ['training.networks_stylegan2', 'training.networks_stylegan3', 'torch_utils.ops.upfirdn2d',
+          'torch_utils.ops.conv2d_resample', 'torch_utils.ops.filtered_lrelu']
+
 def lift(lifted):
-    """Lift the modules that StyleGAN2 computes in, or put them back."""
-    for name in ['training.networks_stylegan2', 'torch_utils.ops.upfirdn2d', 'torch_utils.ops.conv2d_resample']:
+    """Lift the modules that networks compute in, or put them back; tensors made without a dtype follow."""
+    for name in LIFTED:
         module = importlib.import_module(name)
         if hasattr(module, 'torch'):
             module.torch = Lifted() if lifted else torch
+    torch.set_default_dtype(torch.float64 if lifted else torch.float32)
 
 #----------------------------------------------------------------------------
 # Calls.
 
-def networks():
-    return importlib.import_module('training.networks_stylegan2')
+def networks(G_kwargs, D_kwargs):
+    """G and D, from the class names and arguments that a training config has."""
+    import dnnlib
+    return [dnnlib.util.construct_class_by_name(**kwargs) for kwargs in [G_kwargs, D_kwargs]]
 
 def derivatives(prefix, scalar, tensors):
     """{prefix.name: d scalar / d tensor}; what scalar does not depend on gets zeros."""
@@ -48,27 +54,27 @@ def derivatives(prefix, scalar, tensors):
     return {f'{prefix}.{name}': torch.zeros_like(t) if g is None else g.detach()
             for (name, t), g in zip(tensors.items(), grads)}
 
-def evaluate(G_kwargs, D_kwargs, inputs, weights=None, lift_casts=False):
+def evaluate(G_kwargs, D_kwargs, inputs, variants, weights=None, lift_casts=False):
     """Outputs, first derivatives, and second derivatives through R1 and path length, of G and D with given weights.
 
-    Returns ({(dtype, fused_modconv): {name: tensor}}, the weights: made here if none are given).
+    variants: arguments of G.synthesis, a dict for each. Returns ({(dtype, number of the variant): {name: tensor}}, the
+    weights: made here if none are given).
     """
     weights = weights or new_weights(G_kwargs, D_kwargs)
     results = {}
     for dtype in [torch.float32, torch.float64]:
         lift(lift_casts and dtype == torch.float64)
-        G, D = [cls(**kwargs) for cls, kwargs in [(networks().Generator, G_kwargs), (networks().Discriminator, D_kwargs)]]
-        for net, state in zip([G, D], weights):
-            net.to(dtype).load_state_dict(state)
-        for fused_modconv in [False, True]:
-            results[dtype, fused_modconv] = evaluate_one(G, D, [t.to(dtype) for t in inputs], fused_modconv)
+        for i, options in enumerate(variants):
+            G, D = networks(G_kwargs, D_kwargs)
+            for net, state in zip([G, D], weights):
+                net.to(dtype).load_state_dict(state)
+            results[dtype, i] = evaluate_one(G, D, [t.to(dtype) for t in inputs], options)
     return results, weights
 
-def evaluate_one(G, D, inputs, fused_modconv):
+def evaluate_one(G, D, inputs, options):
     z, c, real, weight_img, weight_logit = inputs
     z, c, real = [t.requires_grad_() for t in [z, c, real]]
     G_params, D_params = dict(G.named_parameters(), z=z, c=c), dict(D.named_parameters(), real=real, c=c)
-    options = dict(noise_mode='const', fused_modconv=fused_modconv)
     out = {}
 
     ws = G.mapping(z, c)
@@ -85,21 +91,26 @@ def evaluate_one(G, D, inputs, fused_modconv):
     out.update(derivatives('D', (logits * weight_logit).sum(), D_params))
     r1_grads, = torch.autograd.grad(logits.sum(), real, create_graph=True)
     out.update(derivatives('r1', r1_grads.square().sum(dim=[1, 2, 3]).mean(), D_params))
+
+    out['G.updated'] = G(z, c, update_emas=True, **options).detach()
+    out.update({f'G.{name}': buffer for name, buffer in G.named_buffers() if name.endswith(('_avg', '_ema'))})
     return out
 
 def new_weights(G_kwargs, D_kwargs):
     """State dicts of a freshly made G and D, with every tensor moved away from what may be special, as zeros are."""
-    states = [networks().Generator(**G_kwargs).state_dict(), networks().Discriminator(**D_kwargs).state_dict()]
+    states = [net.state_dict() for net in networks(G_kwargs, D_kwargs)]
     for state in states:
         for name, tensor in state.items():
-            if not name.endswith('resample_filter'):
+            if not name.endswith('filter'):
                 tensor.add_(torch.randn_like(tensor), alpha=0.2)
+            if name.endswith('transform'):
+                tensor[2] = torch.eye(3)[2] # It stays affine.
     return states
 
-def signatures():
-    """{name: [(parameter, default as text), ...]} of all classes and functions of the networks' module."""
+def signatures(module):
+    """{name: [(parameter, kind, default), ...], each as text} of all classes and functions of a module of networks."""
     found = {}
-    for name, obj in vars(networks()).items():
+    for name, obj in vars(importlib.import_module(module)).items():
         functions = {f'{name}.{k}': getattr(obj, k) for k in ['__init__', 'forward'] if isinstance(obj, type)} or {name: obj}
         for key, function in functions.items():
             if key.endswith('.__init__'):
@@ -116,7 +127,7 @@ def save(path, G_kwargs, D_kwargs, seed):
     """A snapshot as training writes it."""
     import dnnlib
     torch.manual_seed(seed)
-    G, D = networks().Generator(**G_kwargs).eval(), networks().Discriminator(**D_kwargs).eval()
+    G, D = [net.eval() for net in networks(G_kwargs, D_kwargs)]
     augment_pipe = None
     if importlib.util.find_spec('training.augment'):
         augment_pipe = importlib.import_module('training.augment').AugmentPipe(**dict.fromkeys(AUGMENTATIONS, 1))

@@ -1,21 +1,36 @@
-"""The reference host's StyleGAN2 against NVlabs/stylegan3's: numbers, signatures, and pickles both ways."""
+"""The reference host's networks against NVlabs/stylegan3's: numbers, signatures, and pickles both ways."""
 
 import pytest
 import torch
 
+G2 = dict(class_name='training.networks_stylegan2.Generator', channel_base=128, channel_max=16)
+G3_T = dict(class_name='training.networks_stylegan3.Generator', channel_base=128, channel_max=16, num_layers=6)
+G3_R = dict(G3_T, channel_base=256, channel_max=32, conv_kernel=1, use_radial_filters=True)
+
 CONFIGS = {
     # name: (c_dim, img_channels, resolution, G options, D options)
-    'skip-resnet-rgb':      (0, 3, 16, dict(), dict()),
-    'resnet-skip-labels':   (3, 1, 16, dict(architecture='resnet', mapping_kwargs=dict(num_layers=2)),
+    'skip-resnet-rgb':      (0, 3, 16, dict(G2), dict()),
+    'resnet-skip-labels':   (3, 1, 16, dict(G2, architecture='resnet', mapping_kwargs=dict(num_layers=2)),
                              dict(architecture='skip', epilogue_kwargs=dict(mbstd_num_channels=2, mbstd_group_size=2))),
-    'orig-orig-32':         (0, 1, 32, dict(architecture='orig', conv_clamp=None, mapping_kwargs=dict(num_layers=2)),
+    'orig-orig-32':         (0, 1, 32, dict(G2, architecture='orig', conv_clamp=None, mapping_kwargs=dict(num_layers=2)),
                              dict(architecture='orig', conv_clamp=None, block_kwargs=dict(freeze_layers=3))),
+    'stylegan3-t-16':       (3, 3, 16, dict(G3_T), dict()),
+    'stylegan3-t-32':       (0, 1, 32, dict(G3_T, mapping_kwargs=dict(num_layers=3), conv_clamp=1.5, filter_size=4), dict()),
+    'stylegan3-r-16':       (0, 1, 16, dict(G3_R, num_critical=1, margin_size=7, conv_clamp=None), dict()),
+    'stylegan3-r-32':       (3, 3, 32, dict(G3_R, output_scale=0.5), dict()),
 }
 
 def kwargs_of(name):
     c_dim, channels, res, G_options, D_options = CONFIGS[name]
-    common = dict(c_dim=c_dim, img_resolution=res, img_channels=channels, channel_base=128, channel_max=16)
-    return dict(G_kwargs=dict(z_dim=24, w_dim=20, **common, **G_options), D_kwargs=dict(**common, **D_options))
+    common = dict(c_dim=c_dim, img_resolution=res, img_channels=channels)
+    return dict(G_kwargs=dict(z_dim=24, w_dim=20, **common, **G_options),
+                D_kwargs=dict(class_name='training.networks_stylegan2.Discriminator', channel_base=128, channel_max=16,
+                              **common, **D_options))
+
+def variants_of(name):
+    """What G.synthesis is called with, in turn."""
+    options = [dict()] if name.startswith('stylegan3') else [dict(fused_modconv=False), dict(fused_modconv=True)]
+    return [dict(option, noise_mode='const') for option in options]
 
 def inputs_of(name, n=4):
     c_dim, channels, res, _, _ = CONFIGS[name]
@@ -31,12 +46,14 @@ def error(a, b):
     a, b = a.double(), b.double()
     return float((a - b).abs().max() / b.abs().max()) if b.any() else float(a.any())
 
+OUTPUTS = ('G.ws', 'G.img', 'G.truncated', 'G.updated', 'D.logits', '_avg', '_ema')
+
 def errors(results, truth):
     """{'outputs', 'G', 'D' (first derivatives), 'path_length', 'r1' (second ones): largest error of any tensor}."""
     assert results.keys() == truth.keys()
     worst = {}
     for name in truth:
-        kind = 'outputs' if name in ['G.ws', 'G.img', 'G.truncated', 'D.logits'] else name.split('.')[0]
+        kind = 'outputs' if name.endswith(OUTPUTS) else name.split('.')[0]
         worst[kind] = max(worst.get(kind, 0), error(results[name], truth[name]))
     return worst
 
@@ -46,24 +63,25 @@ LIMITS = dict(outputs=1e-8, G=1e-8, D=1e-8, path_length=1e-6, r1=1e-6)
 
 @pytest.mark.parametrize('config', CONFIGS)
 def test_numbers_agree(run_in, stylegan3, reference_host, config):
-    job = dict(kwargs_of(config), inputs=inputs_of(config))
+    job = dict(kwargs_of(config), inputs=inputs_of(config), variants=variants_of(config))
     theirs, weights = run_in(stylegan3, 'evaluate', **job, lift_casts=True)
     ours, _ = run_in(reference_host, 'evaluate', **job, weights=weights)
-    for fused in [False, True]:
-        truth = ours[torch.float64, fused]
-        assert all(tensor.dtype == torch.float64 for tensor in [*truth.values(), *theirs[torch.float64, fused].values()])
-        exact = errors(theirs[torch.float64, fused], truth)
+    for i in range(len(job['variants'])):
+        truth = ours[torch.float64, i]
+        assert all(tensor.dtype == torch.float64 for tensor in [*truth.values(), *theirs[torch.float64, i].values()])
+        exact = errors(theirs[torch.float64, i], truth)
         assert all(exact[kind] <= LIMITS[kind] for kind in LIMITS), exact
 
-        mine, reference = errors(ours[torch.float32, fused], truth), errors(theirs[torch.float32, fused], truth)
+        mine, reference = errors(ours[torch.float32, i], truth), errors(theirs[torch.float32, i], truth)
         assert all(mine[kind] <= 2 * reference[kind] for kind in LIMITS), (mine, reference)
 
-def test_signatures_agree(run_in, stylegan3, reference_host):
-    ours, theirs = run_in(reference_host, 'signatures'), run_in(stylegan3, 'signatures')
+@pytest.mark.parametrize('module', ['networks_stylegan2', 'networks_stylegan3'])
+def test_signatures_agree(run_in, stylegan3, reference_host, module):
+    ours, theirs = (run_in(host, 'signatures', module=f'training.{module}') for host in [reference_host, stylegan3])
     assert 'Generator.__init__' in theirs and 'modulated_conv2d' in theirs
     assert {name: ours.get(name) for name in theirs} == theirs
 
-@pytest.mark.parametrize('config', ['skip-resnet-rgb', 'resnet-skip-labels'])
+@pytest.mark.parametrize('config', ['skip-resnet-rgb', 'resnet-skip-labels', 'stylegan3-t-16', 'stylegan3-r-32'])
 @pytest.mark.parametrize('writer', ['ours', 'theirs'])
 def test_pickles_open_in_the_other_host(run_in, stylegan3, reference_host, tmp_path, config, writer):
     write, read = (reference_host, stylegan3) if writer == 'ours' else (stylegan3, reference_host)
