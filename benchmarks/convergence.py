@@ -61,7 +61,7 @@ def train(work, network, arm, glr, dlr, seed):
         outdir.mkdir(parents=True, exist_ok=True)
         kimg = BATCH * EVERY / 1000
         command = [sys.executable, '-m', 'spider_plugin.hosts.run', resource_dir('reference_host') / 'train.py',
-                   f'--outdir={outdir}', f'--data={work}/target.zip', f'--batch={BATCH}', f'--gamma={GAMMA}',
+                   f'--outdir={outdir}', f'--data={work}/target.zip', f'--batch={BATCH}', f'--gamma={GAMMA}', '--aug=noaug',
                    f'--glr={glr}', f'--dlr={dlr}', f'--seed={seed}', f'--kimg={BATCH * ITERATIONS / 1000}', f'--tick={kimg}',
                    '--snap=1', '--metrics=fid1k', f'--detector={work}/detector.pt', '--metric-at-start=true',
                    '--threads=1', '--workers=1', *NETWORKS[network]]

@@ -7,11 +7,10 @@ if __import__('importlib.util').util.find_spec('spider_plugin') or __name__ == '
 import os
 
 import click
-import torch
 
 import dnnlib
-from metrics import metric_main, metric_utils
-from training import runtime
+from metrics import metric_main
+from training import ranks, runtime
 from training.runtime import UserError
 from training.snapshots import load_networks
 
@@ -51,11 +50,12 @@ def match_dataset(kwargs, G):
 @click.option('--detector', help='Feature network', metavar='[FILE.pt|URL|demo]', type=str)
 @click.option('--data', help='Real images  [default: those it was trained on]', metavar='[ZIP|DIR]')
 @click.option('--mirror', help='Add mirrored real images  [default: as in training]', metavar='BOOL', type=bool)
-@click.option('--gpus', help='Number of devices', metavar='INT',
-              type=click.IntRange(min=1), default=1, show_default=True)
+@click.option('--gpus', help='Number of ranks: GPUs, or processes on a CPU  [default: 1; under torchrun, its ranks]',
+              metavar='INT', type=click.IntRange(min=1))
 @click.option('--verbose', help='Print how far it is', metavar='BOOL', type=bool, default=True, show_default=True)
-@click.option('--threads', help='CPU threads of torch  [default on a CPU: all, at most 8]', metavar='INT',
+@click.option('--threads', help='CPU threads of each rank  [default on a CPU: all cores, at most 8]', metavar='INT',
               type=click.IntRange(min=1))
+@ranks.entry
 def calc_metrics(network_pkl, metrics, detector, data, mirror, gpus, verbose, threads):
     """Evaluate quality metrics of a network pickle.
 
@@ -63,13 +63,10 @@ def calc_metrics(network_pkl, metrics, detector, data, mirror, gpus, verbose, th
     run directory of train.py. A detector is any TorchScript file that maps uint8 images [N, 3, H, W] to features [N, F];
     a score means something only beside scores of the same detector.
     """
-    if gpus != 1:
-        raise UserError('--gpus: this host evaluates on one device; use --gpus=1')
-    device = runtime.pick_device()
-    if runtime.pick_threads(threads) is not None:
-        torch.set_num_threads(runtime.pick_threads(threads))
+    gpus = gpus or ranks.num_started()
+    ranks.check(gpus)
     network_dict = load_networks(network_pkl, option='--network')
-    G = network_dict['G_ema'].eval().requires_grad_(False).to(device)
+    G = network_dict['G_ema']
     metric_main.check_metrics(metrics, detector, G.img_resolution)
     dataset_kwargs = match_dataset(pick_dataset_kwargs(network_dict, data, mirror), G)
 
@@ -78,11 +75,9 @@ def calc_metrics(network_pkl, metrics, detector, data, mirror, gpus, verbose, th
         run_dir = None
     if detector == 'demo':
         print('Scores of the demo detector compare with nothing but each other: it knows only the demo images.')
-    for metric in metrics:
-        progress = metric_utils.ProgressMonitor(verbose=verbose)
-        result = metric_main.calc_metric(metric=metric, G=G, dataset_kwargs=dataset_kwargs, detector=detector,
-                                         device=device, progress=progress)
-        metric_main.report_metric(result, run_dir=run_dir, snapshot_pkl=network_pkl)
+    threads = runtime.pin_threads(threads, ranks.num_local(gpus))
+    ranks.launch('metrics.evaluation.evaluate', gpus, num_gpus=gpus, network_pkl=network_pkl, run_dir=run_dir, metrics=metrics,
+                 dataset_kwargs=dataset_kwargs, detector=detector, verbose=verbose, threads=threads)
 
 #----------------------------------------------------------------------------
 

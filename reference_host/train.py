@@ -13,7 +13,7 @@ import torch
 
 import dnnlib
 from metrics import metric_main
-from training import runtime, training_loop
+from training import augment, ranks, runtime
 from training.runtime import UserError
 
 #----------------------------------------------------------------------------
@@ -37,11 +37,13 @@ def print_options(c):
     metrics = 'none (turn on with --metrics=fid5k --detector=FILE.pt)'
     if c.metrics:
         metrics = ', '.join(c.metrics) + (f' with detector {c.detector}' if c.detector is not None else '')
+    each = ' for each rank' if c.num_gpus > 1 else ''
     print(f'\nTraining options:\n{json.dumps(c, indent=2)}\n')
     for name, value in (
             ('Output directory',    c.run_dir),
-            ('Device',              runtime.pick_device()),
-            ('CPU threads',         f'{c.threads or torch.get_num_threads()} (set with --threads)'),
+            ('Device',              f'{runtime.pick_device().type}, {c.num_gpus} of them in all' if c.num_gpus > 1 else
+                                    runtime.pick_device().type),
+            ('CPU threads',         f'{c.threads or torch.get_num_threads()}{each} (set with --threads)'),
             ('Batch size',          f'{c.batch_size} images'),
             ('Training duration',   f'{c.total_kimg:g} kimg'),
             ('Dataset path',        c.training_set_kwargs.path),
@@ -56,7 +58,7 @@ def print_options(c):
     print(flush=True)
 
 def launch_training(c, desc, outdir, dry_run):
-    """Makes the numbered run directory, writes training_options.json, and trains with the config `c`."""
+    """Makes the numbered run directory, writes training_options.json, and trains with the config `c` in all ranks."""
     check_outdir(outdir)
     c.run_dir = next_run_dir(outdir, desc)
     print_options(c)
@@ -69,8 +71,7 @@ def launch_training(c, desc, outdir, dry_run):
             json.dump(c, f, indent=2)
     except OSError as err:
         raise UserError(f'--outdir: {c.run_dir} cannot be written ({err.strerror}); choose another folder') from err
-    with dnnlib.util.Logger(file_name=os.path.join(c.run_dir, 'log.txt'), file_mode='a', should_flush=True):
-        training_loop.training_loop(**c)
+    ranks.launch('training.training_loop.run_rank', c.num_gpus, **c)
 
 #----------------------------------------------------------------------------
 # Options.
@@ -89,18 +90,40 @@ def init_dataset_kwargs(data):
 
 def check_batch(opts):
     """Raises UserError where the batch cannot be divided as asked."""
-    if opts.gpus != 1:
-        raise UserError('--gpus: this host trains on one device; use --gpus=1')
-    if opts.batch % opts.batch_gpu != 0:
-        raise UserError(f'--batch: {opts.batch} is not a multiple of --batch-gpu={opts.batch_gpu}; change one of them')
+    if opts.batch % opts.gpus != 0:
+        raise UserError(f'--batch: {opts.batch} images do not split evenly over {opts.gpus} ranks (--gpus); choose a multiple')
+    if opts.batch // opts.gpus % opts.batch_gpu != 0:
+        raise UserError(f'--batch: the {opts.batch // opts.gpus} images of a rank are not a multiple of '
+                        f'--batch-gpu={opts.batch_gpu}; change one of them')
     if opts.batch_gpu % opts.mbstd_group != 0:
         raise UserError(f'--mbstd-group: the {opts.batch_gpu} images handled at a time do not split into groups of '
                         f'{opts.mbstd_group}; choose a divisor of {opts.batch_gpu}')
+
+def check_augmentation(opts):
+    """Raises UserError where an option of the augmentation belongs to another --aug."""
+    for name, modes in (('p', ['fixed']), ('target', ['ada']), ('augpipe', ['ada', 'fixed'])):
+        if opts[name] is not None and opts.aug not in modes:
+            raise UserError(f'--{name}: it has no effect with --aug={opts.aug}; leave it out or use --aug={modes[0]}')
 
 def check_resume(path):
     """Raises UserError unless there is a file to resume from."""
     if path is not None and not dnnlib.util.is_url(path) and not os.path.isfile(path):
         raise UserError(f'--resume: {path} does not exist; give a network pickle (network-snapshot-*.pkl) or its URL')
+
+#----------------------------------------------------------------------------
+# What a --cfg stands for: StyleGAN2 (Karras et al. 2020), and StyleGAN3-T and -R (Karras et al. 2021).
+
+CFG_PRESETS = {
+    'stylegan2': dnnlib.EasyDict(
+        G_module = 'training.networks_stylegan2', G_kwargs = dict(fused_modconv_default='inference_only'), # Trains faster.
+        widen = 1, map_depth = 8, glr = 0.002, style_mixing = 0.9, pl_weight = 2.0, blur = 0),
+    'stylegan3-t': dnnlib.EasyDict(
+        G_module = 'training.networks_stylegan3', G_kwargs = {},
+        widen = 1, map_depth = 2, glr = 0.0025, style_mixing = 0.0, pl_weight = 0.0, blur = 0),
+    'stylegan3-r': dnnlib.EasyDict(
+        G_module = 'training.networks_stylegan3', G_kwargs = dict(conv_kernel=1, use_radial_filters=True),
+        widen = 2, map_depth = 2, glr = 0.0025, style_mixing = 0.0, pl_weight = 0.0, blur = 10),
+}
 
 #----------------------------------------------------------------------------
 # Config: every option, put where the training loop reads it. All of it is JSON.
@@ -121,31 +144,51 @@ def configure_data(c, opts):
 def configure_networks(c, opts):
     """Adds the networks of --cfg and their optimizers."""
     half = torch.cuda.is_available() and not opts.fp32
-    common = dict(channel_base=opts.cbase, channel_max=opts.cmax, num_fp16_res=4 if half else 0,
-                  conv_clamp=256 if half else None)
-    c.G_kwargs = dnnlib.EasyDict(class_name='training.networks_stylegan2.Generator', z_dim=512, w_dim=512,
-                                 mapping_kwargs=dnnlib.EasyDict(num_layers=opts.map_depth or 8),
-                                 fused_modconv_default='inference_only', # Plain convolutions train faster.
-                                 **common)
+    precision = dict(num_fp16_res=4 if half else 0, conv_clamp=256 if half else None)
+    preset = CFG_PRESETS[opts.cfg]
+    c.G_kwargs = dnnlib.EasyDict(class_name=f'{preset.G_module}.Generator', z_dim=512, w_dim=512,
+                                 mapping_kwargs=dnnlib.EasyDict(num_layers=opts.map_depth or preset.map_depth),
+                                 channel_base=opts.cbase * preset.widen, channel_max=opts.cmax * preset.widen,
+                                 **preset.G_kwargs, **precision)
+    if opts.cfg != 'stylegan2':
+        c.G_kwargs.magnitude_ema_beta = 0.5 ** (opts.batch / 20e3)
     c.D_kwargs = dnnlib.EasyDict(class_name='training.networks_stylegan2.Discriminator',
                                  block_kwargs=dnnlib.EasyDict(freeze_layers=opts.freezed),
                                  mapping_kwargs=dnnlib.EasyDict(),
                                  epilogue_kwargs=dnnlib.EasyDict(mbstd_group_size=opts.mbstd_group),
-                                 **common)
+                                 channel_base=opts.cbase, channel_max=opts.cmax, **precision)
     adam = dict(class_name='torch.optim.Adam', betas=[0.0, 0.99], eps=1e-8)
-    c.G_opt_kwargs = dnnlib.EasyDict(adam, lr=0.002 if opts.glr is None else opts.glr)
+    c.G_opt_kwargs = dnnlib.EasyDict(adam, lr=preset.glr if opts.glr is None else opts.glr)
     c.D_opt_kwargs = dnnlib.EasyDict(adam, lr=opts.dlr)
 
-def configure_training(c, opts):
-    """Adds the loss and the schedule."""
+def configure_loss(c, opts):
+    """Adds the loss and the intervals of its regularisation."""
+    preset = CFG_PRESETS[opts.cfg]
+    mixing, pl_weight = [preset[name] if opts[name] is None else opts[name] for name in ('style_mixing', 'pl_weight')]
     c.loss_kwargs = dnnlib.EasyDict(class_name='training.loss.StyleGAN2Loss', r1_gamma=opts.gamma,
-                                    style_mixing_prob=opts.style_mixing, pl_weight=opts.pl_weight, pl_no_weight_grad=True)
-    c.update(G_reg_interval=4 if opts.pl_weight > 0 else None, D_reg_interval=16)
+                                    style_mixing_prob=mixing, pl_weight=pl_weight, pl_no_weight_grad=True)
+    if preset.blur and opts.resume is None: # Keeps D from looking at fine detail before G has found its shapes.
+        c.loss_kwargs.update(blur_init_sigma=preset.blur, blur_fade_kimg=opts.batch * 200 / 32)
+    c.update(G_reg_interval=4 if pl_weight > 0 else None, D_reg_interval=16)
+
+def configure_augmentation(c, opts):
+    """Adds the augmentation pipe, and what sets its probability."""
+    if opts.aug == 'noaug':
+        return
+    pipe = augment.augpipe_specs[opts.augpipe or 'bgc']
+    c.augment_kwargs = dnnlib.EasyDict(class_name='training.augment.AugmentPipe', **pipe)
+    if opts.aug == 'fixed':
+        c.augment_p = 0.2 if opts.p is None else opts.p
+    else:
+        c.update(ada_target=0.6 if opts.target is None else opts.target, ada_kimg=500 if opts.resume is None else 100)
+
+def configure_training(c, opts):
+    """Adds the schedule."""
     c.update(num_gpus=opts.gpus, batch_size=opts.batch, batch_gpu=opts.batch_gpu, random_seed=opts.seed)
     c.update(total_kimg=opts.kimg, kimg_per_tick=opts.tick)
     c.update(image_snapshot_ticks=opts.snap, network_snapshot_ticks=opts.snap)
     c.update(ema_kimg=opts.batch * 10 / 32, cudnn_benchmark=not opts.nobench)
-    c.threads = runtime.pick_threads(opts.threads)
+    c.threads = runtime.pick_threads(opts.threads, ranks.num_local(opts.gpus))
     if opts.resume is not None:
         c.update(resume_pkl=opts.resume, ema_rampup=None) # The average starts from the resumed one.
 
@@ -155,36 +198,44 @@ def configure_training(c, opts):
 
 # Required.
 @click.option('--outdir', help='Folder to put the run into', metavar='DIR', required=True)
-@click.option('--cfg', help='Base configuration', type=click.Choice(['stylegan2']), required=True)
+@click.option('--cfg', help='Base configuration', type=click.Choice(list(CFG_PRESETS)), required=True)
 @click.option('--data', help='Training images', metavar='[ZIP|DIR]', type=str, required=True)
-@click.option('--gpus', help='Number of devices', metavar='INT',
-              type=click.IntRange(min=1), default=1, show_default=True)
+@click.option('--gpus', help='Number of ranks: GPUs, or processes on a CPU  [default: 1; under torchrun, its ranks]',
+              metavar='INT', type=click.IntRange(min=1))
 @click.option('--batch', help='Images per iteration', metavar='INT', type=click.IntRange(min=1), required=True)
 @click.option('--gamma', help='Weight of R1', metavar='FLOAT', type=click.FloatRange(min=0), required=True)
 
 # Features.
 @click.option('--cond', help='Train with labels', metavar='BOOL', type=bool, default=False, show_default=True)
 @click.option('--mirror', help='Add mirrored images', metavar='BOOL', type=bool, default=False, show_default=True)
-@click.option('--aug', help='Augmentation', type=click.Choice(['noaug']), default='noaug', show_default=True)
+@click.option('--aug', help='Augmentation', type=click.Choice(['noaug', 'ada', 'fixed']),
+              default='ada', show_default=True)
 @click.option('--resume', help='Start from this network pickle', metavar='[PATH|URL]', type=str)
 @click.option('--freezed', help='Freeze the first layers of D', metavar='INT',
               type=click.IntRange(min=0), default=0, show_default=True)
 
 # Hyperparameters.
+@click.option('--p', help='Probability of --aug=fixed  [default: 0.2]', metavar='FLOAT',
+              type=click.FloatRange(min=0, max=1))
+@click.option('--target', help='Mean sign of D that --aug=ada steers to  [default: 0.6]', metavar='FLOAT',
+              type=click.FloatRange(min=-1, max=1))
+@click.option('--augpipe', help='What may be augmented: b(lit) g(eometry) c(olour) f(ilter) n(oise) c(utout)  [default: bgc]',
+              type=click.Choice(list(augment.augpipe_specs)))
 @click.option('--batch-gpu', help='Images handled at a time  [default: all]', metavar='INT', type=click.IntRange(min=1))
 @click.option('--cbase', help='Feature maps times resolution', metavar='INT',
               type=click.IntRange(min=1), default=32768, show_default=True)
 @click.option('--cmax', help='Most feature maps', metavar='INT',
               type=click.IntRange(min=1), default=512, show_default=True)
-@click.option('--glr', help='Learning rate of G  [default: 0.002]', metavar='FLOAT', type=click.FloatRange(min=0))
+@click.option('--glr', help='Learning rate of G  [default: 0.002, 0.0025 for stylegan3]', metavar='FLOAT',
+              type=click.FloatRange(min=0))
 @click.option('--dlr', help='Learning rate of D', metavar='FLOAT',
               type=click.FloatRange(min=0), default=0.002, show_default=True)
-@click.option('--map-depth', help='Layers of the mapping network  [default: 8]', metavar='INT',
+@click.option('--map-depth', help='Layers of the mapping network  [default: 8, 2 for stylegan3]', metavar='INT',
               type=click.IntRange(min=1))
-@click.option('--style-mixing', help='Probability of mixing styles; 0 suits images of 32 pixels and less', metavar='FLOAT',
-              type=click.FloatRange(min=0, max=1), default=0.9, show_default=True)
-@click.option('--pl-weight', help='Weight of path length regularization; 0 suits images of 32 pixels and less',
-              metavar='FLOAT', type=click.FloatRange(min=0), default=2, show_default=True)
+@click.option('--style-mixing', help='Probability of mixing styles; 0 suits images of 32 pixels and less  '
+              '[default: 0.9, 0 for stylegan3]', metavar='FLOAT', type=click.FloatRange(min=0, max=1))
+@click.option('--pl-weight', help='Weight of path length regularization; 0 suits images of 32 pixels and less  '
+              '[default: 2, 0 for stylegan3]', metavar='FLOAT', type=click.FloatRange(min=0))
 @click.option('--mbstd-group', help='Group size of the minibatch standard deviation', metavar='INT',
               type=click.IntRange(min=1), default=4, show_default=True)
 
@@ -207,10 +258,10 @@ def configure_training(c, opts):
 @click.option('--nobench', help='No cuDNN benchmarking', metavar='BOOL', type=bool, default=False, show_default=True)
 @click.option('--workers', help='Processes that load data', metavar='INT',
               type=click.IntRange(min=0), default=2, show_default=True)
-@click.option('--threads', help='CPU threads of torch  [default on a CPU: all, at most 8]', metavar='INT',
+@click.option('--threads', help='CPU threads of each rank  [default on a CPU: all cores, at most 8]', metavar='INT',
               type=click.IntRange(min=1))
 @click.option('-n', '--dry-run', help='Print the options and exit', is_flag=True)
-
+@ranks.entry
 def main(**kwargs):
     """Train a GAN on a folder or zip of images, as dataset_tool.py writes it.
 
@@ -221,14 +272,19 @@ def main(**kwargs):
         --cbase=4096 --cmax=64 --kimg=100 --tick=1 --snap=10
     """
     opts = dnnlib.EasyDict(kwargs)
-    opts.batch_gpu = opts.batch_gpu or opts.batch // opts.gpus
+    opts.gpus = opts.gpus or ranks.num_started()
+    opts.batch_gpu = opts.batch_gpu or max(opts.batch // opts.gpus, 1)
+    ranks.check(opts.gpus)
     check_batch(opts)
+    check_augmentation(opts)
     check_resume(opts.resume)
     check_outdir(opts.outdir)
 
     c = dnnlib.EasyDict()
     dataset_name = configure_data(c, opts)
     configure_networks(c, opts)
+    configure_loss(c, opts)
+    configure_augmentation(c, opts)
     configure_training(c, opts)
     metric_main.check_metrics(opts.metrics, opts.detector, c.training_set_kwargs.resolution)
     c.update(metrics=opts.metrics, detector=opts.detector, metric_at_start=opts.metric_at_start)

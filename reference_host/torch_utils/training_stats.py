@@ -31,7 +31,8 @@ def report(name, value):
 
     All ranks must report the same names; an empty value registers a name and counts nothing.
     """
-    elems = torch.as_tensor(value).detach().flatten().to(torch.float64)
+    elems = torch.as_tensor(value).detach().flatten()
+    elems = (elems.cpu() if elems.device.type == 'mps' else elems).to(torch.float64) # MPS has no float64.
     sums = torch.stack([torch.ones_like(elems).sum(), elems.sum(), elems.square().sum()])
     _pending[name] = sums + _pending[name].to(sums.device) if name in _pending else sums
     return value

@@ -36,16 +36,29 @@ def parse_list(text):
         return []
     return [item.strip() for item in text.split(',')]
 
-def pick_device(rank=0):
-    """The accelerator of this rank, or the CPU where there is none."""
-    return torch.device('cuda', rank) if torch.cuda.is_available() else torch.device('cpu')
+def pick_device(index=0):
+    """The accelerator that this process uses, CUDA device `index` or MPS, or the CPU where there is none."""
+    if torch.cuda.is_available():
+        return torch.device('cuda', index)
+    return torch.device('mps' if torch.backends.mps.is_available() else 'cpu')
 
-def pick_threads(threads=None):
-    """CPU threads for torch, None for its own choice: without --threads, at most 8 where the CPU does the work and
-    OMP_NUM_THREADS does not say, because on small networks more of them only get in each other's way."""
+def pick_threads(threads=None, ranks=1):
+    """CPU threads for torch in each of the `ranks` of this machine, None for torch's own choice.
+
+    Without --threads: where the CPU does the work and OMP_NUM_THREADS does not say, at most 8, because on small networks
+    more of them only get in each other's way, and no more than there are cores, because then they do so twentyfold."""
     if threads is not None or torch.cuda.is_available() or 'OMP_NUM_THREADS' in os.environ:
         return threads
-    return min(os.cpu_count() or 1, 8)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    return max(min(cores // ranks, 8), 1)
+
+def pin_threads(threads=None, ranks=1):
+    """Applies pick_threads() to this process, says so, and returns it."""
+    threads = pick_threads(threads, ranks)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    print(f'CPU threads: {torch.get_num_threads()} (set with --threads)')
+    return threads
 
 #----------------------------------------------------------------------------
 
@@ -53,6 +66,7 @@ def pick_threads(threads=None):
 def seeded(seed, device):
     """Runs its body from fixed states of torch's and numpy's global generators, and puts the old states back after."""
     numpy_state = np.random.get_state()
+    mps_state = torch.mps.get_rng_state() if device.type == 'mps' else None
     with torch.random.fork_rng(devices=[device] if device.type == 'cuda' else []):
         torch.manual_seed(seed)
         np.random.seed(seed)
@@ -60,5 +74,7 @@ def seeded(seed, device):
             yield
         finally:
             np.random.set_state(numpy_state)
+            if mps_state is not None:
+                torch.mps.set_rng_state(mps_state)
 
 #----------------------------------------------------------------------------

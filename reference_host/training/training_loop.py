@@ -12,7 +12,7 @@ import torch
 import dnnlib
 from metrics import metric_main
 from torch_utils import misc, training_stats
-from training import runtime, snapshots
+from training import ranks, runtime, snapshots
 from training.progress import Progress
 from training.runtime import UserError
 
@@ -40,7 +40,7 @@ def training_loop(
     ema_rampup              = 0.05,     # The half-life is at most this fraction of the images so far. None = no limit.
     G_reg_interval          = None,     # Regularize G at every n-th iteration. None = within the main loss.
     D_reg_interval          = 16,       # Regularize D at every n-th iteration. None = within the main loss.
-    augment_p               = 0,        # Augmentation probability at the start.
+    augment_p               = None,     # Augmentation probability at the start. None = that of resume_pkl, else 0.
     ada_target              = None,     # Target of adaptive augmentation. None = fixed probability.
     ada_interval            = 4,        # Iterations between adaptions.
     ada_kimg                = 500,      # Adaption speed: kimg in which the probability can move by one.
@@ -55,18 +55,17 @@ def training_loop(
     abort_fn                = None,     # Called at every tick; training ends when it returns True.
     progress_fn             = None,     # Called with (kimg so far, total kimg).
 ):
-    if num_gpus != 1 or rank != 0:
-        raise UserError('--gpus: this host trains on one device; use --gpus=1')
-    if augment_kwargs is not None:
-        raise UserError('--aug: this host trains without augmentation; use --aug=noaug')
-    device = setup_process(random_seed * num_gpus + rank, rank, cudnn_benchmark, threads)
+    device = setup_process(random_seed * num_gpus + rank, rank, num_gpus, cudnn_benchmark, threads)
     training_set, batches = setup_data(training_set_kwargs, data_loader_kwargs, device, random_seed, num_gpus, rank,
                                        batch_size, batch_gpu)
-    networks = setup_networks(training_set, G_kwargs, D_kwargs, resume_pkl, device, batch_gpu, verbose=rank == 0)
+    networks = setup_networks(training_set, G_kwargs, D_kwargs, augment_kwargs, augment_p, resume_pkl, device, batch_gpu,
+                              verbose=rank == 0)
     loss = dnnlib.util.construct_class_by_name(device=device, G=networks.G, D=networks.D,
                                                augment_pipe=networks.augment_pipe, **loss_kwargs)
     phases = [*setup_phases('G', networks.G, G_opt_kwargs, G_reg_interval),
               *setup_phases('D', networks.D, D_opt_kwargs, D_reg_interval)]
+    averages = moving_averages(networks.G, networks.D, loss)
+    augment = AdaptiveAugment(networks.augment_pipe, ada_target, ada_interval * batch_size / (ada_kimg * 1000))
 
     cur_nimg = round(resume_kimg * 1000)
     report = Reporter(run_dir, networks, training_set, training_set_kwargs, metrics, detector, device, batch_gpu,
@@ -79,15 +78,18 @@ def training_loop(
     while not done:
         train_iteration(loss, phases, training_set, next(batches), networks.G.z_dim, device, batch_size, batch_gpu,
                         num_gpus, batch_idx, cur_nimg)
+        ranks.average(averages)
         cur_nimg += batch_size
         batch_idx += 1
+        if batch_idx % ada_interval == 0:
+            augment.adapt()
         update_ema(networks.G_ema, networks.G, ema_beta(batch_size, cur_nimg, ema_kimg, ema_rampup))
         report.progress.step(cur_nimg)
 
         done = cur_nimg >= total_kimg * 1000
         if not done and cur_nimg < tick_start_nimg + kimg_per_tick * 1000:
             continue
-        if abort_fn is not None and abort_fn():
+        if abort_fn is not None and ranks.agree(abort_fn()):
             done = True
         cur_tick += 1
         tick_start_nimg = cur_nimg
@@ -98,12 +100,20 @@ def training_loop(
             progress_fn(cur_nimg // 1000, total_kimg)
     report.close()
 
+def run_rank(rank, run_dir, **options):
+    """training_loop() as one of its ranks, with what rank 0 prints in the log of the run."""
+    file_name = os.path.join(run_dir, 'log.txt') if rank == 0 else None
+    with dnnlib.util.Logger(file_name=file_name, file_mode='a', should_flush=True):
+        training_loop(rank=rank, run_dir=run_dir, **options)
+
 #----------------------------------------------------------------------------
 # Setup.
 
-def setup_process(seed, rank, cudnn_benchmark, threads):
+def setup_process(seed, rank, num_gpus, cudnn_benchmark, threads):
     """Seeds, backend switches and CPU threads of this rank; returns its device."""
-    device = runtime.pick_device(rank)
+    device = runtime.pick_device(ranks.local_rank())
+    if device.type == 'cuda':
+        torch.cuda.set_device(device)
     np.random.seed(seed)
     torch.manual_seed(seed)
     torch.backends.cudnn.benchmark = cudnn_benchmark
@@ -111,7 +121,7 @@ def setup_process(seed, rank, cudnn_benchmark, threads):
     torch.backends.cudnn.allow_tf32 = False
     if threads is not None:
         torch.set_num_threads(threads)
-    training_stats.init_multiprocessing(rank=rank, sync_device=None)
+    training_stats.init_multiprocessing(rank=rank, sync_device=device if num_gpus > 1 else None)
     return device
 
 def setup_data(training_set_kwargs, data_loader_kwargs, device, seed, num_gpus, rank, batch_size, batch_gpu):
@@ -130,34 +140,45 @@ def setup_data(training_set_kwargs, data_loader_kwargs, device, seed, num_gpus, 
 
     return training_set, batches()
 
-def setup_networks(training_set, G_kwargs, D_kwargs, resume_pkl, device, batch_gpu, verbose):
-    """G and D ready to train, G's moving average, and the augmentation pipe, on the device."""
+def setup_networks(training_set, G_kwargs, D_kwargs, augment_kwargs, augment_p, resume_pkl, device, batch_gpu, verbose):
+    """G and D ready to train, G's moving average, and the augmentation pipe (or None), on the device, equal in all ranks."""
     shape = dict(c_dim=training_set.label_dim, img_resolution=training_set.resolution,
                  img_channels=training_set.num_channels)
     G = dnnlib.util.construct_class_by_name(**G_kwargs, **shape).train().requires_grad_(False)
     D = dnnlib.util.construct_class_by_name(**D_kwargs, **shape).train().requires_grad_(False)
-    networks = dnnlib.EasyDict(G=G, D=D, G_ema=copy.deepcopy(G).eval())
+    pipe = None
+    if augment_kwargs is not None:
+        pipe = dnnlib.util.construct_class_by_name(**augment_kwargs).train().requires_grad_(False)
+        pipe.p.fill_(augment_p or 0)
+    networks = dnnlib.EasyDict(G=G, D=D, G_ema=copy.deepcopy(G).eval(), augment_pipe=pipe)
     if resume_pkl is not None:
-        resume_networks(networks, resume_pkl)
+        with ranks.one_first(): # One download for each machine.
+            resume_networks(networks, resume_pkl, resume_p=augment_p is None)
     for module in networks.values():
-        module.to(device)
-    networks.augment_pipe = None
+        if module is not None:
+            ranks.copy_from_first(misc.params_and_buffers(module.to(device)))
     if verbose:
         z, c = torch.zeros([batch_gpu, G.z_dim], device=device), torch.zeros([batch_gpu, G.c_dim], device=device)
         img = misc.print_module_summary(G, [z, c])
         misc.print_module_summary(D, [img, c])
     return networks
 
-def resume_networks(networks, resume_pkl):
-    """Copies what a network pickle holds into the networks, by name. Raises UserError where a shape differs."""
-    print(f'Resuming from {resume_pkl}')
+def resume_networks(networks, resume_pkl, resume_p):
+    """Copies what a network pickle holds into the networks, by name, and with resume_p the augmentation probability.
+
+    Raises UserError where a shape differs."""
     source = snapshots.load_networks(resume_pkl, option='--resume')
-    for key, module in networks.items():
+    for key in ('G', 'D', 'G_ema'):
         try:
-            misc.copy_params_and_buffers(source[key], module, require_all=False)
+            misc.copy_params_and_buffers(source[key], networks[key], require_all=False)
         except ValueError as err:
             raise UserError(f'--resume: {key} of {resume_pkl} does not fit; use the resolution, labels and network '
                             f'options it was trained with ({textwrap.shorten(str(err), 160)})') from err
+    pipe, words = networks.augment_pipe, ''
+    if resume_p and pipe is not None and source['augment_pipe'] is not None:
+        pipe.p.copy_(source['augment_pipe'].p)
+        words = f' with augmentation probability {float(pipe.p):.3f}'
+    print(f'Resuming from {resume_pkl}{words}')
 
 def setup_phases(name, module, opt_kwargs, reg_interval):
     """The training phases of one network. Lazy regularization (Karras et al. 2020, Appendix B) lets main and
@@ -186,9 +207,9 @@ def train_iteration(loss, phases, training_set, real, z_dim, device, batch_size,
     shares = zip(all_z.split(batch_size // num_gpus), all_c.split(batch_size // num_gpus), strict=True)
     for phase, (z, c) in zip(phases, shares, strict=True):
         if batch_idx % phase.interval == 0:
-            run_phase(loss, phase, real, z.split(batch_gpu), c.split(batch_gpu), num_gpus, cur_nimg)
+            run_phase(loss, phase, real, z.split(batch_gpu), c.split(batch_gpu), cur_nimg)
 
-def run_phase(loss, phase, real, gen_z, gen_c, num_gpus, cur_nimg):
+def run_phase(loss, phase, real, gen_z, gen_c, cur_nimg):
     """Accumulates the gradients of a phase over the parts of the batch, and steps its optimizer."""
     phase.opt.zero_grad(set_to_none=True)
     phase.module.requires_grad_(True)
@@ -197,17 +218,40 @@ def run_phase(loss, phase, real, gen_z, gen_c, num_gpus, cur_nimg):
         loss.accumulate_gradients(phase=phase.name, real_img=real_img, real_c=real_c, gen_z=z, gen_c=c, gain=gain,
                                   cur_nimg=cur_nimg)
     phase.module.requires_grad_(False)
-    gather_gradients(phase.module, num_gpus)
+    gather_gradients(phase.module)
     phase.opt.step()
 
-def gather_gradients(module, num_gpus):
+def gather_gradients(module):
     """Averages gradients over the ranks, and makes them finite."""
     grads = [param.grad for param in module.parameters() if param.grad is not None]
+    ranks.average(grads)
     for grad in grads:
-        if num_gpus > 1:
-            torch.distributed.all_reduce(grad)
-            grad /= num_gpus
         torch.nan_to_num(grad, nan=0, posinf=1e5, neginf=-1e5, out=grad)
+
+def moving_averages(G, D, loss):
+    """What each rank averages over its own images: buffers named *_avg and *_ema, and the mean path length. The means of
+    these over the ranks keep the ranks equal."""
+    buffers = [buffer for net in (G, D) for name, buffer in net.named_buffers() if name.endswith(('_avg', '_ema'))]
+    return buffers + [loss.pl_mean] if isinstance(getattr(loss, 'pl_mean', None), torch.Tensor) else buffers
+
+class AdaptiveAugment:
+    """Adapts the augmentation probability p so that the mean sign of D at real images comes to `target` (Karras et al.
+    2020, "Training Generative Adversarial Networks with Limited Data", section 3, r_t); p stays fixed with target=None."""
+
+    def __init__(self, pipe, target, step):
+        self.pipe = pipe
+        self.target = target
+        self.step = step    # How far p moves at a time.
+        self.signs = training_stats.Collector(regex='Loss/signs/real') if self.active() else None
+
+    def active(self):
+        return self.pipe is not None and self.target is not None
+
+    def adapt(self):
+        if self.active():
+            self.signs.update()
+            direction = np.sign(self.signs['Loss/signs/real'] - self.target)
+            self.pipe.p.copy_((self.pipe.p + direction * self.step).clamp(0, 1))
 
 def ema_beta(batch_size, cur_nimg, ema_kimg, ema_rampup):
     """Weight of the old average after one more batch: 0.5 ^ (batch / half-life)."""
@@ -257,15 +301,19 @@ class Reporter:
         self.progress.restart_clock(cur_nimg)
 
     def tick(self, cur_tick, cur_nimg, images, network):
-        memory = ''
+        extra = ''
         if torch.cuda.is_available():
-            memory = f'   gpu {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB'
+            extra = f'   gpu {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB'
             torch.cuda.reset_peak_memory_stats()
         training_stats.report0('Progress/tick', cur_tick)
         training_stats.report0('Progress/kimg', cur_nimg / 1000)
+        if self.networks.augment_pipe is not None:
+            p = float(self.networks.augment_pipe.p)
+            training_stats.report0('Progress/augment', p)
+            extra = f'   augment {p:.3f}{extra}'
         training_stats.report0('Timing/total_sec', time.time() - self.start_time)
         self.collector.update()
-        self.progress.tick(cur_tick, cur_nimg, self.collector, extra=memory)
+        self.progress.tick(cur_tick, cur_nimg, self.collector, extra=extra)
         if self.is_leader:
             line = dict(self.collector.as_dict(), timestamp=time.time())
             self.stats_jsonl.write(json.dumps(line) + '\n')
@@ -281,6 +329,9 @@ class Reporter:
             self.grid.save(self.networks.G_ema, os.path.join(self.run_dir, fname))
 
     def save_network(self, cur_nimg, write, evaluate):
+        for module in self.networks.values() if self.metric_kwargs['num_gpus'] > 1 else []:
+            if module is not None:
+                misc.check_ddp_consistency(module)
         data = snapshots.snapshot_data(self.training_set_kwargs, **self.networks)
         fname = os.path.join(self.run_dir, f'network-snapshot-{cur_nimg // 1000:06d}.pkl')
         if write and self.is_leader:

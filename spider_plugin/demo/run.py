@@ -30,7 +30,7 @@ METRIC  = 'fid1k'
 BATCH   = 32
 FULL    = dict(images=4000, samples=1000, iterations=1200, tick=50, snap=2)  # tick: iterations to a progress line,
 QUICK   = dict(images=1000, samples=400,  iterations=150,  tick=25, snap=2)  # snap: ticks to a score and a snapshot
-SHARED  = dict(cfg='dcgan', gpus=1, batch=BATCH, gamma=0.5, metrics=METRIC, detector='demo', workers=0)
+SHARED  = dict(cfg='dcgan', gpus=1, batch=BATCH, gamma=0.5, aug='noaug', metrics=METRIC, detector='demo', workers=0)
 SPIDER  = {'spider-mapping': 'residual', 'spider-embed': 4}
 
 class RunFailed(click.ClickException):

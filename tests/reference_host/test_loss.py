@@ -147,7 +147,7 @@ def test_gradients_are_made_finite():
     net = D()
     for value, finite in ((math.nan, 0), (math.inf, 1e5), (-math.inf, -1e5), (2, 2)):
         net.scale.grad = torch.tensor(value, dtype=torch.float32)
-        training_loop.gather_gradients(net, num_gpus=1)
+        training_loop.gather_gradients(net)
         assert net.scale.grad.item() == finite
 
 #----------------------------------------------------------------------------

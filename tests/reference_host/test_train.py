@@ -15,6 +15,7 @@ import torch
 HOST = pathlib.Path(__file__).parents[2] / 'reference_host'
 TINY = ['--cfg=stylegan2', '--gpus=1', '--batch=8', '--gamma=1', '--cbase=128', '--cmax=8', '--map-depth=2', '--kimg=0.04',
         '--tick=0.02', '--snap=2', '--threads=1']
+AUGMENTED = ['--aug=fixed', '--p=0.5', '--augpipe=bgcfnc']
 
 class Pooled(torch.nn.Module):
     """A detector of twelve features: the image, pooled to 2x2."""
@@ -42,8 +43,8 @@ def space(tmp_path_factory, make_zip):
 
 @pytest.fixture(scope='module')
 def trained(space):
-    """The run directory of a run with path length, style mixing, R1, two data workers and metrics."""
-    out = run('train.py', f'--outdir={space}/runs', f'--data={space}/set.zip', *TINY, '--workers=2', '--metrics=fid1k',
+    """The run directory of a run with all augmentations, path length, style mixing, R1, two data workers and metrics."""
+    out = run('train.py', f'--outdir={space}/runs', f'--data={space}/set.zip', *TINY, *AUGMENTED, '--workers=2', '--metrics=fid1k',
               f'--detector={space}/pooled.pt', '--metric-at-start=True')
     path = space / 'runs/00000-stylegan2-set-gpus1-batch8-gamma1'
     (path / 'stdout.txt').write_text(out)
@@ -89,8 +90,8 @@ def test_statistics_and_metrics_of_a_run(trained):
 
 def test_snapshot(trained):
     data = last_snapshot(trained)
-    assert set(data) == {'G', 'D', 'G_ema', 'augment_pipe', 'training_set_kwargs'} and data['augment_pipe'] is None
-    for name in ('G', 'D', 'G_ema'):
+    assert set(data) == {'G', 'D', 'G_ema', 'augment_pipe', 'training_set_kwargs'} and data['augment_pipe'].p == 0.5
+    for name in ('G', 'D', 'G_ema', 'augment_pipe'):
         assert not data[name].training and not any(param.requires_grad for param in data[name].parameters())
     G, G_ema = data['G'].state_dict(), data['G_ema'].state_dict()
     assert torch.equal(G['mapping.w_avg'], G_ema['mapping.w_avg']) and G['mapping.w_avg'].abs().max() > 0
@@ -106,8 +107,8 @@ def test_grids(trained, space):
     assert any(np.array_equal(reals[:16, :16], dataset[i][0].transpose(1, 2, 0)) for i in range(24))
 
 def test_same_seed_same_bits(trained, space):
-    """Metrics, which the second run leaves out, draw their own random numbers."""
-    run('train.py', f'--outdir={space}/again', f'--data={space}/set.zip', *TINY, '--workers=2')
+    """With augmentation, R1, path length and style mixing. Metrics, which the second run leaves out, draw their own random numbers."""
+    run('train.py', f'--outdir={space}/again', f'--data={space}/set.zip', *TINY, *AUGMENTED, '--workers=2')
     other = space / 'again' / trained.name
     first, second = last_snapshot(trained), last_snapshot(other)
     for name in ('G', 'D', 'G_ema'):
@@ -158,7 +159,7 @@ def test_gradients_do_not_depend_on_the_parts_of_a_batch():
     for part in (8, 4):
         loss, opt = StyleGAN2Loss(torch.device('cpu'), G, D, r1_gamma=1), Recorder()
         run_phase(loss, EasyDict(name='Dreg', module=D, opt=opt, interval=16), list(zip(real.split(part), c.split(part))),
-                  z.split(part), c.split(part), num_gpus=1, cur_nimg=0)
+                  z.split(part), c.split(part), cur_nimg=0)
         found.append(opt.grads)
     assert max(grad.abs().max() for grad in found[0]) > 0
     for whole, parts in zip(*found):
@@ -214,8 +215,10 @@ def refusals(space, trained, make_zip, make_png):
         cfg           = (train(cfg='biggan'), ['--cfg', 'stylegan2']),
         batch         = (train(batch=0), ['--batch', '0']),
         gamma         = (train(gamma='x'), ['--gamma', 'x']),
-        aug           = (train(aug='ada'), ['--aug', 'noaug']),
-        gpus          = (train(gpus=2), ['--gpus', '--gpus=1']),
+        aug           = (train(aug='diff'), ['--aug', 'noaug']),
+        p             = (train(p=0.3), ['--p', '--aug=ada', '--aug=fixed']),
+        target        = (train(target=0.5, aug='fixed'), ['--target', '--aug=fixed']),
+        gpus          = (train(gpus=3), ['--batch', '--gpus', '3']),
         batch_gpu     = (train(batch_gpu=3), ['--batch-gpu=3', '8']),
         mbstd         = (train(batch_gpu=2), ['--mbstd-group', '2']),
         missing       = (train(data=f'{space}/nothing.zip'), ['--data', 'nothing.zip']),
@@ -246,7 +249,7 @@ def refusals(space, trained, make_zip, make_png):
     outcomes = map(json.loads, result.stdout.splitlines())
     return {name: (words, *outcome) for (name, (_call, words)), outcome in zip(cases.items(), outcomes, strict=True)}
 
-CASES = ['cfg', 'batch', 'gamma', 'aug', 'gpus', 'batch_gpu', 'mbstd', 'missing', 'corrupt', 'mixed', 'oblong', 'cond',
+CASES = ['cfg', 'batch', 'gamma', 'aug', 'p', 'target', 'gpus', 'batch_gpu', 'mbstd', 'missing', 'corrupt', 'mixed', 'oblong', 'cond',
          'resume', 'outdir', 'metric', 'detector', 'bad_detector', 'demo_detector', 'network', 'seeds', 'translate',
          'no_detector', 'other_data', 'other_size']
 

@@ -1,0 +1,26 @@
+"""What calc_metrics.py does in each of its ranks."""
+
+import torch
+
+from metrics import metric_main, metric_utils
+from training import ranks, runtime
+from training.snapshots import load_networks
+
+#----------------------------------------------------------------------------
+
+def evaluate(rank, num_gpus, network_pkl, run_dir, metrics, dataset_kwargs, detector, verbose, threads):
+    """Evaluates metrics of the G_ema of a network pickle; rank 0 prints the results, and appends them to those of
+    run_dir (None = only prints)."""
+    device = runtime.pick_device(ranks.local_rank())
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with ranks.one_first(): # One download for each machine.
+        G = load_networks(network_pkl, option='--network')['G_ema'].eval().requires_grad_(False).to(device)
+    progress = metric_utils.ProgressMonitor(verbose=verbose)
+    for metric in metrics:
+        result = metric_main.calc_metric(metric=metric, G=G, dataset_kwargs=dataset_kwargs, detector=detector,
+                                         num_gpus=num_gpus, rank=rank, device=device, progress=progress)
+        if rank == 0:
+            metric_main.report_metric(result, run_dir=run_dir, snapshot_pkl=network_pkl)
+
+#----------------------------------------------------------------------------
