@@ -4,11 +4,18 @@ import json
 import os
 import time
 
-import torch
-
 import dnnlib
-from metrics import frechet_inception_distance, metric_utils
-from training import runtime
+from metrics import (
+    detectors,
+    equivariance,
+    frechet_inception_distance,
+    inception_score,
+    kernel_inception_distance,
+    metric_utils,
+    perceptual_path_length,
+    precision_recall,
+)
+from training import ranks, runtime
 from training.runtime import UserError
 
 #----------------------------------------------------------------------------
@@ -21,32 +28,38 @@ def register_metric(fn):
     _metric_dict[fn.__name__] = fn
     return fn
 
-def needs_detector(fn):
-    """Decorator: the metric is refused up front where no --detector is given."""
-    fn.needs_detector = True
-    return fn
-
 def is_valid_metric(metric):
     return metric in _metric_dict
 
 def list_valid_metrics():
     return list(_metric_dict)
 
-def check_metrics(metrics, detector, resolution):
-    """Raises UserError where one of the metrics is unknown or lacks a detector that fits the images."""
+def detector_of(metric, detector):
+    """The network that a metric looks at images with, given the value of --detector; None where it needs none."""
+    pick = getattr(_metric_dict[metric], 'pick_detector', None)
+    return detector if pick is None else pick(detector)
+
+def check_metrics(metrics, detector, resolution, G=None):
+    """Raises UserError where one of the metrics is unknown, lacks a detector that fits the images, or asks of a generator
+    G, where that is given, what it cannot do. Downloads public detectors that are not here."""
     for metric in metrics:
         if not is_valid_metric(metric):
             raise UserError(f'--metrics: {metric} is unknown; choose from {", ".join(list_valid_metrics())}')
-    if not any(getattr(_metric_dict[metric], 'needs_detector', False) for metric in metrics):
-        return
-    if detector is None:
-        raise UserError(f'--detector: {", ".join(metrics)} needs a feature network; give a TorchScript file '
-                        '(--detector=FILE.pt) or --detector=demo for 32x32 images')
-    if detector == 'demo' and resolution != metric_utils.DEMO_RESOLUTION:
-        side = metric_utils.DEMO_RESOLUTION
+    for metric in metrics:
+        if hasattr(_metric_dict[metric], 'pick_detector'):
+            check_detector(metric, detector, resolution)
+        if G is not None and hasattr(_metric_dict[metric], 'check_generator'):
+            _metric_dict[metric].check_generator(G)
+
+def check_detector(metric, detector, resolution):
+    if detector == 'demo' and resolution != detectors.DEMO_RESOLUTION:
+        side = detectors.DEMO_RESOLUTION
         raise UserError(f'--detector: demo is for {side}x{side} images, but these are {resolution}x{resolution}; give '
                         'a TorchScript file')
-    metric_utils.get_feature_detector(detector)
+    try:
+        detectors.get_feature_detector(detector_of(metric, detector))
+    except UserError as err:
+        raise UserError(err.message.replace('--detector: ', f'--detector: {metric} needs a feature network: ', 1)) from err
 
 #----------------------------------------------------------------------------
 # Evaluation.
@@ -55,22 +68,20 @@ def calc_metric(metric, **kwargs): # See metric_utils.MetricOptions for the argu
     """Evaluates one metric; the same network gives the same result, and the global random state stays as it was."""
     opts = metric_utils.MetricOptions(**kwargs)
     start_time = time.time()
+    with ranks.one_first(): # One search, and one download, for each machine.
+        detector = detector_of(metric, opts.detector)
+        if detector is not None:
+            detectors.find(detector)
     with runtime.seeded(opts.rank, opts.device):
-        results = _metric_dict[metric](opts)
+        results = ranks.agree(_metric_dict[metric](opts))
     total_time = time.time() - start_time
-
-    for name, value in results.items(): # All ranks return what rank 0 found.
-        if opts.num_gpus > 1:
-            value = torch.as_tensor(value, dtype=torch.float64, device=opts.device)
-            torch.distributed.broadcast(tensor=value, src=0)
-        results[name] = float(value)
     return dnnlib.EasyDict(
-        results         = dnnlib.EasyDict(results),
+        results         = dnnlib.EasyDict({name: float(value) for name, value in results.items()}),
         metric          = metric,
         total_time      = total_time,
         total_time_str  = dnnlib.util.format_time(total_time),
         num_gpus        = opts.num_gpus,
-        detector        = metric_utils.get_feature_detector_name(opts.detector) if opts.detector is not None else None)
+        detector        = detectors.get_feature_detector_name(detector) if detector is not None else None)
 
 def report_metric(result_dict, run_dir=None, snapshot_pkl=None, cur_nimg=None):
     """Prints a result as one line of JSON, and appends it to metric-*.jsonl of the run."""
@@ -83,24 +94,96 @@ def report_metric(result_dict, run_dir=None, snapshot_pkl=None, cur_nimg=None):
             f.write(line + '\n')
 
 #----------------------------------------------------------------------------
-# Metrics.
+# Functions (opts, name of the metric, sizes) -> results. The keys of the results are those of the public hosts.
 
-@register_metric
-@needs_detector
-def fid50k_full(opts):
-    opts.dataset_kwargs.update(max_size=None, xflip=False)
-    return dict(fid50k_full=frechet_inception_distance.compute_fid(opts, max_real=None, num_gen=50000))
+def looks_with(pick_detector):
+    """Decorator: how the metric picks its feature network, given the value of --detector or None."""
+    def decorate(fn):
+        fn.pick_detector = pick_detector
+        return fn
+    return decorate
 
-@register_metric
-@needs_detector
-def fid5k(opts):
-    opts.dataset_kwargs.update(max_size=None, xflip=False)
-    return dict(fid5k=frechet_inception_distance.compute_fid(opts, max_real=None, num_gen=5000))
+@looks_with(lambda detector: detector or 'inception')
+def fid(opts, name, max_real, num_gen):
+    return {name: frechet_inception_distance.compute_fid(opts, max_real, num_gen)}
 
-@register_metric
-@needs_detector
-def fid1k(opts):
-    opts.dataset_kwargs.update(max_size=None, xflip=False)
-    return dict(fid1k=frechet_inception_distance.compute_fid(opts, max_real=None, num_gen=1000))
+@looks_with(lambda detector: detector or 'inception')
+def kid(opts, name, max_real, num_gen):
+    return {name: kernel_inception_distance.compute_kid(opts, max_real, num_gen)}
+
+@looks_with(lambda detector: detector or 'vgg16')
+def pr(opts, name, max_real, num_gen):
+    precision, recall = precision_recall.compute_pr(opts, max_real, num_gen)
+    return {f'{name}_precision': precision, f'{name}_recall': recall}
+
+@looks_with(lambda detector: detector or 'inception')
+def score(opts, name, num_gen):
+    mean, std = inception_score.compute_is(opts, num_gen)
+    return {f'{name}_mean': mean, f'{name}_std': std}
+
+@looks_with(perceptual_path_length.pick_detector)
+def ppl(opts, name, num_samples):
+    return {name: perceptual_path_length.compute_ppl(opts, num_samples)}
+
+def eqt_int(opts, name, num_samples):
+    return {name: equivariance.compute_equivariance(opts, equivariance.shift_int, num_samples)}
+
+def eqt_frac(opts, name, num_samples):
+    return {name: equivariance.compute_equivariance(opts, equivariance.shift_frac, num_samples)}
+
+def eqr(opts, name, num_samples):
+    return {name: equivariance.compute_equivariance(opts, equivariance.turn, num_samples)}
+
+for fn in (eqt_int, eqt_frac, eqr):
+    fn.check_generator = equivariance.check_generator
+
+#----------------------------------------------------------------------------
+# The metrics. Those of 50k are the public ones: NAME50k compares at most 50000 real images, NAME50k_full all of them. In the
+# small sizes FID and KID see all real images, whose features are kept, and precision and recall as many as are generated.
+
+METRICS = dict( # Name -> function, its sizes.
+    fid50k_full = (fid, dict(max_real=None,     num_gen=50000)),
+    fid50k      = (fid, dict(max_real=50000,    num_gen=50000)),
+    fid5k       = (fid, dict(max_real=None,     num_gen=5000)),
+    fid1k       = (fid, dict(max_real=None,     num_gen=1000)),
+    kid50k_full = (kid, dict(max_real=1000000,  num_gen=50000)),
+    kid50k      = (kid, dict(max_real=50000,    num_gen=50000)),
+    kid5k       = (kid, dict(max_real=None,     num_gen=5000)),
+    kid1k       = (kid, dict(max_real=None,     num_gen=1000)),
+    pr50k3_full = (pr,  dict(max_real=200000,   num_gen=50000)),
+    pr50k3      = (pr,  dict(max_real=50000,    num_gen=50000)),
+    pr5k3       = (pr,  dict(max_real=5000,     num_gen=5000)),
+    pr1k3       = (pr,  dict(max_real=1000,     num_gen=1000)),
+    is50k       = (score,       dict(num_gen=50000)),
+    is5k        = (score,       dict(num_gen=5000)),
+    is1k        = (score,       dict(num_gen=1000)),
+    ppl2_wend   = (ppl,         dict(num_samples=50000)),
+    ppl5k_wend  = (ppl,         dict(num_samples=5000)),
+    ppl1k_wend  = (ppl,         dict(num_samples=1000)),
+    eqt50k_int  = (eqt_int,     dict(num_samples=50000)),
+    eqt5k_int   = (eqt_int,     dict(num_samples=5000)),
+    eqt1k_int   = (eqt_int,     dict(num_samples=1000)),
+    eqt50k_frac = (eqt_frac,    dict(num_samples=50000)),
+    eqt5k_frac  = (eqt_frac,    dict(num_samples=5000)),
+    eqt1k_frac  = (eqt_frac,    dict(num_samples=1000)),
+    eqr50k      = (eqr,         dict(num_samples=50000)),
+    eqr5k       = (eqr,         dict(num_samples=5000)),
+    eqr1k       = (eqr,         dict(num_samples=1000)),
+)
+
+MIRRORED = ['fid50k', 'kid50k', 'pr50k3'] # The public ones that keep the mirrored images of the training set.
+
+def register_all():
+    for name, (fn, sizes) in METRICS.items():
+        def metric(opts, name=name, fn=fn, sizes=sizes):
+            opts.dataset_kwargs.update(max_size=None)
+            if name not in MIRRORED:
+                opts.dataset_kwargs.update(xflip=False)
+            return fn(opts, name, **sizes)
+        metric.__name__ = name
+        metric.__dict__.update(fn.__dict__)
+        register_metric(metric)
+
+register_all()
 
 #----------------------------------------------------------------------------

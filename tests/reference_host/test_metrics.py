@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from metrics import frechet_inception_distance as fid
-from metrics import metric_main, metric_utils
+from metrics import detectors, metric_main, metric_utils
 from training.runtime import UserError
 
 #----------------------------------------------------------------------------
@@ -85,8 +85,9 @@ def test_statistics_of_batches_are_those_of_the_whole(tmp_path):
     for batch in np.array_split(x, 7):
         stats.append(batch)
     assert stats.is_full() and stats.num_items == 100
-    stats.save(tmp_path / 'stats.pkl')
-    for each in (stats, metric_utils.FeatureStats.load(tmp_path / 'stats.pkl')):
+    stats.save(tmp_path / 'stats.npz')
+    for each in (stats, metric_utils.FeatureStats.load(tmp_path / 'stats.npz'), stats.reduce(capture_all=True,
+                                                                                            capture_mean_cov=True)):
         mean, cov = each.get_mean_cov()
         assert np.array_equal(each.get_all(), x[:100])
         np.testing.assert_allclose(mean, x[:100].astype(np.float64).mean(0), rtol=1e-12)
@@ -115,8 +116,6 @@ def test_cache_is_used_and_its_key_holds_what_matters(options, make_zip, tmp_pat
     assert not runs(dict(detector=str(tmp_path / 'moved/pooled.pt'))) # What counts is what is in the files.
     assert not runs(dataset(path=str(tmp_path / 'moved/set.zip')))
     assert runs(dataset(xflip=True)) and runs(dataset(max_size=9)) and runs(dataset(max_size=9, random_seed=1))
-    assert runs(max_items=10) and runs(max_items=11) and not runs(max_items=10)
-    assert runs(capture_mean_cov=True)
     assert runs(dict(detector=save_script(Plain(), tmp_path / 'plain.pt')))
     make_zip(tmp_path / 'set.zip', n=40, seed=1) # Other images under the same name.
     assert runs() and not runs()
@@ -124,6 +123,35 @@ def test_cache_is_used_and_its_key_holds_what_matters(options, make_zip, tmp_pat
         (tmp_path / 'cache/gan-metrics' / name).write_bytes(b'damaged')
     assert runs() and not runs()
     assert runs(dict(cache=False))
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(a.get_mean_cov(), b.get_mean_cov(), strict=True))
+
+def test_one_pass_serves_all_kinds_and_sizes(options, monkeypatch):
+    images = []
+    original = metric_utils.run_detector
+    monkeypatch.setattr(metric_utils, 'run_detector', lambda *args: images.append(len(args[1])) or original(*args))
+
+    few = real_stats(options, capture_mean_cov=True, max_items=9) # A size of its own, before there is anything else;
+    assert sum(images) == 9 and few.num_items == 9
+    moments = real_stats(options, capture_mean_cov=True)          # it is not taken for that of all,
+    assert sum(images) == 49 and moments.num_items == 40
+    features = real_stats(options, capture_all=True)              # whose pass gives their features,
+    part = real_stats(options, capture_all=True, max_items=9)     # and those of other sizes.
+    more = real_stats(options, capture_all=True, max_items=10)
+    assert sum(images) == 49 and features.get_all().shape == (40, 12) and more.get_all().shape == (10, 12)
+    assert same(moments, features.reduce(capture_mean_cov=True)) and same(few, part.reduce(capture_mean_cov=True))
+    chosen = metric_utils.subset_indices(40, 9)
+    assert np.array_equal(part.get_all(), features.get_all()[chosen]) and chosen[-1] > 9 # Not the first nine.
+    assert real_stats(options, capture_mean_cov=True, max_items=1000).num_items == 40 and sum(images) == 49
+
+def test_features_that_are_large_are_kept_only_on_request(options, monkeypatch, tmp_path):
+    monkeypatch.setattr(metric_utils, 'KEEP_BELOW', 40 * 12 * 4 - 1)
+    kinds = lambda: sorted(name.rsplit('-', 1)[1] for name in os.listdir(tmp_path / 'cache/gan-metrics'))
+    real_stats(options, capture_mean_cov=True)
+    assert kinds() == ['meancov.npz']
+    real_stats(options, capture_all=True)
+    assert kinds() == ['features.npz', 'meancov.npz']
 
 def test_unwritable_cache_costs_only_time(options, tmp_path, capsys):
     (tmp_path / 'cache').write_text('a file in the way')
@@ -157,7 +185,7 @@ def test_check_metrics(options, tmp_path):
         assert word in info.value.message and '\n' not in info.value.message
 
 def test_demo_detector_takes_its_resolution():
-    if not os.path.isfile(metric_utils.DEMO_DETECTOR):
+    if not os.path.isfile(detectors.DEMO_DETECTOR):
         pytest.skip('this checkout has no demo detector')
     metric_main.check_metrics(['fid1k'], 'demo', 32)
     images = torch.randint(256, [3, 1, 32, 32], dtype=torch.uint8)

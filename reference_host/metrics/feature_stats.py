@@ -1,0 +1,204 @@
+"""Statistics of features, and the cache that keeps those of real images."""
+
+import hashlib
+import os
+
+import numpy as np
+import torch
+
+import dnnlib
+from metrics import detectors
+
+#----------------------------------------------------------------------------
+
+class FeatureStats:
+    """Collects feature vectors: all of them, or their mean and covariance, which are updated batch by batch in float64
+    (Chan et al. 1979, the pairwise update), or both."""
+
+    def __init__(self, capture_all=False, capture_mean_cov=False, max_items=None):
+        self.capture_all = capture_all
+        self.capture_mean_cov = capture_mean_cov
+        self.max_items = max_items
+        self.num_items = 0
+        self.num_features = None
+        self.all_features = []
+        self.mean = None    # [F]
+        self.scatter = None # [F, F], sum of (x - mean)(x - mean)^T.
+
+    def is_full(self):
+        return self.max_items is not None and self.num_items >= self.max_items
+
+    def append(self, x):
+        """Adds features [N, F]; what exceeds max_items is left out."""
+        x = np.asarray(x, dtype=np.float32)
+        if self.max_items is not None:
+            x = x[:max(self.max_items - self.num_items, 0)]
+        if len(x) == 0:
+            return
+        if self.num_features is None:
+            self.num_features = x.shape[1]
+            self.mean = np.zeros([self.num_features])
+            self.scatter = np.zeros([self.num_features, self.num_features])
+        total = self.num_items + len(x)
+        if self.capture_all:
+            self.all_features.append(x)
+        if self.capture_mean_cov:
+            x64 = x.astype(np.float64)
+            delta = x64.mean(axis=0) - self.mean
+            centred = x64 - x64.mean(axis=0)
+            self.scatter += centred.T @ centred + np.outer(delta, delta) * (self.num_items * len(x) / total)
+            self.mean = self.mean + delta * (len(x) / total)
+        self.num_items = total
+
+    def append_torch(self, x, num_gpus=1, rank=0):
+        """append() of a tensor; with several ranks, of the interleaved tensors of all of them.
+
+        Only rank 0 keeps them. The others count: metrics are computed on rank 0."""
+        if num_gpus > 1:
+            parts = [torch.empty_like(x) for _ in range(num_gpus)]
+            torch.distributed.all_gather(parts, x.contiguous())
+            x = torch.stack(parts, dim=1).flatten(0, 1)
+        if rank == 0:
+            self.append(x.cpu().numpy())
+        else:
+            self.num_items += len(x) if self.max_items is None else min(len(x), self.max_items - self.num_items)
+
+    def get_all(self):
+        """Features, float32 [N, F]."""
+        assert self.capture_all
+        self.all_features = [np.concatenate(self.all_features, axis=0)]
+        return self.all_features[0]
+
+    def get_all_torch(self):
+        return torch.from_numpy(self.get_all())
+
+    def get_mean_cov(self):
+        """(mean [F], covariance [F, F]) in float64; the covariance divides by N, as in the published scores."""
+        assert self.capture_mean_cov
+        return self.mean, self.scatter / self.num_items
+
+    def reduce(self, indices=slice(None), **captures):
+        """The statistics FeatureStats(**captures) of all features, or of those with the given indices."""
+        features = self.get_all()[indices]
+        stats = FeatureStats(max_items=len(features), **captures)
+        for start in range(0, len(features), 4096):
+            stats.append(features[start : start + 4096])
+        return stats
+
+    def part(self, **captures):
+        """The same statistics with less captured; nothing is copied."""
+        part = FeatureStats(max_items=self.num_items, **captures)
+        part.num_items, part.num_features = self.num_items, self.num_features
+        part.all_features, part.mean, part.scatter = self.all_features, self.mean, self.scatter
+        return part
+
+    def save(self, file):
+        """Writes a file that is there whole or not at all: arrays, nothing that runs when it is read."""
+        arrays = dict(num_items=self.num_items)
+        if self.capture_all:
+            arrays.update(features=self.get_all())
+        if self.capture_mean_cov:
+            arrays.update(mean=self.mean, scatter=self.scatter)
+        temp = f'{file}.{os.getpid()}.tmp'
+        try:
+            with open(temp, 'wb') as f:
+                np.savez(f, **arrays)
+            os.replace(temp, file)
+        except BaseException:
+            os.unlink(temp)
+            raise
+
+    @staticmethod
+    def load(file):
+        with np.load(file, allow_pickle=False) as arrays:
+            stats = FeatureStats(capture_all='features' in arrays, capture_mean_cov='mean' in arrays,
+                                 max_items=int(arrays['num_items']))
+            stats.num_items = stats.max_items
+            if stats.capture_all:
+                stats.all_features = [arrays['features']]
+                stats.num_features = stats.all_features[0].shape[1]
+            if stats.capture_mean_cov:
+                stats.mean, stats.scatter = arrays['mean'], arrays['scatter']
+                stats.num_features = len(stats.mean)
+        return stats
+
+#----------------------------------------------------------------------------
+
+KEEP_BELOW = 1 << 30 # Bytes of features that one pass over a dataset keeps although only their mean was asked for.
+
+def subset_indices(num_items, max_items, seed=0):
+    """Which images stand for a dataset of num_items: all, or a uniform choice of max_items in the order of the dataset."""
+    if max_items is None or max_items >= num_items:
+        return np.arange(num_items)
+    return np.sort(np.random.RandomState(seed).permutation(num_items)[:max_items])
+
+class FeatureCache:
+    """What is on disk about the features of one dataset as one detector sees them.
+
+    An entry is a set of images, all or subset_indices(), and what was captured of it: their features, or mean and
+    covariance. One pass over all images serves every metric: features give mean and covariance, and those of all images
+    give those of subsets. Names hold the contents of dataset and detector and nothing of where they lie."""
+
+    def __init__(self, dataset, dataset_kwargs, detector_url, detector_kwargs):
+        self.num_items = len(dataset)
+        key = dict(dataset_kwargs=sorted(image_kwargs(dataset, dataset_kwargs).items()),
+                   fingerprint=getattr(dataset, 'fingerprint', None), version=2,
+                   detector=detectors.detector_identity(detector_url), detector_kwargs=sorted(detector_kwargs.items()))
+        md5 = hashlib.md5(repr(sorted(key.items())).encode()).hexdigest()
+        self.stem = dnnlib.make_cache_dir_path('gan-metrics', f'{dataset.name}-{md5}')
+
+    def path(self, num_items, what):
+        return f'{self.stem}-{num_items}-{what}.npz'
+
+    def load(self, num_items, capture_all=False, capture_mean_cov=False):
+        """The statistics of num_items images, or None where what is here does not give them."""
+        if not capture_all:
+            stats = self._read(num_items, 'meancov')
+            if stats is not None:
+                return stats
+        for size in dict.fromkeys([num_items, self.num_items]): # These images, else all.
+            stats = self._read(size, 'features')
+            if stats is not None:
+                stats = stats.reduce(subset_indices(size, num_items), capture_all=capture_all,
+                                     capture_mean_cov=capture_mean_cov)
+                if capture_mean_cov:
+                    self.save(stats.part(capture_mean_cov=True))
+                return stats
+        return None
+
+    def save(self, stats):
+        """Keeps what was captured. The result is worth more than its cache: a full disk costs only time."""
+        try:
+            os.makedirs(os.path.dirname(self.stem), exist_ok=True)
+            if stats.capture_all:
+                stats.part(capture_all=True).save(self.path(stats.num_items, 'features'))
+            if stats.capture_mean_cov:
+                stats.part(capture_mean_cov=True).save(self.path(stats.num_items, 'meancov'))
+        except OSError as err:
+            print(f'The statistics cannot be kept in {os.path.dirname(self.stem)} ({err.strerror})')
+
+    def _read(self, num_items, what):
+        path = self.path(num_items, what)
+        try:
+            return FeatureStats.load(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except Exception as err: # A damaged file is only worth a new computation.
+            print(f'Ignoring the cached statistics {path} ({type(err).__name__})')
+            return None
+
+def image_kwargs(dataset, dataset_kwargs):
+    """Those of the options of a dataset that its images depend on; all where it has no fingerprint."""
+    kwargs = dict(dataset_kwargs)
+    if getattr(dataset, 'fingerprint', None) is None:
+        return kwargs
+    for name in ('path', 'use_labels', 'resolution'):
+        kwargs.pop(name, None)
+    if kwargs.get('max_size') is None or kwargs['max_size'] >= dataset.num_raw_images: # No subset is drawn.
+        kwargs.pop('max_size', None)
+        kwargs.pop('random_seed', None)
+    if not kwargs.get('xflip'):
+        kwargs.pop('xflip', None)
+    return kwargs
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,40 @@
+"""Kernel Inception Distance (Bińkowski et al. 2018, "Demystifying MMD GANs")."""
+
+import numpy as np
+
+from metrics import metric_utils
+
+#----------------------------------------------------------------------------
+
+def polynomial_kernel(x, y):
+    """k(x, y) = (x.y / F + 1)^3 of all pairs of features [N, F] and [M, F]: section 4."""
+    return (x @ y.T / x.shape[1] + 1) ** 3
+
+def squared_mmd(x, y):
+    """The unbiased estimate of MMD^2 between as many features x as y, [N, F]. It may be negative."""
+    assert len(x) == len(y)
+    n = len(x)
+    k_xx, k_yy, k_xy = polynomial_kernel(x, x), polynomial_kernel(y, y), polynomial_kernel(x, y)
+    within = k_xx.sum() - np.trace(k_xx) + k_yy.sum() - np.trace(k_yy)
+    return within / (n * (n - 1)) - 2 * k_xy.mean()
+
+def kernel_distance(x, y, num_subsets=100, max_subset_size=1000, seed=0):
+    """Mean of squared_mmd() over random subsets of features x [N, F] and y [M, F], drawn without replacement from a
+    seed: for each subset first the indices of x, then those of y."""
+    size = min(len(x), len(y), max_subset_size)
+    rng = np.random.RandomState(seed)
+    pick = lambda features: features[rng.choice(len(features), size, replace=False)].astype(np.float64)
+    return float(np.mean([squared_mmd(pick(x), pick(y)) for _ in range(num_subsets)]))
+
+def compute_kid(opts, max_real, num_gen, num_subsets=100, max_subset_size=1000):
+    """KID between at most max_real real images (None = all) and num_gen generated ones."""
+    detector = dict(detector_url=opts.detector or 'inception', detector_kwargs=dict(return_features=True))
+    real = metric_utils.compute_feature_stats_for_dataset(opts, **detector, rel_lo=0, rel_hi=0.5, capture_all=True,
+                                                          max_items=max_real)
+    fake = metric_utils.compute_feature_stats_for_generator(opts, **detector, rel_lo=0.5, rel_hi=1, capture_all=True,
+                                                            max_items=num_gen)
+    if opts.rank != 0:
+        return float('nan')
+    return kernel_distance(fake.get_all(), real.get_all(), num_subsets, max_subset_size)
+
+#----------------------------------------------------------------------------
