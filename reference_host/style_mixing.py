@@ -1,0 +1,90 @@
+"""Mixes the styles of images: each row gives an image, each column some of its layers.
+
+    python style_mixing.py --network=network-snapshot-000100.pkl --rows=0-3 --cols=10-14 --styles=0-3 --outdir=out
+"""
+if __import__('importlib.util').util.find_spec('spider_plugin') or __name__ == '__main__' and print('spider-plugin is not installed: going on without it', file=__import__('sys').stderr): import spider_plugin.hosts.hook  # attaches spider-plugin  # noqa
+
+import os
+
+import click
+import numpy as np
+import torch
+
+import tool_utils
+from training import runtime
+from training.runtime import UserError
+
+#----------------------------------------------------------------------------
+
+COARSE_STYLES = 7 # So many are mixed without --styles, as far as the network has them.
+
+def pick_styles(styles, num_ws):
+    """Rows of ws to take from the columns. Raises UserError where the network does not have them."""
+    if styles is None:
+        return list(range(min(COARSE_STYLES, num_ws)))
+    if max(styles) >= num_ws:
+        raise UserError(f'--styles: {max(styles)} is out of range; the network has the styles 0 to {num_ws - 1}')
+    return styles
+
+def mix(ws_row, ws_col, styles):
+    """ws [num_ws, w_dim] of the row's image, but for the `styles`, which are those of the column's."""
+    ws = ws_row.clone()
+    ws[styles] = ws_col[styles]
+    return ws
+
+#----------------------------------------------------------------------------
+
+@click.command(context_settings=dict(max_content_width=120))
+@click.option('--network', 'network_pkl', help='Network pickle', metavar='[PATH|URL]', required=True)
+@click.option('--rows', 'row_seeds', help='Random seeds of the rows', metavar='LIST',
+              type=tool_utils.parse_range, required=True)
+@click.option('--cols', 'col_seeds', help='Random seeds of the columns', metavar='LIST',
+              type=tool_utils.parse_range, required=True)
+@click.option('--styles', help='Layers whose styles come from the columns  [default: 0-6, or all of a smaller network]',
+              metavar='LIST', type=tool_utils.parse_range)
+@click.option('--trunc', 'truncation_psi', help='Truncation psi', metavar='FLOAT',
+              type=float, default=1, show_default=True)
+@click.option('--class', 'class_idx', help='Class, for a network with labels', metavar='INT', type=int)
+@click.option('--noise-mode', help='Noise inputs',
+              type=click.Choice(['const', 'random', 'none']), default='const', show_default=True)
+@click.option('--outdir', help='Folder to put the images into', metavar='DIR', required=True)
+@click.option('--threads', help='CPU threads of torch  [default on a CPU: all, at most 8]', metavar='INT',
+              type=click.IntRange(min=1))
+@torch.no_grad()
+def mix_styles(network_pkl, row_seeds, col_seeds, styles, truncation_psi, class_idx, noise_mode, outdir, threads):
+    """Mix the styles of images: outdir/ROW-COL.png for every pair of seeds, SEED-SEED.png for every seed alone.
+
+    All of them are in outdir/grid.png, where the first column and the first row hold the images that are mixed.
+
+    \b
+    python style_mixing.py --network=network-snapshot-000100.pkl --rows=0-3 --cols=10-14 --styles=0-3 --outdir=out
+    """
+    device = runtime.pick_device()
+    runtime.pin_threads(threads)
+    G = tool_utils.load_generator(network_pkl, device)
+    styles = pick_styles(styles, G.num_ws)
+    label = tool_utils.class_label(G, class_idx, device)
+    tool_utils.make_outdir(outdir)
+
+    seeds = list(dict.fromkeys(row_seeds + col_seeds))
+    z = tool_utils.seed_latents(seeds, G.z_dim, device)
+    ws = dict(zip(seeds, G.mapping(z, label.expand(len(seeds), -1), truncation_psi=truncation_psi), strict=True))
+    mixed = {(seed, seed): ws[seed] for seed in seeds}
+    mixed.update({(row, col): mix(ws[row], ws[col], styles) for row in row_seeds for col in col_seeds})
+
+    progress = tool_utils.Steps('images', len(mixed), 'images')
+    images = {}
+    for (row, col), w in mixed.items():
+        images[row, col] = tool_utils.to_uint8(G.synthesis(w[None], noise_mode=noise_mode))[0]
+        tool_utils.save_png(images[row, col], os.path.join(outdir, f'{row}-{col}.png'))
+        progress.step()
+
+    corner = np.zeros_like(next(iter(images.values())))
+    table = [[corner] + [images[col, col] for col in col_seeds]]
+    table += [[images[row, row]] + [images[row, col] for col in col_seeds] for row in row_seeds]
+    tool_utils.save_png(tool_utils.tile(np.concatenate(table), columns=len(table[0])), os.path.join(outdir, 'grid.png'))
+
+#----------------------------------------------------------------------------
+
+if __name__ == '__main__':
+    mix_styles()

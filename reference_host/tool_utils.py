@@ -1,0 +1,148 @@
+"""What the tools around a trained network share: option types, latents, pictures, files, progress."""
+
+import contextlib
+import os
+import re
+import time
+
+import click
+import numpy as np
+import PIL.Image
+import torch
+
+import dnnlib
+from training.runtime import UserError
+from training.snapshots import load_networks
+
+#----------------------------------------------------------------------------
+# Option types.
+
+def parse_range(text):
+    """'0,2,5-7' -> [0, 2, 5, 6, 7]."""
+    if isinstance(text, list):
+        return text
+    numbers = []
+    for part in text.split(','):
+        match = re.fullmatch(r'\s*(\d+)(?:-(\d+))?\s*', part)
+        if not match or int(match[2] or match[1]) < int(match[1]):
+            raise click.BadParameter(f'{text!r} is not a list of numbers and ranges such as 0,2,5-7')
+        first, last = int(match[1]), int(match[2] or match[1])
+        numbers += range(first, last + 1)
+    return numbers
+
+def parse_vec2(text):
+    """'0.3,1' -> (0.3, 1.0)."""
+    if isinstance(text, tuple):
+        return text
+    try:
+        x, y = map(float, text.split(','))
+        return x, y
+    except ValueError:
+        raise click.BadParameter(f'{text!r} is not a pair of numbers such as 0.3,1') from None
+
+def parse_grid(text):
+    """'4x2' -> (4, 2), columns and rows, at least one of each."""
+    if isinstance(text, tuple):
+        return text
+    match = re.fullmatch(r'([1-9]\d*)[x,]([1-9]\d*)', text)
+    if not match:
+        raise click.BadParameter(f'{text!r} is not a number of columns and rows such as 4x2')
+    return int(match[1]), int(match[2])
+
+#----------------------------------------------------------------------------
+# From options to inputs of the network.
+
+def load_generator(network_pkl, device):
+    """G_ema of a network pickle, for inference. Raises UserError."""
+    return load_networks(network_pkl, option='--network')['G_ema'].eval().requires_grad_(False).to(device)
+
+def class_label(G, class_idx, device):
+    """One-hot label [1, c_dim]. Raises UserError where --class and the network do not fit."""
+    label = torch.zeros([1, G.c_dim], device=device)
+    if G.c_dim == 0:
+        if class_idx is not None:
+            print('--class is ignored: the network has no labels')
+    elif class_idx is None or not 0 <= class_idx < G.c_dim:
+        raise UserError(f'--class: the network has labels; give one from 0 to {G.c_dim - 1}')
+    else:
+        label[0, class_idx] = 1
+    return label
+
+def seed_latents(seeds, z_dim, device):
+    """The latents of seeds: float32 [len(seeds), z_dim], the same on every machine."""
+    z = np.stack([np.random.RandomState(seed).randn(z_dim) for seed in seeds])
+    return torch.from_numpy(z.astype(np.float32)).to(device)
+
+#----------------------------------------------------------------------------
+# Pictures.
+
+def to_uint8(img):
+    """Images [N, C, H, W] in [-1, 1] -> uint8 array [N, H, W, C]."""
+    return (img.permute(0, 2, 3, 1) * 127.5 + 128).clamp(0, 255).to(torch.uint8).cpu().numpy()
+
+def tile(images, columns):
+    """Array [rows * columns, H, W, C] -> one picture [rows * H, columns * W, C]."""
+    n, height, width, channels = images.shape
+    grid = images.reshape(n // columns, columns, height, width, channels).swapaxes(1, 2)
+    return grid.reshape(n // columns * height, columns * width, channels)
+
+def to_image(pixels):
+    """uint8 [H, W, C] -> PIL image, grey for one channel."""
+    return PIL.Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+def save_png(pixels, fname):
+    """Writes uint8 [H, W, C]."""
+    with written_whole(fname) as temp:
+        to_image(pixels).save(temp, format='PNG')
+
+#----------------------------------------------------------------------------
+# Files.
+
+@contextlib.contextmanager
+def written_whole(fname):
+    """The path of a file to write, which takes the name `fname` when the body is through, and goes when it fails."""
+    temp = f'{fname}.{os.getpid()}.tmp'
+    try:
+        yield temp
+        os.replace(temp, fname)
+    finally:
+        if os.path.exists(temp):
+            os.remove(temp)
+
+def make_outdir(path, option='--outdir'):
+    """Makes a folder, and tries that files can be written there. Raises UserError."""
+    probe = os.path.join(path, f'.{os.getpid()}.tmp')
+    try:
+        os.makedirs(path, exist_ok=True)
+        with open(probe, 'wb'):
+            pass
+        os.remove(probe)
+    except OSError as err:
+        raise UserError(f'{option}: {path} cannot be written ({err.strerror}); choose another folder') from err
+
+#----------------------------------------------------------------------------
+
+class Steps:
+    """Prints how far a tool is, how fast, and how long it will still take: every few seconds, and at the end."""
+
+    def __init__(self, tag, total, unit, seconds=5):
+        self.tag = tag
+        self.total = total
+        self.unit = unit
+        self.seconds = seconds
+        self.done = 0
+        self.start_time = self.print_time = time.time()
+
+    def step(self, extra=''):
+        """One more is done; `extra` ends the line."""
+        self.done += 1
+        now = time.time()
+        if self.done < self.total and now - self.print_time < self.seconds:
+            return
+        self.print_time = now
+        elapsed = max(now - self.start_time, 1e-6)
+        eta = dnnlib.util.format_time(elapsed / self.done * (self.total - self.done))
+        print(f'{self.tag:<12s} {self.done}/{self.total} {self.unit}   {self.done / elapsed:.1f} {self.unit}/s   ETA {eta}   '
+              f'time {dnnlib.util.format_time(elapsed)}{extra and "   " + extra}', flush=True)
+
+#----------------------------------------------------------------------------
