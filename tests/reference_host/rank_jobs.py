@@ -39,7 +39,7 @@ def train(rank, out, **options):
                f'{out}/{rank}.pt')
 
 def gradients(rank, out, shares):
-    """All-reduced gradients of a fixed batch of eight, of which every rank has its share in groups of four: OUT/shares-rank.pt."""
+    """All-reduced gradients of a fixed batch of eight, of which a rank has its share, in groups of four."""
     from training.loss import StyleGAN2Loss
     from training.networks_stylegan2 import Discriminator, Generator
     torch.manual_seed(0)

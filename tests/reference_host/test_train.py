@@ -44,8 +44,8 @@ def space(tmp_path_factory, make_zip):
 @pytest.fixture(scope='module')
 def trained(space):
     """The run directory of a run with all augmentations, path length, style mixing, R1, two data workers and metrics."""
-    out = run('train.py', f'--outdir={space}/runs', f'--data={space}/set.zip', *TINY, *AUGMENTED, '--workers=2', '--metrics=fid1k',
-              f'--detector={space}/pooled.pt', '--metric-at-start=True')
+    out = run('train.py', f'--outdir={space}/runs', f'--data={space}/set.zip', *TINY, *AUGMENTED, '--workers=2',
+              '--metrics=fid1k', f'--detector={space}/pooled.pt', '--metric-at-start=True')
     path = space / 'runs/00000-stylegan2-set-gpus1-batch8-gamma1'
     (path / 'stdout.txt').write_text(out)
     return path
@@ -107,7 +107,8 @@ def test_grids(trained, space):
     assert any(np.array_equal(reals[:16, :16], dataset[i][0].transpose(1, 2, 0)) for i in range(24))
 
 def test_same_seed_same_bits(trained, space):
-    """With augmentation, R1, path length and style mixing. Metrics, which the second run leaves out, draw their own random numbers."""
+    """With augmentation, R1, path length and style mixing. Metrics, which the second run leaves out, draw their own
+    random numbers."""
     run('train.py', f'--outdir={space}/again', f'--data={space}/set.zip', *TINY, *AUGMENTED, '--workers=2')
     other = space / 'again' / trained.name
     first, second = last_snapshot(trained), last_snapshot(other)
@@ -121,7 +122,7 @@ def test_same_seed_same_bits(trained, space):
 def test_labels_accumulation_resume_and_numbers(space):
     """Grey images with labels, parts of a batch, no metric; then a second run from its snapshot, with frozen layers."""
     args = [f'--outdir={space}/labelled', f'--data={space}/labelled.zip', *TINY, '--workers=0', '--cond=True',
-            '--mirror=True', '--batch-gpu=4', '--desc=x', '--kimg=0.016']
+            '--mirror=True', '--batch-gpu=4', '--desc=x', '--kimg=0.032', '--target=-0.99']
     run('train.py', *args)
     first = space / 'labelled/00000-stylegan2-labelled-gpus1-batch8-gamma1-x'
     assert not list(first.glob('metric-*'))
@@ -129,6 +130,8 @@ def test_labels_accumulation_resume_and_numbers(space):
     assert before['G_ema'].c_dim == 3 and before['G_ema'].img_channels == 1
     assert before['training_set_kwargs']['xflip'] and before['training_set_kwargs']['use_labels']
     assert np.array(PIL.Image.open(first / 'reals.png')).ndim == 2
+    probability = float(before['augment_pipe'].p)
+    assert probability > 0
 
     # Learning rates of zero: what comes out is what went in.
     run('train.py', *args, f'--resume={first}/network-snapshot-000000.pkl', '--glr=0', '--dlr=0', '--freezed=1')
@@ -137,6 +140,20 @@ def test_labels_accumulation_resume_and_numbers(space):
         theirs = dict(after[name].state_dict())
         for key, value in before[name].named_parameters():
             assert torch.equal(value, theirs[key]), f'{name}.{key}'
+    assert after['augment_pipe'].p > probability # It goes on from where it was.
+
+@pytest.mark.parametrize('signs, target, steps, p', [([1.0, 1, 1], 0.6, 1, 0.3), ([-1.0, 1], 0.6, 1, 0.1), ([1.0], 0.6, 50, 1.0),
+                                                     ([-1.0], 0.6, 50, 0.0), ([1.0], None, 3, 0.2)])
+def test_adaption_steers_the_mean_sign(signs, target, steps, p):
+    from torch_utils import training_stats
+    from training.training_loop import AdaptiveAugment
+    pipe = torch.nn.Module()
+    pipe.register_buffer('p', torch.tensor(0.2))
+    augment = AdaptiveAugment(pipe, target, step=0.1)
+    for _ in range(steps):
+        training_stats.report('Loss/signs/real', signs)
+        augment.adapt()
+    assert float(pipe.p) == pytest.approx(p)
 
 def test_gradients_do_not_depend_on_the_parts_of_a_batch():
     """Two parts of four images against one of eight, for losses that are means over images."""
@@ -239,6 +256,7 @@ def refusals(space, trained, make_zip, make_png):
         other_data    = (['calc_metrics', ['--network', network, '--metrics=fid1k', f'--detector={space}/pooled.pt',
                                            f'--data={space}/labelled.zip']], ['--data', 'labelled.zip']))
     cases['dry_run'] = ['train', train(outdir=f'{space}/dry')[1] + ['--dry-run']], []
+    cases['alias_free'] = ['train', train(outdir=f'{space}/dry', cfg='stylegan3-r', batch=32)[1] + ['--dry-run']], []
     cases['small'] = ['train', train(outdir=f'{space}/dry')[1] + ['--dry-run', '--style-mixing=0', '--pl-weight=0']], []
     cases.update(other_size=(train(resume=network, cbase=256, cmax=16, kimg=0.008, workers=0, outdir=f'{space}/resumed'),
                              ['--resume', 'network-snapshot-000000.pkl']))
@@ -249,8 +267,8 @@ def refusals(space, trained, make_zip, make_png):
     outcomes = map(json.loads, result.stdout.splitlines())
     return {name: (words, *outcome) for (name, (_call, words)), outcome in zip(cases.items(), outcomes, strict=True)}
 
-CASES = ['cfg', 'batch', 'gamma', 'aug', 'p', 'target', 'gpus', 'batch_gpu', 'mbstd', 'missing', 'corrupt', 'mixed', 'oblong', 'cond',
-         'resume', 'outdir', 'metric', 'detector', 'bad_detector', 'demo_detector', 'network', 'seeds', 'translate',
+CASES = ['cfg', 'batch', 'gamma', 'aug', 'p', 'target', 'gpus', 'batch_gpu', 'mbstd', 'missing', 'corrupt', 'mixed', 'oblong',
+         'cond', 'resume', 'outdir', 'metric', 'detector', 'bad_detector', 'demo_detector', 'network', 'seeds', 'translate',
          'no_detector', 'other_data', 'other_size']
 
 @pytest.mark.parametrize('case', CASES)
@@ -278,5 +296,15 @@ def test_style_mixing_and_path_length_can_be_turned_off(refusals):
         words = refusals[case][2].replace(' ', '')
         assert f'"pl_weight":{weight}' in words and f'"style_mixing_prob":{prob}' in words
         assert f'"G_reg_interval":{interval}' in words
+
+def test_stylegan3_options(refusals):
+    output = refusals['alias_free'][2]
+    c = json.loads(output[output.index('{') : output.rindex('}') + 1])
+    assert c['G_kwargs']['class_name'] == 'training.networks_stylegan3.Generator' and c['G_kwargs']['use_radial_filters']
+    assert c['G_kwargs']['conv_kernel'] == 1 and c['G_kwargs']['channel_base'] == 2 * c['D_kwargs']['channel_base']
+    assert c['G_kwargs']['magnitude_ema_beta'] == pytest.approx(0.998892, abs=1e-6) # Half after 20 kimg.
+    assert c['loss_kwargs']['blur_init_sigma'] == 10 and c['loss_kwargs']['blur_fade_kimg'] == 200
+    assert c['loss_kwargs']['pl_weight'] == c['loss_kwargs']['style_mixing_prob'] == 0 and c['G_reg_interval'] is None
+    assert c['augment_kwargs']['class_name'] == 'training.augment.AugmentPipe' and c['ada_target'] == 0.6
 
 #----------------------------------------------------------------------------
