@@ -1,0 +1,83 @@
+"""Evaluates the AugmentPipe of a host checkout: harness.py with other calls."""
+
+import importlib
+import inspect
+import pickle
+import sys
+
+import harness
+import torch
+
+class Carried(harness.Lifted):
+    """torch in which numbers drawn in float32 are cast to `dtype`, which float32 is a name of: every dtype sees the same."""
+
+    def __init__(self, dtype):
+        self.float32 = dtype
+        self.rand, self.randn = self.carry(torch.rand), self.carry(torch.randn)
+
+    def carry(self, draw):
+        return lambda *args, dtype=None, **kwargs: draw(*args, dtype=torch.float32, **kwargs).to(self.float32)
+
+def modules():
+    return [importlib.import_module(name) for name in ['training.augment', 'torch_utils.ops.upfirdn2d']]
+
+#----------------------------------------------------------------------------
+# Calls.
+
+def evaluate(cases):
+    """{dtype: [{output, first and second derivatives} of each case]}; a case: (kwargs, p, percentile, images, weights)."""
+    augment, _upfirdn2d = modules()
+    results = {}
+    for dtype in [torch.float32, torch.float64]:
+        torch.set_default_dtype(dtype)
+        for module in modules():
+            module.torch = Carried(dtype)
+        results[dtype] = [evaluate_one(augment.AugmentPipe(**kwargs), p, percentile, images.to(dtype), weights.to(dtype))
+                          for kwargs, p, percentile, images, weights in cases]
+    return results
+
+def evaluate_one(pipe, p, percentile, images, weights):
+    pipe.p.fill_(p)
+    images.requires_grad_()
+    torch.manual_seed(1)
+    output = pipe(images, debug_percentile=percentile)
+    first, = torch.autograd.grad((output * weights).sum(), images, retain_graph=True)
+    scores = (output * weights).sum(dim=[1, 2, 3]).sin() + (output.square() * weights).sum(dim=[1, 2, 3])
+    grads, = torch.autograd.grad(scores.sum(), images, create_graph=True)
+    second, = torch.autograd.grad(grads.square().sum(), images) # As in R1.
+    return dict(output=output.detach(), first=first, second=second)
+
+def describe(kwargs):
+    """(constructor's parameters with their defaults, buffers, plain attributes) of a pipe."""
+    augment, _upfirdn2d = modules()
+    pipe = augment.AugmentPipe(**kwargs)
+    params = inspect.signature(augment.AugmentPipe.__mro__[1].__init__).parameters.values()
+    attributes = {name: value for name, value in vars(pipe).items() if isinstance(value, (float, list)) and name[0] != '_'}
+    return [(p.name, p.default) for p in params if p.name != 'self'], dict(pipe.named_buffers()), attributes
+
+def save(path, kwargs, images):
+    augment, _upfirdn2d = modules()
+    pipe = augment.AugmentPipe(**kwargs)
+    pipe.p.fill_(0.6)
+    with open(path, 'wb') as file:
+        pickle.dump(pipe, file)
+    return load(path, images)
+
+def load(path, images):
+    """Output of a pickled pipe, and its arguments."""
+    with open(path, 'rb') as file:
+        pipe = pickle.load(file)
+    torch.manual_seed(2)
+    return pipe(images), dict(pipe.init_kwargs)
+
+CALLS = dict(evaluate=evaluate, describe=describe, save=save, load=load)
+
+#----------------------------------------------------------------------------
+
+if __name__ == '__main__':
+    host_dir, job_path, result_path = sys.argv[1:]
+    sys.path[0] = host_dir
+    harness.mend()
+    torch.set_num_threads(1)
+    job = torch.load(job_path)
+    torch.save(CALLS[job.pop('call')](**job), result_path)
