@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from metrics import frechet_inception_distance as fid
 from metrics import detectors, metric_main, metric_utils
+from metrics import frechet_inception_distance as fid
 from training.runtime import UserError
 
 #----------------------------------------------------------------------------

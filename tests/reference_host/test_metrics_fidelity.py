@@ -1,0 +1,114 @@
+"""metrics/: the same numbers as torch-fidelity's, on fixed features and with the same random subsets."""
+
+import importlib
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from metrics import detectors
+from metrics import frechet_inception_distance as fid
+from metrics import inception_score as score
+from metrics import kernel_inception_distance as kid
+from metrics import precision_recall as pr
+from metrics.feature_stats import FeatureStats
+
+#----------------------------------------------------------------------------
+
+OPERATOR = '{}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor'
+
+@pytest.fixture(scope='module')
+def fidelity():
+    """torch-fidelity. It imports torchvision, which stumbles over the lack of two operators of its own where it was built for
+    CUDA and torch was not; nothing here calls them."""
+    pytest.importorskip('tqdm')
+    library = None
+    try:
+        pytest.importorskip('torchvision')
+    except RuntimeError:
+        for name in [name for name in sys.modules if name.split('.')[0] == 'torchvision']:
+            del sys.modules[name]
+        library = torch.library.Library('torchvision', 'DEF')
+        for name in ('nms', 'qnms'):
+            library.define(OPERATOR.format(name))
+    yield pytest.importorskip('torch_fidelity')
+    del library
+
+@pytest.fixture(scope='module')
+def features():
+    """Generated and real features [N, F] of different spread and place, with a few directions that hardly vary."""
+    rng = np.random.RandomState(0)
+    mix = rng.randn(24, 24) * np.logspace(0, -3, 24)
+    return rng.randn(1500, 24) @ mix + 0.4, rng.randn(1200, 24) @ (mix + 0.2 * rng.randn(24, 24))
+
+def close(ours, theirs):
+    assert ours == pytest.approx(theirs, rel=1e-6, abs=0) and abs(theirs) > 1e-3
+
+#----------------------------------------------------------------------------
+
+def test_fid(fidelity, features):
+    """From features to the distance. Theirs divides covariances by N - 1, those of the hosts and ours by N."""
+    theirs = importlib.import_module('torch_fidelity.metric_fid')
+    ours = []
+    for x in features:
+        x = x.astype(np.float32)
+        stats = FeatureStats(capture_mean_cov=True)
+        for batch in np.array_split(x, 9):
+            stats.append(batch)
+        mean, cov = stats.get_mean_cov()
+        ours.append((mean, cov * len(x) / (len(x) - 1)))
+    truth = theirs.fid_statistics_to_metric(*[
+        theirs.fid_features_to_statistics(torch.from_numpy(x.astype(np.float32).astype(np.float64))) for x in features],
+        verbose=False)
+    close(fid.frechet_distance(*ours[0], *ours[1]), truth[fidelity.KEY_METRIC_FID])
+
+@pytest.mark.parametrize('size', [100, 500])
+def test_kid_on_its_subsets(fidelity, features, size):
+    theirs = importlib.import_module('torch_fidelity.metric_kid')
+    truth = theirs.kid_features_to_metric(*map(torch.from_numpy, features), kid_subsets=10, kid_subset_size=size, rng_seed=7,
+                                          verbose=False)
+    ours = [kid.kernel_distance(*features, num_subsets=10, max_subset_size=size, seed=seed) for seed in (7, 8)]
+    close(ours[0], truth[fidelity.KEY_METRIC_KID_MEAN])
+    assert ours[1] != pytest.approx(ours[0], rel=1e-4) # Other subsets.
+
+@pytest.mark.parametrize('nhood_size, block', [(3, 8192), (3, 170), (5, 4)])
+def test_precision_recall(fidelity, nhood_size, block):
+    theirs = importlib.import_module('torch_fidelity.metric_prc')
+    rng = np.random.RandomState(0)
+    fake, real = torch.from_numpy(rng.randn(400, 12) * 0.9 + 0.3), torch.from_numpy(rng.randn(350, 12))
+    truth = theirs.prc_features_to_metric(fake, real, prc_neighborhood=nhood_size, prc_batch_size=100, save_cpu_ram=False,
+                                          verbose=False)
+    precision, recall = pr.precision_recall(real, fake, nhood_size, block)
+    close(precision, truth[fidelity.KEY_METRIC_PRECISION])
+    close(recall, truth[fidelity.KEY_METRIC_RECALL])
+    assert 0.1 < precision < 0.9 and 0.1 < recall < 0.9 and precision != recall
+
+def test_inception_score(fidelity, features):
+    theirs = importlib.import_module('torch_fidelity.metric_isc')
+    logits = torch.from_numpy(features[0])
+    truth = theirs.isc_features_to_metric(logits, splits=10, shuffle=False)
+    mean, std = score.inception_score(logits.softmax(dim=1).numpy(), num_splits=10)
+    close(mean, truth[fidelity.KEY_METRIC_ISC_MEAN])
+    close(std, truth[fidelity.KEY_METRIC_ISC_STD])
+
+#----------------------------------------------------------------------------
+
+def test_their_network_as_a_detector(fidelity, tmp_path, monkeypatch):
+    """Their Inception network, with random weights in the place of the checkpoint that they download."""
+    module = importlib.import_module('torch_fidelity.feature_extractor_inceptionv3')
+    path = tmp_path / detectors.PUBLIC['inception'].checkpoints[0]
+    monkeypatch.setattr(torch.nn.Module, 'load_state_dict', lambda self, state: None)
+    torch.save({}, path)
+    truth = module.FeatureExtractorInceptionV3('net', ['2048', 'logits_unbiased', 'logits'],
+                                               feature_extractor_weights_path=str(path))
+    monkeypatch.undo()
+    torch.save(truth.state_dict(), path)
+    detector = detectors.get_feature_detector(str(path))
+    images = torch.randint(256, [2, 1, 32, 32], dtype=torch.uint8)
+    features, unbiased, logits = truth(images.repeat([1, 3, 1, 1]))
+    assert torch.equal(detectors.run_detector(detector, images, dict(return_features=True)), features)
+    assert torch.equal(detectors.run_detector(detector, images, dict(no_output_bias=True)), unbiased.softmax(dim=1))
+    assert torch.equal(detectors.run_detector(detector, images, {}), logits.softmax(dim=1))
+
+#----------------------------------------------------------------------------
