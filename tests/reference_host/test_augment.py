@@ -170,13 +170,13 @@ def inner(images, border=8):
 
 @pytest.mark.parametrize('size', [32, 33])
 def test_flips_and_turns(size):
-    """As near as a filter comes that is not quite symmetric."""
+    """Up to a shift by a tenth of a pixel: the filter is not quite symmetric."""
     function, x, y = smooth(size)
     images = function(x, y)
     assert torch.equal(at(0.3, images, xflip=1), images)
-    close(inner(at(0.7, images, xflip=1)), inner(images.flip(3)), 0.02)
+    close(inner(at(0.7, images, xflip=1)), inner(images.flip(3)), 0.03)
     for turns in range(4):
-        close(inner(at(turns / 4 + 0.1, images, rotate90=1)), inner(images.rot90(turns, dims=[2, 3])), 0.02)
+        close(inner(at(turns / 4 + 0.1, images, rotate90=1)), inner(images.rot90(turns, dims=[2, 3])), 0.03)
 
 @pytest.mark.parametrize('percentile', [0, 0.3, 1])
 def test_integer_translations_reflect(percentile):
