@@ -32,24 +32,30 @@ def modulated_conv2d(
     padding     = 0,        # Padding on all sides.
     input_gain  = None,     # Scale of x, which does not count as a style: broadcasts to [N, I].
 ):
-    """Convolution with weights of each sample's own, applied as scales of channels: [N, O, H', W'] of x's dtype.
+    """Convolution with weights of each sample's own, a group for each: [N, O, H', W'] of x's dtype.
 
-    Demodulation makes the scales of w and s irrelevant, so both are normalized beforehand, for the sake of half precision.
+    Demodulation makes the scales of w and s irrelevant: both are normalized first, so that half precision can hold them.
     """
-    dtype = x.dtype
+    num_samples = x.shape[0]
     if demodulate:
-        w = w * w.square().sum(dim=[1, 2, 3], keepdim=True).rsqrt()
+        w = w * w.square().mean(dim=[1, 2, 3], keepdim=True).rsqrt()
         s = s * s.square().mean().rsqrt()
-        variance = s.square() @ w.square().sum(dim=[2, 3]).t()              # [N, O], that of the output
-        demod = (variance + 1e-8 / w[0].numel()).rsqrt()
-    s = s if input_gain is None else s * input_gain
-    x = x * s[:, :, None, None].to(dtype)
-    x = torch.nn.functional.conv2d(x, w.to(dtype), padding=padding)
-    return x * demod[:, :, None, None].to(dtype) if demodulate else x
+    weights = w[None] * s[:, None, :, None, None]                                               # [N, O, I, k, k]
+    if demodulate:
+        weights = weights * (weights.square().sum(dim=[2, 3, 4], keepdim=True) + 1e-8).rsqrt()
+    if input_gain is not None:
+        weights = weights * input_gain.expand(num_samples, x.shape[1])[:, None, :, None, None]
+    x = x.reshape(1, -1, *x.shape[2:])
+    x = torch.nn.functional.conv2d(x, weights.flatten(0, 1).to(x.dtype), padding=padding, groups=num_samples)
+    return x.reshape(num_samples, -1, *x.shape[2:])
 
 def _pair(size):
     """A number or [width, height] -> [width, height]."""
     return [size, size] if isinstance(size, int) else list(size)
+
+def _dtype(layer, full_dtype, device, force_fp32):
+    """What a layer of G runs in."""
+    return torch.float16 if layer.use_fp16 and not force_fp32 and device.type == 'cuda' else full_dtype
 
 def _repr(module, *names):
     return ', '.join(f'{name}={getattr(module, name)}' for name in names)
@@ -283,9 +289,9 @@ class SynthesisLayer(torch.nn.Module):
         styles = self.affine(w)
         if self.is_torgb:
             styles = styles / math.sqrt(self.in_channels * self.conv_kernel ** 2)
-        use_fp16 = self.use_fp16 and not force_fp32 and x.device.type == 'cuda'
-        x = modulated_conv2d(x.to(torch.float16 if use_fp16 else w.dtype), self.weight, styles, padding=self.conv_kernel - 1,
-            demodulate=not self.is_torgb, input_gain=self.magnitude_ema.rsqrt())
+        x = x.to(_dtype(self, w.dtype, w.device, force_fp32))
+        x = modulated_conv2d(x, self.weight, styles, demodulate=not self.is_torgb, padding=self.conv_kernel - 1,
+            input_gain=self.magnitude_ema.rsqrt())
 
         gain, slope = (1, 1) if self.is_torgb else (math.sqrt(2), 0.2)
         x = filtered_lrelu.filtered_lrelu(x, fu=self.up_filter, fd=self.down_filter, b=self.bias.to(x.dtype), up=self.up_factor,

@@ -8,6 +8,7 @@ The job is a dict: `call` names one of CALLS below, the rest are its arguments.
 import importlib.util
 import inspect
 import pickle
+import re
 import sys
 import types
 
@@ -97,12 +98,20 @@ def evaluate_one(G, D, inputs, options):
     return out
 
 def new_weights(G_kwargs, D_kwargs):
-    """State dicts of a freshly made G and D, with every tensor moved away from what may be special, as zeros are."""
+    """State dicts of a freshly made G and D, with every tensor moved away from what may be special, as zeros are.
+
+    The signals of StyleGAN3's layers L0_... are moved away from the kink of the activation, too: of so many samples, some
+    would be close enough to it for their last bit to choose a derivative.
+    """
     states = [net.state_dict() for net in networks(G_kwargs, D_kwargs)]
     for state in states:
         for name, tensor in state.items():
             if not name.endswith('filter'):
                 tensor.add_(torch.randn_like(tensor), alpha=0.2)
+            if re.fullmatch(r'synthesis\.L\w+\.bias', name):
+                tensor.sign_().mul_(2.5)
+            if name.endswith('magnitude_ema'):
+                tensor.add_(6) # What such biases lead to.
             if name.endswith('transform'):
                 tensor[2] = torch.eye(3)[2] # It stays affine.
     return states

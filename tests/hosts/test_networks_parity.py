@@ -15,7 +15,7 @@ CONFIGS = {
     'orig-orig-32':         (0, 1, 32, dict(G2, architecture='orig', conv_clamp=None, mapping_kwargs=dict(num_layers=2)),
                              dict(architecture='orig', conv_clamp=None, block_kwargs=dict(freeze_layers=3))),
     'stylegan3-t-16':       (3, 3, 16, dict(G3_T), dict()),
-    'stylegan3-t-32':       (0, 1, 32, dict(G3_T, mapping_kwargs=dict(num_layers=3), conv_clamp=1.5, filter_size=4), dict()),
+    'stylegan3-t-32':       (0, 1, 32, dict(G3_T, mapping_kwargs=dict(num_layers=3), conv_clamp=7, filter_size=4), dict()),
     'stylegan3-r-16':       (0, 1, 16, dict(G3_R, num_critical=1, margin_size=7, conv_clamp=None), dict()),
     'stylegan3-r-32':       (3, 3, 32, dict(G3_R, output_scale=0.5), dict()),
 }
