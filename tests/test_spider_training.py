@@ -137,6 +137,15 @@ def test_gradients_reach_both_networks(spider_run):
     grads = spider_run[2]['grads']
     assert sum(g > 0 for g in grads) >= len(grads) - 1                  # all but the constant
 
+def test_every_rank_trains_the_spider_generator(checkout, data, tmp_path):
+    """The ranks compare all of their tensors before the snapshot; a stock generator in one of them has fewer."""
+    run_dir, printed = train(checkout, tmp_path / 'runs', f'--data={data}/D.zip', f'--spider-source={data}/S.zip',
+                             '--kimg=0.016', '--workers=0', '--gpus=2', '--aug=fixed', '--p=0.3')
+    record = generator_record(last_snapshot(run_dir))
+    assert 'gpus2' in run_dir.name and record.class_name == 'SpiderGenerator' and 'Spider source' in printed
+    assert record.init_kwargs['spider']['source'] == json.loads((run_dir / 'training_options.json').read_text())[
+        'G_kwargs']['spider']['source']
+
 def test_the_edit_is_printed_and_saved(spider_run, data):
     run_dir, printed, _log = spider_run
     saved = json.loads((run_dir / 'training_options.json').read_text())['G_kwargs']
