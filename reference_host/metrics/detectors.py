@@ -25,6 +25,8 @@ from training.runtime import UserError
 DEMO_DETECTOR = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'demo_detector.pt')
 DEMO_RESOLUTION = 32
 
+TEMP = '.' if os.name == 'nt' else '/tmp' # Where clean-fid puts its network.
+
 _ADA = 'https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/'
 _SG3 = 'https://api.ngc.nvidia.com/v2/models/nvidia/research/stylegan3/versions/1/files/metrics/'
 
@@ -98,7 +100,7 @@ def copies(name):
     fname = os.path.basename(spec.url)
     downloads = dnnlib.make_cache_dir_path('downloads')
     paths = sorted(glob.glob(os.path.join(glob.escape(downloads), url_key(spec.url) + '_*')))
-    paths += [os.path.join(downloads, fname), os.path.join('.' if os.name == 'nt' else '/tmp', fname)]
+    paths += [os.path.join(downloads, fname), os.path.join(TEMP, fname)]
     paths += [os.path.join(torch.hub.get_dir(), 'checkpoints', checkpoint) for checkpoint in spec.checkpoints]
     return [path for path in paths if os.path.isfile(path)]
 
@@ -194,7 +196,7 @@ def get_feature_detector(url, device=torch.device('cpu'), num_gpus=1, rank=0, ve
 
 def is_checkpoint(path):
     """Is this the checkpoint of the Inception network that torch-fidelity and pytorch-fid download?"""
-    return any(str(path).endswith(spec) for spec in PUBLIC['inception'].checkpoints)
+    return os.path.basename(path) in PUBLIC['inception'].checkpoints
 
 def torch_fidelity():
     """torch-fidelity's module of the Inception network, or None where it is not installed or does not import."""

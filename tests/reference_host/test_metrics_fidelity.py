@@ -82,7 +82,7 @@ def test_precision_recall(fidelity, nhood_size, block):
     precision, recall = pr.precision_recall(real, fake, nhood_size, block)
     close(precision, truth[fidelity.KEY_METRIC_PRECISION])
     close(recall, truth[fidelity.KEY_METRIC_RECALL])
-    assert 0.1 < precision < 0.9 and 0.1 < recall < 0.9 and precision != recall
+    assert 0.1 < precision < 0.97 and 0.1 < recall < 0.97 and precision != recall
 
 def test_inception_score(fidelity, features):
     theirs = importlib.import_module('torch_fidelity.metric_isc')
