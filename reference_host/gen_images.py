@@ -72,7 +72,6 @@ def generate_images(network_pkl, seeds, projected_w, truncation_psi, class_idx, 
     if (seeds is None) == (projected_w is None):
         raise UserError('--seeds, --projected-w: give one of them, which says what to generate')
     device = runtime.pick_device()
-    runtime.pin_threads(threads)
     G = tool_utils.load_generator(network_pkl, device)
     move_input(G, translate, rotate)
     if projected_w is not None: # What came out of the mapping network: no class, no truncation.

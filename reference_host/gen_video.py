@@ -101,10 +101,10 @@ def generate_video(network_pkl, output, seeds, shuffle_seed, grid, num_keyframes
     video_utils.check_video_name(output, option='--output')
     seeds = arrange_seeds(seeds, grid, num_keyframes, shuffle_seed)
     device = runtime.pick_device()
-    runtime.pin_threads(threads)
     G = tool_utils.load_generator(network_pkl, device)
     label = tool_utils.class_label(G, class_idx, device)
     tool_utils.make_outdir(os.path.dirname(os.path.abspath(output)), option='--output')
+    runtime.pin_threads(threads)
     walk = Walk(G, seeds, grid[0], w_frames, label, truncation_psi, device)
     video_utils.save_video(output, walk.render, walk.num_frames, fps, tool_utils.Steps('video', walk.num_frames, 'frames'))
 

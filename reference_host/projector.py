@@ -224,13 +224,13 @@ def run_projection(network_pkl, target_fname, num_steps, loss, detector, class_i
     python projector.py --network=network-snapshot-000100.pkl --target=photo.png --loss=pixel --outdir=out
     """
     device = runtime.pick_device()
-    runtime.pin_threads(threads)
     G = tool_utils.load_generator(network_pkl, device)
     label = tool_utils.class_label(G, class_idx, device)
     target = load_target(target_fname, G, device)
     distance = pick_distance(loss, detector, target)
     check_gradients(G, distance, device)
     tool_utils.make_outdir(outdir)
+    runtime.pin_threads(threads)
 
     path = project(G, distance, label, num_steps, seed)
     tool_utils.save_png(tool_utils.to_uint8(target)[0], os.path.join(outdir, 'target.png'))

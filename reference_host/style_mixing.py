@@ -60,11 +60,11 @@ def mix_styles(network_pkl, row_seeds, col_seeds, styles, truncation_psi, class_
     python style_mixing.py --network=network-snapshot-000100.pkl --rows=0-3 --cols=10-14 --styles=0-3 --outdir=out
     """
     device = runtime.pick_device()
-    runtime.pin_threads(threads)
     G = tool_utils.load_generator(network_pkl, device)
     styles = pick_styles(styles, G.num_ws)
     label = tool_utils.class_label(G, class_idx, device)
     tool_utils.make_outdir(outdir)
+    runtime.pin_threads(threads)
 
     seeds = list(dict.fromkeys(row_seeds + col_seeds))
     z = tool_utils.seed_latents(seeds, G.z_dim, device)

@@ -24,9 +24,9 @@ def parse_range(text):
     numbers = []
     for part in text.split(','):
         match = re.fullmatch(r'\s*(\d+)(?:-(\d+))?\s*', part)
-        if not match or int(match[2] or match[1]) < int(match[1]):
-            raise click.BadParameter(f'{text!r} is not a list of numbers and ranges such as 0,2,5-7')
-        first, last = int(match[1]), int(match[2] or match[1])
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not first <= last < 2 ** 32:
+            raise click.BadParameter(f'{text!r} is not a list of numbers below 2^32 and ranges such as 0,2,5-7')
         numbers += range(first, last + 1)
     return numbers
 

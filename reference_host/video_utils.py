@@ -24,6 +24,8 @@ def check_video_name(fname, option):
     suffix = os.path.splitext(fname)[1].lower()
     if suffix not in ('.mp4', '.gif'):
         raise UserError(f'{option}: {fname} is neither an .mp4 nor a .gif; give a name with one of these endings')
+    if os.path.isdir(fname):
+        raise UserError(f'{option}: {fname} is a folder; give the name of a file')
     if suffix == '.mp4' and not has_mp4():
         raise UserError(f'{option}: an .mp4 needs imageio-ffmpeg (pip install "spider-plugin[video]", or pip install '
                         'imageio-ffmpeg); install it, or give a name that ends in .gif')

@@ -27,6 +27,7 @@ def modules():
 def evaluate(cases):
     """{dtype: [{output, first and second derivatives} of each case]}; a case: (kwargs, p, percentile, images, weights)."""
     augment, _upfirdn2d = modules()
+    importlib.import_module('torch_utils.ops.grid_sample_gradfix').enabled = True # As in training.
     results = {}
     for dtype in [torch.float32, torch.float64]:
         torch.set_default_dtype(dtype)

@@ -1,4 +1,4 @@
-"""Bilinear sampling whose input has derivatives of any order. torch's own has only the first."""
+"""Bilinear sampling whose input has derivatives of any order. Of torch's own, not every version has the second."""
 
 import itertools
 
@@ -13,7 +13,7 @@ def grid_sample(input, grid):
     """input: [N, C, H, W], grid: [N, H', W', 2] of the same dtype -> [N, C, H', W'], zeros outside.
 
     grid holds (x, y); -1 and 1 are the outer borders of the first and the last pixel. With a grid that needs gradients
-    itself, it is torch's own, once differentiable function.
+    itself, it is torch's own function, with the derivatives that has.
     """
     if grid.requires_grad:
         return _torch_grid_sample(input, grid)
@@ -22,7 +22,7 @@ def grid_sample(input, grid):
     return four_corners(input, grid)
 
 def four_corners(input, grid):
-    """grid_sample() from differentiable parts, for MPS, where older torch's have no gradient of theirs."""
+    """grid_sample() from differentiable parts, for MPS, where torch's own has no gradient in every version."""
     n, c, h, w = input.shape
     size = torch.tensor([w, h], device=grid.device)
     position = ((grid + 1) * size - 1) / 2 # In pixels.
