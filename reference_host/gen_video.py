@@ -72,7 +72,8 @@ class Walk:
 @click.option('--output', help='Video to write', metavar='FILE.[mp4|gif]', required=True)
 @click.option('--seeds', help='Random seeds to walk through, such as 0,2,5-7', metavar='LIST',
               type=tool_utils.parse_range, required=True)
-@click.option('--shuffle-seed', help='Shuffle the seeds by this random seed', metavar='INT', type=click.IntRange(min=0))
+@click.option('--shuffle-seed', help='Shuffle the seeds by this random seed', metavar='INT',
+              type=click.IntRange(min=0, max=2**32 - 1))
 @click.option('--grid', help='Columns and rows of images', metavar='WxH',
               type=tool_utils.parse_grid, default='1x1', show_default=True)
 @click.option('--num-keyframes', help='Seeds for each cell of the grid  [default: all seeds, shared out]', metavar='INT',

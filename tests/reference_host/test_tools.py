@@ -368,6 +368,14 @@ def test_no_detector_offline(projector, monkeypatch, tmp_path):
 #----------------------------------------------------------------------------
 # Images of seeds, style mixing.
 
+def test_no_half_precision_on_a_cpu(tmp_path):
+    """Some hosts' blocks look at this attribute alone."""
+    import tool_utils
+    G = random_network('stylegan2', num_fp16_res=4)
+    save(tmp_path / 'half.pkl', G)
+    assert G.synthesis.b16.use_fp16
+    assert not tool_utils.load_generator(str(tmp_path / 'half.pkl'), torch.device('cpu')).synthesis.b16.use_fp16
+
 def test_translation_moves_the_image(done, space):
     """By a quarter of 16 pixels; the borders see other parts of the input."""
     moved, still = (read(space / name / 'seed0005.png').astype(float) for name in ('moved', 'unmoved'))
