@@ -126,6 +126,9 @@ def detector_identity(url):
     return file_digest(find(url))
 
 def first_line(err):
+    """The reason of an error, short enough for a sentence."""
+    if isinstance(err, (requests.ConnectionError, requests.Timeout)):
+        return 'no connection'
     return (str(err).strip() or type(err).__name__).splitlines()[0].rstrip('.')
 
 #----------------------------------------------------------------------------
