@@ -14,6 +14,7 @@ import torch
 import tool_utils
 from training import runtime
 from training.runtime import UserError
+from training.snapshots import load_generator
 
 #----------------------------------------------------------------------------
 # Steps.
@@ -72,7 +73,7 @@ def generate_images(network_pkl, seeds, projected_w, truncation_psi, class_idx, 
     if (seeds is None) == (projected_w is None):
         raise UserError('--seeds, --projected-w: give one of them, which says what to generate')
     device = runtime.pick_device()
-    G = tool_utils.load_generator(network_pkl, device)
+    G = load_generator(network_pkl, device)
     move_input(G, translate, rotate)
     if projected_w is not None: # What came out of the mapping network: no class, no truncation.
         ws = load_ws(projected_w, G, device)

@@ -15,6 +15,7 @@ import tool_utils
 import video_utils
 from training import runtime
 from training.runtime import UserError
+from training.snapshots import load_generator
 
 #----------------------------------------------------------------------------
 
@@ -102,7 +103,7 @@ def generate_video(network_pkl, output, seeds, shuffle_seed, grid, num_keyframes
     video_utils.check_video_name(output, option='--output')
     seeds = arrange_seeds(seeds, grid, num_keyframes, shuffle_seed)
     device = runtime.pick_device()
-    G = tool_utils.load_generator(network_pkl, device)
+    G = load_generator(network_pkl, device)
     label = tool_utils.class_label(G, class_idx, device)
     tool_utils.make_outdir(os.path.dirname(os.path.abspath(output)), option='--output')
     runtime.pin_threads(threads)

@@ -23,6 +23,7 @@ import video_utils
 from metrics import metric_utils
 from training import runtime
 from training.runtime import UserError
+from training.snapshots import load_generator
 
 #----------------------------------------------------------------------------
 # Constants of [SG2], appendix D; times are fractions of the number of steps.
@@ -224,7 +225,7 @@ def run_projection(network_pkl, target_fname, num_steps, loss, detector, class_i
     python projector.py --network=network-snapshot-000100.pkl --target=photo.png --loss=pixel --outdir=out
     """
     device = runtime.pick_device()
-    G = tool_utils.load_generator(network_pkl, device)
+    G = load_generator(network_pkl, device)
     label = tool_utils.class_label(G, class_idx, device)
     target = load_target(target_fname, G, device)
     distance = pick_distance(loss, detector, target)

@@ -13,6 +13,7 @@ import torch
 import tool_utils
 from training import runtime
 from training.runtime import UserError
+from training.snapshots import load_generator
 
 #----------------------------------------------------------------------------
 
@@ -60,7 +61,7 @@ def mix_styles(network_pkl, row_seeds, col_seeds, styles, truncation_psi, class_
     python style_mixing.py --network=network-snapshot-000100.pkl --rows=0-3 --cols=10-14 --styles=0-3 --outdir=out
     """
     device = runtime.pick_device()
-    G = tool_utils.load_generator(network_pkl, device)
+    G = load_generator(network_pkl, device)
     styles = pick_styles(styles, G.num_ws)
     label = tool_utils.class_label(G, class_idx, device)
     tool_utils.make_outdir(outdir)

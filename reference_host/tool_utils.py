@@ -12,7 +12,6 @@ import torch
 
 import dnnlib
 from training.runtime import UserError
-from training.snapshots import load_networks
 
 #----------------------------------------------------------------------------
 # Option types.
@@ -51,15 +50,6 @@ def parse_grid(text):
 
 #----------------------------------------------------------------------------
 # From options to inputs of the network.
-
-def load_generator(network_pkl, device):
-    """G_ema of a network pickle, for inference. Raises UserError."""
-    G = load_networks(network_pkl, option='--network')['G_ema'].eval().requires_grad_(False).to(device)
-    if device.type != 'cuda': # Networks of some hosts would take half precision everywhere.
-        for module in G.modules():
-            if hasattr(module, 'use_fp16'):
-                module.use_fp16 = False
-    return G
 
 def class_label(G, class_idx, device):
     """One-hot label [1, c_dim]. Raises UserError where --class and the network do not fit."""

@@ -4,7 +4,7 @@ import torch
 
 from metrics import metric_main, metric_utils
 from training import ranks, runtime
-from training.snapshots import load_networks
+from training.snapshots import load_generator
 
 #----------------------------------------------------------------------------
 
@@ -15,7 +15,7 @@ def evaluate(rank, num_gpus, network_pkl, run_dir, metrics, dataset_kwargs, dete
     if threads is not None:
         torch.set_num_threads(threads)
     with ranks.one_first(): # One download for each machine.
-        G = load_networks(network_pkl, option='--network')['G_ema'].eval().requires_grad_(False).to(device)
+        G = load_generator(network_pkl, device)
     progress = metric_utils.ProgressMonitor(verbose=verbose)
     for metric in metrics:
         result = metric_main.calc_metric(metric=metric, G=G, dataset_kwargs=dataset_kwargs, detector=detector,

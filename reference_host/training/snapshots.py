@@ -87,6 +87,15 @@ def load_networks(url, option):
         raise UserError(f'{option}: {url} cannot be read as a network pickle ({reason}); give a network-snapshot-*.pkl '
                         'or its URL') from err
 
+def load_generator(network_pkl, device):
+    """G_ema of a network pickle, for inference on the device. Raises UserError that names --network."""
+    G = load_networks(network_pkl, option='--network')['G_ema'].eval().requires_grad_(False).to(device)
+    if device.type != 'cuda': # Networks of some hosts would take half precision everywhere.
+        for module in G.modules():
+            if hasattr(module, 'use_fp16'):
+                module.use_fp16 = False
+    return G
+
 def save_pickle(data, fname):
     """Writes a pickle that is there whole or not at all."""
     temp = f'{fname}.{os.getpid()}.tmp'

@@ -370,11 +370,11 @@ def test_no_detector_offline(projector, monkeypatch, tmp_path):
 
 def test_no_half_precision_on_a_cpu(tmp_path):
     """Some hosts' blocks look at this attribute alone."""
-    import tool_utils
+    from training import snapshots
     G = random_network('stylegan2', num_fp16_res=4)
     save(tmp_path / 'half.pkl', G)
     assert G.synthesis.b16.use_fp16
-    assert not tool_utils.load_generator(str(tmp_path / 'half.pkl'), torch.device('cpu')).synthesis.b16.use_fp16
+    assert not snapshots.load_generator(str(tmp_path / 'half.pkl'), torch.device('cpu')).synthesis.b16.use_fp16
 
 def test_translation_moves_the_image(done, space):
     """By a quarter of 16 pixels; the borders see other parts of the input."""
