@@ -40,15 +40,21 @@ def upfirdn2d(x, f, up=1, down=1, padding=0, flip_filter=False, gain=1, impl='re
     impl: for callers that name one; there is one. Differentiable any number of times in x.
     """
     (up_x, up_y), (down_x, down_y) = _parse_scaling(up), _parse_scaling(down)
+    x0, x1, y0, y1 = _parse_padding(padding)
     n, c, h, w = x.shape
+    if f is not None:
+        f = (f.to(torch.promote_types(f.dtype, x.dtype)) * gain ** (f.ndim / 2)).to(x.dtype)
+        f = f if flip_filter else f.flip(list(range(f.ndim)))
+
+    # A matrix for rows and one for columns: no image with zeros is made, nothing is multiplied with them.
+    if f is not None and f.ndim == 1 and (up_x, up_y) != (1, 1):
+        return _matrix(f, h, up_y, down_y, y0, y1) @ (x @ _matrix(f, w, up_x, down_x, x0, x1).t())
+
     if (up_x, up_y) != (1, 1):
         x = F.pad(x.reshape(n, c, h, 1, w, 1), [0, up_x - 1, 0, 0, 0, up_y - 1]).reshape(n, c, h * up_y, w * up_x)
-    x = F.pad(x, _parse_padding(padding))
+    x = F.pad(x, [x0, x1, y0, y1])
     if f is None:
         return x[:, :, ::down_y, ::down_x] * gain
-
-    f = (f.to(torch.promote_types(f.dtype, x.dtype)) * gain ** (f.ndim / 2)).to(x.dtype)
-    f = f if flip_filter else f.flip(list(range(f.ndim)))
     if f.ndim == 2:
         return _depthwise(x, f, stride=(down_y, down_x))
     x = _depthwise(x, f[None, :], stride=(1, down_x))
@@ -73,6 +79,12 @@ def downsample2d(x, f, down=2, padding=0, flip_filter=False, gain=1, impl='ref')
     return upfirdn2d(x, f, down=down, padding=pad, flip_filter=flip_filter, gain=gain, impl=impl)
 
 #----------------------------------------------------------------------------
+
+def _matrix(f, size, up, down, before, after):
+    """[size', size]: upsamples so many pixels by zeros, pads, correlates with f: [K], and downsamples."""
+    num_out = (size * up + before + after - len(f)) // down + 1
+    tap = torch.arange(size, device=f.device) * up + before - torch.arange(num_out, device=f.device)[:, None] * down
+    return torch.where((tap >= 0) & (tap < len(f)), f[tap.clamp(0, len(f) - 1)], 0)
 
 def _depthwise(x, f, stride):
     """Correlate every channel of x with the same f: [Kh, Kw]."""
