@@ -17,3 +17,8 @@ python -m spider_plugin.cli train --outdir="$out/runs" --cfg=stylegan2 --data="$
 snapshot=$(ls "$out"/runs/*/network-snapshot-*.pkl | tail -n 1)
 python reference_host/gen_images.py --network="$snapshot" --seeds=0-7 --outdir="$out/images"
 python -m spider_plugin.cli metrics --network="$snapshot" --metrics=fid1k --detector=demo --data="$out/data/neon.zip" | tee "$out/metrics.txt"
+
+# Seconds per kimg beside NVlabs/stylegan3's with its compiled ops, where $SPIDER_HOSTS holds a checkout and there is CUDA.
+if [ -n "${SPIDER_HOSTS:-}" ] && grep -qv ' cpu$' "$out/device.txt"; then
+    python benchmarks/host_speed.py --device=cuda --out="$out/host_speed_cuda.json" | tee "$out/host_speed.txt"
+fi
