@@ -23,7 +23,7 @@ def frechet_distance(mean1, cov1, mean2, cov2):
 
 def compute_fid(opts, max_real, num_gen):
     """FID between at most max_real real images (None = all) and num_gen generated ones."""
-    detector = dict(detector_url=opts.detector or 'inception', detector_kwargs=dict(return_features=True))
+    detector = dict(detector_url=opts.detector, detector_kwargs=dict(return_features=True))
     real = metric_utils.compute_feature_stats_for_dataset(opts, **detector, rel_lo=0, rel_hi=0.5,
                                                           capture_mean_cov=True, max_items=max_real)
     fake = metric_utils.compute_feature_stats_for_generator(opts, **detector, rel_lo=0.5, rel_hi=1,

@@ -18,7 +18,7 @@ def inception_score(probs, num_splits=10):
 def compute_is(opts, num_gen, num_splits=10):
     """Inception score of num_gen generated images. The published scores leave out the bias of the last layer."""
     stats = metric_utils.compute_feature_stats_for_generator(
-        opts, detector_url=opts.detector or 'inception', detector_kwargs=dict(no_output_bias=True), capture_all=True,
+        opts, detector_url=opts.detector, detector_kwargs=dict(no_output_bias=True), capture_all=True,
         max_items=num_gen)
     if opts.rank != 0:
         return float('nan'), float('nan')

@@ -18,23 +18,28 @@ def squared_mmd(x, y):
     within = k_xx.sum() - np.trace(k_xx) + k_yy.sum() - np.trace(k_yy)
     return within / (n * (n - 1)) - 2 * k_xy.mean()
 
-def kernel_distance(x, y, num_subsets=100, max_subset_size=1000, seed=0):
+def kernel_distance(x, y, num_subsets=100, max_subset_size=1000, seed=0, update=lambda done: None):
     """Mean of squared_mmd() over random subsets of features x [N, F] and y [M, F], drawn without replacement from a
-    seed: for each subset first the indices of x, then those of y."""
+    seed: for each subset first the indices of x, then those of y. Calls update() with the number of subsets done."""
     size = min(len(x), len(y), max_subset_size)
     rng = np.random.RandomState(seed)
-    pick = lambda features: features[rng.choice(len(features), size, replace=False)].astype(np.float64)
-    return float(np.mean([squared_mmd(pick(x), pick(y)) for _ in range(num_subsets)]))
+    values = []
+    while len(values) < num_subsets:
+        a, b = (features[rng.choice(len(features), size, replace=False)].astype(np.float64) for features in (x, y))
+        values.append(squared_mmd(a, b))
+        update(len(values))
+    return float(np.mean(values))
 
 def compute_kid(opts, max_real, num_gen, num_subsets=100, max_subset_size=1000):
     """KID between at most max_real real images (None = all) and num_gen generated ones."""
-    detector = dict(detector_url=opts.detector or 'inception', detector_kwargs=dict(return_features=True))
-    real = metric_utils.compute_feature_stats_for_dataset(opts, **detector, rel_lo=0, rel_hi=0.5, capture_all=True,
+    detector = dict(detector_url=opts.detector, detector_kwargs=dict(return_features=True))
+    real = metric_utils.compute_feature_stats_for_dataset(opts, **detector, rel_lo=0, rel_hi=0.45, capture_all=True,
                                                           max_items=max_real)
-    fake = metric_utils.compute_feature_stats_for_generator(opts, **detector, rel_lo=0.5, rel_hi=1, capture_all=True,
+    fake = metric_utils.compute_feature_stats_for_generator(opts, **detector, rel_lo=0.45, rel_hi=0.9, capture_all=True,
                                                             max_items=num_gen)
     if opts.rank != 0:
         return float('nan')
-    return kernel_distance(fake.get_all(), real.get_all(), num_subsets, max_subset_size)
+    progress = opts.progress.sub(tag='kernel distances', num_items=num_subsets, flush_interval=20, rel_lo=0.9, rel_hi=1)
+    return kernel_distance(fake.get_all(), real.get_all(), num_subsets, max_subset_size, update=progress.update)
 
 #----------------------------------------------------------------------------

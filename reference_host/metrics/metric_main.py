@@ -69,9 +69,9 @@ def calc_metric(metric, **kwargs): # See metric_utils.MetricOptions for the argu
     opts = metric_utils.MetricOptions(**kwargs)
     start_time = time.time()
     with ranks.one_first(): # One search, and one download, for each machine.
-        detector = detector_of(metric, opts.detector)
-        if detector is not None:
-            detectors.find(detector)
+        opts.detector = detector_of(metric, opts.detector)
+        if opts.detector is not None:
+            detectors.find(opts.detector)
     with runtime.seeded(opts.rank, opts.device):
         results = ranks.agree(_metric_dict[metric](opts))
     total_time = time.time() - start_time
@@ -81,7 +81,7 @@ def calc_metric(metric, **kwargs): # See metric_utils.MetricOptions for the argu
         total_time      = total_time,
         total_time_str  = dnnlib.util.format_time(total_time),
         num_gpus        = opts.num_gpus,
-        detector        = detectors.get_feature_detector_name(detector) if detector is not None else None)
+        detector        = detectors.get_feature_detector_name(opts.detector) if opts.detector is not None else None)
 
 def report_metric(result_dict, run_dir=None, snapshot_pkl=None, cur_nimg=None):
     """Prints a result as one line of JSON, and appends it to metric-*.jsonl of the run."""
@@ -97,7 +97,7 @@ def report_metric(result_dict, run_dir=None, snapshot_pkl=None, cur_nimg=None):
 # Functions (opts, name of the metric, sizes) -> results. The keys of the results are those of the public hosts.
 
 def looks_with(pick_detector):
-    """Decorator: how the metric picks its feature network, given the value of --detector or None."""
+    """Decorator: the feature network of a metric, which calc_metric() puts into opts.detector, given that of --detector."""
     def decorate(fn):
         fn.pick_detector = pick_detector
         return fn

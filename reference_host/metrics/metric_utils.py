@@ -51,11 +51,15 @@ class ProgressMonitor:
         self.pfn_hi = pfn_hi
         self.pfn_total = pfn_total
         self.start_time = self.batch_time = time.time()
-        self.batch_items = 0
+        self.batch_items = self.cur_items = 0
         if self.progress_fn is not None:
             self.progress_fn(self.pfn_lo, self.pfn_total)
 
+    def advance(self, items):
+        self.update(self.cur_items + items)
+
     def update(self, cur_items):
+        self.cur_items = cur_items
         if cur_items < self.batch_items + self.flush_interval and cur_items != self.num_items:
             return
         now = time.time()

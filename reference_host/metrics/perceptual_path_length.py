@@ -43,7 +43,7 @@ def trimmed_mean(x, percent=1):
 def compute_ppl(opts, num_samples, epsilon=1e-4, batch_size=2):
     """Path length at num_samples points; the ranks share them."""
     G = metric_utils.prepare_generator(opts)
-    detector = detectors.get_feature_detector(pick_detector(opts.detector), device=opts.device)
+    detector = detectors.get_feature_detector(opts.detector, device=opts.device)
     labels = metric_utils.iterate_random_labels(opts, batch_size)
     progress = opts.progress.sub(tag='ppl sampling', num_items=num_samples)
     values = []
