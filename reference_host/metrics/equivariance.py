@@ -130,7 +130,7 @@ def compute_equivariance(opts, movement, num_samples, batch_size=4):
     G = metric_utils.prepare_generator(opts)
     labels = metric_utils.iterate_random_labels(opts, batch_size)
     rng = np.random.RandomState(opts.rank)
-    progress = opts.progress.sub(tag='equivariance sampling', num_items=num_samples)
+    progress = opts.progress.sub(tag='equivariance', num_items=num_samples)
     sums = torch.zeros([2], dtype=torch.float64) # Squared errors, and how many.
     with runtime.seeded(opts.rank, opts.device), torch.no_grad():
         for done in range(0, num_samples, batch_size * opts.num_gpus):

@@ -45,7 +45,7 @@ def compute_ppl(opts, num_samples, epsilon=1e-4, batch_size=2):
     G = metric_utils.prepare_generator(opts)
     detector = detectors.get_feature_detector(opts.detector, device=opts.device)
     labels = metric_utils.iterate_random_labels(opts, batch_size)
-    progress = opts.progress.sub(tag='ppl sampling', num_items=num_samples)
+    progress = opts.progress.sub(tag='path length', num_items=num_samples)
     values = []
     with runtime.seeded(opts.rank, opts.device), torch.no_grad():
         for done in range(0, num_samples, batch_size * opts.num_gpus):
