@@ -17,7 +17,7 @@ def filtered_lrelu(
     up          = 1,            # Integer upsampling factor.
     down        = 1,            # Integer downsampling factor.
     padding     = 0,            # Of the upsampled image: int, [x, y] or [x0, x1, y0, y1]; negative to crop.
-    gain        = math.sqrt(2), # Factor on the output of the leaky ReLU.
+    gain        = math.sqrt(2), # Factor on the output of the leaky ReLU, positive.
     slope       = 0.2,          # Slope of the leaky ReLU below zero.
     clamp       = None,         # Clamp its output, gain included, to +-clamp; None for no clamp.
     flip_filter = False,        # False convolves with the filters, True correlates.
@@ -30,7 +30,7 @@ def filtered_lrelu(
     """
     x = bias_act.bias_act(x, b)
     x = upfirdn2d.upfirdn2d(x, fu, up=up, padding=padding, flip_filter=flip_filter, gain=up ** 2) # Zeros dilute the signal.
-    x = bias_act.bias_act(x, act='lrelu', alpha=slope, gain=gain, clamp=clamp)
-    return upfirdn2d.upfirdn2d(x, fd, down=down, flip_filter=flip_filter)
+    x = bias_act.bias_act(x, act='lrelu', alpha=slope, gain=1, clamp=None if clamp is None else clamp / gain)
+    return upfirdn2d.upfirdn2d(x, fd, down=down, flip_filter=flip_filter, gain=gain) # A factor of the filter costs nothing.
 
 #----------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def upfirdn2d(x, f, up=1, down=1, padding=0, flip_filter=False, gain=1, impl='re
 
     if (up_x, up_y) != (1, 1):
         x = F.pad(x.reshape(n, c, h, 1, w, 1), [0, up_x - 1, 0, 0, 0, up_y - 1]).reshape(n, c, h * up_y, w * up_x)
-    x = F.pad(x, [x0, x1, y0, y1])
+    x = F.pad(x, [x0, x1, y0, y1]) if any([x0, x1, y0, y1]) else x # Padding copies.
     if f is None:
         return x[:, :, ::down_y, ::down_x] * gain
     if f.ndim == 2:
