@@ -67,7 +67,7 @@ def calc_metrics(network_pkl, metrics, detector, data, mirror, gpus, verbose, th
     ranks.check(gpus)
     network_dict = load_networks(network_pkl, option='--network')
     G = network_dict['G_ema']
-    metric_main.check_metrics(metrics, detector, G.img_resolution)
+    metric_main.check_metrics(metrics, detector, G.img_resolution, get_G=lambda: G)
     dataset_kwargs = match_dataset(pick_dataset_kwargs(network_dict, data, mirror), G)
 
     run_dir = os.path.dirname(os.path.abspath(network_pkl))

@@ -161,6 +161,12 @@ def configure_networks(c, opts):
     c.G_opt_kwargs = dnnlib.EasyDict(adam, lr=preset.glr if opts.glr is None else opts.glr)
     c.D_opt_kwargs = dnnlib.EasyDict(adam, lr=opts.dlr)
 
+def sketch_of_G(c):
+    """The generator of the config with very few channels, to look at what it can do."""
+    resolution = c.training_set_kwargs.resolution
+    kwargs = dict(c.G_kwargs, channel_base=resolution, channel_max=1)
+    return dnnlib.util.construct_class_by_name(**kwargs, c_dim=0, img_resolution=resolution, img_channels=1)
+
 def configure_loss(c, opts):
     """Adds the loss and the intervals of its regularisation."""
     preset = CFG_PRESETS[opts.cfg]
@@ -286,7 +292,7 @@ def main(**kwargs):
     configure_loss(c, opts)
     configure_augmentation(c, opts)
     configure_training(c, opts)
-    metric_main.check_metrics(opts.metrics, opts.detector, c.training_set_kwargs.resolution)
+    metric_main.check_metrics(opts.metrics, opts.detector, c.training_set_kwargs.resolution, get_G=lambda: sketch_of_G(c))
     c.update(metrics=opts.metrics, detector=opts.detector, metric_at_start=opts.metric_at_start)
 
     desc = f'{opts.cfg}-{dataset_name}-gpus{opts.gpus}-batch{opts.batch}-gamma{opts.gamma:g}'

@@ -5,7 +5,6 @@ import numpy as np
 import torch
 
 from metrics import metric_utils
-from training import runtime
 from training.runtime import UserError
 
 #----------------------------------------------------------------------------
@@ -129,12 +128,10 @@ def compute_equivariance(opts, movement, num_samples, batch_size=4):
     check_generator(opts.G)
     G = metric_utils.prepare_generator(opts)
     labels = metric_utils.iterate_random_labels(opts, batch_size)
-    rng = np.random.RandomState(opts.rank)
     progress = opts.progress.sub(tag='equivariance', num_items=num_samples)
     sums = torch.zeros([2], dtype=torch.float64) # Squared errors, and how many.
-    with runtime.seeded(opts.rank, opts.device), torch.no_grad():
-        for done in range(0, num_samples, batch_size * opts.num_gpus):
-            progress.update(done)
+    with torch.no_grad():
+        for batch in metric_utils.seeded_batches(opts, num_samples, batch_size):
             metric_utils.renew_noise(G)
             ws = G.mapping(z=torch.randn([batch_size, G.z_dim], device=opts.device), c=next(labels))
 
@@ -144,9 +141,10 @@ def compute_equivariance(opts, movement, num_samples, batch_size=4):
                 input_transform(G).copy_(transform)
                 return G.synthesis(ws=ws, noise_mode='const', force_fp32=True, **opts.G_kwargs)
 
-            error, known = movement(synthesize, synthesize(), rng)
-            sums += torch.stack([(error.square() * known).sum(), known.sum() * error.shape[:2].numel()]).cpu()
-    progress.update(num_samples)
+            error, known = movement(synthesize, synthesize(), rng=np.random)
+            if batch * batch_size < num_samples: # The last ones are there to keep another rank company.
+                sums += torch.stack([(error.square() * known).sum(), known.sum() * error.shape[:2].numel()]).cpu()
+            progress.update(min((batch + opts.num_gpus) * batch_size, num_samples))
     if opts.num_gpus > 1:
         torch.distributed.all_reduce(sums)
     return float(10 * torch.log10(4 * sums[1] / sums[0])) # The range of images is 2: from -1 to 1.

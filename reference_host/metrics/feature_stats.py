@@ -11,6 +11,14 @@ from metrics import detectors
 
 #----------------------------------------------------------------------------
 
+def gather(x, num_gpus):
+    """Tensors [N, ...] of all ranks, one after the other: [N * num_gpus, ...]."""
+    if num_gpus == 1:
+        return x
+    parts = [torch.empty_like(x) for _ in range(num_gpus)]
+    torch.distributed.all_gather(parts, x.contiguous())
+    return torch.cat(parts)
+
 class FeatureStats:
     """Collects feature vectors: all of them, or their mean and covariance, which are updated batch by batch in float64
     (Chan et al. 1979, the pairwise update), or both."""
@@ -51,13 +59,10 @@ class FeatureStats:
         self.num_items = total
 
     def append_torch(self, x, num_gpus=1, rank=0):
-        """append() of a tensor; with several ranks, of the interleaved tensors of all of them.
+        """append() of a tensor; with several ranks, of the tensors of all of them, one after the other.
 
         Only rank 0 keeps them. The others count: metrics are computed on rank 0."""
-        if num_gpus > 1:
-            parts = [torch.empty_like(x) for _ in range(num_gpus)]
-            torch.distributed.all_gather(parts, x.contiguous())
-            x = torch.stack(parts, dim=1).flatten(0, 1)
+        x = gather(x, num_gpus)
         if rank == 0:
             self.append(x.cpu().numpy())
         else:

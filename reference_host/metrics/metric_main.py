@@ -39,17 +39,17 @@ def detector_of(metric, detector):
     pick = getattr(_metric_dict[metric], 'pick_detector', None)
     return detector if pick is None else pick(detector)
 
-def check_metrics(metrics, detector, resolution, G=None):
-    """Raises UserError where one of the metrics is unknown, lacks a detector that fits the images, or asks of a generator
-    G, where that is given, what it cannot do. Downloads public detectors that are not here."""
+def check_metrics(metrics, detector, resolution, get_G=None):
+    """Raises UserError where one of the metrics is unknown, lacks a detector that fits the images, or asks of the generator
+    get_G() what it cannot do. Downloads public detectors that are not here."""
     for metric in metrics:
         if not is_valid_metric(metric):
             raise UserError(f'--metrics: {metric} is unknown; choose from {", ".join(list_valid_metrics())}')
     for metric in metrics:
         if hasattr(_metric_dict[metric], 'pick_detector'):
             check_detector(metric, detector, resolution)
-        if G is not None and hasattr(_metric_dict[metric], 'check_generator'):
-            _metric_dict[metric].check_generator(G)
+        if get_G is not None and hasattr(_metric_dict[metric], 'check_generator'):
+            _metric_dict[metric].check_generator(get_G())
 
 def check_detector(metric, detector, resolution):
     if detector == 'demo' and resolution != detectors.DEMO_RESOLUTION:

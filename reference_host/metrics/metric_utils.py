@@ -80,6 +80,21 @@ class ProgressMonitor:
                                pfn_hi=self.pfn_lo + span * rel_hi, pfn_total=self.pfn_total)
 
 #----------------------------------------------------------------------------
+# Ranks share the work batch by batch, so that what comes out does not depend on their number.
+
+def rank_batches(opts, num_items, batch_size):
+    """Numbers of this rank's batches among those of all ranks that make up num_items, which may end within one of them;
+    all ranks get equally many."""
+    rounds = -(-num_items // (batch_size * opts.num_gpus))
+    return range(opts.rank, rounds * opts.num_gpus, opts.num_gpus)
+
+def seeded_batches(opts, num_items, batch_size, seed=0):
+    """rank_batches(); in the body of the loop, random numbers are those of `seed` and of the number of the batch."""
+    for batch in rank_batches(opts, num_items, batch_size):
+        with runtime.seeded((seed << 20) + batch, opts.device):
+            yield batch
+
+#----------------------------------------------------------------------------
 # Features of a dataset.
 
 def compute_feature_stats_for_dataset(opts, detector_url, detector_kwargs, rel_lo=0, rel_hi=1, batch_size=64,
@@ -111,9 +126,10 @@ def compute_feature_stats_for_dataset(opts, detector_url, detector_kwargs, rel_l
     return stats
 
 def load_images(opts, dataset, chosen, batch_size, data_loader_kwargs=None):
-    """DataLoader of the images with the chosen indices, interleaved over the ranks; all ranks get equally many."""
-    rounds = -(-len(chosen) // opts.num_gpus)
-    order = [int(chosen[(i * opts.num_gpus + opts.rank) % len(chosen)]) for i in range(rounds)]
+    """DataLoader of this rank's batches of the images with the chosen indices; all ranks get equally many."""
+    batch_size = min(batch_size, -(-len(chosen) // opts.num_gpus))
+    order = [int(chosen[i % len(chosen)]) for batch in rank_batches(opts, len(chosen), batch_size)
+             for i in range(batch * batch_size, (batch + 1) * batch_size)]
     if data_loader_kwargs is None:
         on_gpu = opts.device.type == 'cuda'
         data_loader_kwargs = dict(pin_memory=on_gpu, num_workers=3 if on_gpu else 0)
@@ -123,7 +139,8 @@ def load_images(opts, dataset, chosen, batch_size, data_loader_kwargs=None):
 # Features of a generator.
 
 def iterate_random_labels(opts, batch_size):
-    """Endless batches of labels [batch_size, c_dim], drawn from the dataset with numpy's global generator."""
+    """Endless batches of labels [batch_size, c_dim], drawn from the dataset with numpy's global generator when they are
+    asked for."""
     if opts.G.c_dim == 0:
         while True:
             yield torch.zeros([batch_size, 0], device=opts.device)
@@ -142,20 +159,12 @@ def renew_noise(G):
         if name.endswith('.noise_const'):
             buffer.copy_(torch.randn_like(buffer))
 
-def gather(x, num_gpus):
-    """Tensors [N, ...] of all ranks, one after the other: [N * num_gpus, ...]."""
-    if num_gpus == 1:
-        return x
-    parts = [torch.empty_like(x) for _ in range(num_gpus)]
-    torch.distributed.all_gather(parts, x.contiguous())
-    return torch.cat(parts)
-
 def compute_feature_stats_for_generator(opts, detector_url, detector_kwargs, rel_lo=0, rel_hi=1, batch_size=64,
                                         batch_gen=None, seed=0, **stats_kwargs):
     """FeatureStats(**stats_kwargs) of the features of max_items generated images.
 
-    Latents, labels and noise come from `seed`, the rank, and their number, so that a score of the same network on as many
-    ranks repeats. Complete on rank 0."""
+    Latents, labels and noise come from `seed`, so that a score of the same network repeats, on any number of ranks.
+    Complete on rank 0."""
     if batch_gen is None:
         batch_gen = min(batch_size, 4 if opts.G.img_resolution > 256 else 16)
     assert batch_size % batch_gen == 0
@@ -166,8 +175,8 @@ def compute_feature_stats_for_generator(opts, detector_url, detector_kwargs, rel
     detector = get_feature_detector(detector_url, device=opts.device, num_gpus=opts.num_gpus, rank=opts.rank,
                                     verbose=progress.verbose)
     labels = iterate_random_labels(opts, batch_gen)
-    with runtime.seeded(seed * opts.num_gpus + opts.rank, opts.device), torch.no_grad():
-        while not stats.is_full():
+    with torch.no_grad():
+        for _batch in seeded_batches(opts, stats.max_items, batch_size, seed):
             images = []
             for _ in range(batch_size // batch_gen):
                 z = torch.randn([batch_gen, G.z_dim], device=opts.device)

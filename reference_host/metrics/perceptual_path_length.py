@@ -5,7 +5,7 @@ import numpy as np
 import torch
 
 from metrics import detectors, metric_utils
-from training import runtime
+from metrics.feature_stats import gather
 
 #----------------------------------------------------------------------------
 
@@ -47,12 +47,12 @@ def compute_ppl(opts, num_samples, epsilon=1e-4, batch_size=2):
     labels = metric_utils.iterate_random_labels(opts, batch_size)
     progress = opts.progress.sub(tag='path length', num_items=num_samples)
     values = []
-    with runtime.seeded(opts.rank, opts.device), torch.no_grad():
-        for done in range(0, num_samples, batch_size * opts.num_gpus):
-            progress.update(done)
-            values.append(squared_speed(G, next(labels), epsilon, detector, opts.G_kwargs))
-    progress.update(num_samples)
-    values = metric_utils.gather(torch.cat(values), opts.num_gpus)[:num_samples]
+    with torch.no_grad():
+        for batch in metric_utils.seeded_batches(opts, num_samples, batch_size):
+            speeds = squared_speed(G, next(labels), epsilon, detector, opts.G_kwargs)
+            values.append(gather(speeds, opts.num_gpus))
+            progress.update(min((batch + opts.num_gpus) * batch_size, num_samples))
+    values = torch.cat(values)[:num_samples]
     return trimmed_mean(values.cpu().numpy())
 
 #----------------------------------------------------------------------------

@@ -189,11 +189,11 @@ def test_generator_that_stays_put_scores_low(movement, monkeypatch):
 
 def test_generator_without_a_movable_input_is_refused():
     for call in (lambda: equivariance.compute_equivariance(opts_of(G=Flat()), EQ['int'], 4),
-                 lambda: metric_main.check_metrics(['eqr50k'], None, 16, G=Flat())):
+                 lambda: metric_main.check_metrics(['eqr50k'], None, 16, get_G=Flat)):
         with pytest.raises(UserError, match='--metrics: equivariance') as info:
             call()
         assert '\n' not in info.value.message
-    metric_main.check_metrics(['eqr50k', 'eqt1k_frac'], None, 16, G=Waves())
+    metric_main.check_metrics(['eqr50k', 'eqt1k_frac'], None, 16, get_G=Waves)
     metric_main.check_metrics(['eqr50k'], None, 16) # The generator is not known yet.
 
 def test_filter_of_a_rotation_keeps_levels_and_what_both_grids_hold():

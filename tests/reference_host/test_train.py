@@ -248,6 +248,7 @@ def refusals(space, trained, make_zip, make_png):
         metric        = (train(metrics='fid3'), ['--metrics', 'fid3', 'fid5k']),
         detector      = (train(metrics='fid1k'), ['--detector', 'fid1k']),
         bad_detector  = (train(metrics='fid1k', detector=f'{space}/set.zip'), ['--detector', 'set.zip']),
+        equivariance  = (train(metrics='eqt1k_int'), ['--metrics', 'StyleGAN3']),
         demo_detector = (train(metrics='fid1k', detector='demo'), ['--detector', '32x32', '16x16']),
         network       = (['gen_images', ['--network', f'{space}/set.zip', '--seeds=0', '--outdir=x']], ['--network', 'set.zip']),
         seeds         = (['gen_images', ['--network', network, '--seeds=a', '--outdir=x']], ['--seeds', 'a']),
@@ -261,6 +262,7 @@ def refusals(space, trained, make_zip, make_png):
     cases.update(other_size=(train(resume=network, cbase=256, cmax=16, kimg=0.008, workers=0, outdir=f'{space}/resumed'),
                              ['--resume', 'network-snapshot-000000.pkl']))
     env = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
+    env.update(https_proxy='http://127.0.0.1:9', DNNLIB_CACHE_DIR=f'{space}/empty') # No network, no detector.
     result = subprocess.run([sys.executable, '-c', DRIVER, str(HOST)], capture_output=True, text=True, env=env,
                             input=json.dumps([call for call, _words in cases.values()]))
     assert result.returncode == 0, result.stderr
@@ -268,8 +270,8 @@ def refusals(space, trained, make_zip, make_png):
     return {name: (words, *outcome) for (name, (_call, words)), outcome in zip(cases.items(), outcomes, strict=True)}
 
 CASES = ['cfg', 'batch', 'gamma', 'aug', 'p', 'target', 'gpus', 'batch_gpu', 'mbstd', 'missing', 'corrupt', 'mixed', 'oblong',
-         'cond', 'resume', 'outdir', 'metric', 'detector', 'bad_detector', 'demo_detector', 'network', 'seeds', 'translate',
-         'no_detector', 'other_data', 'other_size']
+         'cond', 'resume', 'outdir', 'metric', 'detector', 'bad_detector', 'equivariance', 'demo_detector', 'network',
+         'seeds', 'translate', 'no_detector', 'other_data', 'other_size']
 
 @pytest.mark.parametrize('case', CASES)
 def test_refusal_is_one_sentence_and_exit_code_2(refusals, case):
