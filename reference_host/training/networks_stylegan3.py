@@ -7,6 +7,7 @@ band-limited. Frequencies are in cycles per image, sampling rates in samples per
 Everything runs in the dtype of the parameters; layers under use_fp16 run in half precision, on cuda only.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -38,16 +39,16 @@ def modulated_conv2d(
     """
     num_samples = x.shape[0]
     if demodulate:
-        w = w * w.square().mean(dim=[1, 2, 3], keepdim=True).rsqrt()
-        s = s * s.square().mean().rsqrt()
+        w = w / w.square().mean(dim=[1, 2, 3], keepdim=True).sqrt()
+        s = s / s.square().mean().sqrt()
     weights = w[None] * s[:, None, :, None, None]                                               # [N, O, I, k, k]
     if demodulate:
         weights = weights * (weights.square().sum(dim=[2, 3, 4], keepdim=True) + 1e-8).rsqrt()
     if input_gain is not None:
         weights = weights * input_gain.expand(num_samples, x.shape[1])[:, None, :, None, None]
-    x = x.reshape(1, -1, *x.shape[2:])
-    x = torch.nn.functional.conv2d(x, weights.flatten(0, 1).to(x.dtype), padding=padding, groups=num_samples)
-    return x.reshape(num_samples, -1, *x.shape[2:])
+    weights = weights.flatten(0, 1).to(x.dtype)
+    x = torch.nn.functional.conv2d(x.flatten(0, 1)[None], weights, padding=padding, groups=num_samples)
+    return x.reshape(num_samples, len(w), *x.shape[2:])
 
 def _pair(size):
     """A number or [width, height] -> [width, height]."""
@@ -68,8 +69,8 @@ class FullyConnectedLayer(torch.nn.Module):
     """[N, in_features] -> [N, out_features], with bias and activation."""
 
     def __init__(self,
-        in_features,                # Number of input features.
-        out_features,               # Number of output features.
+        in_features,                # Features of the input.
+        out_features,               # Features of the output.
         activation      = 'linear', # A key of bias_act.activation_funcs.
         bias            = True,     # Add a bias before the activation?
         lr_multiplier   = 1,        # Learn slower or faster than other layers.
@@ -80,7 +81,7 @@ class FullyConnectedLayer(torch.nn.Module):
         self.in_features = in_features
         self.out_features = out_features
         self.activation = activation
-        self.weight = torch.nn.Parameter(torch.randn([out_features, in_features]) * (weight_init / lr_multiplier))
+        self.weight = torch.nn.Parameter(torch.randn([out_features, in_features]).mul(weight_init / lr_multiplier))
         bias_init = torch.as_tensor(bias_init, dtype=torch.float32) / lr_multiplier
         self.bias = torch.nn.Parameter(bias_init.expand(out_features).clone()) if bias else None
         self.weight_gain = lr_multiplier / math.sqrt(in_features)
@@ -133,8 +134,8 @@ class MappingNetwork(torch.nn.Module):
             x = getattr(self, f'fc{idx}')(x)
 
         if update_emas:
-            self.w_avg.copy_(x.detach().mean(dim=0).lerp(self.w_avg, self.w_avg_beta))
-        x = x.unsqueeze(1).repeat([1, self.num_ws, 1])
+            self.w_avg.lerp_(x.detach().mean(dim=0), 1 - self.w_avg_beta)
+        x = x[:, None].repeat(1, self.num_ws, 1)
         if truncation_psi != 1:
             cutoff = self.num_ws if truncation_cutoff is None else truncation_cutoff
             x = torch.cat([self.w_avg.lerp(x[:, :cutoff], truncation_psi), x[:, cutoff:]], dim=1)
@@ -216,8 +217,8 @@ class SynthesisLayer(torch.nn.Module):
         is_torgb,                       # The last layer, which makes colours without a nonlinearity?
         is_critically_sampled,          # Band limit at the Nyquist frequency: never a radial filter?
         use_fp16,                       # Half precision on cuda?
-        in_channels,                    # Number of input channels.
-        out_channels,                   # Number of output channels.
+        in_channels,                    # Channels of the input.
+        out_channels,                   # Channels of the output.
         in_size,                        # Samples of the input: a number or [width, height].
         out_size,                       # Samples of the output: a number or [width, height].
         in_sampling_rate,               # Samples per image of the input.
@@ -244,7 +245,8 @@ class SynthesisLayer(torch.nn.Module):
         self.out_size = _pair(out_size)
         self.in_sampling_rate = in_sampling_rate
         self.out_sampling_rate = out_sampling_rate
-        self.tmp_sampling_rate = max(in_sampling_rate, out_sampling_rate) * (1 if is_torgb else lrelu_upsampling)
+        larger_rate = max(in_sampling_rate, out_sampling_rate)
+        self.tmp_sampling_rate = larger_rate if is_torgb else larger_rate * lrelu_upsampling
         self.in_cutoff = in_cutoff
         self.out_cutoff = out_cutoff
         self.in_half_width = in_half_width
@@ -264,10 +266,9 @@ class SynthesisLayer(torch.nn.Module):
         self.down_factor = round(self.tmp_sampling_rate / out_sampling_rate)
         self.down_taps = filter_size * self.down_factor if self.down_factor > 1 and not is_torgb else 1
         self.down_radial = use_radial_filters and not is_critically_sampled
-        self.register_buffer('up_filter', self.design_lowpass_filter(
-            self.up_taps, in_cutoff, 2 * in_half_width, fs=self.tmp_sampling_rate))
-        self.register_buffer('down_filter', self.design_lowpass_filter(
-            self.down_taps, out_cutoff, 2 * out_half_width, fs=self.tmp_sampling_rate, radial=self.down_radial))
+        design = functools.partial(self.design_lowpass_filter, fs=self.tmp_sampling_rate)
+        self.register_buffer('up_filter', design(self.up_taps, in_cutoff, 2 * in_half_width))
+        self.register_buffer('down_filter', design(self.down_taps, out_cutoff, 2 * out_half_width, radial=self.down_radial))
         self.padding = [pad for i in [0, 1] for pad in self._margins(self.in_size[i], self.out_size[i])]
 
     def _margins(self, in_size, out_size):
@@ -283,7 +284,7 @@ class SynthesisLayer(torch.nn.Module):
         misc.assert_shape(x, [w.shape[0], self.in_channels, self.in_size[1], self.in_size[0]])
         if update_emas:
             magnitude = x.detach().to(self.magnitude_ema.dtype).square().mean()
-            self.magnitude_ema.copy_(magnitude.lerp(self.magnitude_ema, self.magnitude_ema_beta))
+            self.magnitude_ema.lerp_(magnitude, 1 - self.magnitude_ema_beta)
 
         # Convolution of the input at unit magnitude. Colours keep theirs.
         styles = self.affine(w)
@@ -310,8 +311,9 @@ class SynthesisLayer(torch.nn.Module):
             return None
         if not radial:
             return torch.as_tensor(scipy.signal.firwin(numtaps, cutoff, width=width, fs=fs), dtype=torch.float32)
-        x = (np.arange(numtaps) - (numtaps - 1) / 2) / fs
-        r = np.maximum(np.hypot(x, x[:, None]), 1e-8 / fs) # The limit at zero is finite.
+        t = np.arange(numtaps) / fs
+        t -= t.mean()
+        r = np.maximum(np.hypot(t, t[:, None]), 1e-8 / fs) # The limit at zero is finite.
         jinc = scipy.special.j1(2 * np.pi * cutoff * r) / r
         window = np.kaiser(numtaps, scipy.signal.kaiser_beta(scipy.signal.kaiser_atten(numtaps, 2 * width / fs)))
         f = jinc * np.outer(window, window)

@@ -75,8 +75,8 @@ def test_source_stands_on_what_every_host_has():
     tree = ast.parse(inspect.getsource(sg3))
     imported = {alias.name if isinstance(node, ast.Import) else f'{node.module}.{alias.name}'
                 for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names}
-    assert imported <= {'math', 'numpy', 'scipy.signal', 'scipy.special', 'torch', 'torch_utils.misc', 'torch_utils.persistence',
-                        'torch_utils.ops.bias_act', 'torch_utils.ops.filtered_lrelu'}
+    assert imported <= {'functools', 'math', 'numpy', 'scipy.signal', 'scipy.special', 'torch', 'torch_utils.misc',
+                        'torch_utils.persistence', 'torch_utils.ops.bias_act', 'torch_utils.ops.filtered_lrelu'}
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_pickles_hold_no_numpy_scalars(kind):

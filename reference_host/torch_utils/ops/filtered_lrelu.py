@@ -31,6 +31,6 @@ def filtered_lrelu(
     x = bias_act.bias_act(x, b)
     x = upfirdn2d.upfirdn2d(x, fu, up=up, padding=padding, flip_filter=flip_filter, gain=up ** 2) # Zeros dilute the signal.
     x = bias_act.bias_act(x, act='lrelu', alpha=slope, gain=1, clamp=None if clamp is None else clamp / gain)
-    return upfirdn2d.upfirdn2d(x, fd, down=down, flip_filter=flip_filter, gain=gain) # A factor of the filter costs nothing.
+    return upfirdn2d.upfirdn2d(x, fd, down=down, flip_filter=flip_filter) * gain # Here, where samples are fewest.
 
 #----------------------------------------------------------------------------
