@@ -206,7 +206,7 @@ class SynthesisInput(torch.nn.Module):
 
 @persistence.persistent_class
 class SynthesisLayer(torch.nn.Module):
-    """Modulated convolution, bias, filtered leaky ReLU: [N, in_channels, *in_size] -> [N, out_channels, *out_size].
+    """Modulated convolution, bias, filtered leaky ReLU: [N, in_channels, H, W] -> [N, out_channels, H', W'].
 
     Figure 4b of [SG3]. The upsampling filter keeps the signal below in_cutoff, the downsampling filter what the
     nonlinearity makes of it below out_cutoff; both filters fall off over a band of twice the half width.
@@ -286,7 +286,7 @@ class SynthesisLayer(torch.nn.Module):
             magnitude = x.detach().to(self.magnitude_ema.dtype).square().mean()
             self.magnitude_ema.lerp_(magnitude, 1 - self.magnitude_ema_beta)
 
-        # Convolution of the input at unit magnitude. Colours keep theirs.
+        # Convolution of the input at unit magnitude. Styles alone set the magnitude of colours.
         styles = self.affine(w)
         if self.is_torgb:
             styles = styles / math.sqrt(self.in_channels * self.conv_kernel ** 2)
