@@ -28,7 +28,7 @@ from importlib import metadata
 from spider_plugin.errors import UserError
 
 ENTRY_POINTS = 'spider_plugin'
-BUILTINS     = ('spider_plugin.config', 'spider_plugin.sources.procedural')
+BUILTINS     = ('spider_plugin.config', 'spider_plugin.sources.procedural', 'spider_plugin.hosts.sid_metric')
 
 #----------------------------------------------------------------------------
 

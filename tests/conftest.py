@@ -66,7 +66,7 @@ def make_png():
 
 @pytest.fixture(scope='session')
 def make_snapshot(tmp_path_factory):
-    """make_snapshot(spider=None, c_dim=0, dcgan=False, ...) -> path of a host pickle of a tiny generator.
+    """make_snapshot(spider=None, c_dim=0, dcgan=False, ...) -> path of a host pickle of a tiny generator, which also stands in for D.
 
     spider: the `spider` argument of a Spider generator; its class is used then.
     dcgan:  ours, in place of the reference host's StyleGAN2 generator."""
@@ -90,6 +90,6 @@ def make_snapshot(tmp_path_factory):
         G.mapping.w_avg.normal_()
         path = tmp_path_factory.mktemp('snapshot') / 'network-snapshot-000001.pkl'
         with open(path, 'wb') as file:
-            pickle.dump(dict(G=None, D=None, G_ema=G, augment_pipe=None, training_set_kwargs={}), file)
+            pickle.dump(dict(G=G, D=G, G_ema=G, augment_pipe=None, training_set_kwargs={}), file)
         return str(path)
     return make

@@ -143,7 +143,8 @@ class _MetricsFinder:
         return spec
 
 def register_metrics(metric_main):
-    """Registers the metrics of our registry in a host's, if it has one; a host's own metric of that name stays."""
+    """Registers the metrics of our registry in a host's, if it has one; a host's own metric of that name stays. What reports
+    their scores reports their curves, too."""
     register, is_valid = (getattr(metric_main, name, None) for name in ('register_metric', 'is_valid_metric'))
     if register is None or is_valid is None:
         return
@@ -156,6 +157,9 @@ def register_metrics(metric_main):
             return metric(opts)
         named.__name__ = name # What hosts register by.
         register(named)
+    if hasattr(metric_main, 'report_metric'):
+        from spider_plugin.hosts.sid_metric import report_curves
+        metric_main.report_metric = report_curves(metric_main.report_metric)
 
 #----------------------------------------------------------------------------
 

@@ -9,6 +9,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
+SIDS = ['sid50k_full', 'sid50k', 'sid5k', 'sid1k'] # Built in.
+
 #----------------------------------------------------------------------------
 # In this process: what the commands look like. click and the import system are left as they were.
 
@@ -97,7 +99,7 @@ def test_spawned_children(way, fake_host, toy_plugin, python, tmp_path):
     assert result.returncode == 0, result.stderr
     child, = lines(result)
     assert child['hooked'] and child['child'] == '__mp_main__' and not child['torch']
-    assert child['metrics'] == ['fid', 'toy'] # the host's own fid stays
+    assert child['metrics'] == ['fid', *SIDS, 'toy'] # the host's own fid stays
     assert child['c']['G_kwargs']['class_name'] == 'toy_plugin.Net'
     assert child['c']['detector'] == 'det.pt' and child['c']['cfg'] == 'stylegan2'
     saved = tmp_path / 'out' / 'toynet-run' / 'training_options.json'
@@ -117,7 +119,7 @@ def test_without_options_and_without_plugin(fake_host, python, tmp_path):
 
 def test_plugins_can_be_turned_off(fake_host, toy_plugin, python, tmp_path):
     result = python(fake_host(), f'--outdir={tmp_path / "out"}', '--data=x', paths=[toy_plugin], SPIDER_LOAD_PLUGINS='')
-    assert lines(result)[0]['metrics'] == ['fid']
+    assert lines(result)[0]['metrics'] == ['fid', *SIDS]
 
 def test_the_runner_looks_like_the_script(fake_host, python, tmp_path):
     script = fake_host(line='')

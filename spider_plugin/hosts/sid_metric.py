@@ -1,0 +1,91 @@
+"""The signed inception distance in a host's registry of metrics: sid50k_full, sid50k, sid5k, sid1k.
+
+Features come from the host's own functions, with the detector and the keywords of its KID: where the host keeps features
+of real images, both share one entry, so there is no second pass. Hosts leave max_items out of the key of that entry;
+all real features are asked for, always, and a smaller number is chosen from them here."""
+
+import functools
+import importlib
+import json
+import os
+
+import numpy as np
+
+from spider_plugin import registry
+
+MAX_ITEMS = 1_000_000   # What the hosts' kid50k_full asks for: all of any dataset.
+
+#----------------------------------------------------------------------------
+
+def compute_sid(opts, name, max_real, num_gen):
+    """SID of num_gen generated images with respect to at most max_real real ones (None: all), a seeded choice.
+
+    Returns {name: the sum over radii, name_ci95: half-width, name_r1, name_location, name_spread}; NaN on ranks other than 0,
+    which have no features."""
+    metric_utils = importlib.import_module('metrics.metric_utils')
+    opts.dataset_kwargs.update(max_size=None, xflip=False)
+    shared = dict(detector_url=detector_url(opts), detector_kwargs=dict(return_features=True), capture_all=True)
+    real = metric_utils.compute_feature_stats_for_dataset(opts=opts, rel_lo=0, rel_hi=0.5, max_items=MAX_ITEMS, **shared)
+    fake = metric_utils.compute_feature_stats_for_generator(opts=opts, rel_lo=0.5, rel_hi=1, max_items=num_gen, **shared)
+    keys = [name, *(f'{name}_{part}' for part in ('ci95', 'r1', 'location', 'spread'))]
+    if opts.rank != 0:
+        return dict.fromkeys(keys, float('nan'))
+
+    from spider_plugin.metrics.sid import sid
+    result = sid(fake.get_all(), choose(real.get_all(), max_real))
+    _results[name] = result
+    return dict(zip(keys, (result.value, result.ci95, result.r1, result.location, result.spread)))
+
+def choose(features, max_items, seed=0):
+    """All features [N, n], or a uniform choice of max_items of them."""
+    if max_items is None or len(features) <= max_items:
+        return features
+    return features[np.sort(np.random.RandomState(seed).choice(len(features), max_items, replace=False))]
+
+def detector_url(opts):
+    """What the host calls its Inception network: the one of --detector, where a host has that option, else the URL that its
+    own KID asks for."""
+    if getattr(opts, 'detector', None) is not None:
+        return opts.detector
+    kid = importlib.import_module('metrics.kernel_inception_distance').compute_kid
+    return next(word for word in kid.__code__.co_consts if isinstance(word, str) and '://' in word)
+
+#----------------------------------------------------------------------------
+# The curve goes where the host puts the scores.
+
+_results = {}   # Name -> the last SIDResult of this process.
+
+def report_curves(report_metric):
+    """The host's report_metric(result_dict, run_dir=, ...), which also appends the curve to run_dir/curve-NAME.jsonl."""
+    @functools.wraps(report_metric)
+    def report(result_dict, run_dir=None, snapshot_pkl=None, **kwargs):
+        report_metric(result_dict, run_dir=run_dir, snapshot_pkl=snapshot_pkl, **kwargs)
+        result = _results.pop(result_dict['metric'], None)
+        if result is None:
+            return
+        print(result.explain())
+        if run_dir is not None and os.path.isdir(run_dir):
+            snapshot = None if snapshot_pkl is None else os.path.relpath(snapshot_pkl, run_dir)
+            with open(os.path.join(run_dir, f'curve-{result_dict["metric"]}.jsonl'), 'a', encoding='utf-8') as file:
+                file.write(json.dumps(dict(snapshot_pkl=snapshot, **result.as_dict())) + '\n')
+    return report
+
+#----------------------------------------------------------------------------
+
+SIZES = {   # Name -> most real images, generated images.
+    'sid50k_full':  (None,  50000),
+    'sid50k':       (50000, 50000),
+    'sid5k':        (None,  5000),
+    'sid1k':        (None,  1000),
+}
+
+def _register(name, max_real, num_gen):
+    @registry.metrics.register(name)
+    def metric(opts):
+        return compute_sid(opts, name, max_real, num_gen)
+    metric.pick_detector = lambda detector: detector or 'inception' # A host that looks at this checks it before training.
+
+for _name, _sizes in SIZES.items():
+    _register(_name, *_sizes)
+
+#----------------------------------------------------------------------------
