@@ -130,9 +130,8 @@ class MappingNetwork(torch.nn.Module):
         if self.embed is not None:
             misc.assert_shape(c, [None, self.c_dim])
             x = torch.cat([x, normalize_2nd_moment(self.embed(c.to(dtype)))], dim=1)
-        for idx in range(self.num_layers):
-            x = getattr(self, f'fc{idx}')(x)
-
+        for layer in (getattr(self, f'fc{idx}') for idx in range(self.num_layers)):
+            x = layer(x)
         if update_emas:
             self.w_avg.lerp_(x.detach().mean(dim=0), 1 - self.w_avg_beta)
         x = x[:, None].repeat(1, self.num_ws, 1)
