@@ -103,6 +103,30 @@ def generate(network, seeds, outdir, **options):
         click.echo(path)
 
 @main.command()
+@click.argument('sources', nargs=-1, required=True, metavar='SOURCE...')
+@click.option('--target',     help='What you want to train on: a zip or folder of images, or an .npz of features',
+              metavar='[ZIP|DIR|NPZ]', required=True)
+@click.option('--by',         help='What ranks: the absolute value of SID, FID, or KID', default='sid', show_default=True,
+              type=click.Choice(['sid', 'fid', 'kid']))
+@click.option('--max-images', help='Look at so many images of a set, chosen uniformly', metavar='INT',
+              type=click.IntRange(min=1), default=50000, show_default=True)
+@click.option('--detector',   help='Feature network, as in calc_metrics.py  [default: Inception]', metavar='[FILE.pt|URL|demo]',
+              envvar='SPIDER_DETECTOR', show_envvar=True)
+@click.option('--host',       help='Checkout whose metrics bring the detector  [default: the embedded host]', metavar='DIR')
+@click.option('--outdir',     help='Folder for neighbors.json and neighbors.html', metavar='DIR')
+@click.option('--json',       'json_path', help='Write all numbers to this file', metavar='FILE')
+@click.option('--html',       'html_path', help='Write a page with curves and pictures to this file', metavar='FILE')
+@click.option('--trust-pickle', 'trust', help='Unpickle generators as hosts do, which runs code that they carry', is_flag=True)
+def neighbors(sources, target, **options):
+    """Rank datasets as sources for training on another one, by their distance to it.
+
+    A SOURCE is a zip or folder of images, a generator (.pkl), an .npz with an array `features` [images, dimensions], or one of
+    noise, strokes, shapes and covariance:PATH. Features are kept in the cache, by content. Under torchrun
+    (torchrun ... -m spider_plugin.cli neighbors ...) the ranks share the sources; an interrupted run goes on where it was."""
+    from spider_plugin.hosts.neighbors import run_neighbors
+    run_neighbors(sources, target, **options)
+
+@main.command()
 def version():
     """Print the versions that a bug report needs."""
     import platform

@@ -1,34 +1,11 @@
 """The demo's report: one HTML file with everything in it."""
 
-import base64
 import html
-import io
 import math
 
-import torch
-from PIL import Image
+from spider_plugin.page import line, page, png, strip, text
 
 COLOURS = dict(baseline='#6b7280', spider='#d0246b', identity='#b7791f', fresh='#2f855a')
-
-STYLE = '''
-:root { color-scheme: light; }
-body { margin: 0; background: #fbfaf8; color: #1f2328; font: 16px/1.55 system-ui, sans-serif; }
-main { max-width: 860px; margin: 0 auto; padding: 40px 24px 64px; }
-h1 { font-size: 30px; line-height: 1.2; margin: 0 0 8px; } h2 { font-size: 20px; margin: 40px 0 8px; }
-.lead { font-size: 18px; color: #57606a; margin: 0 0 24px; } small, .note { color: #57606a; font-size: 14px; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 12px; margin: 24px 0; }
-.card { background: #fff; border: 1px solid #e6e2dc; border-radius: 10px; padding: 14px 16px; }
-.card b { display: block; font-size: 26px; line-height: 1.2; font-variant-numeric: tabular-nums; }
-.strip { display: grid; grid-template-columns: 132px 1fr; gap: 4px 12px; align-items: center; margin: 4px 0; }
-.strip span { font-size: 14px; color: #57606a; text-align: right; }
-.strip img { width: 100%; display: block; border-radius: 6px; image-rendering: pixelated; }
-svg { width: 100%; height: auto; background: #fff; border: 1px solid #e6e2dc; border-radius: 10px; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-td, th { text-align: right; padding: 5px 10px; border-bottom: 1px solid #e6e2dc; font-size: 15px; }
-td:first-child, th:first-child { text-align: left; padding-left: 0; }
-.details td { text-align: left; vertical-align: top; }
-.honest { background: #fff7e6; border: 1px solid #f0dcae; border-radius: 10px; padding: 4px 20px; }
-'''
 
 #----------------------------------------------------------------------------
 
@@ -47,9 +24,7 @@ def render(summary, pictures):
         '<h2>Copies?</h2>', copy_table(summary['copy_check']),
         '<h2>What these numbers say, and what they do not</h2>', caveats(summary),
         '<h2>Details</h2>', details(summary)])
-    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Spider demo, seed {summary["seed"]}</title>'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f'<style>{STYLE}</style></head><body><main>{body}</main></body></html>')
+    return page(f'Spider demo, seed {summary["seed"]}', body)
 
 def heading(summary):
     quick = ' This was the quick demo: far too short for a fair picture.' if summary['quick'] else ''
@@ -82,12 +57,12 @@ def chart(summary, width=860, height=380, left=64, right=172, top=20, bottom=46)
     x = lambda iteration: left + (width - left - right) * iteration / last
     y = lambda score: top + (height - top - bottom) * (high - math.log10(score)) / (high - low)
     ticks = [m * 10 ** e for e in range(int(low) - 1, int(high) + 1) for m in (1, 3) if low <= math.log10(m * 10 ** e) <= high]
-    parts = [_line(x(0), y(t), x(last), y(t), '#eceae6') + _text(left - 8, y(t) + 5, f'{t:,.0f}', 'end') for t in ticks]
-    parts += [_text(x(last * i / 4), height - bottom + 22, f'{last * i / 4:.0f}', 'middle') for i in range(5)]
-    parts.append(_text(x(last / 2), height - 6, 'iterations', 'middle'))
+    parts = [line(x(0), y(t), x(last), y(t), '#eceae6') + text(left - 8, y(t) + 5, f'{t:,.0f}', 'end') for t in ticks]
+    parts += [text(x(last * i / 4), height - bottom + 22, f'{last * i / 4:.0f}', 'middle') for i in range(5)]
+    parts.append(text(x(last / 2), height - 6, 'iterations', 'middle'))
     labels = []
     for name, words in dict(identity='source, untouched', fresh='other real target').items():
-        parts.append(_line(x(0), y(levels[name]), x(last), y(levels[name]), COLOURS[name], 'stroke-dasharray="5 5"'))
+        parts.append(line(x(0), y(levels[name]), x(last), y(levels[name]), COLOURS[name], 'stroke-dasharray="5 5"'))
         labels.append((y(levels[name]), words, name))
     for name, words in dict(baseline='from noise', spider='from crayon digits').items():
         points = ' '.join(f'{x(i):.1f},{y(s):.1f}' for i, s in curves[name])
@@ -97,15 +72,8 @@ def chart(summary, width=860, height=380, left=64, right=172, top=20, bottom=46)
     spread, previous = [], -math.inf
     for at, words, name in sorted(labels):  # labels that would overlap move down
         previous = max(at, previous + 18)
-        spread.append(_text(x(last) + 10, previous + 5, words, 'start', COLOURS[name], 'font-weight="600"'))
+        spread.append(text(x(last) + 10, previous + 5, words, 'start', COLOURS[name], 'font-weight="600"'))
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="score curves">{"".join(parts + spread)}</svg>'
-
-def _line(x1, y1, x2, y2, colour, more=''):
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" {more}/>'
-
-def _text(x, y, words, anchor, colour='#57606a', more=''):
-    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
-    return f'<text {place} fill="{colour}" font-size="14" {more}>{html.escape(words)}</text>'
 
 #----------------------------------------------------------------------------
 # Rows of images.
@@ -114,30 +82,18 @@ def before_and_after(pictures, columns=8, rows=2):
     parts = []
     for row in range(rows):
         part = slice(row * columns, (row + 1) * columns)
-        parts += [strip('source', pictures['sources'][part]), strip('became', pictures['spider'][part]), '<p></p>']
-    parts += [strip('real target', pictures['fresh'][:columns]), strip('from noise', pictures['baseline'][:columns])]
+        parts += [strip('source', png(pictures['sources'][part])), strip('became', png(pictures['spider'][part])), '<p></p>']
+    parts += [strip('real target', png(pictures['fresh'][:columns])),
+              strip('from noise', png(pictures['baseline'][:columns]))]
     return ''.join(parts)
 
 def stages(pictures, columns=8):
     parts = []
     for name, words in dict(spider='from crayon digits', baseline='from noise').items():
         parts.append(f'<p><b>{words}</b></p>')
-        parts += [strip(f'iteration {iteration}', images[:columns]) for iteration, images in pictures[f'{name}_stages'].items()]
+        parts += [strip(f'iteration {iteration}', png(images[:columns]))
+                  for iteration, images in pictures[f'{name}_stages'].items()]
     return ''.join(parts)
-
-def strip(label, images):
-    """A labelled row; images uint8 [N, 3, H, W] are enlarged two times, pixel by pixel."""
-    return f'<div class="strip"><span>{label}</span><img alt="{label}" src="data:image/png;base64,{_png(images)}"></div>'
-
-def _png(images, gap=2):
-    n, channels, height, width = images.shape
-    canvas = torch.full([height, n * (width + gap) - gap, channels], 251, dtype=torch.uint8)
-    for i, image in enumerate(images):
-        canvas[:, i * (width + gap) : i * (width + gap) + width] = image.permute(1, 2, 0)
-    buffer = io.BytesIO()
-    picture = Image.fromarray(canvas.numpy())
-    picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.NEAREST).save(buffer, format='PNG')
-    return base64.b64encode(buffer.getvalue()).decode()
 
 #----------------------------------------------------------------------------
 # Words.

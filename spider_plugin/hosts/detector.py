@@ -1,0 +1,143 @@
+"""The detector of a host, for commands of ours that look at images: a feature network found and loaded as its metrics do.
+
+Where a host keeps detectors, what it downloads and how it reads them is its own business, and is not repeated here. The
+checkout (`--host`, else the embedded host) goes first on sys.path of this process, and its modules are asked for what they
+have:
+
+    metrics.detectors.find(value)                            the file of a name, a URL or a path, where there is such a module
+    dnnlib.util.open_url(url, return_filename=True)          else: the file of a URL, in the host's own cache
+    metrics.metric_utils.get_feature_detector(url, device)   the network
+
+Only TorchScript files are loaded here, for all hosts alike: those of pickled detectors would not take them."""
+
+import functools
+import importlib
+import inspect
+import os
+import sys
+import zipfile
+from pathlib import Path
+
+import click
+import torch
+
+from spider_plugin.errors import UserError
+from spider_plugin.io.cache import sha256_of_file
+from spider_plugin.resources import resource_dir
+
+DEFAULT = 'inception'   # What a host with a lookup of its own calls the network of published scores.
+
+#----------------------------------------------------------------------------
+
+class HostDetector:
+    """detector(uint8 [N, C, H, W]) -> float [N, n] on the device; grey images are repeated to RGB.
+
+    value:      of --detector: what the host takes, or any TorchScript file. None: the host's own choice.
+    host:       directory of a checkout; None: the embedded host.
+    device:     where the network runs.
+    name, path, identity (hex digest of the file) are found out at first use, the network is loaded at the first call.
+    Raises UserError."""
+
+    def __init__(self, value=None, host=None, device='cpu'):
+        self.value, self.device = value, torch.device(device)
+        self.host = Path(host or resource_dir('reference_host')).absolute()
+        if not (self.host / 'metrics' / 'metric_utils.py').is_file():
+            raise UserError(f'--host={host} has no metrics/metric_utils.py; give the folder of a StyleGAN-like checkout.')
+
+    def __call__(self, images):
+        network, options = self._network
+        if images.shape[1] == 1:
+            images = images.repeat([1, 3, 1, 1])
+        try:
+            with torch.backends.cudnn.flags(allow_tf32=False):
+                return network(images.to(self.device), **options)
+        except RuntimeError as error:
+            shape = ' x '.join(map(str, images.shape[1:]))
+            raise UserError(f'--detector={self.name} cannot look at images of {shape} ({_last_line(error)}); give another '
+                            'detector, or images of the size that it knows.') from error
+
+    @functools.cached_property
+    def path(self):
+        """The detector's file."""
+        if (lookup := self._module('metrics.detectors', optional=True)) is not None:
+            path = lookup.find(self.value or DEFAULT)
+        elif self.value is None:
+            raise UserError(f'--host={self.host} has no detector lookup of its own; name its network by --detector=FILE or URL.')
+        elif '://' in self.value:
+            path = self._try(lambda: self._module('dnnlib.util').open_url(self.value, return_filename=True))
+        else:
+            path = self.value
+        if not os.path.isfile(path):
+            raise UserError(f'--detector={path} does not exist; give a TorchScript file.')
+        return path
+
+    @property
+    def name(self):
+        return self.value or DEFAULT
+
+    @functools.cached_property
+    def identity(self):
+        return sha256_of_file(self.path)
+
+    #------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _network(self):
+        """(network, keywords that it is called with)."""
+        if _is_torchscript(self.path):
+            network = self._try(lambda: torch.jit.load(self.path, map_location=self.device))
+        else:
+            load = self._module('metrics.metric_utils').get_feature_detector
+            network = self._try(lambda: load(self.value or DEFAULT, device=self.device))
+        network = network.eval()
+        if isinstance(network, torch.jit.ScriptModule):
+            names = {argument.name for argument in network.forward.schema.arguments}
+        else:
+            names = inspect.signature(network.forward).parameters
+        takes = 'return_features' in names or 'kwargs' in names
+        return network, dict(return_features=True) if takes else {}
+
+    def _try(self, load):
+        """What `load` returns; whatever it ends in (the host's code runs here) is about --detector."""
+        try:
+            return load()
+        except click.ClickException:
+            raise
+        except Exception as error:
+            raise UserError(f'--detector={self.name} cannot be loaded ({_last_line(error)}); give a file written by '
+                            'torch.jit.save.') from error
+
+    def _module(self, name, optional=False):
+        """A module of the host."""
+        if sys.path[0] != str(self.host):
+            sys.path.insert(0, str(self.host))
+        try:
+            module = importlib.import_module(name)
+        except ImportError as error:
+            if optional and error.name == name:
+                return None
+            raise UserError(f'--host={self.host}: {name} cannot be imported ({error}); give a complete checkout, or leave the '
+                            'option out.') from error
+        if self.host.resolve() not in Path(module.__file__).resolve().parents:
+            raise UserError(f'--host={self.host}: this process has a {name} from elsewhere already, {module.__file__}; take '
+                            'that off PYTHONPATH.')
+        return module
+
+def _is_torchscript(path):
+    """Archives of torch.jit.save hold code; those of torch.save hold none."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any('/code/' in name for name in archive.namelist())
+
+def _last_line(error):
+    """The reason of an error, short enough for a sentence."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1].strip().rstrip('.')[:160]
+
+def pick_device():
+    """The cuda device of this rank of its machine, else the cpu."""
+    if torch.cuda.is_available():
+        return torch.device('cuda', int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count())
+    return torch.device('cpu')
+
+#----------------------------------------------------------------------------

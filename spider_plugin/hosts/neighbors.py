@@ -1,0 +1,67 @@
+"""`spider neighbors`: spider_plugin.metrics.neighbors with a host's detector, and what is shown and written of it."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import click
+
+from spider_plugin.errors import UserError
+from spider_plugin.hosts.detector import HostDetector, pick_device
+from spider_plugin.io.cache import atomic_file
+from spider_plugin.metrics import neighbor_report
+from spider_plugin.metrics.neighbors import find_neighbors, suggestion
+from spider_plugin.metrics.shards import crew
+
+def run_neighbors(sources, target, *, host=None, detector=None, outdir=None, json_path=None, html_path=None, **options):
+    """Compares, prints the table, and writes what was asked for; rank 0 speaks and writes.
+
+    host:       directory of a checkout, None for the embedded one.
+    detector:   value of --detector.
+    outdir:     folder for neighbors.json and neighbors.html; json_path and html_path: single files.
+    options:    of `find_neighbors`: max_images, by, trust.
+    Raises UserError."""
+    files = {'json': [json_path] if json_path else [], 'html': [html_path] if html_path else []}
+    if outdir:
+        for kind, paths in files.items():
+            paths.append(Path(outdir, f'neighbors.{kind}'))
+    device = pick_device()
+    with crew() as ranks:
+        if ranks.rank == 0:
+            check_writable([path for paths in files.values() for path in paths])
+        network = HostDetector(detector, host=host, device=device)
+        summary = find_neighbors(target, sources, network, crew=ranks, device=device, **options)
+    if summary is None:
+        return
+    words, command = suggestion(summary, train=('spider', 'run', str(Path(host, 'train.py'))) if host else ('spider', 'train'))
+    show(summary, words, command)
+    page = neighbor_report.render(summary, words, command)
+    numbers = json.dumps({key: value for key, value in summary.items() if key != 'pictures'} |
+                         dict(suggestion=words, command=command), indent=1)
+    for kind, text in (('json', numbers), ('html', page)):
+        for path in files[kind]:
+            with atomic_file(path) as temp:
+                temp.write_text(text + '\n', encoding='utf-8')
+            click.echo(f'Wrote {path}')
+
+def check_writable(paths):
+    """Raises UserError where a file could not be written in the end."""
+    for path in map(Path, paths):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=path.parent).close()
+        except OSError as error:
+            raise UserError(f'Cannot write {path} ({error.strerror}); give another place.') from error
+        if path.is_dir():
+            raise UserError(f'{path} is a folder; give the name of a file.')
+
+def show(summary, words, command):
+    """The table, the warnings and the suggestion, on the terminal."""
+    click.echo('\n'.join(neighbor_report.table(summary)) + '\n')
+    for warning in summary['warnings']:
+        click.echo(f'Warning: {warning}')
+    click.echo(words)
+    if command:
+        click.echo(f'\n    {command}\n')
+    if summary['detector'] and summary['detector']['name'] == 'demo':
+        click.echo('Numbers of the demo detector compare with nothing but each other: it knows only the demo images.')

@@ -1,0 +1,280 @@
+"""Features of image sets: what a name on the command line stands for, and one pass over its images, kept on disk.
+
+    .npz in the cache: features float32 [N, n], samples uint8 [8, 3, h, w] (small pictures for reports)
+
+Its name is a hash of the images' content, of the detector's file and of the number of images, so that moving files costs
+nothing and changing them is noticed. It appears whole or not at all: whoever is interrupted starts again with the next set."""
+
+import concurrent.futures
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from spider_plugin import registry
+from spider_plugin.errors import UserError
+from spider_plugin.io.cache import atomic_file, cache_dir, sha256_of_file
+from spider_plugin.metrics.sid import MIN_DIM, MIN_SAMPLES
+from spider_plugin.sources.dataset import ImageDataset
+from spider_plugin.sources.prepare import prepare_source, resize_area
+
+FORMAT  = 1         # Of the cached file and of everything that decides its content.
+BATCH   = 64        # Images in a call of the detector: part of what decides the last bits.
+SAMPLES = 8         # Small pictures that are kept of each set,
+SIDE    = 64        # and their size at most.
+RENDERS = 16384     # Images drawn from a generator or a procedural source, at most: what --spider-source prepares.
+
+#----------------------------------------------------------------------------
+# What is compared.
+
+@dataclasses.dataclass
+class ImageSet:
+    """A set that can be looked at. Opening it is cheap; `content` reads it, `open_images` may render it."""
+
+    spec:        str                    # As the user wrote it.
+    name:        str                    # Short, for people.
+    kind:        str                    # 'images', 'generator', 'procedural' or 'features'.
+    num_images:  int                    # In the set.
+    resolution:  int | None = None      # None where it is not known yet.
+    channels:    int | None = None
+    dim:         int | None = None      # Features of an image, where features are all that is known.
+    content:     callable   = None      # () -> hex digest of what is in it.
+    open_images: callable   = None      # () -> function of an index that returns uint8 [C, R, R]; thread-safe.
+
+    @property
+    def trains(self):
+        """Can it be a --spider-source?"""
+        return self.kind != 'features'
+
+@dataclasses.dataclass
+class Features:
+    """Features of a set of images, or of a uniform choice of them."""
+
+    values:   np.ndarray    # float32 [N, n]; those of a user's .npz may be float64.
+    samples:  np.ndarray    # uint8 [S, 3, h, w]; S = 0 where there are no images.
+    identity: str           # Hex digest of what they are features of, and how.
+
+def open_set(spec, *, max_images, like=None, trust=False):
+    """The ImageSet of a zip, a folder, a generator's .pkl, an .npz of features, or a registered source.
+
+    max_images: most images to look at; here it bounds what is rendered.
+    like:       the target's ImageSet, whose channels and resolution procedural sources follow. None: spec is the target.
+    trust:      unpickle a generator as hosts do, which runs code that the file carries.
+    Raises UserError for what is not there, cannot be read, or is too small."""
+    name, _, argument = spec.partition(':')
+    if like is None and (name in registry.sources or spec.endswith('.pkl')):
+        raise UserError(f'--target={spec} is no dataset; give the zip or folder that you want to train on, or an .npz of its '
+                        'features.')
+    if name in registry.sources:
+        found = _open_procedural(spec, name, argument, min(max_images, RENDERS), like)
+    elif not Path(spec).exists():
+        raise UserError(f'{spec} does not exist; give a zip or a folder of images, a generator .pkl, an .npz of features, or '
+                        f'one of {", ".join(sorted(registry.sources))}.')
+    elif spec.endswith('.npz'):
+        count, dim = read_npz(spec).shape
+        found = ImageSet(spec, Path(spec).stem, 'features', count, dim=dim)
+    elif spec.endswith('.pkl'):
+        found = _open_generator(spec, min(max_images, RENDERS), like, trust)
+    else:
+        dataset = ImageDataset(spec)
+        found = ImageSet(spec, dataset.name, 'images', dataset.num_images, dataset.resolution, dataset.channels,
+                         content=lambda: dataset.sha256, open_images=lambda: dataset.image)
+    if min(found.num_images, max_images) < MIN_SAMPLES:
+        count = {0: 'no image', 1: 'one image'}.get(found.num_images, f'{found.num_images} images')
+        raise UserError(f'{spec} has {count}, too few to tell distributions apart; give at least {MIN_SAMPLES}.')
+    return found
+
+# Rendered sets are those that --spider-source prepares for this target, as large as it at most, and share them.
+
+def _open_procedural(spec, name, argument, count, like):
+    channels = None if argument else like.channels or 3
+    if argument:
+        name = f'{name} of {ImageDataset(argument).name}'
+    return _rendered(spec, name, 'procedural', count, max_size=_size_for(like), channels=channels)
+
+def _open_generator(path, count, like, trust):
+    if not trust:
+        from spider_plugin.io.rebuild import trusted_class
+        from spider_plugin.io.restricted import generator_record
+        trusted_class(generator_record(path), path)
+    return _rendered(path, Path(path).stem, 'generator', count, max_size=_size_for(like), trust=trust)
+
+def _size_for(like):
+    """The largest power of two up to the target's resolution; 256 where only its features are known."""
+    return 1 << ((like.resolution or 256).bit_length() - 1)
+
+def _rendered(spec, name, kind, count, **options):
+    prepare = functools.cache(lambda: prepare_source(spec, bank=count, **options))
+    return ImageSet(spec, name, kind, count, content=lambda: _bank_identity(prepare()),
+                    open_images=lambda: _open_bank(prepare()))
+
+def _bank_identity(prepared):
+    return _digest(prepared.identity, prepared.num_images, prepared.channels, prepared.resolution)
+
+def _open_bank(prepared):
+    images = np.load(Path(prepared.path, 'images.npy'), mmap_mode='r')
+    return lambda index: np.asarray(images[index])
+
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile)  # What numpy.load ends in.
+
+def read_npz(path):
+    """Features [N, n] of a user's .npz file. Raises UserError where it has none that can be used."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            features = file['features']
+    except _UNREADABLE as error:
+        raise UserError(f'{path} holds no array named features ({" ".join(str(error).split())[:80]}); '
+                        'write it by numpy.savez(FILE, features=...).') from error
+    if features.ndim != 2 or features.dtype.kind != 'f':
+        raise UserError(f'{path}: features must be floats [images, dimensions], not {features.dtype} {list(features.shape)}.')
+    if len(features) > 0:
+        check_features(features, path)
+    return features if features.dtype == np.float64 else features.astype(np.float32)
+
+def check_features(features, spec, whole=True):
+    """Raises UserError unless the features, of a whole set or of a part, can be compared."""
+    if features.shape[1] < MIN_DIM:
+        raise UserError(f'{spec}: {features.shape[1]} feature dimensions are too few for SID; use a detector with at least '
+                        f'{MIN_DIM}.')
+    if not np.isfinite(features).all():
+        raise UserError(f'The features of {spec} hold NaN or infinity; look for an image or a --detector that is broken.')
+    if whole and (features == features[0]).all():
+        raise UserError(f'The features of {spec} are the same for all its images; give different images, or a --detector that '
+                        'tells them apart.')
+
+#----------------------------------------------------------------------------
+# The pass.
+
+def probe(image_set, detector, like):
+    """Number of features, found out on one image; on a black one where images would have to be rendered first.
+
+    Raises UserError where the detector cannot take it."""
+    if image_set.kind == 'features':
+        return image_set.dim
+    if image_set.kind == 'images':
+        image = image_set.open_images()(0)
+    else:
+        image = np.zeros([like.channels or 3, _size_for(like), _size_for(like)], dtype=np.uint8)
+    return _detect(detector, image[np.newaxis], image_set).shape[1]
+
+def compute_features(image_set, detector, max_images, progress):
+    """Features of a set: from the cache, else by one pass over its images, which then are in the cache.
+
+    detector:   `.identity`, a hex digest, and detector(uint8 [B, C, R, R]) -> float [B, n]; not used for an .npz.
+    max_images: of larger sets, so many are chosen, uniformly and always the same.
+    progress:   `Progress`.
+    Raises UserError for images or features that cannot be used."""
+    count = min(image_set.num_images, max_images)
+    chosen = np.sort(np.random.default_rng(0).permutation(image_set.num_images)[:count])
+    if image_set.kind == 'features':
+        progress.skip(count, image_set.name, 'read from its file')
+        return Features(read_npz(image_set.spec)[chosen], np.zeros([0, 3, SIDE, SIDE], dtype=np.uint8),
+                        _digest(FORMAT, sha256_of_file(image_set.spec), count))
+    identity = _digest(FORMAT, image_set.content(), detector.identity, count, BATCH)
+    slug = ''.join(c if c.isalnum() or c in '-_' else '-' for c in image_set.name)[:40]
+    path = cache_dir('features') / f'{slug}-{identity[:20]}.npz'
+    cached = _load(path, identity)
+    if cached is not None:
+        progress.skip(count, image_set.name, 'features from the cache')
+        return cached
+    progress.start(image_set.name)
+    features = _pass(image_set, detector, chosen, progress)
+    check_features(features.values, image_set.spec)
+    features.identity = identity
+    with atomic_file(path) as temp, open(temp, 'wb') as file:
+        np.savez(file, features=features.values, samples=features.samples, identity=identity)
+    return features
+
+def _load(path, identity):
+    """The file's Features, or None where it is not there or not whole."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if str(file['identity']) == identity:
+                return Features(file['features'], file['samples'], identity)
+    except _UNREADABLE:
+        pass
+    return None
+
+def _pass(image_set, detector, chosen, progress):
+    read = image_set.open_images()
+    values, done = None, 0
+    for images in _read_ahead(read, chosen):
+        features = _detect(detector, images, image_set)
+        if values is None:
+            values = np.empty([len(chosen), features.shape[1]], dtype=np.float32)
+        values[done : done + len(features)] = features
+        done += len(features)
+        progress.advance(len(features))
+    shown = [read(int(i)) for i in chosen[np.linspace(0, len(chosen) - 1, SAMPLES).round().astype(int)]]
+    shown = resize_area(np.stack(shown), min(SIDE, shown[0].shape[-1]))
+    return Features(values, np.broadcast_to(shown, [len(shown), 3, *shown.shape[2:]]).copy(), '')
+
+def _read_ahead(read, chosen):
+    """Yields uint8 [<= BATCH, C, R, R]; threads decode the next batch while this one is looked at."""
+    batches = [chosen[i : i + BATCH] for i in range(0, len(chosen), BATCH)]
+    with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        submit = lambda batch: [pool.submit(read, int(index)) for index in batch]
+        ahead = submit(batches[0])
+        for following in [*batches[1:], []]:
+            batch, ahead = ahead, submit(following)
+            yield np.stack([image.result() for image in batch])
+
+@torch.inference_mode()
+def _detect(detector, images, image_set):
+    """float32 [B, n]."""
+    features = detector(torch.from_numpy(images))
+    if features.ndim != 2 or len(features) != len(images):
+        raise UserError(f'--detector gives {list(features.shape)} for {len(images)} images of {image_set.spec}; '
+                        'it must give [images, features].')
+    features = features.to(torch.float32).cpu().numpy()
+    check_features(features, image_set.spec, whole=False)
+    return features
+
+#----------------------------------------------------------------------------
+
+class Progress:
+    """Lines on stderr about images that are looked at: how many of all, the rate, the time left."""
+
+    def __init__(self, total=0, num_sets=0, quiet=False, interval=3):
+        self.total, self.num_sets, self.quiet, self.interval = total, num_sets, quiet, interval
+        self.done = self.looked = self.sets = 0
+        self.seconds, self.last = 0.0, time.monotonic()
+        self.shown, self.name = self.last, ''
+
+    def say(self, text):
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def skip(self, count, name, why):
+        """A set that needs no look."""
+        self.sets += 1
+        self.done += count
+        self.say(f'{name} ({self.sets} of {self.num_sets}): {count} images, {why}')
+
+    def start(self, name):
+        self.sets += 1
+        self.name, self.last = name, time.monotonic()
+        self.say(f'{name} ({self.sets} of {self.num_sets}): looking at its images')
+
+    def advance(self, count):
+        now = time.monotonic()
+        self.done, self.looked = self.done + count, self.looked + count
+        self.seconds, self.last = self.seconds + now - self.last, now
+        if now - self.shown > self.interval:
+            self.shown, rate = now, self.looked / max(self.seconds, 1e-6)
+            minutes, seconds = divmod(int((self.total - self.done) / rate), 60)
+            self.say(f'{self.name} ({self.sets} of {self.num_sets}): {self.done} of {self.total} images, {rate:.0f}/s, '
+                     f'{minutes}:{seconds:02d} left')
+
+def _digest(*parts):
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,266 @@
+"""Which dataset to train from: sources ranked by their distance to a target, `spider neighbors`.
+
+The rule of ranks. A source's score is |SID(source || target)|, or FID or KID (`by`), and its interval is that of 95 % (of |x|,
+where x is known within an interval). Sorted by score, a new rank begins where a source's interval lies above the intervals of
+all sources before it. So two sources have different ranks only if their intervals are apart, and sources that a chain of
+overlaps connects are tied; within a tie they are listed by name. Intervals of sources share the sampling of one target, which
+makes ties a little more frequent than they need be.
+
+Ranks of processes share the sets (metrics/shards.py). Features and comparisons are kept in the cache as they are finished, and
+each depends on nothing but its sets, so that any number of processes, interrupted or not, comes to the same numbers."""
+
+import functools
+import hashlib
+import json
+import re
+import shlex
+import time
+
+import torch
+
+from spider_plugin.errors import UserError
+from spider_plugin.io.cache import atomic_file, cache_dir
+from spider_plugin.metrics.distances import Moments, fid, kid
+from spider_plugin.metrics.features import Progress, compute_features, open_set, probe
+from spider_plugin.metrics.shards import Alone
+from spider_plugin.metrics.sid import sid
+from spider_plugin.page import png
+
+FORMAT   = 1                    # Of a comparison, and of everything that decides its numbers.
+MEASURES = ('sid', 'fid', 'kid')
+FEW      = 10                   # Images for each feature dimension below which the report says that FID is inflated.
+SAID     = 4                    # Warnings of disagreement, at most; the rest is counted.
+
+#----------------------------------------------------------------------------
+
+def find_neighbors(target, sources, detector, *, max_images=50000, by='sid', trust=False, crew=None, device='cpu', quiet=False):
+    """Compares every source with the target; returns what `spider neighbors` writes and shows, None on ranks > 0.
+
+    target:     zip, folder, or .npz of features.
+    sources:    specifications as of `features.open_set`, each once.
+    detector:   as of `features.compute_features`; it is not touched where all sets are .npz files.
+    max_images: most images that are looked at of a set.
+    by:         'sid', 'fid' or 'kid': what ranks.
+    trust:      unpickle generators as hosts do, which runs code that the file carries.
+    crew:       this rank, `shards.crew()` within its context. None: the only one.
+    device:     for the arithmetic on features, in float64.
+    quiet:      no progress on stderr.
+    returns     dict(target, detector, by, sources, disagree, warnings, pictures): `sources` in the order of their 'rank', each with 'sid'
+                (source || target), 'sid_back' (target || source), 'fid' and 'kid', dicts with 'value', 'ci95' and more;
+                `pictures`, PNGs in base64 by specification; the rest is for JSON.
+    Raises UserError: before the first pass over images for what can be seen by then."""
+    crew = crew or Alone()
+    job = Job(target, list(sources), detector, max_images, trust, crew, torch.device(device))
+    progress = Progress(total=sum(min(job.sets[i].num_images, max_images) for i in job.own), num_sets=len(job.own), quiet=quiet)
+    job.look(progress)
+    for index in job.own:
+        if index > 0:
+            crew.share(f'result/{index}', job.compare(index))
+    return job.summarise(by, quiet) if crew.rank == 0 else None
+
+class Job:
+    """The share of one rank. Set 0 is the target, set i the i-th source; rank k owns the sets k, k + size, ..."""
+
+    def __init__(self, target, sources, detector, max_images, trust, crew, device):
+        if len(set(sources)) < len(sources):
+            twice = next(spec for i, spec in enumerate(sources) if spec in sources[:i])
+            raise UserError(f'{twice} is given twice; give each source once.')
+        self.specs, self.max_images, self.detector = [target, *sources], max_images, detector
+        self.crew, self.device = crew, device
+        self.own = range(crew.rank, len(self.specs), crew.size)
+        like = open_set(target, max_images=max_images)
+        self.sets = {0: like} | {index: open_set(self.specs[index], max_images=max_images, like=like, trust=trust)
+                                 for index in self.own if index > 0}
+        self._agree_on_detector()
+        self._agree_on_dimensions()
+
+    def _agree_on_detector(self):
+        """Rank 0 looks it up first, so that one rank downloads."""
+        if all(spec.endswith('.npz') for spec in self.specs):
+            self.detector = None
+        elif self.crew.rank == 0:
+            self.crew.share('detector', self.detector.identity)
+        elif self.crew.wait('detector', 0) != self.detector.identity:
+            raise UserError('--detector is another file here than on rank 0; give all machines the same one.')
+
+    def _agree_on_dimensions(self):
+        """The detector tries one image of each set, and all must give equally many features."""
+        dims = {index: probe(found, self.detector, self.sets[0]) for index, found in self.sets.items()}
+        for index, dim in dims.items():
+            if dim != dims[0]:
+                raise UserError(f'{self.specs[index]} has {dim} features of an image, but {self.specs[0]} has {dims[0]}; '
+                                'take both from one detector.')
+
+    def look(self, progress):
+        """Passes over all images of this rank that no one has looked at before."""
+        for index in self.own:
+            features = compute_features(self.sets[index], self.detector, self.max_images, progress)
+            if index == 0:
+                self.crew.share('target', features.identity)
+
+    #------------------------------------------------------------------------
+
+    def _features(self, index):
+        return compute_features(self.sets[index], self.detector, self.max_images, Progress(quiet=True))
+
+    @functools.cached_property
+    def _target(self):
+        """(Features, Moments) of the target, once rank 0 has them. A machine with a cache of its own makes them again."""
+        expected = self.crew.wait('target', 0)
+        features = self._features(0)
+        if features.identity != expected:
+            raise UserError(f'--target={self.specs[0]} is another set here than on rank 0; give all machines the same one.')
+        return features, Moments(features.values, self.device)
+
+    def compare(self, index):
+        """What there is to say about a source: the entry of the summary, and its small pictures."""
+        (target, moments), source, found = self._target, self._features(index), self.sets[index]
+        entry = dict(name=found.name, source=found.spec, kind=found.kind, images=len(source.values), of=found.num_images,
+                     can_train=found.trains, is_target=source.identity == target.identity)
+        if not entry['is_target']:
+            entry |= self._distances(source, target, moments)
+        return dict(entry=entry, picture=png(source.samples) if len(source.samples) else None)
+
+    def _distances(self, source, target, moments):
+        path = cache_dir('neighbors') / f'{_digest(FORMAT, source.identity, target.identity)[:32]}.json'
+        try:
+            return json.loads(path.read_text(encoding='utf-8'))
+        except (OSError, ValueError):
+            pass
+        p, q = [torch.from_numpy(features.values).to(self.device) for features in (source, target)]
+        distances = dict(sid=_sid(p, q, 'the source', 'the target'), sid_back=_sid(q, p, 'the target', 'the source'),
+                         fid=vars(fid(Moments(source.values, self.device), moments)), kid=vars(kid(p, q, self.device)))
+        with atomic_file(path) as temp:
+            temp.write_text(json.dumps(distances), encoding='utf-8')
+        return distances
+
+    #------------------------------------------------------------------------
+
+    def summarise(self, by, quiet):
+        """Collects what all ranks have filed; rank 0's."""
+        results, last = [], time.monotonic()
+        for index in range(1, len(self.specs)):
+            results.append(self.crew.wait(f'result/{index}', index % self.crew.size))
+            if not quiet and time.monotonic() - last > 3:
+                last = time.monotonic()
+                Progress().say(f'{index} of {len(self.specs) - 1} sources compared')
+        target, features = self.sets[0], self._target[0]
+        entries = [result['entry'] for result in results]
+        pictures = {entry['source']: result['picture'] for entry, result in zip(entries, results) if result['picture']}
+        if len(features.samples):
+            pictures[target.spec] = png(features.samples)
+        ranked = rank([entry for entry in entries if not entry['is_target']], by)
+        return dict(
+            target    = dict(name=target.name, source=target.spec, images=len(features.values), of=target.num_images,
+                             resolution=target.resolution,
+                             features=features.values.shape[1]),
+            detector  = self.detector and dict(name=self.detector.name, sha256=self.detector.identity),
+            by        = by,
+            sources   = ranked,
+            disagree  = [dict(sid_first=a['source'], sid_second=b['source'], against=against)
+                         for a, b, against in disagreements(ranked)],
+            warnings  = warnings(ranked, entries, target, features.values.shape),
+            pictures  = pictures)
+
+def _sid(p, q, *names):
+    """SID of p against q for JSON, and what its sign means in words."""
+    result = sid(p, q)
+    words = re.sub(r'\b[pq]\b', lambda match: names['pq'.index(match[0])], result.explain())
+    return dict(value=result.value, ci95=result.ci95, r1=result.r1, location=result.location, spread=result.spread,
+                radii=result.radii.tolist(), curve=result.curve.tolist(), words=words)
+
+def _digest(*parts):
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+#----------------------------------------------------------------------------
+# Order.
+
+def interval(entry, by):
+    """(score, lowest, highest) of a source: of |SID|, FID or KID."""
+    value, half = entry[by]['value'], entry[by]['ci95']
+    low, high = value - half, value + half
+    if by != 'sid':
+        return value, low, high
+    return abs(value), max(low, -high, 0), max(high, -low)
+
+def rank(entries, by):
+    """The entries with 'rank' and 'tied', in the order of their rank, by name within a tie. See the rule above."""
+    ties, reach = [], None
+    for entry in sorted(entries, key=lambda entry: interval(entry, by)[0]):
+        _, low, high = interval(entry, by)
+        if reach is None or low > reach:
+            ties.append([])
+        ties[-1].append(entry)
+        reach = high if reach is None else max(reach, high)
+    ranked = []
+    for tie in ties:
+        first = len(ranked) + 1
+        ranked += [dict(entry, rank=first, tied=len(tie) > 1) for entry in sorted(tie, key=lambda entry: entry['source'])]
+    return ranked
+
+def disagreements(entries):
+    """[(a, b, measures)]: SID puts a before b, and the measures put b before a, all by intervals that are apart."""
+    bounds = [{by: interval(entry, by)[1:] for by in MEASURES} for entry in entries]
+    before = lambda i, j, by: bounds[i][by][1] < bounds[j][by][0]
+    found = []
+    for i, a in enumerate(entries):
+        for j, b in enumerate(entries):
+            if before(i, j, 'sid') and (against := [by for by in ('fid', 'kid') if before(j, i, by)]):
+                found.append((a, b, against))
+    return found
+
+#----------------------------------------------------------------------------
+# Words.
+
+def warnings(ranked, entries, target, shape):
+    """Sentences for people who are about to trust the ranking; shape: [images, dimensions] of the target's features."""
+    found = [f'{entry["source"]} holds the same images as the target and was left out.'
+             for entry in entries if entry['is_target']]
+    against = {}
+    for a, b, measures in disagreements(ranked):
+        against.setdefault(a['source'], (a, {}))[1].setdefault(' and '.join(map(str.upper, measures)), []).append(b['name'])
+    for a, groups in list(against.values())[:SAID]:
+        said = '; '.join(f'{measures} {"say" if " " in measures else "says"} the opposite of {_listed(names)}'
+                         for measures, names in groups.items())
+        location, spread = a['sid']['location'], a['sid']['spread']
+        why = (f' {a["name"]} lies off the target (location {location:.4g}) but is narrower (spread {spread:+.4g}), and SID adds '
+               'the two.' if spread < 0 < location else '')
+        found.append(f'SID puts {a["name"]} before others, but {said}.{why}')
+    if len(against) > SAID:
+        found.append(f'The measures disagree on {len(against) - SAID} more sources.')
+    sizes = {target.name: shape[0]} | {entry['name']: entry['images'] for entry in ranked}
+    small = [name for name, size in sizes.items() if size < FEW * shape[1]]
+    if small and ranked:
+        found.append(f'FID is inflated where there are fewer than {FEW} images for each of the {shape[1]} features '
+                     f'({_listed(small)}); KID and SID are not.')
+    return found
+
+def _listed(names, most=3):
+    return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
+
+def suggestion(summary, train=('spider', 'train')):
+    """(a sentence on the best sources, the command that trains from one of them, or None).
+
+    train:  how the host's train.py is started."""
+    best = [entry for entry in summary['sources'] if entry['rank'] == 1]
+    able = sorted((entry for entry in best if entry['can_train']), key=lambda entry: entry['kid']['value'])
+    measure = dict(sid='|SID|', fid='FID', kid='KID')[summary['by']]
+    if not best:
+        return 'There is nothing to rank.', None
+    if len(best) == 1:
+        words = f'Closest by {measure}: {best[0]["name"]}.'
+    else:
+        names = _listed([entry['name'] for entry in best], most=5)
+        words = f'Closest by {measure} are {len(best)} sources whose intervals overlap: {names}.'
+    if not able:
+        return f'{words} Only features are known of it: train from the images that they are of.', None
+    if len(best) > 1:
+        words += f' Of these, {able[0]["name"]} has the smallest KID.'
+    resolution = summary['target']['resolution']
+    data = summary['target']['source'] if resolution else 'TARGET.zip'
+    gamma = 0.0002 * resolution ** 2 / 32 if resolution else 1      # R1 weight as the hosts' --cfg=auto once chose it.
+    options = ['--outdir=runs', '--cfg=stylegan2', f'--data={data}', '--gpus=1', '--batch=32', f'--gamma={gamma:.2g}',
+               f'--spider-source={able[0]["source"]}']
+    return words, shlex.join([*train, *options])
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,67 @@
+"""Pieces of our HTML pages, each of which is one file with everything in it: style, lines of SVG, pictures."""
+
+import base64
+import html
+import io
+
+import torch
+from PIL import Image
+
+STYLE = '''
+:root { color-scheme: light; }
+body { margin: 0; background: #fbfaf8; color: #1f2328; font: 16px/1.55 system-ui, sans-serif; }
+main { max-width: 860px; margin: 0 auto; padding: 40px 24px 64px; }
+h1 { font-size: 30px; line-height: 1.2; margin: 0 0 8px; } h2 { font-size: 20px; margin: 40px 0 8px; }
+.lead { font-size: 18px; color: #57606a; margin: 0 0 24px; } small, .note { color: #57606a; font-size: 14px; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 12px; margin: 24px 0; }
+.card { background: #fff; border: 1px solid #e6e2dc; border-radius: 10px; padding: 14px 16px; }
+.card b { display: block; font-size: 26px; line-height: 1.2; font-variant-numeric: tabular-nums; }
+.strip { display: grid; grid-template-columns: 132px 1fr; gap: 4px 12px; align-items: center; margin: 4px 0; }
+.strip span { font-size: 14px; color: #57606a; text-align: right; }
+.strip img { width: 100%; display: block; border-radius: 6px; image-rendering: pixelated; }
+svg { width: 100%; height: auto; background: #fff; border: 1px solid #e6e2dc; border-radius: 10px; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+td, th { text-align: right; padding: 5px 10px; border-bottom: 1px solid #e6e2dc; font-size: 15px; }
+td:first-child, th:first-child { text-align: left; padding-left: 0; }
+.details td { text-align: left; vertical-align: top; }
+.honest { background: #fff7e6; border: 1px solid #f0dcae; border-radius: 10px; padding: 4px 20px; }
+'''
+
+def page(title, body, style=''):
+    """A whole page; `style` is added to the common one."""
+    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f'<style>{STYLE}{style}</style></head><body><main>{body}</main></body></html>')
+
+#----------------------------------------------------------------------------
+# SVG.
+
+def line(x1, y1, x2, y2, colour, more=''):
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" {more}/>'
+
+def text(x, y, words, anchor, colour='#57606a', more=''):
+    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
+    return f'<text {place} fill="{colour}" font-size="14" {more}>{html.escape(words)}</text>'
+
+#----------------------------------------------------------------------------
+# Pictures.
+
+def strip(label, picture):
+    """A labelled row of images, `picture` as `png` makes it."""
+    label = html.escape(label)
+    return f'<div class="strip"><span>{label}</span><img alt="{label}" src="data:image/png;base64,{picture}"></div>'
+
+def png(images, scale=2, gap=2):
+    """uint8 [N, 3, H, W], beside each other and enlarged pixel by pixel -> a PNG in base64."""
+    images = torch.as_tensor(images)
+    n, channels, height, width = images.shape
+    canvas = torch.full([height, n * (width + gap) - gap, channels], 251, dtype=torch.uint8)
+    for i, image in enumerate(images):
+        canvas[:, i * (width + gap) : i * (width + gap) + width] = image.permute(1, 2, 0)
+    buffer = io.BytesIO()
+    picture = Image.fromarray(canvas.numpy())
+    size = (scale * picture.width, scale * picture.height)
+    picture.resize(size, Image.Resampling.NEAREST).save(buffer, format='PNG')
+    return base64.b64encode(buffer.getvalue()).decode()
+
+#----------------------------------------------------------------------------
