@@ -1,0 +1,250 @@
+"""Signed Inception distance (SID) of two sets of features, in closed form and with its confidence interval.
+
+    D_p(x) = E_{c ~ p} phi(|x - c|),    phi(t) = t^k for k > 0, -t^k for k < 0
+    SID_r(p || q) = E_{x ~ U[cube_r]} [ D_p(x) - D_q(x) ],    cube_r = mu_q +- r w
+
+with mu_q the mean of q, and w its standard deviations: their mean for all dimensions (sigma='scalar', as in the released
+code), or one for each (sigma='vector'). Positive: p lies further out from q's centre than q does, shifted or wider.
+Negative: p is narrower and inside.
+
+For x = mu + r w u with u uniform on [-1, 1]^n, the squared distance to a centre c is a sum of n independent terms. With
+rho^2 = |c - mu|^2 and tau = sum_d w_d^2 (c - mu)_d^2 its mean and variance are
+
+    A = rho^2 + r^2 sum(w^2) / 3,    V = 4/45 r^4 sum(w^4) + 4/3 r^2 tau
+
+and E phi = g(A, V) = sign(k) A^(k/2) [ 1 + k/2 (k/2 - 1) / 2 V / A^2 ] up to a relative O(n^-2): two numbers for each feature
+vector in place of distances to random points. Comparable in definition with the released code, in values only where the
+same radii are summed."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from spider_plugin.errors import UserError
+
+RADII       = 0.25 * np.arange(1, 200)  # Half-widths of the cube in standard deviations of q: the released code's grid.
+MIN_SAMPLES = 50                        # Below, the debiased distances and the interval lose their meaning.
+MIN_DIM     = 8                         # Times |k|: from there on the expansion in 1/n is good to 1 % of SID.
+MAX_ORDER   = 10                        # Above, a few outliers decide.
+BLOCK       = 1 << 18                   # Numbers of a float64 temporary; what is held beyond the features is some dozens.
+
+#----------------------------------------------------------------------------
+
+@dataclasses.dataclass(frozen=True)
+class SIDResult:
+    """SID of p (source or fakes) against q (target or reals)."""
+
+    radii:              np.ndarray  # [J], half-widths of the cube in standard deviations of q.
+    curve:              np.ndarray  # [J], SID at each radius.
+    value:              float       # Cumulative SID: the sum of the curve. It grows with the logarithm of the largest radius.
+    ci95:               float       # Half-width of the 95 % interval of `value` over samples, q's mean and scale redrawn too.
+    ci95_conditional:   float       # The same for q's mean and scale as given: too narrow for a shift along wide directions.
+    r1:                 float       # SID at a radius of one standard deviation, be it on the grid or not.
+    location:           float       # |mean p - mean q|^2. To first order a positive multiple of location + spread is SID.
+    spread:             float       # tr cov p - tr cov q. Both parts are unbiased with debias, plain without.
+    trace_q:            float       # tr cov q, the scale of the two.
+    order:              float       # k above.
+    sigma:              str
+    debias:             bool
+    num_p:              int
+    num_q:              int
+
+    def explain(self):
+        """One sentence: what the sign means for this pair."""
+        noise = 3 * ((self.trace_q + self.spread) / self.num_p + self.trace_q / self.num_q) # Bound on location's, at 2 s.d.
+        off_centre = self.location > noise
+        share = lambda part: f'{100 * part / self.trace_q:+.3g} %'
+        parts = f'location {share(self.location)} and spread {share(self.spread)} of the variance of q'
+        head = f'SID {self.value:+.4g} +- {self.ci95:.2g}'
+        if abs(self.value) <= self.ci95:
+            reason = ('p lies off the centre of q but is narrower, and the two cancel' if off_centre and self.spread < 0 else
+                      'these samples show p neither further out than q nor further in, which does not make them equal')
+            return f'{head} is zero within its interval: {reason} ({parts}).'
+        if self.value * (self.location + self.spread) <= 0:
+            side = 'nearer to' if self.value < 0 else 'further from'
+            where = f'{side} the centre of q by the measure of order {self.order:g}, though not by variance'
+        elif self.value < 0:
+            where = 'narrower than q, by more than it lies off its centre' if off_centre else 'narrower than q and inside it'
+        elif self.spread > 0.1 * self.location:
+            where = 'wider than q and off its centre' if off_centre else 'wider than q'
+        else:
+            where = 'off the centre of q' + (', by more than it is narrower' if -self.spread > 0.1 * self.location else '')
+        return f'{head} is {"negative" if self.value < 0 else "positive"}: p is {where} ({parts}).'
+
+    def as_dict(self):
+        """All fields as numbers, strings and lists for JSON."""
+        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
+
+#----------------------------------------------------------------------------
+
+@torch.no_grad()
+def sid(p, q, *, order=1, sigma='scalar', radii=None, debias=True):
+    """SID of p against q in closed form, float64, in blocks.
+
+    p, q:       features [N, n] of any real dtype, arrays (memory-mapped ones too) or tensors; n >= 8 |k|, N >= 50.
+    order:      k above, not 0; the paper's are 1, -1, -3, -5. 2 gives location + spread at every radius.
+    sigma:      'scalar' or 'vector', see above.
+    radii:      half-widths of the cube in standard deviations of q, > 0; default: RADII.
+    debias:     takes out the bias that the estimated mean of q brings. It supposes that p and q are independent samples:
+                switch it off to compare a set with itself, which then gives 0 exactly.
+    returns     SIDResult. It is computed on the first of q and p that is on a cuda device, else on the cpu.
+
+    Raises UserError for features that are not finite, all the same, too few or not comparable, and for bad options."""
+    p, q, order, sigma, radii = check_inputs(p, q, order, sigma, radii)
+    if q.shape[1] < MIN_DIM * max(abs(order), 1):
+        raise UserError(f'The closed form of SID of order {order:g} needs at least {MIN_DIM * max(abs(order), 1):g} feature '
+                        f'dimensions, not {q.shape[1]}; use sid_monte_carlo.')
+    frame = reference_frame(p, q, sigma)
+    grid = torch.as_tensor(radii, device=frame.device)
+    side_p, side_q = [_distances(features, frame) for features in [p, q]]
+    location, spread = _location_and_spread(side_p, side_q, frame, debias)
+    if debias:
+        side_p -= torch.stack([frame.var.sum(), frame.width.square() @ frame.var]) / len(q)
+        side_q *= len(q) / (len(q) - 1)
+    sums_p, sums_q = [_kernel_sums(side, grid, order, frame) for side in [side_p, side_q]]
+    curve = sums_p.curve - sums_q.curve
+    r1 = [_kernel_sums(side, grid.new_ones([1]), order, frame).curve.item() for side in [side_p, side_q]]
+    influence = _influence_of_frame(p, q, sums_p, sums_q, sigma, frame) - sums_q.total
+    half_width = lambda of_p, of_q: 1.96 * (of_p.var() / len(p) + of_q.var() / len(q)).sqrt().item()
+    return SIDResult(radii=radii, curve=curve.cpu().numpy(), value=curve.sum().item(),
+                     ci95=half_width(sums_p.total, influence), ci95_conditional=half_width(sums_p.total, sums_q.total),
+                     r1=r1[0] - r1[1], location=location, spread=spread, trace_q=frame.var.sum().item(),
+                     order=order, sigma=sigma, debias=debias, num_p=len(p), num_q=len(q))
+
+#----------------------------------------------------------------------------
+# Inputs.
+
+def check_inputs(p, q, order, sigma, radii):
+    """The arguments of `sid` as [N, n] arrays or tensors, a number, a string, and float64 [J]; or a UserError."""
+    p, q = [features.detach() if isinstance(features, torch.Tensor) else np.asarray(features) for features in [p, q]]
+    for name, features in dict(p=p, q=q).items():
+        if features.ndim != 2:
+            raise UserError(f'{name} must hold features of the shape [images, dimensions], not {list(features.shape)}.')
+        if len(features) < MIN_SAMPLES:
+            count = {0: 'no image', 1: 'one image'}.get(len(features), f'{len(features)} images')
+            raise UserError(f'{name} holds the features of {count}, and SID compares sets: give it at least {MIN_SAMPLES}.')
+    if p.shape[1] != q.shape[1]:
+        raise UserError(f'p has {p.shape[1]} feature dimensions and q has {q.shape[1]}; take both from one detector.')
+    if not 0 < abs(order) <= MAX_ORDER:
+        raise UserError(f'order={order} is not an order of SID; use 1, or another number from -{MAX_ORDER} to {MAX_ORDER}, '
+                        f'0 excepted.')
+    if sigma not in ['scalar', 'vector']:
+        raise UserError(f'sigma={sigma} is unknown; use scalar or vector.')
+    radii = np.array(RADII if radii is None else radii, dtype=np.float64)
+    if radii.ndim != 1 or radii.size == 0 or not (np.isfinite(radii) & (radii > 0)).all():
+        raise UserError('radii must be a list of positive finite numbers.')
+    return p, q, order, sigma, radii
+
+def blocks(features, device, count=BLOCK):
+    """Yields (slice, float64 tensor of these rows on device) over features [N, n], about `count` numbers at a time."""
+    step = max(count // features.shape[1], 1)
+    for start in range(0, len(features), step):
+        rows = slice(start, start + step)
+        block = features[rows]
+        if isinstance(block, np.ndarray):
+            block = torch.from_numpy(block.astype(np.float64))
+        yield rows, block.to(device, torch.float64)
+
+def _mean(features, name, device):
+    """Mean [n], finite or a UserError."""
+    mean = sum(block.sum(dim=0) for _, block in blocks(features, device)) / len(features)
+    if not mean.isfinite().all():
+        raise UserError(f'{name} holds features that are NaN or infinite; look for broken images, or fp16 overflow in the '
+                        f'detector or generator they came from.')
+    return mean
+
+def _variance(features, name, mean):
+    """Variance [n], not zero altogether or a UserError."""
+    var = sum((block - mean).square_().sum(dim=0) for _, block in blocks(features, mean.device)) / (len(features) - 1)
+    if var.sum() <= 1e-12 * mean.square().sum():
+        raise UserError(f'{name} holds the same features for every image, so there is no distribution to compare; '
+                        f'look for a set of one repeated image, or a collapsed generator.')
+    return var
+
+def reference_frame(p, q, sigma):
+    """Where the cube lies: mean, var, std and half-width `width` of q, each float64 [n]; and the mean of p."""
+    device = next((x.device for x in [q, p] if isinstance(x, torch.Tensor) and x.is_cuda), torch.device('cpu'))
+    mean_p, mean = _mean(p, 'p', device), _mean(q, 'q', device)
+    var_p, var = _variance(p, 'p', mean_p), _variance(q, 'q', mean)
+    std = var.sqrt()
+    width = std if sigma == 'vector' else std.mean().expand_as(std)
+    return SimpleNamespace(device=device, mean=mean, var=var, std=std, width=width, mean_p=mean_p, trace_p=var_p.sum())
+
+#----------------------------------------------------------------------------
+# Two numbers for each feature vector, [N, 2]: rho^2 and tau.
+
+def _distances(features, frame):
+    weights = torch.stack([torch.ones_like(frame.width), frame.width.square()], dim=1)
+    return torch.cat([(block - frame.mean).square_() @ weights for _, block in blocks(features, frame.device)])
+
+def _location_and_spread(side_p, side_q, frame, debias):
+    """|mean p - mean q|^2 and tr cov p - tr cov q; the sum is E rho^2 of p less that of q, with and without debias."""
+    location, num_p, num_q = (frame.mean_p - frame.mean).square().sum(), len(side_p), len(side_q)
+    trace_p, trace_q = frame.trace_p, frame.var.sum()
+    if debias:
+        return (location - trace_p / num_p - trace_q / num_q).item(), (trace_p - trace_q).item()
+    return location.item(), (trace_p * (1 - 1 / num_p) - trace_q * (1 - 1 / num_q)).item()
+
+#----------------------------------------------------------------------------
+# Sums of g over radii and features, and of its derivatives with respect to rho^2, tau, sum(w^2) and sum(w^4).
+
+def _kernel_sums(side, radii, order, frame):
+    """side [N, 2], radii [J] -> total [N] and curve [J] (sum over radii, mean over features); slopes of the total [2, N];
+    slopes of the mean total with respect to sum(w^2) and sum(w^4)."""
+    half, sign = order / 2, 1 if order > 0 else -1
+    bend = half * (half - 1) / 2
+    r2 = radii.square()
+    w2, w4 = frame.width.square().sum(), frame.width.pow(4).sum()
+    floor = -w2 * r2.min() / 6      # Debiasing may take rho^2 of a p collapsed on mu below zero: A stays positive.
+    total, slopes, curve = side.new_zeros([len(side)]), side.new_zeros([2, len(side)]), 0
+    slope_w2 = slope_w4 = 0
+    for rows, block in blocks(side, side.device, BLOCK * 2 // len(radii)):
+        rho2, tau = block.T.unsqueeze(2)                                    # [N, 1]
+        A = rho2.maximum(floor) + r2 * (w2 / 3)                             # [N, J]
+        inverse = A.reciprocal()
+        V = r2.square() * (w4 * (4 / 45)) + r2 * (tau * (4 / 3))
+        power = A.pow_(half).mul_(sign)
+        ratio = V.mul_(inverse).mul_(inverse)
+        g = power * (1 + bend * ratio)
+        total[rows], curve = g.sum(dim=1), curve + g.sum(dim=0)
+        power *= inverse
+        slope_V = (power * inverse).mul_(bend)
+        slope_A = ratio.mul_(bend * (half - 2)).add_(half).mul_(power)
+        slopes[0, rows], slopes[1, rows] = slope_A.sum(dim=1), slope_V @ (r2 * (4 / 3))
+        slope_w2 = slope_w2 + slope_A.sum(dim=0) @ r2 / 3
+        slope_w4 = slope_w4 + slope_V.sum(dim=0) @ r2.square() * (4 / 45)
+    return SimpleNamespace(total=total, curve=curve / len(side), slopes=slopes,
+                           slope_w2=slope_w2 / len(side), slope_w4=slope_w4 / len(side))
+
+#----------------------------------------------------------------------------
+# Influence functions: one more image at y moves the mean of q by (y - mu) / N and a standard deviation by
+# ((y - mu)_d^2 - var_d) / (2 std_d) / N, and these move the cumulative SID by its gradients.
+
+def _influence_of_frame(p, q, sums_p, sums_q, sigma, frame):
+    """What each image of q does to the cumulative SID through mu and w, times N: float64 [N_q]."""
+    first_p, second_p = _weighted_moments(p, sums_p.slopes, frame)
+    first_q, second_q = _weighted_moments(q, sums_q.slopes, frame)
+    width = frame.width
+    by_rho2, by_tau = first_p - first_q
+    by_mean = -2 * (by_rho2 + width.square() * by_tau)
+    by_width = (2 * width * (sums_p.slope_w2 - sums_q.slope_w2 + second_p - second_q) +
+                4 * width ** 3 * (sums_p.slope_w4 - sums_q.slope_w4))
+    by_std = by_width if sigma == 'vector' else by_width.mean().expand_as(by_width)
+    by_var = torch.where(frame.std > 0, by_std / (2 * frame.std), 0)        # A dimension without variance stays so.
+    influence = torch.empty([len(q)], dtype=torch.float64, device=frame.device)
+    for rows, block in blocks(q, frame.device):
+        centred = block - frame.mean
+        influence[rows] = centred @ by_mean + centred.square_() @ by_var - frame.var @ by_var
+    return influence
+
+def _weighted_moments(features, slopes, frame):
+    """Means of slopes * (c - mu), [2, n], and of the second slope * (c - mu)^2, [n], over the features c."""
+    first = second = 0
+    for rows, block in blocks(features, frame.device):
+        centred = block - frame.mean
+        first, second = first + slopes[:, rows] @ centred, second + slopes[1, rows] @ centred.square()
+    return first / len(features), second / len(features)
+
+#----------------------------------------------------------------------------
