@@ -137,9 +137,9 @@ def check_inputs(p, q, order, sigma, radii):
         raise UserError('radii must be a list of positive finite numbers.')
     return p, q, order, sigma, radii
 
-def blocks(features, device, count=BLOCK):
-    """Yields (slice, float64 tensor of these rows on device) over features [N, n], about `count` numbers at a time."""
-    step = max(count // features.shape[1], 1)
+def blocks(features, device, count=None):
+    """Yields (slice, float64 tensor of these rows on device) over features [N, n], about `count` (BLOCK) numbers at a time."""
+    step = max((count or BLOCK) // features.shape[1], 1)
     for start in range(0, len(features), step):
         rows = slice(start, start + step)
         block = features[rows]
