@@ -53,6 +53,20 @@ def run(script, args):
     _run(script, args)
 
 @main.command()
+@click.argument('directory', metavar='DIR', type=click.Path(path_type=Path))
+def attach(directory):
+    """Give the scripts of the host checkout in DIR our options, by one line in each; `spider detach` takes it out."""
+    from spider_plugin.hosts.attach import attach
+    click.echo('\n'.join([*attach(directory), f'`spider detach {directory}` takes the line out again.']))
+
+@main.command()
+@click.argument('directory', metavar='DIR', type=click.Path(path_type=Path))
+def detach(directory):
+    """Take the line of `spider attach` out of the scripts in DIR."""
+    from spider_plugin.hosts.attach import detach
+    click.echo('\n'.join(detach(directory) or [f'No script in {directory} is attached.']))
+
+@main.command()
 @click.argument('directory', type=click.Path(path_type=Path))
 def init(directory):
     """Copy the embedded host into DIRECTORY, which must be new or empty."""
