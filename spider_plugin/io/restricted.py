@@ -1,12 +1,13 @@
 """Reads a host's pickle without executing anything in it.
 
 A host pickle names functions to call and carries the source code of its classes. Here every name is looked up in a fixed
-table of stand-ins that only hold data; persistent objects become `PersistentRecord`s whose source stays a string.
+table of stand-ins that only hold data; persistent objects become `PersistentRecord`s whose source stays a string. The machine
+that follows the pickle's instructions (io/pickle_machine.py) is ours, too, and can call nothing else.
 """
 
 import io
 import math
-import pickle
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,11 @@ import numpy as np
 import torch
 
 from spider_plugin.errors import UserError
+from spider_plugin.io.pickle_machine import Damaged, Forbidden, PickleMachine, StandIn, checked_key
 
-MAX_MODULES = 10_000 # More than any network has; a pickle can tie modules into knots.
+MAX_ENTRIES  = 100_000  # Modules and tensors that one network may have; a pickle can tie modules into knots.
+MAX_NAME     = 1000     # Letters in the dotted name of a tensor.
+_ENTRY_BYTES = 100      # What an entry of a dict or set costs, about.
 
 #----------------------------------------------------------------------------
 # What comes back.
@@ -25,7 +29,8 @@ MAX_MODULES = 10_000 # More than any network has; a pickle can tie modules into 
 class PersistentRecord:
     """One object that was pickled with its class: inert, `module_src` is text that nobody runs.
 
-    Plain torch.nn modules are recorded likewise, with an empty `module_src`."""
+    Modules that a pickle holds by the name of their class are recorded likewise: `class_name` is dotted then, `module_src`
+    empty, and what their constructor was given unknown."""
 
     class_name:  str
     module_src:  str
@@ -35,171 +40,192 @@ class PersistentRecord:
 
     def state_dict(self):
         """Tensors by dotted name, as `torch.nn.Module.state_dict()` of the live module would give them (on cpu)."""
-        tensors, stack, visited = {}, [('', self.state)], 0
+        tensors, stack, entries = {}, [('', self.state)], 0
         while stack:
             prefix, state = stack.pop()
-            visited += 1
-            if visited > MAX_MODULES:
-                raise UserError(f'{self.class_name} holds more than {MAX_MODULES} modules; its pickle is damaged.')
+            own = [*state.get('_parameters', {}).items(), *state.get('_buffers', {}).items()]
+            modules = state.get('_modules', {})
+            entries += 1 + len(own) + len(modules)
+            if entries > MAX_ENTRIES or len(prefix) > MAX_NAME:
+                raise UserError(f'{self.class_name} holds more than {MAX_ENTRIES} modules, or they hold each other; '
+                                'its pickle is damaged.')
             leave_out = state.get('_non_persistent_buffers_set', ())
-            for name, value in [*state.get('_parameters', {}).items(), *state.get('_buffers', {}).items()]:
+            for name, value in own:
                 if isinstance(value, torch.Tensor) and name not in leave_out:
                     tensors[prefix + name] = value
-            for name, module in reversed(state.get('_modules', {}).items()):
+            for name, module in reversed(modules.items()):
                 if isinstance(module, PersistentRecord):
                     stack.append((f'{prefix}{name}.', module.state))
         return tensors
 
-class _Frozen(type):
-    """Classes that a pickle cannot patch."""
-
-    def __setattr__(cls, name, value):
-        raise pickle.UnpicklingError(f'assignment to {cls.__name__}.{name}')
-
-class _ModuleRecord(PersistentRecord, metaclass=_Frozen):
-    """Base of the stand-ins for torch.nn.modules classes."""
-
-    qualified_name = ''
-
-    def __new__(cls, *args):
-        self = super().__new__(cls)
-        PersistentRecord.__init__(self, class_name=cls.qualified_name, module_src='')
-        return self
-
-    def __init__(self, *args):
-        pass
-
-    def __setstate__(self, state):
-        self.state = _checked_state(state)
-
-def _checked_state(state):
+def _checked_state(machine, state):
     groups = [state.get(key, {}) for key in ('_parameters', '_buffers', '_modules')] if isinstance(state, dict) else [None]
-    if not all(isinstance(group, dict) and all(isinstance(name, str) for name in group) for group in groups):
-        raise pickle.UnpicklingError('a module state of unknown form')
+    if not all(isinstance(group, dict) for group in groups):
+        raise Damaged('a module state of unknown form')
+    machine.budget.spend(_ENTRY_BYTES * sum(map(len, [state, *groups])))
+    names = [name for group in groups for name in group]
+    if not all(isinstance(name, str) and len(name) <= MAX_NAME for name in names):
+        raise Damaged('a module state of unknown form')
+    if not isinstance(state.get('_non_persistent_buffers_set', set()), set):
+        raise Damaged('a module state of unknown form')
     return state
 
 #----------------------------------------------------------------------------
-# Stand-ins: what the names in a host pickle are replaced by. They take the arguments that the real ones would get.
+# Stand-ins: what the names in a host pickle are replaced by. They take the machine, whose budget they spend, and the
+# arguments that the real ones would get.
 
-def _persistent(meta):
-    state = _checked_state(meta['state'])
+def _dict(machine, items=()):
+    machine.budget.spend(_ENTRY_BYTES * len(items))
+    return {checked_key(key): value for key, value in (items.items() if isinstance(items, dict) else items)}
+
+def _set(machine, items=()):
+    machine.budget.spend(_ENTRY_BYTES * len(items))
+    return {checked_key(item) for item in items}
+
+def _size(machine, sizes=()):
+    machine.budget.spend(8 * len(sizes))
+    return tuple(sizes)
+
+def _persistent(machine, meta):
+    state = _checked_state(machine, meta['state'])
     if meta['type'] != 'class' or not all(isinstance(meta[key], str) for key in ('class_name', 'module_src')):
-        raise pickle.UnpicklingError('a persistent object of unknown form')
+        raise Damaged('a persistent object of unknown form')
+    args, kwargs = state.get('_init_args', ()), state.get('_init_kwargs', {})
+    if not isinstance(args, tuple) or not isinstance(kwargs, dict):
+        raise Damaged('a persistent object of unknown form')
     return PersistentRecord(
         class_name  = meta['class_name'],
         module_src  = meta['module_src'],
-        init_args   = tuple(state.get('_init_args', ())),
-        init_kwargs = dict(state.get('_init_kwargs', {})),
+        init_args   = args,
+        init_kwargs = kwargs,
         state       = {key: value for key, value in state.items() if key not in ('_init_args', '_init_kwargs')},
     )
 
-def _storage(data):
-    """Nested pickle of one torch storage in torch's legacy format."""
-    if data[:2] == b'PK': # A zip may expand to any size; storages inside a pickle never are one.
-        raise pickle.UnpicklingError('a zipped storage')
-    storage = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
-    if not isinstance(storage, torch.storage.TypedStorage):
-        raise pickle.UnpicklingError('a storage of unknown form')
-    return storage
+def _by_reference(class_name):
+    def make(machine, *args):
+        machine.budget.spend(5 * _ENTRY_BYTES)
+        return PersistentRecord(class_name=class_name, module_src='', init_args=args)
+    return StandIn(make)
 
-def _tensor(storage, offset, size, stride, requires_grad=False, hooks=None, metadata=None):
-    size, stride = tuple(size), tuple(stride)
-    numbers = (offset, *size, *stride)
-    if len(size) != len(stride) or not all(isinstance(number, int) and number >= 0 for number in numbers):
-        raise pickle.UnpicklingError('a tensor of impossible shape')
-    room = storage._untyped_storage.nbytes() // storage.dtype.itemsize
+#----------------------------------------------------------------------------
+# Tensors. A storage is a file inside the pickle, in torch's legacy format: five pickles, a count, the numbers.
+
+_MAGIC, _PROTOCOL = 0x1950a86a20f9469cfc6c, 1001
+_STORAGES = {('torch', f'{name}Storage'): dtype for name, dtype in (
+    ('Float', torch.float32), ('Double', torch.float64), ('Half', torch.float16), ('BFloat16', torch.bfloat16),
+    ('Byte', torch.uint8), ('Char', torch.int8), ('Short', torch.int16), ('Int', torch.int32), ('Long', torch.int64),
+    ('Bool', torch.bool))}
+
+def _storage(machine, data):
+    """The numbers of a storage as a one-dimensional tensor."""
+    if type(data) is not bytes:
+        raise Damaged('a storage of unknown form')
+    machine.budget.spend(len(data))
+    inner = PickleMachine(io.BytesIO(data), len(data), _storage_type, _fill, persistent=tuple, budget=machine.budget)
+    magic, protocol, _system, (kind, dtype, key, _location, count, view), keys = [inner.load() for _ in range(5)]
+    if not isinstance(key, str) or (magic, protocol, kind, keys, view) != (_MAGIC, _PROTOCOL, 'storage', [key], None):
+        raise Damaged('a storage of unknown form')
+    if int.from_bytes(inner.read(8), 'little') != count or len(data) - inner.position != count * dtype.itemsize:
+        raise Damaged('a storage of the wrong length')
+    numbers = bytearray(inner.read(count * dtype.itemsize))
+    return torch.frombuffer(numbers, dtype=dtype) if numbers else torch.empty([0], dtype=dtype)
+
+def _storage_type(module, name):
+    if (module, name) not in _STORAGES:
+        raise Forbidden(f'{module}.{name}')
+    return _STORAGES[module, name]
+
+def _tensor(machine, storage, offset, size, stride, requires_grad=False, hooks=None, metadata=None):
+    ranks = len(size) == len(stride) <= 8
+    if not ranks or not all(type(number) is int and 0 <= number < 1 << 48 for number in (offset, *size, *stride)):
+        raise Damaged('a tensor of impossible shape')
     last = offset + sum((s - 1) * t for s, t in zip(size, stride))
-    if math.prod(size) > 0 and (last >= room or math.prod(size) > room):
-        raise pickle.UnpicklingError('a tensor larger than its storage')
-    return torch.empty([0], dtype=storage.dtype).set_(storage._untyped_storage, offset, size, stride)
+    if 0 not in size and (last >= len(storage) or math.prod(size) > len(storage)):
+        raise Damaged('a tensor larger than its storage')
+    machine.budget.spend(math.prod(size) * storage.itemsize)
+    return storage.as_strided(size, stride, offset if 0 not in size else 0)
 
-def _parameter(data, requires_grad=True, hooks=None):
+def _parameter(machine, data, requires_grad=True, hooks=None):
     return data
 
-class _Dtype(metaclass=_Frozen):
-    """numpy.dtype: booleans, integers, floats, complex numbers, byte and unicode strings; no objects, no structures."""
+#----------------------------------------------------------------------------
+# Arrays of numpy: booleans, integers, floats, complex numbers, byte and unicode strings; no objects, no structures.
 
-    __slots__ = ('code', 'order')
+class _Dtype:
+    """numpy.dtype, whose byte order comes later."""
 
-    def __init__(self, code, align=False, copy=False):
-        if not isinstance(code, str) or not re.fullmatch(r'[biufcSU]\d{1,8}', code):
-            raise pickle.UnpicklingError(f'numpy dtype {code!r}')
+    def __init__(self, code):
+        if not isinstance(code, str) or not re.fullmatch(r'[biufcSU][1-9]\d{0,3}', code):
+            raise Damaged(f'numpy dtype {ascii(code)[:40]}')
         self.code, self.order = code, '='
-
-    def __setstate__(self, state):
-        self.order = state[1] if state[1] in ('<', '>') else '='
 
     def numpy(self):
         return np.dtype(self.order + self.code)
 
 class _Array(np.ndarray):
-    """numpy.ndarray whose pickled bytes may only be numbers or strings."""
+    """numpy.ndarray whose shape and numbers come later."""
 
-    def __setstate__(self, state):
-        _version, shape, dtype, fortran, data = state
-        super().__setstate__((1, tuple(shape), _Dtype.numpy(dtype), bool(fortran), bytes(data)))
-
-def _new_array(cls, shape, code):
+def _new_array(machine, cls, shape, code):
     return np.ndarray.__new__(_Array, (0,), dtype=np.uint8)
 
-def _array_from_buffer(data, dtype, shape, order):
+def _array_from_buffer(machine, data, dtype, shape, order):
     return np.frombuffer(data, dtype=_Dtype.numpy(dtype)).reshape(shape, order=order)
 
-def _numpy_scalar(dtype, data):
+def _numpy_scalar(machine, dtype, data):
     dtype = _Dtype.numpy(dtype)
     if len(data) != dtype.itemsize:
-        raise pickle.UnpicklingError('a numpy scalar of the wrong length')
+        raise Damaged('a numpy scalar of the wrong length')
     return np.frombuffer(data, dtype=dtype)[0]
 
-class _Call:
-    """A function that a pickle can call and cannot change."""
+#----------------------------------------------------------------------------
+# Objects whose state comes after them.
 
-    __slots__ = ('_call',)
-
-    def __init__(self, function):
-        object.__setattr__(self, '_call', function)
-
-    def __call__(self, *args):
-        return self._call(*args)
-
-    def __setattr__(self, name, value):
-        raise pickle.UnpicklingError('assignment to a function')
-
-    def __setstate__(self, state):
-        raise pickle.UnpicklingError('assignment to a function')
+def _fill(machine, obj, state):
+    if isinstance(obj, PersistentRecord) and not obj.module_src and not obj.state:
+        obj.state = _checked_state(machine, state)
+    elif isinstance(obj, _Dtype):
+        obj.order = state[1] if state[1] in ('<', '>') else '='
+    elif isinstance(obj, _Array):
+        _version, shape, dtype, fortran, data = state
+        machine.budget.spend(len(data))
+        obj.__setstate__((1, tuple(shape), _Dtype.numpy(dtype), bool(fortran), bytes(data)))
+    else:
+        raise Damaged(f'a state for a {type(obj).__name__}')
 
 #----------------------------------------------------------------------------
 # The table of names.
 
 GLOBALS = {
-    ('collections', 'OrderedDict'):                                dict,
-    ('dnnlib.util', 'EasyDict'):                                   dict,
-    ('builtins', 'set'):                                           set,
-    ('torch', 'Size'):                                             tuple,
-    ('torch._utils', '_rebuild_parameter'):                        _Call(_parameter),
-    ('torch._utils', '_rebuild_tensor_v2'):                        _Call(_tensor),
-    ('torch.storage', '_load_from_bytes'):                         _Call(_storage),
-    ('torch_utils.persistence', '_reconstruct_persistent_obj'):    _Call(_persistent),
-    ('numpy', 'dtype'):                                            _Dtype,
+    ('collections', 'OrderedDict'):                                StandIn(_dict),
+    ('dnnlib.util', 'EasyDict'):                                   StandIn(_dict),
+    ('builtins', 'set'):                                           StandIn(_set),
+    ('torch', 'Size'):                                             StandIn(_size),
+    ('torch._utils', '_rebuild_parameter'):                        StandIn(_parameter),
+    ('torch._utils', '_rebuild_tensor_v2'):                        StandIn(_tensor),
+    ('torch.storage', '_load_from_bytes'):                         StandIn(_storage),
+    ('torch_utils.persistence', '_reconstruct_persistent_obj'):    StandIn(_persistent),
+    ('training.training_loop', 'MyEnsemble'):                      _by_reference('training.training_loop.MyEnsemble'),
+    ('numpy', 'dtype'):                                            StandIn(lambda machine, code, *_flags: _Dtype(code)),
     ('numpy', 'ndarray'):                                          None, # Only ever an argument of _reconstruct.
 }
 for _core in ('numpy.core', 'numpy._core'):
-    GLOBALS[f'{_core}.multiarray', 'scalar'] = _Call(_numpy_scalar)
-    GLOBALS[f'{_core}.multiarray', '_reconstruct'] = _Call(_new_array)
-    GLOBALS[f'{_core}.numeric', '_frombuffer'] = _Call(_array_from_buffer)
+    GLOBALS[f'{_core}.multiarray', 'scalar'] = StandIn(_numpy_scalar)
+    GLOBALS[f'{_core}.multiarray', '_reconstruct'] = StandIn(_new_array)
+    GLOBALS[f'{_core}.numeric', '_frombuffer'] = StandIn(_array_from_buffer)
 for _dtype in ('float16', 'bfloat16', 'float32', 'float64', 'uint8', 'int8', 'int16', 'int32', 'int64', 'bool'):
     GLOBALS['torch', _dtype] = getattr(torch, _dtype)
 
-class _Forbidden(pickle.UnpicklingError):
-    pass
+# Packages whose modules are pickled by the name of their class: any name in them makes a record, whatever it is there.
+# Projected GAN's networks are of this kind, down to the feature network in its D.
+RECORDED = ('torch.nn.modules.', 'torch.nn.utils.spectral_norm.', 'torch.ao.nn.', 'torchvision.transforms.', 'timm.',
+            'pg_modules.')
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module, name):
-        if (module, name) in GLOBALS:
-            return GLOBALS[module, name]
-        if module.startswith('torch.nn.modules.'):
-            return _Frozen(_ModuleRecord.__name__, (_ModuleRecord,), {'qualified_name': f'{module}.{name}'})
-        raise _Forbidden(f'{module}.{name}')
+def _resolve(module, name):
+    if (module, name) in GLOBALS:
+        return GLOBALS[module, name]
+    if f'{module}.'.startswith(RECORDED) and name.isidentifier():
+        return _by_reference(f'{module}.{name}')
+    raise Forbidden(f'{module}.{name}')
 
 #----------------------------------------------------------------------------
 # Public functions.
@@ -207,23 +233,26 @@ class _Unpickler(pickle.Unpickler):
 def read_pickle(path):
     """Contents of the host pickle at `path`: a dict whose persistent objects are `PersistentRecord`s, tensors on cpu.
 
-    Nothing in the file is executed or imported. Raises UserError where the file is missing, damaged, no dict, or names
-    anything outside the table above."""
+    Nothing in the file is executed or imported; memory stays within a few times the file's size. Raises UserError where the
+    file is missing, damaged, no dict, or names anything outside the table above."""
     path = Path(path)
     try:
         with open(path, 'rb') as file:
-            contents = _Unpickler(file).load()
+            contents = PickleMachine(file, os.fstat(file.fileno()).st_size, _resolve, _fill).load()
     except OSError as error:
         raise UserError(f'Cannot read {path} ({error.strerror or error}); check the path.') from error
-    except _Forbidden as error:
-        raise UserError(f'{path} asks for {error}, which no network pickle needs, so it was not opened; '
+    except Forbidden as error:
+        raise UserError(f'{path} asks for {_shown(error)}, which no network pickle needs, so it was not opened; '
                         'use a snapshot written by a StyleGAN2/3-style host.') from error
     except Exception as error: # Damaged or hostile bytes can raise anything; nothing of ours is in this block.
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f'{path} is not a whole network pickle ({reason}); copy or download it again.') from error
+        raise UserError(f'{path} is not a whole network pickle ({_shown(error)}); copy or download it again.') from error
     if not isinstance(contents, dict):
         raise UserError(f'{path} holds no dict of networks; use a snapshot written by a StyleGAN2/3-style host.')
     return contents
+
+def _shown(error):
+    """What a file made an error say, fit for one line of a terminal."""
+    return ascii(' '.join((str(error) or type(error).__name__).split()))[1:-1][:160]
 
 def generator_record(path, key='G_ema'):
     """The `PersistentRecord` of the generator in the host pickle at `path`. Raises UserError where it has none."""
