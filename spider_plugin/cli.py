@@ -141,6 +141,31 @@ def neighbors(sources, target, **options):
     run_neighbors(sources, target, **options)
 
 @main.command()
+@click.argument('names', nargs=-1, metavar='[NAME[:PATH]]...')
+@click.option('--json', 'as_json', help='Print all that is known of them, as JSON', is_flag=True)
+def sources(names, as_json):
+    """List the named sources; with NAME, fetch these datasets now and print where their zips are.
+
+    A dataset is downloaded, checked, converted once to a zip of images with labels, and kept in the cache. NAME:PATH takes a
+    file or folder that you fetched yourself. `--spider-source=NAME` does the same at the start of a training run."""
+    import json
+
+    from spider_plugin import registry
+    from spider_plugin.sources.obtain import listing, resolve, table
+    for name in names:
+        registry.datasets.lookup(name.partition(':')[0], '--spider-source')
+    paths = [resolve(name) for name in names]
+    wanted = {name.partition(':')[0] for name in names}
+    rows = [row for row in listing() if not names or row['name'] in wanted]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    elif names:
+        click.echo('\n'.join(paths))
+    else:
+        click.echo('\n'.join(table(rows)))
+        click.echo(f'\nDrawn, nothing to fetch: {", ".join(sorted(registry.sources))} (covariance:PATH, noise:PATH).')
+
+@main.command()
 def version():
     """Print the versions that a bug report needs."""
     import platform

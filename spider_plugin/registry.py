@@ -5,6 +5,8 @@
     @registry.sources.register('stripes')       # (count, resolution, channels, rng, reference) -> uint8 images
     def stripes(...): ...
 
+    registry.datasets.register('mine')(Dataset(...))    # as in spider_plugin/sources/catalogue.py
+
     @registry.metrics.register('mymetric')      # (opts) -> dict of floats, as in the host's metrics/metric_main.py
     def mymetric(opts): ...
 
@@ -28,7 +30,8 @@ from importlib import metadata
 from spider_plugin.errors import UserError
 
 ENTRY_POINTS = 'spider_plugin'
-BUILTINS     = ('spider_plugin.config', 'spider_plugin.sources.procedural', 'spider_plugin.hosts.sid_metric')
+BUILTINS     = ('spider_plugin.config', 'spider_plugin.sources.procedural', 'spider_plugin.sources.catalogue',
+                'spider_plugin.hosts.sid_metric')
 
 #----------------------------------------------------------------------------
 
@@ -71,6 +74,7 @@ class Registry(Mapping):
         return len(self._loaded())
 
 sources    = Registry('source')
+datasets   = Registry('dataset')
 mappings   = Registry('mapping')
 generators = Registry('generator')
 metrics    = Registry('metric')

@@ -8,8 +8,6 @@ The directory's name is a hash of the content and of everything done to it, so t
 import dataclasses
 import hashlib
 import json
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,9 @@ import torch
 from spider_plugin import registry
 from spider_plugin.errors import UserError
 from spider_plugin.io.cache import atomic_dir, cache_dir, sha256_of_file
+from spider_plugin.io.progress import Progress
 from spider_plugin.sources.dataset import ImageDataset
+from spider_plugin.sources.obtain import resolve
 
 _FORMAT       = 1       # of the prepared directory and of everything that decides its content
 _DEFAULT_BANK = 16384   # images drawn from a generator or a procedural source
@@ -44,7 +44,7 @@ def prepare_source(spec, *, size=None, max_size=None, bank=None, channels=None, 
     """Prepares a source, or finds it in the cache.
 
     spec:      a dataset zip or folder, a generator's .pkl, or `name` or `name:PATH` of a registered source (noise,
-               covariance, strokes, shapes).
+               covariance, strokes, shapes) or of a dataset in the catalogue, which is downloaded where it is missing.
     size:      resolution, a power of two; default: the source's own, or the power of two below it, at most max_size.
     max_size:  bound of the default size; a power of two.
     bank:      most images; default: all of a dataset, 16384 of a generator or a procedural source. 'online' runs a
@@ -65,7 +65,7 @@ def prepare_source(spec, *, size=None, max_size=None, bank=None, channels=None, 
     elif spec.endswith('.pkl'):
         plan = _plan_generator(spec, pick_size, bank, channels, trust)
     else:
-        plan = _plan_dataset(spec, pick_size, bank, channels)
+        plan = _plan_dataset(resolve(spec), pick_size, bank, channels)
     return _write(plan)
 
 #----------------------------------------------------------------------------
@@ -85,8 +85,8 @@ def _plan_dataset(path, pick_size, bank, channels):
     if bank == 'online':
         raise UserError('--spider-bank=online is for generators; give a dataset a number of images, or nothing.')
     if not Path(path).exists():
-        raise UserError(f'--spider-source={path} does not exist; give a zip or a folder of images, a generator .pkl, or one of '
-                        f'{", ".join(sorted(registry.sources))}.')
+        raise UserError(f'--spider-source={path} does not exist; give a zip or a folder of images, a generator .pkl, one of '
+                        f'{", ".join(sorted(registry.sources))}, or a name that `spider sources` lists.')
     dataset = ImageDataset(path)
     _check_channels(path, dataset.channels, channels)
     size = pick_size(dataset.resolution)
@@ -110,7 +110,7 @@ def _plan_procedural(name, argument, pick_size, bank, channels):
         raise UserError(f'--spider-bank=online is for generators; give {name} a number of images, or nothing.')
     count, reference, sha256, licence = bank or _DEFAULT_BANK, None, '', 'none needed'
     if argument:
-        dataset = ImageDataset(argument)
+        dataset = ImageDataset(resolve(argument))
         _check_channels(argument, dataset.channels, channels)
         sha256, licence = dataset.sha256, dataset.licence
         size, channels = pick_size(dataset.resolution), dataset.channels
@@ -222,18 +222,12 @@ def _write(plan):
         num_images=plan.shape[0], num_classes=plan.num_classes, online=plan.online)
 
 def _fill(images, plan):
-    """Writes the blocks, with a line of progress every few seconds."""
-    total, done = len(images), 0
-    start = shown = time.monotonic()
+    """Writes the blocks."""
+    progress, done = Progress(f'Preparing source {plan.identity["name"]}', len(images)), 0
     for block in plan.blocks():
         images[done : done + len(block)] = block
         done += len(block)
-        now = time.monotonic()
-        if now - shown > 3 and done < total:
-            shown, rate = now, done / (now - start)
-            minutes, seconds = divmod(int((total - done) / rate), 60)
-            print(f'Preparing source {plan.identity["name"]}: {done} of {total} images, {rate:.0f}/s, '
-                  f'{minutes}:{seconds:02d} left', file=sys.stderr, flush=True)
+        progress.update(done)
 
 def _write_json(path, content):
     path.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')

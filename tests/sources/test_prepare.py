@@ -123,7 +123,7 @@ def test_other_channels_are_refused(make_zip, tmp_path):
 def test_progress_names_rate_and_time_left(make_zip, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(prepare, '_BLOCK', 2)
     ticks = iter(range(0, 1000, 4))
-    monkeypatch.setattr(prepare.time, 'monotonic', lambda: float(next(ticks)))
+    monkeypatch.setattr('time.monotonic', lambda: float(next(ticks)))
     prepare_source(make_zip(tmp_path / 'slow.zip', n=4, seed=5))
     lines = capsys.readouterr().err.splitlines()
     assert lines == ['Preparing source slow: 2 of 4 images, 0/s, 0:04 left']

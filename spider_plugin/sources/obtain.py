@@ -1,0 +1,135 @@
+"""From the name of a dataset to a zip in the hosts' format: downloaded and converted once, then kept.
+
+    datasets/NAME-<hash>/NAME.zip       in the cache; the hash is of the files' published digests and of how they are read"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+from spider_plugin.errors import UserError
+from spider_plugin.io.cache import cache_dir
+from spider_plugin.io.download import WrongFile, check_file, download, exclusive
+from spider_plugin.io.progress import Progress
+from spider_plugin.registry import datasets
+from spider_plugin.sources.convert import read, write_zip
+
+_FORMAT = 1     # of everything that decides what is in the zip
+
+#----------------------------------------------------------------------------
+
+def resolve(spec):
+    """The path of the zip that `NAME` or `NAME:PATH` stands for; anything that names no dataset as it is.
+
+    Downloads and converts what the cache lacks. With PATH nothing is downloaded: it is the published file, or the folder that
+    holds it or what it unpacks to. Raises UserError naming --spider-source."""
+    name, _, path = spec.partition(':')
+    if name not in datasets:
+        return spec
+    dataset, what = datasets[name], f'--spider-source={name}'
+    paths = _own_files(dataset, Path(path).expanduser(), what) if path else None
+    digests = _own_digests(dataset, paths, what) if path else _published_digests(dataset)
+    final = _zip_path(name, dataset, digests)
+    if not final.exists():
+        if not path and not all(file.urls for file in dataset.files):
+            raise UserError(f'{what} has to be fetched by hand: {dataset.how}, as {what}:PATH (licence: {dataset.licence}; '
+                            f'{dataset.page}).')
+        with exclusive(final.parent.with_name(f'{final.parent.name}.lock'), what):
+            if not final.exists():
+                _make(name, dataset, paths, digests, final, what)
+    return str(final)
+
+def _make(name, dataset, paths, digests, final, what):
+    print(f'{what}: {dataset.title}, {dataset.images} images; licence: {dataset.licence}; {dataset.page}', file=sys.stderr)
+    ours = paths is None
+    if ours:
+        paths = {file.name: cache_dir('downloads', name) / file.name for file in dataset.files}
+        digests = {file.name: download(file, paths[file.name], what=what) for file in dataset.files}
+    samples = read(dataset.reader, paths, dataset.options, channels=dataset.channels, what=what)
+    try:
+        write_zip(samples, final, what=what, progress=Progress(f'{what}: converting', dataset.images),
+                  info=dict(name=name, licence=dataset.licence, page=dataset.page, files=digests))
+    except OSError as error:
+        raise UserError(f'{what}: {final.parent} cannot be written ({error.strerror or error}); free space there, or set '
+                        'SPIDER_CACHE_DIR to a larger disk.') from error
+    if ours:        # the zip holds what was downloaded
+        for path in paths.values():
+            path.unlink()
+
+def _zip_path(name, dataset, digests):
+    reader = dataset.reader if isinstance(dataset.reader, str) else dataset.reader.__qualname__
+    parts = _FORMAT, reader, dataset.options, dataset.channels, dataset.licence, digests
+    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return cache_dir('datasets') / f'{name}-{key[:12]}' / f'{name}.zip'
+
+def _published_digests(dataset):
+    """{file name: published digest, or None}."""
+    return {file.name: file.digest and file.digest[1] for file in dataset.files}
+
+#----------------------------------------------------------------------------
+# Files that the user has.
+
+def _own_files(dataset, path, what):
+    """{file name: where it is}. A dataset's only file may have another name, or be unpacked."""
+    if not path.exists():
+        raise UserError(f'{what}:{path} does not exist; give the file that its publisher offers, or the folder it is in.')
+    if len(dataset.files) == 1 and not (path / dataset.files[0].name).exists():
+        return {dataset.files[0].name: path}
+    paths = {file.name: path / file.name for file in dataset.files}
+    for name, file in paths.items():
+        if not file.exists():
+            raise UserError(f'{what}:{path} lacks {name}; give the folder that holds {" and ".join(paths)}.')
+    return paths
+
+def _own_digests(dataset, paths, what):
+    """{file name: digest}; that of a published file where it is one, so that both find the same zip."""
+    digests = {}
+    for file in dataset.files:
+        path = paths[file.name]
+        try:
+            digests[file.name] = _folder_digest(path) if path.is_dir() else check_file(path, file)
+        except (WrongFile, OSError) as error:
+            reason = error if isinstance(error, WrongFile) else f'it cannot be read: {error.strerror}'
+            raise UserError(f'{what}: {path} is not the published {file.name} ({reason}); give that file, or a folder of what '
+                            'yours unpacks to.') from error
+        if file.digest and not path.is_dir():
+            digests[file.name] = file.digest[1]
+    return digests
+
+def _folder_digest(path):
+    """Changes with the names, sizes and times of the files in a folder."""
+    files = sorted((file.relative_to(path).as_posix(), file.stat().st_size, file.stat().st_mtime_ns)
+                   for file in path.rglob('*') if file.is_file())
+    return 'folder ' + hashlib.sha256(json.dumps(files).encode()).hexdigest()
+
+#----------------------------------------------------------------------------
+# What there is.
+
+def listing():
+    """One JSON-able dict for each dataset: what the catalogue says of it, and `cached`, the path of its zip or None."""
+    return [dict(
+        name=name, title=dataset.title, images=dataset.images, resolution=dataset.resolution, channels=dataset.channels,
+        classes=dataset.classes, download_bytes=dataset.download_bytes, licence=dataset.licence, page=dataset.page,
+        files=[dict(name=file.name, urls=list(file.urls), size=file.size, sha256=file.sha256, md5=file.md5)
+               for file in dataset.files],
+        how=dataset.how or None, cached=_cached(name, dataset),
+    ) for name, dataset in sorted(datasets.items())]
+
+def _cached(name, dataset):
+    published = _zip_path(name, dataset, _published_digests(dataset))
+    return next((str(path) for path in [published, *cache_dir('datasets').glob(f'{name}-*/{name}.zip')] if path.exists()), None)
+
+def table(rows):
+    """The listing as lines of text for a terminal."""
+    lines = [('name', 'images', 'pixels', 'download', 'checksum', 'cached', 'licence')]
+    for row in rows:
+        size = 'size unknown' if row['download_bytes'] is None else f'{row["download_bytes"] / 1e6:.0f} MB'
+        by_hand = not all(file['urls'] for file in row['files'])
+        digests = [f'{kind} {file[kind][:8]}' for file in row['files'] for kind in ('sha256', 'md5') if file[kind]]
+        lines.append((row['name'], str(row['images']), f'{row["resolution"]} x {row["resolution"]}',
+                      'by hand' if by_hand else size, ', '.join(digests) or 'none published',
+                      'yes' if row['cached'] else 'no', row['licence']))
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return ['  '.join(f'{cell:<{width}s}' for cell, width in zip(line, widths)).rstrip() for line in lines]
+
+#----------------------------------------------------------------------------
