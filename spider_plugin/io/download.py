@@ -71,13 +71,16 @@ class _Refused(Exception):
     """A request failed for good."""
 
 def download(file, path, *, what, stall=30.0, tries=4, pause=2.0):
-    """Downloads a File to `path` and returns its sha256.
+    """Downloads a File to `path`, unless its digest is that of what is there already, and returns its sha256.
 
     what:   the option that asked for it, which begins every message.
     stall:  seconds without a byte after which a connection counts as broken.
     tries:  requests to each address, `pause` seconds apart; each goes on where the one before broke off.
     Raises UserError: one sentence."""
     path = Path(path)
+    if file.digest and path.exists():
+        with contextlib.suppress(WrongFile):
+            return check_file(path, file)
     part = path.with_name(f'{path.name}.part')
     by_hand = f'or fetch {file.name} by other means and give {what}:PATH'
     failures = []

@@ -102,6 +102,13 @@ def test_whole_file(get, server, tmp_path, known):
     assert data == DATA and digest == hashlib.sha256(DATA).hexdigest()
     assert names(tmp_path) == ['data.bin'] and server.asked == [('/data.bin', None)]
 
+def test_file_that_is_there(get, server, tmp_path):
+    (tmp_path / 'data.bin').write_bytes(DATA)
+    assert get()[0] == DATA and server.asked == []
+    get(sha256=None)            # nothing tells whether it is the right one
+    (tmp_path / 'data.bin').write_bytes(DATA[::-1])
+    assert get()[0] == DATA and len(server.asked) == 2
+
 def test_redirect_and_bytes_as_they_are(get, server, tmp_path):
     assert get('/moved/data.bin')[0] == DATA
     server.files['/data.gz'] = DATA         # not what gzip would take
