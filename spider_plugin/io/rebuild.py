@@ -1,16 +1,22 @@
 """Live generators from host pickles, without executing what the pickles carry.
 
-A pickle is read into inert records (io/restricted.py). What a record calls its class is only a name: it is looked up in a
-table of classes that are already on this machine (the checkout's own, or the reference host's, or a bundle of ours), built
-with the recorded arguments, and given the recorded tensors, all of them, with equal shapes."""
+A pickle is read into inert records (io/restricted.py). What a record calls its class is only a name: a table gives it a class
+that is already on this machine (io/trusted.py). That class is built with the recorded arguments, and given the recorded
+tensors, all of them, with equal shapes."""
 
 import contextlib
-import importlib.util
+import dataclasses
+import importlib
 import pickle
 import sys
 
+import torch
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
+
 from spider_plugin.errors import UserError
 from spider_plugin.io.restricted import PersistentRecord, generator_record
+from spider_plugin.io.trusted import add_host_to_path, host_module, network_family, trusted_class
 from spider_plugin.resources import resource_dir
 
 #----------------------------------------------------------------------------
@@ -28,61 +34,113 @@ def load_generator(path, key='G_ema', trust=False):
 
 def rebuild_generator(record, path):
     """The module that a record describes; `path` is for messages."""
-    class_name, kwargs = trusted_class(record, path)
-    generator_class = _import_class(class_name, path)
-    with _embedded_source(record, class_name):
+    with _host_of(record):
+        class_name, kwargs = trusted_class(record, path)
+        generator_class, tensors = _import_class(class_name, path), record.state_dict()
         try:
-            generator = generator_class(*record.init_args, **kwargs)
-            generator.load_state_dict(record.state_dict(), strict=True)
-        except (TypeError, RuntimeError, ValueError, KeyError, AttributeError, AssertionError) as error:
+            _check_size(_without_source(record, path), record.init_args, kwargs, tensors)
+            with _embedded_source(record, class_name):
+                generator = generator_class(*record.init_args, **kwargs)
+            generator.load_state_dict(tensors, strict=True)
+        except (TypeError, RuntimeError, ValueError, KeyError, IndexError, AttributeError, AssertionError) as error:
             reason = ' '.join(str(error).split())[:160]
             raise UserError(f'{path}: its {record.class_name} does not fit {class_name} ({reason}); set PYTHONPATH '
                             'to the checkout that wrote it, or pass --trust-pickle if you trust the file.') from error
     return generator
 
-#----------------------------------------------------------------------------
-# The table. Several hosts call their class Generator; the tensors' names tell which network it is.
-
-def trusted_class(record, path):
-    """(dotted name of a class on this machine, keyword arguments for it). Raises UserError for any other class."""
-    kwargs = dict(record.init_kwargs)
-    if record.class_name == 'Generator':
-        kwargs.update(kwargs.pop('synthesis_kwargs', {}))   # nested in stylegan2-ada-pytorch, flat elsewhere
-        return f'{_host_module(record, path)}.Generator', kwargs
-    if record.class_name == 'SpiderGenerator':
-        return f'spider_plugin.bundles.spider_on_{_host_module(record, path).replace(".", "__")}.SpiderGenerator', kwargs
-    if record.class_name == 'DCGANGenerator':
-        return 'spider_plugin.bundles.dcgan.DCGANGenerator', kwargs
-    raise _untrusted(record, path)
-
-def _host_module(record, path):
-    names = record.state_dict()
-    if 'synthesis.b4.const' in names:
-        return 'training.networks_stylegan2'
-    if 'synthesis.input.freqs' in names:
-        return 'training.networks_stylegan3'
-    raise _untrusted(record, path)
-
-def _untrusted(record, path):
-    return UserError(f'{path} holds a {record.class_name} that is unknown here; give a snapshot of a StyleGAN2 or StyleGAN3 '
-                     'generator or of ours, or pass --trust-pickle if you trust the file.')
-
-#----------------------------------------------------------------------------
-# Hosts' modules come from the checkout that is running, else from the reference host.
-
 def _import_class(class_name, path):
     module, _, name = class_name.rpartition('.')
-    add_host_to_path()
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise UserError(f'{path} needs {class_name}, which is not here ({error}); set PYTHONPATH to the checkout '
                         'that wrote it.') from error
 
-def add_host_to_path():
-    """Makes `training`, `torch_utils` and `dnnlib` importable: a checkout's when one is on the path already."""
-    if importlib.util.find_spec('torch_utils') is None:
-        sys.path.append(str(resource_dir('reference_host')))
+#----------------------------------------------------------------------------
+# A checkout may lack the family that a source generator is of. The reference host has the StyleGANs; while its class is built,
+# its modules go by the names that the checkout's have otherwise.
+
+_reference_modules = {}
+_SHARED_NAMES = ('training', 'torch_utils', 'dnnlib', 'spider_plugin.bundles')
+
+def _shared_modules():
+    return {name: module for name, module in sys.modules.items() if f'{name}.'.startswith(tuple(f'{n}.' for n in _SHARED_NAMES))}
+
+@contextlib.contextmanager
+def _host_of(record):
+    family = network_family(record)
+    if family not in ('stylegan2', 'stylegan3') or host_module(family) is not None:
+        yield
+        return
+    checkout, folder = _shared_modules(), str(resource_dir('reference_host'))
+    _exchange(checkout, _reference_modules)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+        _reference_modules.update(_shared_modules())
+        _exchange(_reference_modules, checkout)
+
+def _exchange(out, into):
+    for name in out:
+        sys.modules.pop(name, None)
+    sys.modules.update(into)
+
+#----------------------------------------------------------------------------
+# A class of ours would build a network of any size that a file asks for. It is tried without memory first, and the trial ends
+# where it has more parameters than the file holds. The trial leaves a Spider generator's source out: it is of the host's class.
+
+_SLACK  = 1 << 22       # parameters that a generator without its source may have and one with it may not
+_LIMITS = dict(img_resolution=1 << 13, num_layers=64, filter_size=64, lrelu_upsampling=16)  # what other numbers depend on
+
+def _without_source(record, path):
+    if record.class_name == 'SpiderGenerator':
+        record = dataclasses.replace(record, class_name='Generator')
+    return _import_class(trusted_class(record, path)[0], path)
+
+def _check_size(generator_class, args, kwargs, tensors):
+    kwargs = {key: value for key, value in kwargs.items() if key != 'spider'}
+    for name, number in _numbers(dict(kwargs, args=list(args))):
+        if abs(number) > _LIMITS.get(name, 1 << 20):
+            raise ValueError(f'{name} is {number}')
+    left = _SLACK + sum(tensor.numel() for tensor in tensors.values())
+    def count(_module, _name, parameter):
+        nonlocal left
+        left -= parameter.numel() if parameter is not None else 0
+        if left < 0:
+            raise ValueError('more parameters than the file holds')
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        with _WithoutMemory():
+            generator_class(*args, **kwargs)
+    finally:
+        handle.remove()
+
+class _WithoutMemory(TorchFunctionMode):
+    """What is filled with numbers of no interest has a shape only; filters and other constants are made."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        fresh = function in (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
+        return function(*args, **dict(kwargs or {}, **dict(device='meta') if fresh else {}))
+
+def _numbers(value):
+    """(name of the nearest argument, number) for each in nested dicts and lists."""
+    stack, visited = [('', value)], 0
+    while stack:
+        name, item = stack.pop()
+        visited += 1
+        if visited > 10_000:
+            raise ValueError('arguments without an end')
+        if isinstance(item, dict):
+            stack.extend(item.items())
+        elif isinstance(item, (list, tuple)):
+            stack.extend((name, part) for part in item)
+        elif isinstance(item, (int, float)):
+            yield name, item
+
+#----------------------------------------------------------------------------
+# The way around.
 
 def _unpickle(path, key):
     add_host_to_path()
