@@ -82,6 +82,8 @@ def download(file, path, *, what, stall=30.0, tries=4, pause=2.0):
         with contextlib.suppress(WrongFile):
             return check_file(path, file)
     part = path.with_name(f'{path.name}.part')
+    if not file.digest:         # nothing would tell whether an old part belongs to the file of today
+        part.unlink(missing_ok=True)
     by_hand = f'or fetch {file.name} by other means and give {what}:PATH'
     failures = []
     for url in file.urls:

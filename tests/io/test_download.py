@@ -165,6 +165,12 @@ def test_bad_rest_of_a_resumed_file_is_thrown_away(get, server, tmp_path):
     assert names(tmp_path) == []
     assert get()[0] == DATA
 
+def test_old_part_counts_only_where_a_digest_is_known(get, server, tmp_path):
+    (tmp_path / 'data.bin.part').write_bytes(b'x' * 1000)
+    server.plan = ['cut']
+    assert get(sha256=None)[0] == DATA
+    assert [asked for _, asked in server.asked] == [None, 'bytes=128000-']
+
 def test_missing_file(get, server, tmp_path):
     assert '404' in refused(get, '/nothing.bin')
     assert names(tmp_path) == [] and len(server.asked) == 1     # not asked again
