@@ -23,7 +23,7 @@ class Dataset:
     resolution: int             # side of the images, as published or cut to a square
     channels:   int
     classes:    int             # 0 without labels
-    reader:     str             # in spider_plugin.sources.convert.READERS, or a function like those
+    reader:     str             # a name in spider_plugin.sources.convert.READERS, or a function like those
     files:      tuple           # of File
     licence:    str             # terms of use, in a few words
     page:       str             # where its publisher tells more
@@ -37,8 +37,8 @@ class Dataset:
         return None if None in sizes else sum(sizes)
 
 #----------------------------------------------------------------------------
-# The catalogue. Sizes and digests are those that TensorFlow Datasets records; of Tiny ImageNet, whose page states none, those on
-# which public loaders agree. Where nobody publishes a digest, the one found is kept in the zip's dataset.json.
+# The catalogue. Sizes and digests are those that TensorFlow Datasets records; of Tiny ImageNet, whose page states none, those
+# on which public loaders agree. Where nobody publishes a digest, the one found is kept in the zip's dataset.json.
 
 _TORONTO  = 'https://www.cs.toronto.edu/~kriz'
 _MNIST    = ('https://ossci-datasets.s3.amazonaws.com/mnist', 'https://storage.googleapis.com/cvdf-datasets/mnist')
