@@ -88,7 +88,7 @@ def apply_options(c, options, *, given, host):
     c:        the config, a dict that the host is about to print and save.
     options:  {key: value} of every entry of OPTIONS, and `cfg`: a name in registry.generators, or None for a host's own.
     given:    the parameter names, ours and the host's, that the user set.
-    host:     answers questions about the host (hosts/capabilities.py): target, generator(), local_file(path).
+    host:     answers questions about the host (hosts/capabilities.py): target, generator(), loss_keyword(name), local_file(path).
     Raises UserError."""
     if options['cfg'] is not None:
         registry.generators[options['cfg']](c, given, host)
@@ -108,6 +108,9 @@ _NOT_FOR_DCGAN = {'map_depth': '--map-depth', 'freezed': '--freezed', 'style_mix
 @registry.generators.register('dcgan')
 def _apply_dcgan(c, given, host):
     from spider_plugin.networks.dcgan import dcgan_resolutions
+    if host.loss_keyword('style_mixing_prob') is None:
+        raise UserError(f'--cfg=dcgan needs the loss of StyleGAN2, and this host trains with {c["loss_kwargs"]["class_name"]}; '
+                        'use a configuration of its own.')
     for key in sorted(given & set(_NOT_FOR_DCGAN)):
         raise UserError(f'{_NOT_FOR_DCGAN[key]} has no effect with --cfg=dcgan; leave it out.')
     try:
@@ -135,12 +138,12 @@ def _apply_spider(c, options, host):
     name, target = options['spider_mapping'], host.target
     kind = registry.mappings.lookup(name, '--spider-mapping')
     dcgan = options['cfg'] == 'dcgan'
-    z_dim = c['G_kwargs'].get('z_dim', 512)
+    layers = None if dcgan else host.generator()
     if dcgan and name != 'residual':
         raise UserError(f'--spider-mapping={name} needs a mapping network, which --cfg=dcgan lacks; use residual.')
-    if kind.z_dim not in (None, z_dim):
-        raise UserError(f'--spider-mapping={name} needs z_dim {kind.z_dim}, but this generator has {z_dim}; use residual.')
-    layers = None if dcgan else host.generator()
+    if layers is not None and kind.z_dim not in (None, layers.z_dim):
+        raise UserError(f'--spider-mapping={name} needs z_dim {kind.z_dim}, but this generator has {layers.z_dim}; use '
+                        f'{"residual" if layers.constant_input else "encoder"}.')
     if layers is not None and name == 'residual' and not layers.constant_input:
         raise UserError(f'--spider-mapping=residual needs a generator that starts from a constant 4x4 input, which '
                         f'{c["G_kwargs"]["class_name"]} is not; use --spider-mapping=encoder.')
@@ -162,9 +165,9 @@ def _apply_spider(c, options, host):
                                    embed=options['spider_embed'], gain=gain)
     if not dcgan:
         from spider_plugin.io.bundler import spider_class_name
-        c['G_kwargs']['class_name'] = spider_class_name(c['G_kwargs']['class_name'])
+        c['G_kwargs']['class_name'] = spider_class_name(c['G_kwargs']['class_name'], layers.mapping)
     if layers is not None and name == 'residual':
-        _compensate_path_length(c, source, layers.num_ws)
+        _compensate_path_length(c, source, layers, host.loss_keyword('pl_weight'))
     return _launch_lines(options, source, target) + resume_lines
 
 def _check_source(source, name, kind, target):
@@ -178,11 +181,11 @@ def _check_source(source, name, kind, target):
 # Path length regularisation takes a mean over the rows of ws. Rows that carry a key have no gradient: the squared lengths
 # shrink by n / (n + k), and so does the penalty, which the weight makes up for.
 
-def _compensate_path_length(c, source, num_ws):
+def _compensate_path_length(c, source, layers, pl_weight):
     from spider_plugin.sources.key import key_slots
-    slots = key_slots(_key_dim(source), c['G_kwargs'].get('w_dim', 512))
-    if c['loss_kwargs'].get('pl_weight'):
-        c['loss_kwargs']['pl_weight'] *= (num_ws + slots) / num_ws
+    slots = key_slots(_key_dim(source), layers.w_dim)
+    if pl_weight:
+        c['loss_kwargs']['pl_weight'] = pl_weight * (layers.num_ws + slots) / layers.num_ws
 
 def _key_dim(source):
     if not source.online:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import importlib
+import inspect
 import os
 
 from spider_plugin.errors import UserError
@@ -18,10 +19,13 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
-    """The host's generator at the target's resolution."""
+    """What the host's generator is made of at the target's resolution."""
 
-    num_ws:         int
-    constant_input: bool # Synthesis starts from a learned 4x4 constant, as in StyleGAN2.
+    z_dim:          int
+    w_dim:          int
+    num_ws:         int | None          # None: its mapping network has no rows, as in FastGAN.
+    constant_input: bool                # Synthesis starts from a learned 4x4 constant, as in StyleGAN2.
+    mapping:        str | None = None   # Class of its mapping network, where it and synthesis have other names than StyleGAN's.
 
 class Host:
     """What config.apply_options asks about the host that is about to train with the config `c`."""
@@ -38,25 +42,37 @@ class Host:
         return Target(kwargs['path'], dataset.resolution, dataset.num_channels, label_dim)
 
     def generator(self):
-        """Builds the host's generator with very few channels, and looks at it.
+        """Builds the host's generator, as training will, and looks at it.
 
-        Raises UserError where it has no mapping and synthesis networks that a Spider generator could be made of."""
+        Raises UserError where it has no mapping network that takes z, of which a Spider generator could be made."""
         import torch
         class_name, target = self._c['G_kwargs']['class_name'], self.target
         kwargs = {key: value for key, value in self._c['G_kwargs'].items() if key != 'class_name'}
-        kwargs.update(z_dim=4, w_dim=4, channel_base=target.resolution, channel_max=4)
         try:
             module = importlib.import_module(class_name.rpartition('.')[0])
             with torch.random.fork_rng(devices=[]):
-                G = import_name(class_name)(c_dim=0, img_resolution=target.resolution, img_channels=target.channels, **kwargs)
-            fits = isinstance(G.mapping, module.MappingNetwork) and isinstance(G.synthesis, module.SynthesisNetwork)
-            layers = Layers(num_ws=G.mapping.num_ws, constant_input=hasattr(getattr(G.synthesis, 'b4', None), 'const'))
+                G = import_name(class_name)(c_dim=target.label_dim, img_resolution=target.resolution,
+                                            img_channels=target.channels, **kwargs)
+            stylegan = all(isinstance(getattr(G, part), getattr(module, network, ()))
+                           for part, network in (('mapping', 'MappingNetwork'), ('synthesis', 'SynthesisNetwork')))
+            mapping = type(G.mapping).__name__
+            fits = class_name.endswith('.Generator') and (stylegan or getattr(module, mapping, None) is type(G.mapping))
+            layers = Layers(z_dim=G.z_dim, w_dim=G.w_dim, num_ws=getattr(G.mapping, 'num_ws', None),
+                            constant_input=stylegan and hasattr(getattr(G.synthesis, 'b4', None), 'const'),
+                            mapping=None if stylegan else mapping)
         except (AttributeError, TypeError, ImportError) as error:
             raise UserError(f'--spider-source cannot be used with {class_name} ({error}); use a StyleGAN2 or StyleGAN3 '
                             'configuration.') from error
         if not fits:
-            raise UserError(f'--spider-source cannot be used with {class_name}; use a StyleGAN2 or StyleGAN3 configuration.')
+            raise UserError(f'--spider-source cannot be used with {class_name}, whose mapping network is not a class beside it; '
+                            'use a StyleGAN2 or StyleGAN3 configuration.')
         return layers
+
+    def loss_keyword(self, name):
+        """What the loss will get for a keyword, or None if it knows none of that name."""
+        loss = self._c['loss_kwargs']
+        parameter = inspect.signature(import_name(loss['class_name'])).parameters.get(name)
+        return None if parameter is None else loss.get(name, parameter.default)
 
     def local_file(self, path):
         """The file itself, or the copy of a URL in the host's cache."""

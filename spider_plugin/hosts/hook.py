@@ -1,4 +1,5 @@
-"""What the attached line imports: gives a host's scripts our options, our --cfg values and our metrics.
+"""What the attached line imports: gives a host's scripts our options, our --cfg values and our metrics, and the shims that a
+current stack makes necessary.
 
 Importing this module installs it, once in a process. Hosts spawn, and every child imports the script again, so nothing
 heavy is imported here, and nothing is kept that a child would have to know: the options end in the config."""
@@ -6,13 +7,14 @@ heavy is imported here, and nothing is kept that a child would have to know: the
 import contextlib
 import functools
 import inspect
-import multiprocessing
+import re
 import sys
 
 import click
 
 from spider_plugin import registry
 from spider_plugin.errors import UserError
+from spider_plugin.hosts import compat, cpu_device, imports
 
 METRICS_MODULE = 'metrics.metric_main'
 
@@ -24,13 +26,20 @@ def install():
     @functools.wraps(stock_init)
     def init(self, *args, **kwargs):
         stock_init(self, *args, **kwargs)
-        if multiprocessing.parent_process() is None: # A spawned child has its config already.
+        if cpu_device.requested() and self.callback is not None: # The script has imported torch by now.
+            cpu_device.mend_globals(inspect.unwrap(self.callback).__globals__)
+        if not imports.in_child(): # A spawned child has its config already.
             extend_command(self)
     init.spider_plugin = True
     click.core.Command.__init__ = init
-    sys.meta_path.insert(0, _MetricsFinder())
-    if METRICS_MODULE in sys.modules:
-        register_metrics(sys.modules[METRICS_MODULE])
+    imports.install()
+    imports.after_import(METRICS_MODULE, register_metrics)
+    try:
+        compat.arm()
+        cpu_device.arm()
+    except UserError as error: # No command is running yet that would show it.
+        error.show()
+        sys.exit(error.exit_code)
 
 def extend_command(command):
     """Adds to a click command of a host what it lacks: by its options, it may be one that trains."""
@@ -86,16 +95,21 @@ def _training_callback(callback, ours, stand_in):
         options = {option.key: kwargs.pop(option.key) for option in OPTIONS}
         given, cfg = _given(), kwargs.get('cfg')
         options['cfg'] = ours.get(cfg)
-        if options['cfg'] is None and not given & set(options):
-            return callback(*args, **kwargs)
         if options['cfg'] is not None:
             kwargs['cfg'] = stand_in
+        asked = options['cfg'] is not None or bool(given & set(options))
         def edit(c, desc):
-            from spider_plugin.hosts.capabilities import Host
-            for line in apply_options(c, options, given=given, host=Host(c)):
-                print(line)
-            return cfg + desc.removeprefix(stand_in) if options['cfg'] is not None else desc
-        with _edited_launch(inspect.unwrap(callback).__globals__, edit):
+            if asked:
+                from spider_plugin.hosts.capabilities import Host
+                for line in apply_options(c, options, given=given, host=Host(c)):
+                    print(line)
+            if options['cfg'] is not None:
+                desc = re.sub(rf'(?<![^-]){stand_in}(?![^-])', cfg, desc, count=1)
+            compat.mend_launch(c)
+            if cpu_device.requested():
+                cpu_device.mend_launch(c)
+            return desc
+        with _edited_launch(inspect.unwrap(callback).__globals__, edit, asked):
             return callback(*args, **kwargs)
     return train
 
@@ -105,42 +119,46 @@ def _given():
     return {name for name in ctx.params if ctx.get_parameter_source(name) not in (None, default)}
 
 @contextlib.contextmanager
-def _edited_launch(script, edit):
-    """While the host's callback runs, its launch gets the config that `edit` has changed. `script`: the script's globals.
+def _edited_launch(script, edit, asked):
+    """While the host's callback runs, what it launches is what `edit` has made of the config.
 
-    stylegan3-like hosts call launch_training(c=, desc=, outdir=, dry_run=). A host with another launch is served here."""
-    launch = script.get('launch_training')
-    if launch is None:
-        raise UserError('This train.py has no launch_training, so the options of spider-plugin cannot reach it; leave '
-                        'them out, or use a host like NVlabs/stylegan3 or `spider init`.')
+    script: the script's globals. stylegan3-like hosts call launch_training(c=, desc=, outdir=, dry_run=), stylegan2-ada-like
+    ones launch themselves what setup_training_loop_kwargs returns, (desc, c). Raises UserError where something of ours was
+    `asked` for, and there is neither."""
+    name = next((name for name in _LAUNCHES if name in script), None)
+    if name is None:
+        if asked:
+            raise UserError('This train.py has neither launch_training nor setup_training_loop_kwargs, so the options of '
+                            'spider-plugin cannot reach it; leave them out, or use a host like NVlabs/stylegan3.')
+        yield
+        return
+    stock = script[name]
+    script[name] = _LAUNCHES[name](stock, edit)
+    try:
+        yield
+    finally:
+        script[name] = stock
+
+def _edit_what_it_gets(launch, edit):
     def edited(*args, **kwargs):
         call = inspect.signature(launch).bind(*args, **kwargs)
         call.arguments['desc'] = edit(call.arguments['c'], call.arguments['desc'])
         return launch(*call.args, **call.kwargs)
-    script['launch_training'] = edited
-    try:
-        yield
-    finally:
-        script['launch_training'] = launch
+    return edited
+
+def _edit_what_it_returns(setup, edit):
+    def edited(*args, **kwargs):
+        desc, c = setup(*args, **kwargs)
+        return edit(c, desc), c
+    return edited
+
+_LAUNCHES = {
+    'launch_training':              _edit_what_it_gets,
+    'setup_training_loop_kwargs':   _edit_what_it_returns,
+}
 
 #----------------------------------------------------------------------------
 # Metrics go into the host's own registry, in every process that imports it.
-
-class _MetricsFinder:
-    """Finds the host's metric registry as the other finders do, and lets it register ours once it is loaded."""
-
-    def find_spec(self, name, path=None, target=None):
-        if name != METRICS_MODULE:
-            return None
-        specs = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
-        spec = next(filter(None, specs), None)
-        if spec is not None:
-            stock_exec = spec.loader.exec_module
-            def exec_module(module):
-                stock_exec(module)
-                register_metrics(module)
-            spec.loader.exec_module = exec_module
-        return spec
 
 def register_metrics(metric_main):
     """Registers the metrics of our registry in a host's, if it has one; a host's own metric of that name stays. What reports

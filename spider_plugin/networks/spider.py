@@ -19,11 +19,13 @@ from spider_plugin.sources.key import key_slots, keyed_images, pack_key
 # and the source's key in the trailing rows of ws.
 
 class SpiderMappingMixin:
-    def attach_source(self, source, kind):
+    def attach_source(self, source, kind, z_dim):
         self.source = source
-        self.source_input = mapping_input(kind, source, self.z_dim)
-        self.key_slots = key_slots(source.key_dim, self.w_dim) if kind == 'residual' else 0
-        self.num_ws += self.key_slots  # the host's forward broadcasts to this many rows, and tools read it
+        self.source_input = mapping_input(kind, source, z_dim)
+        self.key_slots = 0
+        if kind == 'residual':
+            self.key_slots = key_slots(source.key_dim, self.w_dim)
+            self.num_ws += self.key_slots  # the host's forward broadcasts to this many rows, and tools read it
 
     def forward(self, z, c, *args, **kwargs):
         """z [N, z_dim], c [N, c_dim] or None -> ws [N, num_ws, w_dim], the last key_slots rows of it the source's key."""
@@ -96,9 +98,9 @@ class SpiderGeneratorMixin:
         self.source = open_source(spider['source'], noise=spider.get('noise', 0.0), embed=spider.get('embed', 64),
                                   clamp=not kind.startswith('paper-'))
         self.mapping.__class__ = self.mapping_class
-        self.mapping.attach_source(self.source, kind)
-        self.num_ws = self.mapping.num_ws
+        self.mapping.attach_source(self.source, kind, self.z_dim)
         if kind == 'residual':
+            self.num_ws = self.mapping.num_ws
             self.synthesis.__class__ = self.synthesis_class
             self.synthesis.attach_source(self.source, spider.get('gain', 1.0))
 

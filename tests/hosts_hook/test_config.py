@@ -31,10 +31,13 @@ def host_config(**kwargs):
     )
     return {**c, **kwargs}
 
-def host(resolution=16, channels=3, label_dim=0, constant_input=True, path='target.zip'):
+LOSS_DEFAULTS = {'training.loss.StyleGAN2Loss': dict(style_mixing_prob=0, pl_weight=0)}
+
+def host(resolution=16, channels=3, label_dim=0, constant_input=True, path='target.zip', z_dim=512, mapping=None):
     return SimpleNamespace(
         target     = Target(path, resolution, channels, label_dim),
-        generator  = lambda: Layers(num_ws=2 * int(math.log2(resolution)) - 2, constant_input=constant_input),
+        generator  = lambda: Layers(z_dim=z_dim, w_dim=512, num_ws=2 * int(math.log2(resolution)) - 2,
+                                    constant_input=constant_input, mapping=mapping),
         local_file = lambda path: path,
     )
 
@@ -42,6 +45,7 @@ def edit(c=None, host=host(), given=(), cfg=None, **options):
     """(edited config, log lines); an option counts as given where it is named."""
     c = host_config() if c is None else c
     values = {option.key: option.default for option in OPTIONS} | options | {'cfg': cfg}
+    host.loss_keyword = lambda name: (LOSS_DEFAULTS.get(c['loss_kwargs']['class_name'], {}) | c['loss_kwargs']).get(name)
     lines = apply_options(c, values, given=set(options) | set(given), host=host)
     return c, '\n'.join(lines)
 
@@ -153,11 +157,28 @@ def test_one_sentence(source, options, words):
     assert caught.value.exit_code == 2
     assert '\n' not in caught.value.message and caught.value.message.endswith('.')
 
-def test_paper_needs_z_dim_512(source):
+def test_fastgan_gets_what_needs_no_styles(source):
+    fastgan = host(constant_input=False, z_dim=256, mapping='DummyMapping')
+    c, _ = edit(host=fastgan, spider_source=source, spider_mapping='encoder')
+    assert c['G_kwargs']['class_name'].endswith('.mapped_on_training__networks_stylegan2__DummyMapping.SpiderGenerator')
+    for kind, words in (('residual', 'use --spider-mapping=encoder'), ('paper-16x32', 'has 256; use encoder')):
+        with pytest.raises(UserError, match=words):
+            edit(host=fastgan, spider_source=source, spider_mapping=kind)
+
+def test_path_length_of_the_loss_itself_is_compensated(source, monkeypatch):
+    monkeypatch.setitem(LOSS_DEFAULTS['training.loss.StyleGAN2Loss'], 'pl_weight', 2)
     c = host_config()
-    c['G_kwargs']['z_dim'] = 64
+    del c['loss_kwargs']['pl_weight']
+    assert edit(c, spider_source=source)[0]['loss_kwargs']['pl_weight'] == pytest.approx(2 * 7 / 6)
+
+def test_dcgan_needs_the_loss_of_stylegan2():
+    c = host_config(loss_kwargs=dict(class_name='training.loss.ProjectedGANLoss'))
+    with pytest.raises(UserError, match='trains with training.loss.ProjectedGANLoss'):
+        edit(c, cfg='dcgan')
+
+def test_paper_needs_z_dim_512(source):
     with pytest.raises(UserError, match='z_dim 512.*64'):
-        edit(c, spider_source=source, spider_mapping='paper-16x32')
+        edit(host=host(z_dim=64), spider_source=source, spider_mapping='paper-16x32')
 
 def test_corrupt_source(tmp_path):
     (tmp_path / 'bad.zip').write_bytes(b'PK\3\4 no zip at all')

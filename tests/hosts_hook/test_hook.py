@@ -24,7 +24,7 @@ def train(fake_host, monkeypatch):
     with monkeypatch.context() as patch:
         init = click.core.Command.__init__
         patch.setattr(click.core.Command, '__init__', getattr(init, '__wrapped__', init))
-        patch.setattr(sys, 'meta_path', [f for f in sys.meta_path if type(f).__name__ != '_MetricsFinder'])
+        patch.setattr(sys, 'meta_path', [f for f in sys.meta_path if type(f).__name__ != '_HostImports'])
         patch.delitem(sys.modules, 'spider_plugin.hosts.hook', raising=False)
         for name in [name for name in sys.modules if name.split('.')[0] == 'metrics']:
             patch.delitem(sys.modules, name)
@@ -81,7 +81,7 @@ def test_exit_codes(train, tmp_path, args, code, words):
 def test_a_host_with_another_launch(train, tmp_path):
     command = train(launch='start')
     result = CliRunner().invoke(command, ['--outdir', str(tmp_path / 'out'), '--data=x', '--cfg=dcgan'])
-    assert result.exit_code == 2 and 'no launch_training' in result.output
+    assert result.exit_code == 2 and 'neither launch_training nor setup_training_loop_kwargs' in result.output
     assert not (tmp_path / 'out').exists()
 
 #----------------------------------------------------------------------------

@@ -1,0 +1,214 @@
+"""Shims: what keeps public hosts from running on a current Python stack, mended without touching their files.
+
+`arm()` imports nothing and lies in wait. Where the host imports or launches what a shim is for, and a probe shows that this
+stack lacks what the host asks for, the shim is applied and named, in one line on stderr of the process that the user started.
+Spawned ranks and DataLoader workers import the host's script again, and with it arm themselves. SPIDER_SHIMS=off turns all of
+them off."""
+
+import contextlib
+import dataclasses
+import functools
+import importlib
+import inspect
+import os
+import sys
+import types
+import warnings
+from collections.abc import Callable
+
+from spider_plugin.errors import UserError
+from spider_plugin.hosts import imports
+
+@dataclasses.dataclass(frozen=True)
+class Shim:
+    name:   str
+    reason: str                         # One sentence.
+    where:  str                         # The module that, once imported, may ask for it; `launch`: a training config.
+    asks:   Callable[[object], bool]    # Does this module, or config, ask for what the shim is about?
+    needed: Callable[[], bool]          # Does this stack lack it? Imports what it looks at.
+    apply:  Callable[[object], None]    # To the module or config.
+
+#----------------------------------------------------------------------------
+
+def arm():
+    """Idempotent; raises UserError where SPIDER_SHIMS is neither on nor off."""
+    if not enabled():
+        return
+    for shim in SHIMS:
+        if shim.where == shim.name:
+            imports.provide(shim.where, _USE[shim.name])
+        elif shim.where != 'launch':
+            imports.after_import(shim.where, _USE[shim.name])
+
+def enabled():
+    value = os.environ.get('SPIDER_SHIMS', 'on')
+    if value not in ('on', 'off'):
+        raise UserError(f'SPIDER_SHIMS={value} means nothing; set it to off, or leave it out.')
+    return value == 'on'
+
+def mend_launch(c):
+    """Shims for a config that is about to be launched. The modules that it names are imported here, so that the process that
+    the user started is the one that names the shims which its ranks will need."""
+    if not enabled():
+        return
+    for key in ('G_kwargs', 'D_kwargs'):
+        with contextlib.suppress(ImportError): # The host will say so itself.
+            importlib.import_module(c[key]['class_name'].rpartition('.')[0])
+    for shim in SHIMS:
+        if shim.where == 'launch':
+            _USE[shim.name](c)
+
+_named = set()
+
+def _use(shim, subject):
+    if shim.asks(subject) and shim.needed():
+        shim.apply(subject)
+        if shim.name not in _named and not imports.in_child():
+            print(f'spider-plugin: shim {shim.name}: {shim.reason} (SPIDER_SHIMS=off)', file=sys.stderr)
+        _named.add(shim.name)
+
+#----------------------------------------------------------------------------
+# Setuptools ships no pkg_resources any more. Who can do without it still finds nothing but parse_version there.
+
+def _fill_pkg_resources(module):
+    from torch.torch_version import TorchVersion
+    def missing(name):
+        kind = AttributeError if name.startswith('__') else ImportError # Python itself looks for the former.
+        raise kind(f'cannot import name {name!r} from pkg_resources, for which spider-plugin stands in')
+    module.parse_version, module.__getattr__ = TorchVersion, missing
+
+#----------------------------------------------------------------------------
+# torch's Sampler takes no data source any more, which the sampler of hosts hands over.
+
+def _sampler_refuses():
+    from torch.utils.data import Sampler
+    try:
+        Sampler(None)
+    except TypeError:
+        return True
+    return False
+
+def _sampler_of_host_refuses(misc):
+    try:
+        misc.InfiniteSampler(dataset=[0])
+    except AttributeError:
+        return False
+    except TypeError:
+        return True
+    return False
+
+def _widen_sampler(_misc):
+    from torch.utils.data import Sampler
+    Sampler.__init__ = lambda self, data_source=None: None
+
+#----------------------------------------------------------------------------
+# torch's Adam takes betas of one type only; hosts write [0, 0.99].
+
+_OPTIMIZERS = ('G_opt_kwargs', 'D_opt_kwargs')
+
+def _adam_refuses():
+    import torch
+    try:
+        torch.optim.Adam([torch.zeros([])], betas=[0, 0.99])
+    except ValueError:
+        return True
+    return False
+
+def _has_integer_betas(c):
+    return any(isinstance(beta, int) for key in _OPTIMIZERS for beta in c.get(key, {}).get('betas', ()))
+
+def _cast_betas(c):
+    for key in _OPTIMIZERS:
+        if 'betas' in c.get(key, {}):
+            c[key]['betas'] = [float(beta) for beta in c[key]['betas']]
+
+#----------------------------------------------------------------------------
+# DistributedDataParallel used to start all ranks from the buffers of rank 0; with broadcast_buffers=False it now leaves them
+# different, and hosts that ask for that compare them before each snapshot.
+
+def _ddp_leaves_buffers():
+    from torch.distributed.utils import _sync_module_states
+    return 'broadcast_buffers' in inspect.signature(_sync_module_states).parameters
+
+def _start_from_equal_buffers(_training_loop):
+    import torch
+    DDP = torch.nn.parallel.DistributedDataParallel
+    stock_init = DDP.__init__
+    @functools.wraps(stock_init)
+    def init(self, module, *args, broadcast_buffers=True, **kwargs):
+        if not broadcast_buffers:
+            for buffer in module.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+        stock_init(self, module, *args, broadcast_buffers=broadcast_buffers, **kwargs)
+    DDP.__init__ = init
+
+#----------------------------------------------------------------------------
+# timm's EfficientNet has its first activation inside bn1; a module of its own would do nothing.
+
+def _no_act1():
+    from timm.models.efficientnet import EfficientNet
+    return 'act1' not in EfficientNet.__init__.__code__.co_names and not hasattr(EfficientNet, 'act1')
+
+def _add_act1(_projector):
+    import torch
+    from timm.models.efficientnet import EfficientNet
+    EfficientNet.act1 = torch.nn.Identity()
+
+#----------------------------------------------------------------------------
+# SciPy 1.18 drops `disp` of sqrtm; with disp=False it returned the root and an estimate of its error.
+
+def _no_disp():
+    import scipy.linalg
+    return 'disp' not in inspect.signature(scipy.linalg.sqrtm).parameters
+
+def _wrap_sqrtm(_fid):
+    import scipy.linalg
+    stock = scipy.linalg.sqrtm
+    @functools.wraps(stock)
+    def sqrtm(A, disp=True, **kwargs):
+        root = stock(A, **kwargs)
+        return root if disp else (root, float('nan'))
+    scipy.linalg.sqrtm = sqrtm
+
+def _mentions(module, word):
+    """Is the word a keyword, or in a text, of a function of the module?"""
+    codes = [obj.__code__ for obj in vars(module).values() if isinstance(obj, types.FunctionType)]
+    return any(word in const for code in codes for const in code.co_consts if isinstance(const, str | tuple))
+
+#----------------------------------------------------------------------------
+# Operators of 2020 fall back to torch's own, which can do by now what they were made for, and warn at every call.
+
+def _ignore_fallback(_gradfix):
+    warnings.filterwarnings('ignore', message=r'(grid_sample|conv2d)_gradfix not supported on PyTorch')
+
+def _gradfix(operator):
+    return Shim(name=f'{operator}_gradfix', where=f'torch_utils.ops.{operator}_gradfix',
+                reason=f'the host warns at every call that it uses the {operator} of this torch, and these warnings are left out',
+                asks=lambda module: _mentions(module, 'not supported on PyTorch'), needed=lambda: True, apply=_ignore_fallback)
+
+#----------------------------------------------------------------------------
+
+SHIMS = [
+    Shim(name='pkg_resources', where='pkg_resources', asks=lambda module: True,
+         reason='setuptools no longer ships it, and the host compares versions with it',
+         needed=lambda: imports.find_elsewhere('pkg_resources') is None, apply=_fill_pkg_resources),
+    Shim(name='sampler', where='torch_utils.misc', asks=_sampler_of_host_refuses,
+         reason='the base class of torch\'s samplers no longer takes the dataset that the host gives it',
+         needed=_sampler_refuses, apply=_widen_sampler),
+    Shim(name='betas', where='launch', asks=_has_integer_betas,
+         reason='torch\'s Adam no longer takes integers among its betas, and the host writes 0',
+         needed=_adam_refuses, apply=_cast_betas),
+    Shim(name='buffers', where='training.training_loop', asks=lambda module: _mentions(module, 'broadcast_buffers'),
+         reason='torch no longer starts ranks with equal buffers, which the host checks at every snapshot',
+         needed=_ddp_leaves_buffers, apply=_start_from_equal_buffers),
+    Shim(name='act1', where='pg_modules.projector', asks=lambda module: hasattr(module, '_make_efficientnet'),
+         reason='timm\'s EfficientNet has its first activation inside its normalisation, where the host does not look',
+         needed=_no_act1, apply=_add_act1),
+    Shim(name='sqrtm', where='metrics.frechet_inception_distance', asks=lambda module: _mentions(module, 'disp'),
+         reason='scipy\'s sqrtm no longer takes disp, which the host\'s FID passes',
+         needed=_no_disp, apply=_wrap_sqrtm),
+    *map(_gradfix, ('grid_sample', 'conv2d')),
+]
+_USE = {shim.name: functools.partial(_use, shim) for shim in SHIMS}
+
+#----------------------------------------------------------------------------

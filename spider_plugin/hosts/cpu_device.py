@@ -1,0 +1,145 @@
+"""SPIDER_DEVICE=cpu: a host that knows nothing but cuda devices runs on the CPU.
+
+The host's own modules get another view of torch by the name `torch`; torch itself, and everybody else's view of it, stay as
+they are. In this view
+
+    torch.device('cuda', rank)                  is the cpu
+    torch.cuda.is_available()                   is False; Event measures with the clock; what asks streams and peaks does nothing
+    torch.distributed.init_process_group        takes gloo, whatever it is asked for
+    torch.nn.parallel.DistributedDataParallel   gets no device_ids
+
+and the one change for the whole process is that Tensor.pin_memory returns the tensor. Training keeps float32, which is all that
+hosts can do on a CPU, and its sample grid has 4 x 4 images, as drawing the usual thousand takes a minute there."""
+
+import functools
+import os
+import sys
+import time
+import types
+from pathlib import Path
+
+from spider_plugin.errors import UserError
+from spider_plugin.hosts import imports
+
+GRID = 4
+
+def requested():
+    """Raises UserError where SPIDER_DEVICE is set to something else than cpu."""
+    value = os.environ.get('SPIDER_DEVICE')
+    if value not in (None, '', 'cpu'):
+        raise UserError(f'SPIDER_DEVICE={value} means nothing; set it to cpu, or leave it out.')
+    return value == 'cpu'
+
+def arm():
+    """Idempotent, like what it calls."""
+    if requested():
+        imports.after_import(_is_host_name, mend_module)
+
+def _is_host_name(name):
+    """May a module of that name lie beside the script that runs? Python has put that folder first on sys.path."""
+    return _lies_in(sys.path[0], name.partition('.')[0])
+
+@functools.cache
+def _lies_in(folder, top):
+    return os.path.isfile(os.path.join(folder, f'{top}.py')) or os.path.isdir(os.path.join(folder, top))
+
+#----------------------------------------------------------------------------
+
+def mend_module(module):
+    file = getattr(module, '__file__', None)
+    if file is not None and Path(file).absolute().is_relative_to(Path(sys.path[0]).absolute()) and not _ours(module.__name__):
+        mend_globals(vars(module))
+
+def _ours(name):
+    return name.partition('.')[0] in ('spider_plugin', 'torch_utils_ext')
+
+def mend_globals(names):
+    """Gives the namespace of a host's module, or script, the view; default arguments that are cuda devices become the cpu."""
+    if isinstance(names.get('torch'), types.ModuleType):
+        names['torch'] = _view()
+        for obj in list(names.values()):
+            if isinstance(obj, types.FunctionType) and obj.__defaults__:
+                obj.__defaults__ = tuple(map(_on_cpu, obj.__defaults__))
+    if 'setup_snapshot_image_grid' in names and 'training_loop' in names:
+        names['setup_snapshot_image_grid'] = _small_grid(names['setup_snapshot_image_grid'])
+
+def mend_launch(c):
+    """Half precision off: some hosts do not look at the device before they use it."""
+    for kwargs in (c.get('G_kwargs', {}), c.get('G_kwargs', {}).get('synthesis_kwargs', {}), c.get('D_kwargs', {})):
+        if 'num_fp16_res' in kwargs:
+            kwargs.update(num_fp16_res=0, conv_clamp=None)
+
+#----------------------------------------------------------------------------
+# The view.
+
+class _View:
+    """A module in which some names mean something else."""
+
+    def __init__(self, module, **names):
+        self.__dict__.update(names, _module=module)
+
+    def __getattr__(self, name):
+        return getattr(self._module, name)
+
+@functools.cache
+def _view():
+    import torch
+    torch.Tensor.pin_memory = lambda self, *args, **kwargs: self
+    distributed, parallel = torch.distributed, torch.nn.parallel
+    def device(*args, **kwargs):
+        return _on_cpu(torch.device(*args, **kwargs))
+    def init_process_group(backend=None, *args, **kwargs):
+        return distributed.init_process_group('gloo', *args, **kwargs)
+    def data_parallel(module, device_ids=None, **kwargs):
+        return parallel.DistributedDataParallel(module, **kwargs)
+    data_parallel = _stand_in(parallel.DistributedDataParallel, data_parallel)
+    return _View(torch, device=_stand_in(torch.device, device), cuda=_View(torch.cuda, **_CUDA),
+                 distributed=_View(distributed, init_process_group=init_process_group),
+                 nn=_View(torch.nn, parallel=_View(parallel, DistributedDataParallel=data_parallel)))
+
+def _stand_in(real, make):
+    """A class whose instances are those of `real`, and come from make(...)."""
+    class Type(type):
+        def __call__(cls, *args, **kwargs):
+            return make(*args, **kwargs)
+        def __instancecheck__(cls, obj):
+            return isinstance(obj, real)
+    return Type(real.__name__, (), {})
+
+def _on_cpu(obj):
+    """The cpu for a cuda device; everything else as it is."""
+    import torch
+    return torch.device('cpu') if isinstance(obj, torch.device) and obj.type == 'cuda' else obj
+
+class _Event:
+    cuda_event = 1 # Hosts ask whether it is initialised.
+
+    def __init__(self, **kwargs):
+        self._time = 0.0
+
+    def record(self, stream=None):
+        self._time = time.perf_counter()
+
+    def synchronize(self):
+        pass
+
+    def elapsed_time(self, end):
+        return 1000 * (end._time - self._time)
+
+def _nothing(*args, **kwargs):
+    return None
+
+_CUDA = dict(is_available=lambda: False, Event=_Event, current_stream=_nothing, synchronize=_nothing,
+             reset_peak_memory_stats=_nothing)
+
+#----------------------------------------------------------------------------
+
+def _small_grid(setup):
+    """The top left corner of the host's grid: setup(...) -> ((columns, rows), images, labels), row by row."""
+    def small(*args, **kwargs):
+        (columns, rows), images, labels = setup(*args, **kwargs)
+        picks = [row * columns + column for row in range(min(GRID, rows)) for column in range(min(GRID, columns))]
+        return (min(GRID, columns), min(GRID, rows)), images[picks], labels[picks]
+    return small
+
+#----------------------------------------------------------------------------
