@@ -67,6 +67,17 @@ def detach(directory):
     click.echo('\n'.join(detach(directory) or [f'No script in {directory} is attached.']))
 
 @main.command()
+@click.argument('directory', metavar='[DIR]', required=False)
+def doctor(directory):
+    """Look at this machine, and at the host checkout in DIR: what is missing, and the remedy. Exit code 1 if something is."""
+    from spider_plugin.hosts.doctor import examine
+    code = 0
+    for finding in examine(directory):
+        click.echo(finding)
+        code = code or int(finding.remedy is not None)
+    sys.exit(code)
+
+@main.command()
 @click.argument('directory', type=click.Path(path_type=Path))
 def init(directory):
     """Copy the embedded host into DIRECTORY, which must be new or empty."""

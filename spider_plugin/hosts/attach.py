@@ -217,11 +217,19 @@ def read_scripts(directory):
     except OSError as error:
         raise UserError(f'Cannot read {error.filename} ({error.strerror}); make it readable, or give another folder.') from error
 
+def read_checkout(directory):
+    """`read_scripts` of a folder that has a train.py. Raises UserError."""
+    scripts = read_scripts(directory)
+    if 'train.py' not in scripts:
+        raise UserError(f'{directory} has no train.py, so it is no checkout of a StyleGAN-like codebase; give the folder of '
+                        'one, or make one by `spider init`.')
+    return scripts
+
 def attachable(scripts):
     """[Script] that get the line: of the click scripts that no other script imports, those that patches/attach.json names and
     those that load networks.
 
-    scripts: of a folder that has train.py. Raises UserError where a named script is not understood."""
+    scripts: what `read_checkout` returns. Raises UserError where a named script is not understood."""
     named = [script for script in scripts.values() if script.name in patch()['scripts']]
     for script in named:
         with explained(script):
@@ -246,10 +254,7 @@ def explained(script):
 
 def attach(directory):
     """Attaches the scripts of a checkout; returns what was done, a line for each script. Raises UserError."""
-    scripts = read_scripts(directory)
-    if 'train.py' not in scripts:
-        raise UserError(f'{directory} has no train.py, so it is no checkout of a StyleGAN-like codebase; give the folder of '
-                        'one, or make one by `spider init`.')
+    scripts = read_checkout(directory)
     changes, report = [], []
     for script in attachable(scripts):
         with explained(script):
