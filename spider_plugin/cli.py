@@ -128,13 +128,25 @@ def generate(network, seeds, outdir, **options):
         click.echo(path)
 
 @main.command()
+@click.argument('network', metavar='IN.pkl')
+@click.option('--out', help='File of tensors to write; its card and source images go beside it', metavar='FILE[.pt|.safetensors]',
+              required=True)
+@click.option('--key', help='Which network of the pickle  [default: G_full if there is one, else G_ema]', metavar='NAME')
+@click.option('--trust-pickle', 'trust', help='Unpickle as hosts do, which runs code that the file carries', is_flag=True)
+def export(network, out, **options):
+    """Turn a snapshot into tensors and a JSON card, without running code that it carries."""
+    from spider_plugin.io.export import export as write
+    for path in write(network, out, **options):
+        click.echo(path)
+
+@main.command()
 @click.argument('sources', nargs=-1, required=True, metavar='SOURCE...')
 @click.option('--target',     help='What you want to train on: a zip or folder of images, or an .npz of features',
               metavar='[ZIP|DIR|NPZ]', required=True)
 @click.option('--by',         help='What ranks: the absolute value of SID, FID, or KID', default='sid', show_default=True,
               type=click.Choice(['sid', 'fid', 'kid']))
 @click.option('--max-images', help='Look at so many images of a set, chosen uniformly', metavar='INT',
-              type=click.IntRange(min=1), default=50000, show_default=True)
+              type=click.IntRange(min=100), default=50000, show_default=True)
 @click.option('--detector',   help='Feature network, as in calc_metrics.py  [default: Inception]', metavar='[FILE.pt|URL|demo]',
               envvar='SPIDER_DETECTOR', show_envvar=True)
 @click.option('--host',       help='Checkout whose metrics bring the detector  [default: the embedded host]', metavar='DIR')

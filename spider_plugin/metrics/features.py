@@ -87,7 +87,7 @@ def open_set(spec, *, max_images, like=None, trust=False):
         dataset = ImageDataset(spec)
         found = ImageSet(spec, dataset.name, 'images', dataset.num_images, dataset.resolution, dataset.channels,
                          content=lambda: dataset.sha256, open_images=lambda: dataset.image)
-    if min(found.num_images, max_images) < MIN_SAMPLES:
+    if found.num_images < MIN_SAMPLES:
         count = {0: 'no image', 1: 'one image'}.get(found.num_images, f'{found.num_images} images')
         raise UserError(f'{spec} has {count}, too few to tell distributions apart; give at least {MIN_SAMPLES}.')
     return found
@@ -179,8 +179,7 @@ def compute_features(image_set, detector, max_images, progress):
         return Features(read_npz(image_set.spec)[chosen], np.zeros([0, 3, SIDE, SIDE], dtype=np.uint8),
                         _digest(FORMAT, sha256_of_file(image_set.spec), count))
     identity = _digest(FORMAT, image_set.content(), detector.identity, count, BATCH)
-    slug = ''.join(c if c.isalnum() or c in '-_' else '-' for c in image_set.name)[:40]
-    path = cache_dir('features') / f'{slug}-{identity[:20]}.npz'
+    path = cache_dir('features') / f'{identity[:32]}.npz'
     cached = _load(path, identity)
     if cached is not None:
         progress.skip(count, image_set.name, 'features from the cache')

@@ -45,9 +45,9 @@ def find_neighbors(target, sources, detector, *, max_images=50000, by='sid', tru
     crew:       this rank, `shards.crew()` within its context. None: the only one.
     device:     for the arithmetic on features, in float64.
     quiet:      no progress on stderr.
-    returns     dict(target, detector, by, sources, disagree, warnings, pictures): `sources` in the order of their 'rank', each with 'sid'
-                (source || target), 'sid_back' (target || source), 'fid' and 'kid', dicts with 'value', 'ci95' and more;
-                `pictures`, PNGs in base64 by specification; the rest is for JSON.
+    returns     dict(target, detector, by, sources, disagree, warnings, pictures): `sources` in the order of their 'rank', each
+                with 'sid' (source || target), 'sid_back' (target || source), 'fid' and 'kid', dicts with 'value', 'ci95' and
+                more; `pictures`, PNGs in base64 by specification; the rest is for JSON.
     Raises UserError: before the first pass over images for what can be seen by then."""
     crew = crew or Alone()
     job = Job(target, list(sources), detector, max_images, trust, crew, torch.device(device))
@@ -73,6 +73,7 @@ class Job:
                                  for index in self.own if index > 0}
         self._agree_on_detector()
         self._agree_on_dimensions()
+        crew.meet('opened')     # All errors of all ranks that can come before the work.
 
     def _agree_on_detector(self):
         """Rank 0 looks it up first, so that one rank downloads."""

@@ -2,9 +2,10 @@
 
 torchrun, or any starter that sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, starts the same command on every rank. Rank
 k does every WORLD_SIZE-th job from the k-th on and files the result; rank 0 collects. There are no collective operations:
-nobody waits but for a result, and nobody waits for a rank that has died."""
+who waits, waits for a result, and for no rank that has died."""
 
 import contextlib
+import datetime
 import json
 import os
 import threading
@@ -16,6 +17,7 @@ from spider_plugin.errors import UserError
 
 BEAT     = 2        # Seconds between signs of life.
 PATIENCE = 120      # Seconds without one after which a rank counts as dead.
+HEARING  = 10       # Seconds that a failing rank, with whom the store may go, gives the others to hear of it.
 
 class RankDied(click.ClickException):
     """Nothing that a change of options would mend; exit code 1."""
@@ -42,6 +44,9 @@ class Alone:
     def wait(self, key, maker):
         return self._filed[key]
 
+    def meet(self, room):
+        pass
+
 class Crew:
     """One of several ranks, as a context: an error that leaves it is told to the others."""
 
@@ -54,8 +59,12 @@ class Crew:
         from torch.distributed import PrefixStore, TCPStore
         # torchrun may start ranks anew, beside the keys of those that failed.
         room = f'neighbors/{os.environ.get("TORCHELASTIC_RUN_ID", "")}/{os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}'
-        connect = lambda hosts: PrefixStore(room, TCPStore(*self._address, is_master=hosts, wait_for_workers=False))
-        self._store, self._pulse = connect(self._hosts), connect(False)
+        connect = lambda hosts: PrefixStore(room, TCPStore(*self._address, is_master=hosts, wait_for_workers=False,
+                                                           timeout=datetime.timedelta(seconds=PATIENCE)))
+        try:
+            self._store, self._pulse = connect(self._hosts), connect(False)
+        except RuntimeError as error:
+            raise self._cut_off(error) from error
         self._beating = threading.Thread(target=self._beat, daemon=True)
         self._beating.start()
         return self
@@ -63,9 +72,7 @@ class Crew:
     def __exit__(self, kind, error, traceback):
         try:
             if error is not None:
-                reason = (getattr(error, 'message', None) or str(error) or kind.__name__).splitlines()[0]
-                with contextlib.suppress(RuntimeError):
-                    self._store.set('failure', f'rank {self.rank} failed: {reason}')
+                self._confess(error)
             elif self.rank == 0:                                # The store may be here: the last one turns off the light.
                 for rank in range(1, self.size):
                     self.wait(f'done/{rank}', rank)
@@ -84,13 +91,39 @@ class Crew:
         try:
             while not self._store.check([key]):
                 if self._store.check(['failure']):
-                    raise RankDied(f'{self._store.get("failure").decode()} (what is finished is kept: run the command again).')
+                    self._store.add('heard', 1)
+                    raise RankDied(self._store.get('failure').decode())
                 self._look_at(maker)
                 time.sleep(0.1)
             return json.loads(self._store.get(key))
-        except RuntimeError as error:                           # Of the connection to where rank 0 is.
-            raise RankDied(f'{self._address[0]}, the machine of rank 0, cannot be reached any more ({type(error).__name__}); '
-                           'what is finished is kept: run the command again.') from error
+        except RuntimeError as error:
+            raise self._cut_off(error) from error
+
+    def meet(self, room):
+        """Returns when all ranks have come here, or one of them has failed."""
+        self.share(f'{room}/{self.rank}', True)
+        if self.rank == 0:
+            for rank in range(1, self.size):
+                self.wait(f'{room}/{rank}', rank)
+            self.share(room, True)
+        self.wait(room, 0)
+
+    def _cut_off(self, error):
+        return RankDied(f'{self._address[0]}, the machine of rank 0, cannot be reached ({type(error).__name__}); what is finished '
+                        'is kept: run the command again.')
+
+    def _confess(self, error):
+        """Tells the others why this rank fails; who fails because of another one has nothing to tell."""
+        if isinstance(error, RankDied):
+            return
+        reason = (getattr(error, 'message', None) or str(error) or type(error).__name__).splitlines()[0]
+        with contextlib.suppress(RuntimeError):
+            self._store.set('failure', f'rank {self.rank} failed: {reason}')
+            self._store.add('heard', 1)
+            for _ in range(10 * HEARING):
+                if self._store.add('heard', 0) >= self.size:
+                    break
+                time.sleep(0.1)
 
     def _look_at(self, rank):
         now = time.monotonic()

@@ -1,0 +1,239 @@
+"""`spider neighbors` as a user starts it: files, errors, hosts, several ranks, an end in the middle."""
+
+import concurrent.futures
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+import torch
+from click.testing import CliRunner
+from torch.distributed import TCPStore
+
+from spider_plugin import cli
+from spider_plugin.errors import UserError
+from spider_plugin.hosts.detector import HostDetector
+from spider_plugin.metrics import neighbor_report, shards
+from spider_plugin.metrics.neighbors import find_neighbors
+from spider_plugin.resources import resource_dir
+
+ROOT = Path(__file__).resolve().parents[2]
+SETS = ['target', 'a', 'b', 'c']
+
+class Pooling(torch.nn.Module):
+    def forward(self, images: torch.Tensor, return_features: bool = False) -> torch.Tensor:
+        features = torch.nn.functional.adaptive_avg_pool2d(images.float(), [2, 2]).flatten(1) / 64
+        return features if return_features else features[:, :1]
+
+@pytest.fixture
+def sets(tmp_path, monkeypatch, make_zip):
+    """A folder with zips of 100 images and a detector.pt, current, and a cache of its own."""
+    monkeypatch.setenv('SPIDER_CACHE_DIR', str(tmp_path / 'cache'))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'path', [*sys.path]) # The host goes in front.
+    monkeypatch.delenv('SPIDER_DETECTOR', raising=False)
+    for seed, name in enumerate(SETS):
+        make_zip(f'{name}.zip', n=100, res=16, seed=seed)
+    torch.jit.script(Pooling()).save('detector.pt')
+    return tmp_path
+
+ARGS = ['neighbors', '--target=target.zip', 'a.zip', 'b.zip', 'c.zip']
+
+def spider(*args):
+    return CliRunner().invoke(cli.main, [*map(str, args)])
+
+#----------------------------------------------------------------------------
+
+def test_table_json_and_page(sets):
+    result = spider(*ARGS, '--detector=detector.pt', '--outdir=out', '--json=more.json')
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    heading = next(i for i, line in enumerate(lines) if line.startswith('rank'))
+    assert lines[heading].split() == ['rank', 'source', 'images', 'SID', 'back', 'location', 'spread', 'FID', 'KID']
+    assert sorted(line.split()[1] for line in lines[heading + 1 : heading + 4]) == ['a', 'b', 'c']
+    numbers = json.loads(Path('out/neighbors.json').read_text())
+    assert Path('more.json').read_text() == Path('out/neighbors.json').read_text()
+    ranks = [int(re.match(r'\d+', line)[0]) for line in lines[heading + 1 : heading + 4]]
+    assert ranks == [e['rank'] for e in numbers['sources']]
+    assert numbers['detector']['name'] == 'detector.pt' and numbers['command'] in result.stdout
+    assert numbers['command'].startswith('spider train ') and '--data=target.zip' in numbers['command']
+    page = Path('out/neighbors.html').read_text()
+    assert page.count('<polyline') == 6 and page.count('data:image/png;base64,') == 4
+    assert not re.search(r'(src|href)="(?!data:)', page) and 'NaN' not in page and 'nan,' not in page
+
+def test_the_detector_of_the_environment(sets, monkeypatch):
+    monkeypatch.setenv('SPIDER_DETECTOR', 'detector.pt')
+    assert spider(*ARGS).exit_code == 0
+
+@pytest.mark.parametrize('option, words', [
+    ('--detector=nowhere.pt',   'nowhere.pt does not exist'),
+    ('--detector=target.zip',   'target.zip'),
+    ('--detector=demo',         '--detector=demo cannot look at images of 3 x 16 x 16'),
+    ('--host=cache',            '--host=cache has no metrics/metric_utils.py'),
+    ('--max-images=10',         '10 is not in the range'),
+    ('--outdir=a.zip',          'Cannot write a.zip'),
+    ('--json=.',                'is a folder'),
+])
+def test_errors_are_one_sentence(sets, option, words):
+    options = [option] if option.startswith('--detector') else ['--detector=detector.pt', option]
+    result = spider(*ARGS, *options)
+    assert result.exit_code == 2 and words in result.output, result.output
+    assert not (sets / 'cache' / 'features').exists()
+
+@pytest.fixture
+def checkout(sets):
+    """A host without a lookup of its own, whose loader takes anything; this process forgets the modules of other hosts."""
+    is_metrics = lambda name: name.split('.')[0] == 'metrics'
+    kept = {name: sys.modules.pop(name) for name in list(sys.modules) if is_metrics(name)}
+    (sets / 'checkout' / 'metrics').mkdir(parents=True)
+    (sets / 'checkout' / 'metrics' / 'metric_utils.py').write_text(
+        'import torch\ndef get_feature_detector(url, device):\n    return torch.nn.Sequential(torch.nn.Flatten())\n')
+    yield sets / 'checkout'
+    for name in list(filter(is_metrics, sys.modules)):
+        del sys.modules[name]
+    sys.modules.update(kept)
+
+def test_another_host_by_what_it_can_do(checkout):
+    result = spider(*ARGS, f'--host={checkout}', '--detector=detector.pt') # TorchScript, for any host.
+    assert result.exit_code == 0 and f'spider run {checkout / "train.py"} ' in result.stdout, result.output
+    result = spider(*ARGS, f'--host={checkout}')
+    assert result.exit_code == 2 and 'name its network by --detector' in result.output
+    Path('other.net').write_text('of the host')
+    detector = HostDetector('other.net', host=checkout)
+    assert detector(torch.zeros([2, 1, 4, 4])).shape == (2, 48)
+    assert spider(*ARGS, f'--host={checkout}', '--detector=other.net').exit_code == 0
+
+def test_a_process_with_another_host_says_so(checkout):
+    HostDetector('detector.pt', host=checkout)._module('metrics.metric_utils')
+    with pytest.raises(UserError, match='from elsewhere already'):
+        HostDetector('detector.pt')._module('metrics.metric_utils')
+
+#----------------------------------------------------------------------------
+# Ranks.
+
+def start(rank, size, port, *args, **env):
+    env = dict(os.environ, PYTHONPATH=str(ROOT), RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR='127.0.0.1',
+               MASTER_PORT=str(port), **env)
+    command = [sys.executable, '-m', 'spider_plugin.cli', *ARGS, '--detector=detector.pt', *args]
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+def test_two_ranks_equal_one_bit_for_bit(sets):
+    """Each rank with a cache of its own, as on machines that share no disk."""
+    assert spider(*ARGS, '--detector=detector.pt', '--outdir=one').exit_code == 0
+    port = free_port()
+    ranks = [start(rank, 2, port, '--outdir=two', SPIDER_CACHE_DIR=str(sets / f'cache{rank}')) for rank in range(2)]
+    output = [process.communicate(timeout=120) for process in ranks]
+    assert [process.returncode for process in ranks] == [0, 0], output
+    assert output[1][0] == '' and 'a (1 of 2): looking' in output[1][1] and 'b (2 of 2): looking' in output[0][1]
+    for name in ('neighbors.json', 'neighbors.html'):
+        assert Path('one', name).read_bytes() == Path('two', name).read_bytes()
+
+def test_a_failing_rank_ends_the_others_before_the_work(sets):
+    (sets / 'c.zip').write_bytes(b'nothing') # Set 3: of rank 1.
+    store = TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)
+    def run(rank):
+        with pytest.raises(click.ClickException) as caught, shards.Crew(rank, 2, ('127.0.0.1', store.port), False) as crew:
+            find_neighbors('target.zip', ['a.zip', 'b.zip', 'c.zip'], HostDetector('detector.pt'), crew=crew, quiet=True)
+        return caught.value
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        errors = list(pool.map(run, range(2)))
+    assert [error.exit_code for error in errors] == [1, 2]
+    assert errors[0].message.startswith('rank 1 failed: c.zip is not a readable zip file')
+    assert not (sets / 'cache' / 'features').exists()
+
+def test_a_dead_rank_is_noticed(monkeypatch):
+    monkeypatch.setattr(shards, 'PATIENCE', 1)
+    store = TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)
+    with pytest.raises(shards.RankDied, match='rank 1 has given no sign of life'):
+        with shards.Crew(0, 2, ('127.0.0.1', store.port), hosts_store=False) as crew:
+            crew.wait('never', 1)
+
+def test_ranks_need_an_address(monkeypatch):
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    monkeypatch.setenv('RANK', '0')
+    monkeypatch.delenv('MASTER_ADDR', raising=False)
+    monkeypatch.delenv('MASTER_PORT', raising=False)
+    with pytest.raises(UserError, match='MASTER_ADDR and MASTER_PORT'):
+        shards.crew()
+
+KILLED = '''
+import os, signal, sys
+import torch
+from spider_plugin.hosts.detector import HostDetector
+from spider_plugin.metrics.neighbors import find_neighbors
+
+class Watched:
+    def __init__(self):
+        self.network, self.passes = HostDetector('detector.pt'), 0
+        self.identity, self.name = self.network.identity, self.network.name
+    def __call__(self, images):
+        if len(images) > 1:
+            self.passes += 1
+            if self.passes > int(sys.argv[1]):
+                os.kill(os.getpid(), signal.SIGKILL)
+            print(len(images), flush=True)
+        return self.network(images)
+
+find_neighbors('target.zip', ['a.zip', 'b.zip', 'c.zip'], Watched(), quiet=True)
+'''
+
+@pytest.mark.slow
+def test_a_killed_run_makes_no_finished_features_again(sets):
+    Path('killed.py').write_text(KILLED)
+    def run(passes):
+        return subprocess.run([sys.executable, 'killed.py', str(passes)], env=dict(os.environ, PYTHONPATH=str(ROOT)),
+                              capture_output=True, text=True)
+    killed = run(5) # Two batches a set: in the middle of the third.
+    assert killed.returncode == -signal.SIGKILL and killed.stdout.split() == ['64', '36', '64', '36', '64'], killed.stderr
+    again = run(99)
+    assert again.returncode == 0 and again.stdout.split() == ['64', '36', '64', '36'], again.stderr
+
+@pytest.mark.slow
+def test_torchrun(sets):
+    assert spider(*ARGS, '--detector=detector.pt', '--outdir=one').exit_code == 0
+    result = subprocess.run(
+        [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node=3', '-m', 'spider_plugin.cli', *ARGS,
+         '--detector=detector.pt', '--outdir=three'], capture_output=True, text=True, timeout=300,
+        env=dict(os.environ, PYTHONPATH=str(ROOT), SPIDER_CACHE_DIR=str(sets / 'other')))
+    assert result.returncode == 0, result.stderr
+    assert Path('one/neighbors.json').read_bytes() == Path('three/neighbors.json').read_bytes()
+
+#----------------------------------------------------------------------------
+# What is shown.
+
+def test_numbers_show_two_digits_of_their_interval():
+    words = lambda value, ci95: neighbor_report._plain(dict(value=value, ci95=ci95))
+    assert words(12.3456, 0.789) == '12.35 ± 0.79' and words(1234.5, 56.7) == '1234 ± 57'
+    assert words(0.00123456, 0.0000321) == '0.001235 ± 0.000032' and words(-3, 0.5) == '-3.00 ± 0.50'
+
+def test_chart_survives_flat_and_many_curves():
+    radii = [0.25 * j for j in range(1, 200)]
+    names = [f'a rather long name of a data set {i}' for i in range(8)]
+    svg = neighbor_report.chart([(name, radii, [0.0] * 199) for name in names])
+    heights = [float(y) for y in re.findall(r'y="([\d.]+)"[^>]*font-weight', svg)]
+    assert svg.count('<polyline') == 8 and 'nan' not in svg
+    assert min(b - a for a, b in zip(heights, heights[1:])) >= 18 and 0 < min(heights) and max(heights) < 360
+
+def test_names_are_escaped(sets, make_zip):
+    make_zip('<b>.zip', n=60)
+    spider('neighbors', '--target=target.zip', '<b>.zip', '--detector=detector.pt', '--html=page.html')
+    page = Path('page.html').read_text()
+    assert '&lt;b&gt;' in page and '<b>.zip' not in page and '>1 <b><' not in page
+
+def test_the_embedded_host_is_the_default():
+    detector = HostDetector('demo')
+    assert Path(detector.path).is_relative_to(resource_dir('reference_host'))
+    assert detector(torch.zeros([2, 1, 32, 32], dtype=torch.uint8)).shape == (2, 64)
+
+#----------------------------------------------------------------------------
