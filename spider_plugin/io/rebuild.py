@@ -15,7 +15,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
 from spider_plugin.errors import UserError
-from spider_plugin.io.restricted import PersistentRecord, generator_record
+from spider_plugin.io.restricted import PersistentRecord, read_pickle, record_in
 from spider_plugin.io.trusted import add_host_to_path, host_module, network_family, trusted_class
 from spider_plugin.resources import resource_dir
 
@@ -27,10 +27,19 @@ def load_generator(path, key='G_ema', trust=False):
     trust:  unpickle as hosts do, which runs code that the file carries.
     Raises UserError where the file has none, or one whose class is not in the table."""
     if trust:
-        generator = _unpickle(path, key)
+        generator = unpickle(path).get(key)
+        if generator is None:
+            raise UserError(f'{path} holds no {key}; use a snapshot written by a StyleGAN2/3-style host.')
     else:
-        generator = rebuild_generator(generator_record(path, key), path)
+        generator = rebuild_generator(_record_fed_with_noise(path, key), path)
     return generator.eval().requires_grad_(False)
+
+def _record_fed_with_noise(path, key):
+    contents = read_pickle(path)
+    if 'G_full' in contents and key == 'G_ema':
+        raise UserError(f'{path} is of the public Spider GAN code, whose {key} draws from images of another generator and not from '
+                        'noise; give a snapshot of that generator, or one of ours.')
+    return record_in(contents, key, path)
 
 def rebuild_generator(record, path):
     """The module that a record describes; `path` is for messages."""
@@ -142,11 +151,12 @@ def _numbers(value):
 #----------------------------------------------------------------------------
 # The way around.
 
-def _unpickle(path, key):
+def unpickle(path):
+    """Contents of the host pickle at `path`, read as hosts do. Runs code that the file carries."""
     add_host_to_path()
     try:
         with open(path, 'rb') as file:
-            return pickle.load(file)[key]
+            return dict(pickle.load(file))
     except OSError as error:
         raise UserError(f'Cannot read {path} ({error.strerror}); check the path.') from error
     except Exception as error:      # code that the file carries ran here

@@ -256,7 +256,11 @@ def _shown(error):
 
 def generator_record(path, key='G_ema'):
     """The `PersistentRecord` of the generator in the host pickle at `path`. Raises UserError where it has none."""
-    record = read_pickle(path).get(key)
+    return record_in(read_pickle(path), key, path)
+
+def record_in(contents, key, path):
+    """The `PersistentRecord` at `key` of what `read_pickle(path)` gave. Raises UserError where it has none."""
+    record = contents.get(key)
     if not isinstance(record, PersistentRecord):
         raise UserError(f'{path} holds no persistent {key}; use a snapshot written by a StyleGAN2/3-style host.')
     return record

@@ -14,7 +14,7 @@ from spider_plugin.resources import resource_dir
 #----------------------------------------------------------------------------
 # The table.
 
-_FASTGAN = 'pg_modules.networks_fastgan.Generator'
+FASTGAN = 'pg_modules.networks_fastgan.Generator'    # pickled by reference
 _MODULES = {    # where hosts keep a family's Generator
     'stylegan2': ('training.networks_stylegan2', 'pg_modules.networks_stylegan2', 'training.networks'),
     'stylegan3': ('training.networks_stylegan3',),
@@ -30,7 +30,7 @@ def network_family(record):
     """'stylegan2', 'stylegan3', 'fastgan' or 'dcgan', a Spider generator's like its host's; None for what is in no table."""
     if record.class_name == 'DCGANGenerator':
         return 'dcgan'
-    if record.class_name in ('Generator', 'SpiderGenerator', _FASTGAN):
+    if record.class_name in ('Generator', 'SpiderGenerator', FASTGAN):
         names = record.state_dict()
         return next((family for name, family in _TENSORS.items() if name in names), None)
     return None
@@ -79,8 +79,8 @@ def _arguments(record, family, module):
     kwargs.update(kwargs.pop('synthesis_kwargs', {}))
     if family == 'stylegan2':
         kwargs.update(_block_options(record))
-    if record.class_name == _FASTGAN:
-        kwargs.update(_fastgan_options(record))
+    if record.class_name == FASTGAN:
+        kwargs.update(fastgan_options(record))
     if module not in _NESTED:
         return kwargs
     kwargs.pop('fused_modconv_default', None)       # a matter of speed, which stylegan2-ada-pytorch does not know
@@ -106,7 +106,7 @@ def _block_options(record):
         options['conv_clamp'] = layer['conv_clamp']
     return options
 
-def _fastgan_options(record):
+def fastgan_options(record):
     """What a FastGAN generator was made with, which its pickle does not say, from its sizes."""
     tensors = record.state_dict()
     options = {key: record.state.get(key) for key in ('z_dim', 'c_dim', 'w_dim', 'img_resolution', 'img_channels')}

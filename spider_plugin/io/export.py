@@ -1,0 +1,188 @@
+"""A network out of a host's pickle, for those who do not want pickles: `spider export`.
+
+    network.pt            {name: tensor}, for torch.load(..., weights_only=True)
+    network.json          the card: what the network is, what it was made with, where its source images come from
+    network-source.npz    the source images that a Spider snapshot carries: images uint8 [M, C, R, R], labels [M] if it has any
+
+With `.safetensors` in place of `.pt`, the card is in the file's metadata as well. Nothing in the pickle is executed."""
+
+import json
+import math
+import platform
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from spider_plugin import __version__
+from spider_plugin.errors import UserError
+from spider_plugin.io.cache import atomic_file, sha256_of_file
+from spider_plugin.io.rebuild import embedded_bank_state, unpickle
+from spider_plugin.io.restricted import PersistentRecord, read_pickle
+from spider_plugin.io.trusted import FASTGAN, fastgan_options, network_family
+
+_FORMAT = 1
+
+def export(path, out, key=None, trust=False):
+    """Writes the network at `key` of the host pickle at `path` to `out`, and what goes with it; returns the paths written.
+
+    out:    a name that ends in .pt or .safetensors.
+    key:    G_ema, G, D, ...; default: G_full where there is one (of the public Spider GAN code), else G_ema.
+    trust:  unpickle as hosts do, which runs code that the file carries.
+    Raises UserError."""
+    path, out = Path(path), Path(out)
+    if out.suffix not in _WRITERS:
+        raise UserError(f'--out={out} ends neither in .pt nor in .safetensors; end it in one of them.')
+    save = _WRITERS[out.suffix]()
+    record = _network(unpickle(path) if trust else read_pickle(path), key, path)
+    tensors = _separate(record.state_dict(), path)
+    card = _card(record, tensors, path, out)
+    written = [out, out.with_suffix('.json')]
+    if card['source'] is not None and card['source']['images']:
+        written.append(out.with_name(f'{out.stem}-source.npz'))
+        card['source']['file'] = written[-1].name
+        with atomic_file(written[-1]) as temp, open(temp, 'wb') as file:
+            np.savez(file, **_bank_arrays(record, path))
+    text = json.dumps(card, indent=2) + '\n'
+    with atomic_file(out) as temp:
+        save(tensors, temp, text)
+    with atomic_file(written[1]) as temp:
+        temp.write_text(text, encoding='utf-8')
+    return written
+
+#----------------------------------------------------------------------------
+# Files.
+
+def _pt_writer():
+    return lambda tensors, path, card: torch.save(tensors, path)
+
+def _safetensors_writer():
+    try:
+        from safetensors.torch import save_file
+    except ImportError as error:
+        raise UserError("A .safetensors file needs the safetensors package; run pip install 'spider-plugin[safetensors]', or "
+                        'give a name that ends in .pt.') from error
+    return lambda tensors, path, card: save_file(tensors, path, metadata=dict(format='pt', card=card))
+
+_WRITERS = {'.pt': _pt_writer, '.safetensors': _safetensors_writer}
+
+def _separate(tensors, path):
+    """Contiguous copies. A file can name one tensor so often that they would not fit into memory."""
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors.values()}
+    if sum(tensor.nbytes for tensor in tensors.values()) > 4 * sum(storages.values()) + (1 << 20):
+        raise UserError(f'{path} names the same tensors over and over; it is damaged.')
+    return {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+
+#----------------------------------------------------------------------------
+# The network.
+
+def _network(contents, key, path):
+    """The record at `key`. A live module, which --trust-pickle gives, becomes one."""
+    networks = {name: value for name, value in contents.items() if isinstance(value, (PersistentRecord, torch.nn.Module))}
+    key = key or ('G_full' if 'G_full' in networks else 'G_ema')
+    if key not in networks:
+        names = ', '.join(ascii(name)[1:-1][:40] for name in list(networks)[:10]) or 'none'
+        raise UserError(f'{path} holds no network {key}; give --key one of: {names}.')
+    network = networks[key]
+    if isinstance(network, torch.nn.Module):
+        network = _live_record(network)
+    if not network.state_dict():
+        raise UserError(f'{path} holds no tensors at {key}; use a snapshot written by a StyleGAN2/3-style host.')
+    return network
+
+def _live_record(module):
+    """What the restricted reader would have made of a module."""
+    state = {key: value for key, value in vars(module).items() if key != 'source'}
+    state['_modules'] = {name: child and _live_record(child) for name, child in module._modules.items()}
+    if hasattr(module, 'source') and hasattr(module.source, 'identity'):
+        bank = getattr(module.source, 'bank', module.source)
+        state['source'] = PersistentRecord('ImageBank', '', state=bank.__getstate__())
+    cls, persistent = type(module), hasattr(module, 'init_kwargs')
+    return PersistentRecord(
+        class_name  = cls.__name__ if persistent else f'{cls.__module__}.{cls.__name__}',
+        module_src  = '',
+        init_args   = tuple(getattr(module, 'init_args', ())),
+        init_kwargs = dict(getattr(module, 'init_kwargs', {})),
+        state       = state,
+    )
+
+#----------------------------------------------------------------------------
+# The card.
+
+def _card(record, tensors, path, out):
+    versions = dict(spider_plugin=__version__, torch=torch.__version__, numpy=np.__version__, python=platform.python_version())
+    return dict(
+        format     = _FORMAT,
+        file       = out.name,
+        tensors    = len(tensors),
+        numbers    = sum(tensor.numel() for tensor in tensors.values()),
+        network    = _describe(record, path),
+        source     = _source(record, path),
+        licence    = 'unknown: a snapshot does not say; that of the code and data it was trained with',
+        input      = dict(file=path.name, sha256=sha256_of_file(path)),
+        versions   = versions,
+    )
+
+_SIZES = dict(z_dim='z_dim', w_dim='w_dim', c_dim='c_dim', resolution='img_resolution', channels='img_channels')
+
+def _describe(record, path):
+    kwargs = dict(record.init_kwargs) if record.class_name != FASTGAN else fastgan_options(record)
+    if isinstance(kwargs.get('spider'), dict):  # where the prepared source was on that machine is nobody's business
+        kwargs['spider'] = {key: value for key, value in kwargs['spider'].items() if key != 'source'}
+    sizes = {name: record.state.get(key, kwargs.get(key)) for name, key in _SIZES.items()}
+    described = dict(
+        class_name  = record.class_name,
+        family      = network_family(record),
+        **{name: size if isinstance(size, int) else None for name, size in sizes.items()},
+        init_args   = list(record.init_args),
+        init_kwargs = kwargs,
+    )
+    if record.class_name == 'training.training_loop.MyEnsemble':
+        parts = record.state['_modules'].items()
+        described['parts'] = {name: _describe(part, path) for name, part in parts if getattr(part, 'init_kwargs', None)}
+    return _Plain(path).of(described)
+
+class _Plain:
+    """Turns values from a pickle into what JSON can hold; a pickle can hold lists that hold themselves."""
+
+    def __init__(self, path):
+        self.path, self.left = path, 10_000
+
+    def of(self, value, depth=0):
+        self.left -= 1
+        if self.left < 0 or depth > 20:
+            raise UserError(f'{self.path} holds arguments without an end; it is damaged.')
+        if isinstance(value, dict):
+            return {str(key): self.of(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.of(item, depth + 1) for item in value]
+        if isinstance(value, np.generic):
+            return self.of(value.item(), depth + 1)
+        if isinstance(value, (str, bool, int, type(None))) or (isinstance(value, float) and math.isfinite(value)):
+            return value
+        return str(value)[:80] if isinstance(value, (float, torch.dtype)) else f'({type(value).__name__})'
+
+#----------------------------------------------------------------------------
+# The source that the snapshot carries.
+
+def _source(record, path):
+    """{'name', 'sha256', 'transform', 'licence', 'mapping', 'noise', 'images'}, or None without a source."""
+    state = embedded_bank_state(record)
+    if state is None:
+        return None
+    identity, spider = state.get('identity'), record.init_kwargs.get('spider')
+    if not isinstance(identity, dict) or not isinstance(spider, dict):
+        raise UserError(f'{path} holds a source of unknown form; export it with the version that wrote it.')
+    described = {key: identity.get(key) for key in ('name', 'sha256', 'transform', 'licence')}
+    described |= dict(mapping=spider.get('mapping'), noise=state.get('noise'), images=len(_bank_arrays(record, path)['images']))
+    return _Plain(path).of(described)
+
+def _bank_arrays(record, path):
+    state = embedded_bank_state(record)
+    images, labels = state.get('images'), state.get('labels')
+    fits = isinstance(images, torch.Tensor) and images.dtype == torch.uint8 and images.ndim == 4
+    if not fits or not (labels is None or (isinstance(labels, torch.Tensor) and len(labels) == len(images))):
+        raise UserError(f'{path} holds source images of unknown form; export it with the version that wrote it.')
+    return dict(images=images.numpy(), **{} if labels is None else dict(labels=labels.numpy()))
+
+#----------------------------------------------------------------------------
