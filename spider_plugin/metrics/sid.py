@@ -177,7 +177,10 @@ def reference_frame(p, q, sigma):
 
 def _distances(features, frame):
     weights = torch.stack([torch.ones_like(frame.width), frame.width.square()], dim=1)
-    return torch.cat([(block - frame.mean).square_() @ weights for _, block in blocks(features, frame.device)])
+    distances = torch.empty([len(features), 2], dtype=torch.float64, device=frame.device)    # Pieces would pin the heap's holes.
+    for rows, block in blocks(features, frame.device):
+        distances[rows] = (block - frame.mean).square_() @ weights
+    return distances
 
 def _location_and_spread(side_p, side_q, frame, debias):
     """|mean p - mean q|^2 and tr cov p - tr cov q; the sum is E rho^2 of p less that of q, with and without debias."""
