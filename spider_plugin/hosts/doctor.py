@@ -20,7 +20,8 @@ from pathlib import Path
 
 import spider_plugin
 from spider_plugin.errors import UserError
-from spider_plugin.hosts.attach import NotUnderstood, Script, attachable, is_current, our_statements, read_checkout
+from spider_plugin.hosts import compat
+from spider_plugin.hosts.attach import NotUnderstood, Script, attachable, our_statements, read_checkout, skew
 from spider_plugin.io.cache import cache_dir
 
 PYTHON = (3, 10)
@@ -230,15 +231,14 @@ class Checkout:
             wanted = attachable(self.scripts)
         except UserError as error:
             return Finding('attached', error.message.split(';')[0], 'repair that, then `spider attach`')
-        lines = {script.name: our_statements(script.source) for script in wanted}
-        attached = [name for name, nodes in lines.items() if nodes]
-        stale = [name for name in attached if not all(map(is_current, lines[name]))]
+        attached = [script.name for script in wanted if our_statements(script.source)]
+        missing = [script.name for script in wanted if script.name not in attached]
+        stale = [name for name in attached if skew(self.scripts[name].path)]
         if not attached:
             return Finding('attached', f'no; `spider attach {self.root}`, or `spider run {self.root / "train.py"}` as it is')
         if stale:
             return Finding('attached', f'the line in {", ".join(stale)} is of another version', f'`spider attach {self.root}`')
-        if len(attached) < len(lines):
-            missing = [name for name in lines if name not in attached]
+        if missing:
             return Finding('attached', f'{", ".join(attached)}, but not {", ".join(missing)}', f'`spider attach {self.root}`')
         return Finding('attached', ', '.join(attached))
 
@@ -276,10 +276,13 @@ class Checkout:
         shims = _SHIM.findall(err)
         if os.environ.get('SPIDER_SHIMS') == 'off':
             yield Finding('shims', 'off by SPIDER_SHIMS')
-        elif not shims:
+            return
+        if not shims:
             yield Finding('shims', '--help needs none')
         for name, reason in shims:
             yield Finding('shims', f'{name}, applied by itself: {reason}')
+        for shim in _launch_shims():
+            yield Finding('shims', f'{shim.name}, applied by itself to a config that asks for it: {shim.reason}')
 
     def _detector(self, modules):
         """Where the features of metrics come from; files are looked for, nothing is loaded."""
@@ -311,6 +314,12 @@ def _named_classes(tree):
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r'\w+(\.\w+)+', node.value):
             yield node.value.rpartition('.')[0]
+
+def _launch_shims():
+    """Shims that no --help asks for, as a config does, of those that this stack needs."""
+    with contextlib.suppress(ImportError): # No torch: said already.
+        return [shim for shim in compat.SHIMS if shim.where == 'launch' and shim.needed()]
+    return []
 
 def _installed(package):
     with contextlib.suppress(ImportError, ValueError):

@@ -169,11 +169,22 @@ def test_hosts_of_another_kind(fake_host):
     (host / 'train.py').unlink()
     assert spider_doctor(host).exit_code == spider_doctor(host / 'no').exit_code == 2
 
+def make_shim(name, where, needed):
+    return doctor.compat.Shim(name=name, reason='why', where=where, asks=lambda subject: True, needed=lambda: needed,
+                              apply=lambda subject: None)
+
+def test_shims_say_what_doctor_reads(capsys):
+    doctor.compat._use(make_shim('doctored', 'nets', True), None)
+    assert doctor._SHIM.findall(capsys.readouterr().err) == [('doctored', 'why')]
+
 def test_shims_are_named(host, monkeypatch):
     with open(host / 'metrics' / 'metric_main.py', 'a') as file:
         file.write('import sys\nprint("spider-plugin: shim betas: they are integers (SPIDER_SHIMS=off)", file=sys.stderr)\n')
-    finding, = ask(host)['shims']
-    assert finding.text == 'betas, applied by itself: they are integers' and finding.remedy is None
+    monkeypatch.setattr(doctor.compat, 'SHIMS', [make_shim('late', 'launch', True), make_shim('idle', 'launch', False),
+                                                 make_shim('deep', 'nets', True)])
+    now, later = ask(host)['shims']
+    assert now.text == 'betas, applied by itself: they are integers' and now.remedy is None
+    assert later.text == 'late, applied by itself to a config that asks for it: why' and later.remedy is None
     monkeypatch.setenv('SPIDER_SHIMS', 'off')
     assert ask(host)['shims'][0].text == 'off by SPIDER_SHIMS'
 
