@@ -37,8 +37,8 @@ def load_generator(path, key='G_ema', trust=False):
 def _record_fed_with_noise(path, key):
     contents = read_pickle(path)
     if 'G_full' in contents and key == 'G_ema':
-        raise UserError(f'{path} is of the public Spider GAN code, whose {key} draws from images of another generator and not from '
-                        'noise; give a snapshot of that generator, or one of ours.')
+        raise UserError(f'{path} is of the public Spider GAN code, whose {key} draws from images of another generator, not '
+                        'from noise; give a snapshot of that generator, or one of ours.')
     return record_in(contents, key, path)
 
 def rebuild_generator(record, path):
