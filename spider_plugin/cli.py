@@ -157,9 +157,10 @@ def export(network, out, **options):
 def neighbors(sources, target, **options):
     """Rank datasets as sources for training on another one, by their distance to it.
 
-    A SOURCE is a zip or folder of images, a generator (.pkl), an .npz with an array `features` [images, dimensions], or one of
-    noise, strokes, shapes and covariance:PATH. Features are kept in the cache, by content. Under torchrun
-    (torchrun ... -m spider_plugin.cli neighbors ...) the ranks share the sources; an interrupted run goes on where it was."""
+    A SOURCE is a zip or folder of images, a generator (.pkl), an .npz with an array `features` [images, dimensions], a name that
+    `spider sources` lists, or one of noise, strokes, shapes and covariance:PATH. Features are kept in the cache, by content.
+    Under torchrun (torchrun ... -m spider_plugin.cli neighbors ...) the ranks share the sources; an interrupted run goes on
+    where it was."""
     from spider_plugin.hosts.neighbors import run_neighbors
     run_neighbors(sources, target, **options)
 

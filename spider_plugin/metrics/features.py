@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -22,8 +21,10 @@ import torch
 from spider_plugin import registry
 from spider_plugin.errors import UserError
 from spider_plugin.io.cache import atomic_file, cache_dir, sha256_of_file
+from spider_plugin.io.progress import Progress
 from spider_plugin.metrics.sid import MIN_DIM, MIN_SAMPLES
 from spider_plugin.sources.dataset import ImageDataset
+from spider_plugin.sources.obtain import resolve
 from spider_plugin.sources.prepare import prepare_source, resize_area
 
 FORMAT  = 1         # Of the cached file and of everything that decides its content.
@@ -45,6 +46,7 @@ class ImageSet:
     num_images:  int                    # In the set.
     resolution:  int | None = None      # None where it is not known yet.
     channels:    int | None = None
+    path:        str | None = None      # Where it is, of images on disk.
     dim:         int | None = None      # Features of an image, where features are all that is known.
     content:     callable   = None      # () -> hex digest of what is in it.
     open_images: callable   = None      # () -> function of an index that returns uint8 [C, R, R]; thread-safe.
@@ -63,7 +65,8 @@ class Features:
     identity: str           # Hex digest of what they are features of, and how.
 
 def open_set(spec, *, max_images, like=None, trust=False):
-    """The ImageSet of a zip, a folder, a generator's .pkl, an .npz of features, or a registered source.
+    """The ImageSet of a zip, a folder, a dataset in the catalogue (downloaded where it is missing), a generator's .pkl, an .npz
+    of features, or a registered source.
 
     max_images: most images to look at; here it bounds what is rendered.
     like:       the target's ImageSet, whose channels and resolution procedural sources follow. None: spec is the target.
@@ -75,18 +78,18 @@ def open_set(spec, *, max_images, like=None, trust=False):
                         'features.')
     if name in registry.sources:
         found = _open_procedural(spec, name, argument, min(max_images, RENDERS), like)
-    elif not Path(spec).exists():
-        raise UserError(f'{spec} does not exist; give a zip or a folder of images, a generator .pkl, an .npz of features, or '
-                        f'one of {", ".join(sorted(registry.sources))}.')
+    elif name not in registry.datasets and not Path(spec).exists():
+        raise UserError(f'{spec} does not exist; give a zip or a folder of images, a generator .pkl, an .npz of features, one of '
+                        f'{", ".join(sorted(registry.sources))}, or a name that `spider sources` lists.')
     elif spec.endswith('.npz'):
         count, dim = read_npz(spec).shape
         found = ImageSet(spec, Path(spec).stem, 'features', count, dim=dim)
     elif spec.endswith('.pkl'):
         found = _open_generator(spec, min(max_images, RENDERS), like, trust)
     else:
-        dataset = ImageDataset(spec)
+        dataset = ImageDataset(resolve(spec))
         found = ImageSet(spec, dataset.name, 'images', dataset.num_images, dataset.resolution, dataset.channels,
-                         content=lambda: dataset.sha256, open_images=lambda: dataset.image)
+                         path=str(dataset.path), content=lambda: dataset.sha256, open_images=lambda: dataset.image)
     if found.num_images < MIN_SAMPLES:
         count = {0: 'no image', 1: 'one image'}.get(found.num_images, f'{found.num_images} images')
         raise UserError(f'{spec} has {count}, too few to tell distributions apart; give at least {MIN_SAMPLES}.')
@@ -97,13 +100,13 @@ def open_set(spec, *, max_images, like=None, trust=False):
 def _open_procedural(spec, name, argument, count, like):
     channels = None if argument else like.channels or 3
     if argument:
-        name = f'{name} of {ImageDataset(argument).name}'
+        name = f'{name} of {ImageDataset(resolve(argument)).name}'
     return _rendered(spec, name, 'procedural', count, max_size=_size_for(like), channels=channels)
 
 def _open_generator(path, count, like, trust):
     if not trust:
-        from spider_plugin.io.rebuild import trusted_class
         from spider_plugin.io.restricted import generator_record
+        from spider_plugin.io.trusted import trusted_class
         trusted_class(generator_record(path), path)
     return _rendered(path, Path(path).stem, 'generator', count, max_size=_size_for(like), trust=trust)
 
@@ -170,7 +173,7 @@ def compute_features(image_set, detector, max_images, progress):
 
     detector:   `.identity`, a hex digest, and detector(uint8 [B, C, R, R]) -> float [B, n]; not used for an .npz.
     max_images: of larger sets, so many are chosen, uniformly and always the same.
-    progress:   `Progress`.
+    progress:   `SetProgress`.
     Raises UserError for images or features that cannot be used."""
     count = min(image_set.num_images, max_images)
     chosen = np.sort(np.random.default_rng(0).permutation(image_set.num_images)[:count])
@@ -239,39 +242,35 @@ def _detect(detector, images, image_set):
 
 #----------------------------------------------------------------------------
 
-class Progress:
-    """Lines on stderr about images that are looked at: how many of all, the rate, the time left."""
+class SetProgress:
+    """Lines on stderr about sets that are looked at: images of all sets, the rate in this one, the time left for all."""
 
-    def __init__(self, total=0, num_sets=0, quiet=False, interval=3):
-        self.total, self.num_sets, self.quiet, self.interval = total, num_sets, quiet, interval
-        self.done = self.looked = self.sets = 0
-        self.seconds, self.last = 0.0, time.monotonic()
-        self.shown, self.name = self.last, ''
+    def __init__(self, total=0, num_sets=0, quiet=False, seconds=3.0):
+        self.total, self.num_sets, self.quiet, self.seconds = total, num_sets, quiet, seconds
+        self.done = self.sets = 0
+        self.line = None
 
-    def say(self, text):
+    def _next(self, name, words):
+        self.sets += 1
+        what = f'{name} ({self.sets} of {self.num_sets})'
         if not self.quiet:
-            print(text, file=sys.stderr, flush=True)
+            print(f'{what}: {words}', file=sys.stderr, flush=True)
+        return what
 
     def skip(self, count, name, why):
         """A set that needs no look."""
-        self.sets += 1
+        self._next(name, f'{count} images, {why}')
         self.done += count
-        self.say(f'{name} ({self.sets} of {self.num_sets}): {count} images, {why}')
 
     def start(self, name):
-        self.sets += 1
-        self.name, self.last = name, time.monotonic()
-        self.say(f'{name} ({self.sets} of {self.num_sets}): looking at its images')
+        """A set that does."""
+        self.line = Progress(self._next(name, 'looking at its images'), self.total, done=self.done, seconds=self.seconds)
 
     def advance(self, count):
-        now = time.monotonic()
-        self.done, self.looked = self.done + count, self.looked + count
-        self.seconds, self.last = self.seconds + now - self.last, now
-        if now - self.shown > self.interval:
-            self.shown, rate = now, self.looked / max(self.seconds, 1e-6)
-            minutes, seconds = divmod(int((self.total - self.done) / rate), 60)
-            self.say(f'{self.name} ({self.sets} of {self.num_sets}): {self.done} of {self.total} images, {rate:.0f}/s, '
-                     f'{minutes}:{seconds:02d} left')
+        """Images have been looked at."""
+        self.done += count
+        if not self.quiet:
+            self.line.update(self.done)
 
 def _digest(*parts):
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -14,14 +14,14 @@ import hashlib
 import json
 import re
 import shlex
-import time
 
 import torch
 
 from spider_plugin.errors import UserError
 from spider_plugin.io.cache import atomic_file, cache_dir
+from spider_plugin.io.progress import Progress
 from spider_plugin.metrics.distances import Moments, fid, kid
-from spider_plugin.metrics.features import Progress, compute_features, open_set, probe
+from spider_plugin.metrics.features import SetProgress, compute_features, open_set, probe
 from spider_plugin.metrics.shards import Alone
 from spider_plugin.metrics.sid import sid
 from spider_plugin.page import png
@@ -51,11 +51,14 @@ def find_neighbors(target, sources, detector, *, max_images=50000, by='sid', tru
     Raises UserError: before the first pass over images for what can be seen by then."""
     crew = crew or Alone()
     job = Job(target, list(sources), detector, max_images, trust, crew, torch.device(device))
-    progress = Progress(total=sum(min(job.sets[i].num_images, max_images) for i in job.own), num_sets=len(job.own), quiet=quiet)
-    job.look(progress)
-    for index in job.own:
+    total = sum(min(job.sets[index].num_images, max_images) for index in job.own)
+    job.look(SetProgress(total, len(job.own), quiet))
+    comparing = Progress('Comparing', len(job.own), unit='sources')
+    for done, index in enumerate(job.own):
         if index > 0:
             crew.share(f'result/{index}', job.compare(index))
+        if not quiet:
+            comparing.update(done + 1)
     return job.summarise(by, quiet) if crew.rank == 0 else None
 
 class Job:
@@ -102,7 +105,7 @@ class Job:
     #------------------------------------------------------------------------
 
     def _features(self, index):
-        return compute_features(self.sets[index], self.detector, self.max_images, Progress(quiet=True))
+        return compute_features(self.sets[index], self.detector, self.max_images, SetProgress(quiet=True))
 
     @functools.cached_property
     def _target(self):
@@ -139,12 +142,12 @@ class Job:
 
     def summarise(self, by, quiet):
         """Collects what all ranks have filed; rank 0's."""
-        results, last = [], time.monotonic()
+        progress = Progress('Collecting', len(self.specs) - 1, unit='sources')
+        results = []
         for index in range(1, len(self.specs)):
             results.append(self.crew.wait(f'result/{index}', index % self.crew.size))
-            if not quiet and time.monotonic() - last > 3:
-                last = time.monotonic()
-                Progress().say(f'{index} of {len(self.specs) - 1} sources compared')
+            if not quiet:
+                progress.update(index)
         target, features = self.sets[0], self._target[0]
         entries = [result['entry'] for result in results]
         pictures = {entry['source']: result['picture'] for entry, result in zip(entries, results) if result['picture']}
@@ -153,8 +156,7 @@ class Job:
         ranked = rank([entry for entry in entries if not entry['is_target']], by)
         return dict(
             target    = dict(name=target.name, source=target.spec, images=len(features.values), of=target.num_images,
-                             resolution=target.resolution,
-                             features=features.values.shape[1]),
+                             path=target.path, resolution=target.resolution, features=features.values.shape[1]),
             detector  = self.detector and dict(name=self.detector.name, sha256=self.detector.identity),
             by        = by,
             sources   = ranked,
@@ -258,7 +260,7 @@ def suggestion(summary, train=('spider', 'train')):
     if len(best) > 1:
         words += f' Of these, {able[0]["name"]} has the smallest KID.'
     resolution = summary['target']['resolution']
-    data = summary['target']['source'] if resolution else 'TARGET.zip'
+    data = summary['target']['path'] or 'TARGET.zip'
     gamma = 0.0002 * resolution ** 2 / 32 if resolution else 1      # R1 weight as the hosts' --cfg=auto once chose it.
     options = ['--outdir=runs', '--cfg=stylegan2', f'--data={data}', '--gpus=1', '--batch=32', f'--gamma={gamma:.2g}',
                f'--spider-source={able[0]["source"]}']

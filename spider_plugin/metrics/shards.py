@@ -109,8 +109,8 @@ class Crew:
         self.wait(room, 0)
 
     def _cut_off(self, error):
-        return RankDied(f'{self._address[0]}, the machine of rank 0, cannot be reached ({type(error).__name__}); what is finished '
-                        'is kept: run the command again.')
+        return RankDied(f'{self._address[0]}, the machine of rank 0, cannot be reached ({type(error).__name__}); what is '
+                        'finished is kept: run the command again.')
 
     def _confess(self, error):
         """Tells the others why this rank fails; who fails because of another one has nothing to tell."""

@@ -11,7 +11,7 @@ import torch
 from spider_plugin.errors import UserError
 from spider_plugin.metrics import features, neighbors
 from spider_plugin.metrics.distances import Moments, fid, kid
-from spider_plugin.metrics.features import Progress, compute_features, open_set
+from spider_plugin.metrics.features import SetProgress, compute_features, open_set
 from spider_plugin.metrics.neighbors import disagreements, find_neighbors, rank, suggestion
 from spider_plugin.metrics.sid import sid
 
@@ -94,7 +94,7 @@ def test_disagreement_is_said_in_words():
 
 def test_suggestion_names_one_of_a_tie_by_kid():
     ranked = rank([entry('a', (5, 1), kid=(3, 1)), entry('b', (5.5, 1), kid=(2, 1)), entry('c', (50, 1), kid=(0, 1))], 'sid')
-    summary = dict(sources=ranked, by='sid', target=dict(source='my target.zip', resolution=64))
+    summary = dict(sources=ranked, by='sid', target=dict(path='my target.zip', resolution=64))
     words, command = suggestion(summary, ('python', 'train.py'))
     assert '2 sources whose intervals overlap: a, b' in words and 'b has the smallest KID' in words
     assert command.startswith("python train.py ") and "'--data=my target.zip'" in command and '--spider-source=b.zip' in command
@@ -107,21 +107,22 @@ def test_suggestion_names_one_of_a_tie_by_kid():
 
 def test_summary_holds_the_distances_of_its_features(sets):
     summary = run('a.zip', 'b.zip')
-    load = lambda spec: compute_features(open_set(spec, max_images=100), Pooling(), 100, Progress(quiet=True)).values
+    load = lambda spec: compute_features(open_set(spec, max_images=100), Pooling(), 100, SetProgress(quiet=True)).values
     target, source = load('target.zip'), load('b.zip')
     found = next(e for e in summary['sources'] if e['name'] == 'b')
     assert found['sid']['value'] == sid(source, target).value and found['sid_back']['value'] == sid(target, source).value
     assert found['sid']['ci95'] == sid(source, target).ci95 and len(found['sid']['curve']) == 199
     assert found['fid'] == vars(fid(Moments(source), Moments(target))) and found['kid'] == vars(kid(source, target))
     assert 'the source' in found['sid']['words'] and ' p ' not in found['sid']['words']
-    assert summary['target'] == dict(name='target', source='target.zip', images=100, of=100, resolution=16, features=12)
+    assert summary['target'] == dict(name='target', source='target.zip', images=100, of=100, path='target.zip',
+                                     resolution=16, features=12)
     assert set(summary['pictures']) == {'target.zip', 'a.zip', 'b.zip'}
     json.dumps(summary)
 
 def test_a_subset_is_uniform_and_seeded(sets, make_zip):
     make_zip('large.zip', n=400, res=16, seed=9)
-    whole = compute_features(open_set('large.zip', max_images=400), Pooling(), 400, Progress(quiet=True)).values
-    part = compute_features(open_set('large.zip', max_images=150), Pooling(), 150, Progress(quiet=True)).values
+    whole = compute_features(open_set('large.zip', max_images=400), Pooling(), 400, SetProgress(quiet=True)).values
+    part = compute_features(open_set('large.zip', max_images=150), Pooling(), 150, SetProgress(quiet=True)).values
     where = [int(np.flatnonzero((whole == row).all(axis=1))[0]) for row in part]
     assert len(part) == 150 and where == sorted(where) and max(where) > 300 and len(set(np.diff(where))) > 2
 
@@ -179,6 +180,12 @@ def test_all_kinds_of_source(sets, make_snapshot, make_zip):
     assert 'features.npz' not in summary['pictures'] and len(summary['pictures']) == 5
     assert sum(detector.looked) == 500
 
+def test_names_of_the_catalogue(sets, monkeypatch):
+    monkeypatch.setattr(features, 'resolve', lambda spec: {'cifar10': 'a.zip', 'mnist': 'target.zip'}.get(spec, spec))
+    summary = run('cifar10', 'b.zip', target='mnist')
+    assert {e['source'] for e in summary['sources']} == {'cifar10', 'b.zip'}
+    assert '--data=target.zip' in suggestion(summary)[1]
+
 def test_npz_files_need_no_detector(sets):
     rng = np.random.default_rng(0)
     for name, width in dict(t=1, narrow=0.7, wide=1.3).items():
@@ -189,7 +196,7 @@ def test_npz_files_need_no_detector(sets):
     assert suggestion(summary)[1] is None
 
 def test_progress_tells_rate_and_time_left(capsys):
-    progress = Progress(total=300, num_sets=2, interval=-1)
+    progress = SetProgress(total=300, num_sets=2, seconds=-1)
     progress.skip(100, 'first', 'features from the cache')
     progress.start('second')
     progress.advance(50)

@@ -92,6 +92,7 @@ def checkout(sets):
     is_metrics = lambda name: name.split('.')[0] == 'metrics'
     kept = {name: sys.modules.pop(name) for name in list(sys.modules) if is_metrics(name)}
     (sets / 'checkout' / 'metrics').mkdir(parents=True)
+    (sets / 'checkout' / 'metrics' / '__init__.py').write_text('')
     (sets / 'checkout' / 'metrics' / 'metric_utils.py').write_text(
         'import torch\ndef get_feature_detector(url, device):\n    return torch.nn.Sequential(torch.nn.Flatten())\n')
     yield sets / 'checkout'
