@@ -63,7 +63,10 @@ def _says_the_same(attached, bare, tree):
     except NotUnderstood:
         return False
     rest.body = [node for node in rest.body if not _is_ours(node, attached)]
-    return ast.dump(rest) == ast.dump(tree) and _encoding(attached) == _encoding(bare)
+    try:
+        return ast.dump(rest) == ast.dump(tree) and _encoding(attached) == _encoding(bare)
+    except RecursionError as error:
+        raise NotUnderstood('is nested too deeply') from error
 
 def detach_source(source):
     """The source without our line, in whatever version; of a source that is no Python any more, the line alone is read.
@@ -226,8 +229,8 @@ def read_checkout(directory):
     return scripts
 
 def attachable(scripts):
-    """[Script] that get the line: of the click scripts that no other script imports, those that patches/attach.json names and
-    those that load networks.
+    """[Script] that get the line: the click scripts that patches/attach.json names, and of the others those that load networks
+    and that no script imports.
 
     scripts: what `read_checkout` returns. Raises UserError where a named script is not understood."""
     named = [script for script in scripts.values() if script.name in patch()['scripts']]
@@ -238,8 +241,8 @@ def attachable(scripts):
         scripts['train.py'].check_training()
     modules = [script for script in scripts.values() if script.is_python]
     imported = set().union(*(script.imports for script in modules))
-    return [script for script in modules if script.commands and script.path.stem not in imported and
-            (script in named or script.imports & HOST_MODULES)]
+    return [script for script in modules if script.commands and
+            (script in named or script.imports & HOST_MODULES and script.path.stem not in imported)]
 
 @contextlib.contextmanager
 def explained(script):
@@ -262,7 +265,7 @@ def attach(directory):
         report.append(_what_attach_does(script, changes[-1][1]))
     left = [name for name in patch()['scripts'] if name in scripts and name not in {script.name for script, _ in changes}]
     write_all(changes)
-    return report + [f'Left out {name}: it has no click command, or other scripts import it' for name in left]
+    return report + [f'Left out {name}: it has no click command' for name in left]
 
 def detach(directory):
     """Takes the line out of every script in a folder; returns what was done. Raises UserError."""

@@ -1,5 +1,6 @@
 """`spider attach` and `spider detach` on copies of the checkouts under SPIDER_HOSTS, and on one of the reference host."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -79,19 +80,41 @@ def test_detach_after_an_edit(checkout):
     assert script.read_bytes() == wanted
 
 def test_help_shows_our_options(checkout):
-    stock = run(checkout)
+    stock = run(checkout, '--help')
     attach(checkout)
-    attached = run(checkout)
-    if attached.returncode != 0: # A package that the host wants and nobody mends.
-        module = attached.stderr.rstrip().splitlines()[-1]
-        assert stock.returncode != 0 and module.startswith('ModuleNotFoundError') and 'pkg_resources' not in module
-        pytest.skip(f'this environment lacks what the host imports: {module}')
+    attached = run(checkout, '--help')
+    skip_where_packages_are_missing(attached)
     assert 'Spider options:' in attached.stdout and '--spider-source' in attached.stdout
     assert '--spider-source' not in stock.stdout
 
-def run(checkout):
-    """train.py --help, from the checkout's own folder, as a user starts it."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith('SPIDER_')}
+DRY = {
+    'stylegan3':             ['--cfg=stylegan2', '--gpus=1', '--batch=4', '--gamma=1'],
+    'stylegan2-ada-pytorch': ['--cfg=auto', '--gpus=1'],
+    'projected-gan':         ['--cfg=stylegan2', '--gpus=1', '--batch=4'],
+    'reference_host':        ['--cfg=stylegan2', '--gpus=1', '--batch=4', '--gamma=1'],
+}
+
+def test_a_dry_run_shows_the_edited_config(checkout, make_zip, tmp_path):
+    make_zip(tmp_path / 'target.zip', n=8, res=16)
+    make_zip(tmp_path / 'source.zip', n=8, res=16, seed=1)
+    attach(checkout)
+    shown = run(checkout, f'--outdir={tmp_path / "out"}', f'--data={tmp_path / "target.zip"}', *DRY[checkout.name], '--dry-run',
+                f'--spider-source={tmp_path / "source.zip"}')
+    skip_where_packages_are_missing(shown)
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    config = json.loads(shown.stdout[shown.stdout.index('{\n') : shown.stdout.index('\n}\n') + 2])
+    assert config['G_kwargs']['class_name'].startswith('spider_plugin.bundles.')
+    assert config['G_kwargs']['spider']['mapping'] == 'residual' and not (tmp_path / 'out').exists()
+
+def skip_where_packages_are_missing(process):
+    """Packages that a host wants and nobody mends."""
+    reason = (process.stderr.rstrip().splitlines() or [''])[-1]
+    if process.returncode != 0 and reason.startswith('ModuleNotFoundError') and 'pkg_resources' not in reason:
+        pytest.skip(f'this environment lacks what the host imports: {reason}')
+
+def run(checkout, *args):
+    """train.py, from the checkout's own folder, as a user starts it."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith('SPIDER_') or name == 'SPIDER_CACHE_DIR'}
     paths = os.pathsep.join(filter(None, [os.environ.get('PYTHONPATH'), str(ROOT)]))
     env |= dict(PYTHONPATH=paths, PYTHONDONTWRITEBYTECODE='1', PYTHONWARNINGS='ignore')
-    return subprocess.run([sys.executable, 'train.py', '--help'], cwd=checkout, env=env, capture_output=True, text=True)
+    return subprocess.run([sys.executable, 'train.py', *args], cwd=checkout, env=env, capture_output=True, text=True)

@@ -85,10 +85,11 @@ def test_other_encodings():
     (b'\x89PNG\r\n\x1a\n\x00\x00',          'is not Python'),
     (b'x = "\xe9"\n',                       'is not Python 3'),
     (b'# coding: klingon\nx = 1\n',         'is not Python 3'),
+    (b'x = ' + b'+'.join([b'1'] * 3000),    'is n(ot Python|ested too deeply)'),
     (b'"""d"""; import os\n',               'has another statement in line 1'),
     (b'from __future__ import annotations; x = 1\n', 'has another statement in line 1'),
     (b'"""d"""; \\\nimport os\n',           'takes no line of its own after line 1'),
-], ids=['syntax', 'python2', 'binary', 'encoding', 'cookie', 'docstring', 'future', 'backslash'])
+], ids=['syntax', 'python2', 'binary', 'encoding', 'cookie', 'nested', 'docstring', 'future', 'backslash'])
 def test_what_is_not_understood(source, reason):
     with pytest.raises(NotUnderstood, match=reason):
         attach_source(source)
@@ -164,7 +165,7 @@ def checkout(tmp_path):
     """A folder with scripts that get the line and scripts that do not."""
     files = {'train.py': TRAIN, 'calc_metrics.py': b'\xef\xbb\xbf' + TRAIN, 'gen_images.py': TOOL, 'spectra.py': TOOL,
              'legacy.py': TOOL.replace(b'legacy', b'dnnlib'), 'dataset_tool.py': TOOL.replace(b'import legacy\r\n', b''),
-             'projector.py': b'import legacy\n', 'notes.py': b'not python at all', 'README.md': b'words'}
+             'projector.py': b'import legacy, gen_images\n', 'notes.py': b'not python at all', 'README.md': b'words'}
     path = tmp_path / 'checkout'
     path.mkdir()
     for name, data in files.items():
@@ -185,7 +186,7 @@ def test_attach_and_detach(checkout):
     assert result.exit_code == 0 and result.output.splitlines() == [
         'Attached train.py, line 2', 'Attached calc_metrics.py, line 2',
         'Attached gen_images.py, line 2 (read-only, and left so)',
-        'Attached spectra.py, line 2', 'Left out projector.py: it has no click command, or other scripts import it',
+        'Attached spectra.py, line 2', 'Left out projector.py: it has no click command',
         f'`spider detach {checkout}` takes the line out again.']
     after = contents(checkout)
     changed = {name for name in before if after[name] != before[name]}
