@@ -43,6 +43,13 @@ def launch_training(c, desc, outdir, dry_run):
     process.join()
     raise SystemExit(process.exitcode)
 
+def SETUP(data, cfg, detector):
+    c = dict(cfg=cfg, detector=detector,
+             G_kwargs=dict(class_name='nets.Generator'), D_kwargs=dict(class_name='nets.Discriminator'),
+             G_opt_kwargs=dict(lr=1.0), D_opt_kwargs=dict(lr=1.0), loss_kwargs={},
+             training_set_kwargs=dict(class_name='data.Data', path=data))
+    return f'{cfg}-run', c
+
 @click.command()
 @click.option('--outdir', required=True)
 @click.option('--data', required=True)
@@ -54,11 +61,8 @@ def main(outdir, data, cfg, glr, detector, code):
     """Train."""
     if code:
         raise SystemExit(code)
-    c = dict(cfg=cfg, detector=detector,
-             G_kwargs=dict(class_name='nets.Generator'), D_kwargs=dict(class_name='nets.Discriminator'),
-             G_opt_kwargs=dict(lr=1.0), D_opt_kwargs=dict(lr=1.0), loss_kwargs={},
-             training_set_kwargs=dict(class_name='data.Data', path=data))
-    LAUNCH(c=c, desc=f'{cfg}-run', outdir=outdir, dry_run=False)
+    desc, c = SETUP(data=data, cfg=cfg, detector=detector)
+    LAUNCH(c=c, desc=desc, outdir=outdir, dry_run=False)
 
 if __name__ == '__main__':
     main()
@@ -84,13 +88,14 @@ def fid(opts):
 
 @pytest.fixture
 def fake_host(tmp_path):
-    """Writes the host; fake_host(line=..., launch=...) -> path of its train.py."""
-    def write(line=ATTACH['line'], launch='launch_training'):
+    """Writes the host; fake_host(line=..., launch=..., setup=...) -> path of its train.py. launch and setup name the functions
+    that get the config and make it."""
+    def write(line=ATTACH['line'], launch='launch_training', setup='make_config'):
         tree = tmp_path / 'host'
         (tree / 'metrics').mkdir(parents=True, exist_ok=True)
         (tree / 'metrics' / '__init__.py').write_text('')
         (tree / 'metrics' / 'metric_main.py').write_text(_METRICS)
-        script = _TRAIN.replace('LINE', line).replace('LAUNCH', launch)
+        script = _TRAIN.replace('LINE', line).replace('LAUNCH', launch).replace('SETUP', setup)
         (tree / 'train.py').write_text(script.replace('def launch_training', f'def {launch}'))
         return tree / 'train.py'
     return write

@@ -84,15 +84,29 @@ def test_a_host_with_another_launch(train, tmp_path):
     assert result.exit_code == 2 and 'neither launch_training nor setup_training_loop_kwargs' in result.output
     assert not (tmp_path / 'out').exists()
 
+ADA = dict(launch='start', setup='setup_training_loop_kwargs') # As stylegan2-ada-pytorch does it.
+
+def test_a_host_that_sets_up_and_launches_itself(train, toy_plugin, tmp_path, monkeypatch):
+    from spider_plugin import registry
+    def edit(c, given, host):
+        c['G_kwargs'] = dict(class_name='toy.Net')
+    monkeypatch.setitem(registry.generators._entries, 'toynet', edit)
+    command, started = train(**ADA), {}
+    monkeypatch.setitem(command.callback.__wrapped__.__globals__, 'start', lambda **kwargs: started.update(kwargs))
+    for cfg, class_name in (('tiny', 'nets.Generator'), ('toynet', 'toy.Net')):
+        result = CliRunner().invoke(command, ['--outdir', str(tmp_path / 'out'), '--data=x', f'--cfg={cfg}'])
+        assert result.exit_code == 0, result.output
+        assert started['c']['G_kwargs'] == dict(class_name=class_name) and started['desc'] == f'{cfg}-run'
+
 #----------------------------------------------------------------------------
 # In processes: three ways to attach, and a spawned child each time.
 
 def lines(result):
     return [json.loads(line) for line in result.stdout.splitlines() if line.startswith('{')]
 
-@pytest.mark.parametrize('way', ['line', 'runner', 'both'])
-def test_spawned_children(way, fake_host, toy_plugin, python, tmp_path):
-    script = fake_host() if way != 'runner' else fake_host(line='')
+@pytest.mark.parametrize(['way', 'names'], [('line', {}), ('runner', {}), ('both', {}), ('line', ADA)])
+def test_spawned_children(way, names, fake_host, toy_plugin, python, tmp_path):
+    script = fake_host(**names) if way != 'runner' else fake_host(line='')
     runner = [] if way == 'line' else ['-m', 'spider_plugin.hosts.run']
     args = [f'--outdir={tmp_path / "out"}', '--data=x', '--cfg=toynet']
     result = python(*runner, script, *args, paths=[toy_plugin], cwd=tmp_path, SPIDER_DETECTOR='det.pt')
@@ -126,6 +140,10 @@ def test_the_runner_looks_like_the_script(fake_host, python, tmp_path):
     usage = python('-m', 'spider_plugin.hosts.run', script, '--help', cwd=tmp_path).stdout
     assert usage.startswith('Usage: train.py [OPTIONS]')
     assert python('-m', 'spider_plugin.hosts.run', script, '--outdir=x', '--data=x', '--code=3').returncode == 3
+    for name in ('SPIDER_SHIMS', 'SPIDER_DEVICE'):
+        refused = python('-m', 'spider_plugin.hosts.run', script, '--help', **{name: 'maybe'})
+        assert refused.returncode == 2 and refused.stderr.startswith(f'Error: {name}=maybe means nothing')
+        assert len(refused.stderr.splitlines()) == 1
     for args in ([], ['nowhere.py']):
         result = python('-m', 'spider_plugin.hosts.run', *args)
         assert result.returncode == 2 and result.stderr.startswith('Error: ') and 'usage' in result.stderr

@@ -1,0 +1,106 @@
+"""SPIDER_DEVICE=cpu: what a host sees by the name torch, and that nobody else does."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from spider_plugin.errors import UserError
+from spider_plugin.hosts import cpu_device
+
+@pytest.fixture
+def view(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, 'pin_memory', torch.Tensor.pin_memory) # The one thing that is changed for everybody.
+    return cpu_device._view.__wrapped__()
+
+def test_only_cpu_is_known(monkeypatch):
+    for value, expected in ((None, False), ('', False), ('cpu', True)):
+        monkeypatch.setenv('SPIDER_DEVICE', value) if value is not None else monkeypatch.delenv('SPIDER_DEVICE', raising=False)
+        assert cpu_device.requested() == expected
+    monkeypatch.setenv('SPIDER_DEVICE', 'tpu')
+    with pytest.raises(UserError, match='SPIDER_DEVICE=tpu'):
+        cpu_device.requested()
+
+def test_devices(view):
+    for args in (['cuda', 1], ['cuda'], ['cuda:0'], ['cpu']):
+        assert view.device(*args) == torch.device('cpu')
+    assert view.device('meta').type == 'meta'
+    assert isinstance(torch.device('cuda'), view.device) and not isinstance('cuda', view.device)
+    assert torch.device('cuda', 1).index == 1 and torch.device is not view.device # torch is as it was
+
+def test_the_rest_is_torch(view):
+    assert view.Tensor is torch.Tensor and view.nn.functional is torch.nn.functional and view.cuda.Stream is torch.cuda.Stream
+    assert view.cuda.max_memory_allocated(view.device('cuda')) == 0
+    assert not view.cuda.is_available() and view.cuda.current_stream('cuda') is None
+    x = torch.zeros([2])
+    assert x.pin_memory() is x
+
+def test_events(view):
+    start, end = view.cuda.Event(enable_timing=True), view.cuda.Event(enable_timing=True)
+    start.record(view.cuda.current_stream(0))
+    time.sleep(0.01)
+    end.record()
+    end.synchronize()
+    assert start.elapsed_time(end) >= 10 and start.cuda_event != 0
+
+def test_groups_and_their_modules(monkeypatch):
+    called, module = [], torch.nn.Linear(1, 1)
+    class Parallel(torch.nn.Module):
+        def __init__(self, module, device_ids=None, broadcast_buffers=True):
+            super().__init__()
+            called.append((module, device_ids, broadcast_buffers))
+    monkeypatch.setattr(torch.Tensor, 'pin_memory', torch.Tensor.pin_memory)
+    monkeypatch.setattr(torch.nn.parallel, 'DistributedDataParallel', Parallel)
+    monkeypatch.setattr(torch.distributed, 'init_process_group', lambda backend, **kwargs: called.append((backend, kwargs)))
+    view = cpu_device._view.__wrapped__()
+    view.distributed.init_process_group(backend='nccl', rank=1, world_size=2)
+    made = view.nn.parallel.DistributedDataParallel(module, device_ids=[view.device('cuda')], broadcast_buffers=False)
+    assert called == [('gloo', dict(rank=1, world_size=2)), (module, None, False)]
+    assert [isinstance(x, view.nn.parallel.DistributedDataParallel) for x in (made, module)] == [True, False]
+
+def test_the_grid_keeps_its_corner():
+    images, labels = np.arange(48)[:, None], np.arange(48)[:, None] % 3
+    size, some, their = cpu_device._small_grid(lambda training_set: ((8, 6), images, labels))(training_set=None)
+    assert size == (4, 4) and some[:, 0].tolist() == [8 * row + column for row in range(4) for column in range(4)]
+    assert np.array_equal(their[:, 0], some[:, 0] % 3)
+    assert cpu_device._small_grid(lambda: ((2, 9), images, labels))()[0] == (2, 4)
+
+def test_launch_in_float32():
+    c = dict(G_kwargs=dict(synthesis_kwargs=dict(num_fp16_res=4, conv_clamp=256)), D_kwargs=dict(num_fp16_res=4, conv_clamp=256))
+    cpu_device.mend_launch(c)
+    assert c['G_kwargs']['synthesis_kwargs'] == c['D_kwargs'] == dict(num_fp16_res=0, conv_clamp=None)
+    cpu_device.mend_launch(dict(G_kwargs={}, D_kwargs={}))
+
+#----------------------------------------------------------------------------
+# A script and a module beside it.
+
+_SCRIPT = '''
+import spider_plugin.hosts.hook
+import click
+import torch
+import beside
+import json
+
+def default(device=torch.device('cuda')):
+    return device.type
+
+@click.command()
+def main():
+    import colorsys
+    print(json.dumps([torch.device('cuda', 0).type, beside.device().type, default(), beside.again(), json.loads is not None,
+                      type(torch).__name__, type(beside.spider_plugin.hosts.cpu_device).__name__]))
+
+if __name__ == '__main__':
+    main()
+'''
+
+def test_modules_of_the_host(tmp_path, python):
+    (tmp_path / 'train.py').write_text(_SCRIPT)
+    (tmp_path / 'beside.py').write_text('import spider_plugin.hosts.cpu_device\nimport torch\n'
+                                        'def device():\n    return torch.device("cuda")\n'
+                                        'def again(device=torch.device("cuda")):\n    return device.type\n')
+    done = python(tmp_path / 'train.py', SPIDER_DEVICE='cpu')
+    assert done.stdout.strip() == '["cpu", "cpu", "cpu", "cpu", true, "_View", "module"]', done.stderr
+    done = python(tmp_path / 'train.py')
+    assert done.stdout.strip() == '["cuda", "cuda", "cuda", "cuda", true, "module", "module"]', done.stderr
