@@ -213,11 +213,16 @@ def _remember(machine, index):
         raise Damaged('unbalanced instructions')
     machine.memo[index] = machine.stack[-1]
 
+def _recall(machine, index):
+    if index not in machine.memo:
+        raise Damaged('a reference to nothing')
+    machine.stack.append(machine.memo[index])
+
 _on(pickle.MEMOIZE)(lambda m: _remember(m, len(m.memo)))
 _on(pickle.BINPUT)(lambda m: _remember(m, _number(m, '<B')))
 _on(pickle.LONG_BINPUT)(lambda m: _remember(m, _number(m, '<I')))
-_on(pickle.BINGET)(lambda m: m.stack.append(m.memo[_number(m, '<B')]))
-_on(pickle.LONG_BINGET)(lambda m: m.stack.append(m.memo[_number(m, '<I')]))
+_on(pickle.BINGET)(lambda m: _recall(m, _number(m, '<B')))
+_on(pickle.LONG_BINGET)(lambda m: _recall(m, _number(m, '<I')))
 
 #----------------------------------------------------------------------------
 # Names, calls and states: what they mean is the caller's business.
