@@ -45,7 +45,7 @@ def scripts(count, seed=0):
         yield spelled(parts, rng.choice([b'\n', b'\r\n', b'\r', None]), rng.random() < 0.2, rng.random() < 0.7)
 
 def test_detach_restores_the_bytes_of_many_scripts():
-    for source in scripts(600):
+    for source in [b'\xef\xbb\xbf', b'\xef\xbb\xbfimport os\n', *scripts(600)]:
         attached = attach_source(source)
         assert detach_source(attached) == source
         assert attach_source(attached) == attached and attached.count(LINE) == 1
