@@ -37,18 +37,23 @@ def export(path, out, key=None, trust=False):
     record = _network(unpickle(path) if trust else read_pickle(path), key, path)
     tensors = _separate(record.state_dict(), path)
     card = _card(record, tensors, path, out)
-    written = [out, out.with_suffix('.json')]
+    files = {
+        out:                      lambda temp: save(tensors, temp, text),
+        out.with_suffix('.json'): lambda temp: temp.write_text(text, encoding='utf-8'),
+    }
     if card['source'] is not None and card['source']['images']:
-        written.append(out.with_name(f'{out.stem}-source.npz'))
-        card['source']['file'] = written[-1].name
-        with atomic_file(written[-1]) as temp, open(temp, 'wb') as file:
-            np.savez(file, **_bank_arrays(record, path))
+        bank = out.with_name(f'{out.stem}-source.npz')
+        card['source']['file'], arrays = bank.name, _bank_arrays(record, path)
+        files[bank] = lambda temp: np.savez(temp, **arrays)
     text = json.dumps(card, indent=2) + '\n'
-    with atomic_file(out) as temp:
-        save(tensors, temp, text)
-    with atomic_file(written[1]) as temp:
-        temp.write_text(text, encoding='utf-8')
-    return written
+    for file, write in files.items():
+        with atomic_file(file) as temp:
+            try:
+                write(temp)
+            except Exception as error: # Each of the writers has errors of its own for a full disk.
+                reason = getattr(error, 'strerror', None) or ' '.join(str(error).split())[:160]
+                raise UserError(f'Cannot write {file} ({reason}); free the disk or give another --out.') from error
+    return list(files)
 
 #----------------------------------------------------------------------------
 # Files.
