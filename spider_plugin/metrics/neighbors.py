@@ -161,7 +161,7 @@ class Job:
             by        = by,
             sources   = ranked,
             disagree  = [dict(sid_first=a['source'], sid_second=b['source'], against=against)
-                         for a, b, against in disagreements(ranked)],
+                         for a, b, against in disagreements(ranked, features.values.shape[1])],
             warnings  = warnings(ranked, entries, target, features.values.shape),
             pictures  = pictures)
 
@@ -201,14 +201,19 @@ def rank(entries, by):
         ranked += [dict(entry, rank=first, tied=len(tie) > 1) for entry in sorted(tie, key=lambda entry: entry['source'])]
     return ranked
 
-def disagreements(entries):
-    """[(a, b, measures)]: SID puts a before b, and the measures put b before a, all by intervals that are apart."""
+def disagreements(entries, dim):
+    """[(a, b, measures)]: SID puts a before b, and the measures put b before a, all by intervals that are apart.
+
+    FID, which few images inflate, has no say against a where it is a that has fewer, and fewer than 10 for each of the dim
+    features."""
     bounds = [{by: interval(entry, by)[1:] for by in MEASURES} for entry in entries]
     before = lambda i, j, by: bounds[i][by][1] < bounds[j][by][0]
+    fair = lambda a, b, by: by != 'fid' or a['images'] >= min(b['images'], FEW * dim)
     found = []
     for i, a in enumerate(entries):
         for j, b in enumerate(entries):
-            if before(i, j, 'sid') and (against := [by for by in ('fid', 'kid') if before(j, i, by)]):
+            if before(i, j, 'sid') and (against := [
+                    by for by in ('fid', 'kid') if before(j, i, by) and fair(a, b, by)]):
                 found.append((a, b, against))
     return found
 
@@ -220,17 +225,17 @@ def warnings(ranked, entries, target, shape):
     found = [f'{entry["source"]} holds the same images as the target and was left out.'
              for entry in entries if entry['is_target']]
     against = {}
-    for a, b, measures in disagreements(ranked):
+    for a, b, measures in disagreements(ranked, shape[1]):
         against.setdefault(a['source'], (a, {}))[1].setdefault(' and '.join(map(str.upper, measures)), []).append(b['name'])
     for a, groups in list(against.values())[:SAID]:
-        said = '; '.join(f'{measures} {"say" if " " in measures else "says"} the opposite of {_listed(names)}'
+        said = ', '.join(f'before {_listed(names)} where {measures} {"put" if " " in measures else "puts"} it behind'
                          for measures, names in groups.items())
         location, spread = a['sid']['location'], a['sid']['spread']
         why = (f' {a["name"]} lies off the target (location {location:.4g}) but is narrower (spread {spread:+.4g}), and SID adds '
                'the two.' if spread < 0 < location else '')
-        found.append(f'SID puts {a["name"]} before others, but {said}.{why}')
+        found.append(f'SID puts {a["name"]} {said}.{why}')
     if len(against) > SAID:
-        found.append(f'The measures disagree on {len(against) - SAID} more sources.')
+        found.append(f'The measures disagree on {len(against) - SAID} more of the sources.')
     sizes = {target.name: shape[0]} | {entry['name']: entry['images'] for entry in ranked}
     small = [name for name, size in sizes.items() if size < FEW * shape[1]]
     if small and ranked:

@@ -81,15 +81,21 @@ def test_other_measures_rank():
 
 def test_disagreement_needs_intervals_apart_both_ways():
     texture, photo = entry('texture', (-1, 0.5), fid=(200, 5), kid=(9, 1)), entry('photo', (5, 1), fid=(20, 5), kid=(8, 1))
-    assert disagreements([texture, photo]) == [(texture, photo, ['fid'])]
-    assert disagreements([photo, entry('b', (4.5, 1), fid=(200, 5))]) == []
-    assert disagreements([texture, entry('c', (5, 1), fid=(300, 5), kid=(10, 3))]) == []
+    assert disagreements([texture, photo], 12) == [(texture, photo, ['fid'])]
+    assert disagreements([photo, entry('b', (4.5, 1), fid=(200, 5))], 12) == []
+    assert disagreements([texture, entry('c', (5, 1), fid=(300, 5), kid=(10, 3))], 12) == []
+
+def test_fid_has_no_say_against_a_small_set():
+    small, large = entry('small', (-1, 0.5), fid=(200, 5)), dict(entry('large', (5, 1), fid=(20, 5)), images=1000)
+    assert disagreements([small, large], 12) == [] and disagreements([small, large], 10) == [(small, large, ['fid'])]
+    large['kid'] = dict(value=0.1, ci95=0.1)
+    assert disagreements([small, large], 12) == [(small, large, ['kid'])]
 
 def test_disagreement_is_said_in_words():
     ranked = rank([entry('texture', (-1, 0.5), fid=(200, 5)), entry('photo', (5, 1), fid=(20, 5))], 'sid')
     target = features.ImageSet('t.zip', 't', 'images', 10 ** 6)
-    [first, second] = neighbors.warnings(ranked, ranked and [dict(e, is_target=False) for e in ranked], target, (10 ** 6, 12))
-    assert 'SID puts texture before others, but FID says the opposite of photo' in first
+    [first, second] = neighbors.warnings(ranked, [dict(e, is_target=False) for e in ranked], target, (10 ** 6, 12))
+    assert 'SID puts texture before photo where FID puts it behind. texture lies off' in first
     assert 'narrower (spread -2)' in first and 'FID is inflated' in second and 'texture, photo' in second
 
 def test_suggestion_names_one_of_a_tie_by_kid():
