@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from spider_plugin import cli
 from spider_plugin.hosts import doctor
-from spider_plugin.hosts.attach import attach, detach_source, patch
+from spider_plugin.hosts.attach import attach, detach_source, patch, read_checkout
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -139,7 +139,7 @@ def test_what_keeps_a_host_from_starting(host):
     (host / 'metrics' / 'metric_main.py').write_text('import nets.projector\n')
     (host / 'nets').mkdir()
     (host / 'nets' / 'projector.py').write_text('import json, no_such_package.part\nfrom no_other import name\n'
-                                               'try:\n    import tensorless\nexcept ImportError:\n    pass\n')
+                                               'import pkg_resources\ntry:\n    import tensorless\nexcept ImportError:\n    pass\n')
     (host / 'unused.py').write_text('import never_needed\n')
     found = ask(host)
     assert [finding.remedy for finding in found['package']] == ['pip install no_other', 'pip install no_such_package']
@@ -193,6 +193,10 @@ def test_a_host_that_never_ends(host, monkeypatch):
         file.write('import time\ntime.sleep(600)\n')
     monkeypatch.setattr(doctor, 'TIMEOUT', 1)
     assert 'takes more than 1 seconds' in ask(host)['train.py'][0].text
+    checkout = doctor.Checkout(host, read_checkout(host))
+    with checkout.asking():
+        assert checkout._help.poll() is None
+    assert checkout._help.poll() is not None # Nothing is left running.
 
 def test_detectors(host, monkeypatch, tmp_path):
     url = 'https://example.org/inception.pkl'
