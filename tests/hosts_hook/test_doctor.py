@@ -138,8 +138,9 @@ def test_attached_or_not(host):
 def test_what_keeps_a_host_from_starting(host):
     (host / 'metrics' / 'metric_main.py').write_text('import nets.projector\n')
     (host / 'nets').mkdir()
-    (host / 'nets' / 'projector.py').write_text('import json, no_such_package.part\nfrom no_other import name\n'
-                                               'import pkg_resources\ntry:\n    import tensorless\nexcept ImportError:\n    pass\n')
+    (host / 'nets' / 'projector.py').write_text(
+        'import json, no_such_package.part\nfrom no_other import name\nimport pkg_resources\n'
+        'try:\n    import tensorless\nexcept ImportError:\n    pass\n')
     (host / 'unused.py').write_text('import never_needed\n')
     found = ask(host)
     assert [finding.remedy for finding in found['package']] == ['pip install no_other', 'pip install no_such_package']
