@@ -92,12 +92,12 @@ def apply_options(c, options, *, given, host):
     Raises UserError."""
     if options['cfg'] is not None:
         registry.generators[options['cfg']](c, given, host)
+    lines = []
     if options['spider_source'] is not None:
-        return _apply_spider(c, options, host)
-    lonely = [option.name for option in OPTIONS if option.key in given]
-    if lonely:
+        lines = _apply_spider(c, options, host)
+    elif lonely := [option.name for option in OPTIONS if option.key in given]:
         raise UserError(f'{lonely[0]} has no effect without --spider-source; give a source of images, or leave it out.')
-    return []
+    return lines + _resume_from_what_fits(c, options, host)
 
 #----------------------------------------------------------------------------
 # --cfg=dcgan. The loss runs without path length and style mixing, which need a style for each layer.
@@ -211,6 +211,19 @@ def _resume(c, options, source, host):
             raise UserError(f'--resume={c["resume_pkl"]} was trained with the {what} {before}, not {now}; give that one, or '
                             'pass --spider-force.')
     return spider.get('gain', 1.0), []
+
+def _resume_from_what_fits(c, options, host):
+    """Points the host at a pickle of the tensors that fit; lines for the launch log."""
+    if c.get('resume_pkl') is None:
+        return []
+    from spider_plugin.io.rebuild import unpickle
+    from spider_plugin.io.restricted import read_pickle
+    from spider_plugin.io.resume import convert
+    path = host.local_file(c['resume_pkl'])
+    contents = unpickle(path) if options['trust_pickle'] else read_pickle(path)
+    lines = [f'{"Resume from:":<21s}{c["resume_pkl"]}']
+    c['resume_pkl'], plans = convert(path, contents, host.networks())
+    return lines + [f'{"":<21s}{plan.line()}' for plan in plans.values()]
 
 def _resumed_spider(path, trust):
     """(the `spider` argument of the pickled generator, its source's identity); (None, None) for a stock generator."""

@@ -66,8 +66,9 @@ def make_png():
 
 @pytest.fixture(scope='session')
 def make_snapshot(tmp_path_factory):
-    """make_snapshot(spider=None, c_dim=0, dcgan=False, ...) -> path of a host pickle of a tiny generator, which also stands in for D.
+    """make_snapshot(spider=None, c_dim=0, dcgan=False, ...) -> path of a host pickle of a tiny generator.
 
+    The generator stands in for D, too.
     spider: the `spider` argument of a Spider generator; its class is used then.
     dcgan:  ours, in place of the reference host's StyleGAN2 generator."""
     from spider_plugin.io.bundler import spider_class_name

@@ -68,6 +68,22 @@ class Host:
                             'use a StyleGAN2 or StyleGAN3 configuration.')
         return layers
 
+    def networks(self):
+        """{'G': the generator, 'D': the discriminator} of the config, as training will build them; D is None where it cannot
+        be built here, because it would download a backbone for example."""
+        import torch
+        shape = dict(c_dim=self.target.label_dim, img_resolution=self.target.resolution, img_channels=self.target.channels)
+        networks = {'D': None}
+        for name in ('G', 'D'):
+            kwargs = dict(self._c[f'{name}_kwargs'])
+            try:
+                with torch.random.fork_rng(devices=[]):
+                    networks[name] = import_name(kwargs.pop('class_name'))(**kwargs, **shape)
+            except Exception: # Of a host's code, in an environment that it may not have been made for.
+                if name == 'G':
+                    raise
+        return networks
+
     def loss_keyword(self, name):
         """What the loss will get for a keyword, or None if it knows none of that name."""
         loss = self._c['loss_kwargs']

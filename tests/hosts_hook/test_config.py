@@ -200,6 +200,7 @@ def snapshot(monkeypatch):
     """Sets the `spider` argument and the source identity of the snapshot that --resume names."""
     def say(spider, identity=None):
         monkeypatch.setattr(config, '_resumed_spider', lambda path, trust: (spider, identity))
+        monkeypatch.setattr(config, '_resume_from_what_fits', lambda c, options, host: []) # There is no file.
     return say
 
 def resume(source, **options):

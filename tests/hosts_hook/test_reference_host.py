@@ -1,6 +1,7 @@
 """The attach path on the embedded host: its own scripts, in their own processes."""
 
 import json
+import pathlib
 
 import pytest
 import torch
@@ -131,11 +132,21 @@ def test_stock_runs_and_what_becomes_of_them(python, data, train_many, tmp_path)
     ours, others = [generator_record(path, key='G').state_dict() for path in (snapshot, other_snapshot)]
     assert list(ours) == list(others) and all(torch.equal(ours[name], others[name]) for name in ours)
 
-    (code, text, _), = train_many([*args, f'--outdir={tmp_path / "resumed"}', f'--resume={snapshot}',
+    (code, text, _), = train_many([*args, f'--outdir={tmp_path / "resumed"}', f'--resume={snapshot}', '--glr=0', '--dlr=0',
                                    '--spider-source=neighbour.zip'])
     assert code == 0 and text.count('a stock generator') == 1
     assert config(text)['G_kwargs']['spider']['gain'] == 0.0
-    assert only_run(tmp_path / 'resumed')[1].is_file()
+
+    # What fits is copied and said once; the host reads a file that holds nothing but that.
+    converted = pathlib.Path(config(text)['resume_pkl'])
+    assert converted.name == snapshot.name and converted != snapshot and b'module_src' not in converted.read_bytes()
+    for network in ('G', 'D', 'G_ema'):
+        assert text.count(f' {network}: ') == 1
+    resumed = only_run(tmp_path / 'resumed')[1]
+    for key in ('G', 'D'):
+        before, after = (generator_record(path, key=key) for path in (snapshot, resumed))
+        kept = [name for name, tensor in before.state_dict().items() if not name.endswith('w_avg')]
+        assert len(kept) > 20 and all(torch.equal(before.state_dict()[name], after.state_dict()[name]) for name in kept)
 
 def test_train_and_score_with_a_toy_metric(python, data, toy_plugin, train_many, tmp_path):
     args = ['--data=target.zip', f'--outdir={tmp_path / "runs"}', *TINY, '--spider-source=neighbour.zip']

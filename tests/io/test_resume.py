@@ -1,0 +1,71 @@
+"""The plan of a resume, and the pickle that holds only what fits."""
+
+import importlib
+import pickle
+import pickletools
+
+import pytest
+import torch
+
+from spider_plugin.errors import UserError
+from spider_plugin.io.rebuild import add_host_to_path
+from spider_plugin.io.restricted import read_pickle
+from spider_plugin.io.resume import convert, make_plan
+
+@pytest.fixture
+def generator():
+    """generator(**kwargs) -> the reference host's StyleGAN2 generator, of the size of make_snapshot's."""
+    add_host_to_path()
+    networks = importlib.import_module('training.networks_stylegan2')
+    def make(z_dim=16, c_dim=0, img_resolution=16):
+        return networks.Generator(z_dim=z_dim, c_dim=c_dim, w_dim=16, img_resolution=img_resolution, img_channels=3,
+                                  channel_base=256, channel_max=16, num_fp16_res=0, mapping_kwargs=dict(num_layers=2))
+    return make
+
+#----------------------------------------------------------------------------
+
+def test_plan_compares_names_and_shapes():
+    here = torch.nn.Module()
+    here.a, here.b = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3, bias=False)
+    there = {'a.weight': torch.ones(3, 2), 'a.bias': torch.ones(1), 'c': torch.ones(2)} # [1] would broadcast.
+    plan = make_plan('G', there, here)
+    assert list(plan.copied) == ['a.weight'] and plan.differ == {'a.bias': ((1,), (3,))}
+    assert plan.new == ['b.weight'] and plan.unused == ['c']
+    assert plan.line() == ('G: 1 of 3 tensors copied; 1 of other shapes skipped: a.bias [1] -> [3]; 1 not in the file: b.weight; '
+                           '1 only in the file: c')
+    assert make_plan('D', there, None).line() == 'D: 3 of 3 tensors copied'
+
+def test_what_the_host_reads(make_snapshot, generator):
+    path, G = make_snapshot(seed=3), generator()
+    contents = read_pickle(path)
+    converted, plans = convert(path, contents, dict(G=G, D=None))
+    assert converted.endswith('network-snapshot-000001.pkl') and converted != path
+    assert not plans['G'].differ and not plans['G'].new and not plans['G'].unused
+
+    names = {arg for op, arg, _ in pickletools.genops(open(converted, 'rb').read()) if op.name in ('GLOBAL', 'STACK_GLOBAL')}
+    assert b'torch_utils.persistence' not in open(converted, 'rb').read() and len(names) <= 1
+    import legacy
+    from torch_utils import misc
+    with open(converted, 'rb') as file:
+        data = legacy.load_network_pkl(file)
+    misc.copy_params_and_buffers(data['G_ema'], G, require_all=True)
+    with open(path, 'rb') as file:
+        stock = pickle.load(file)['G_ema']
+    for name, tensor in stock.state_dict().items():
+        assert torch.equal(tensor, G.state_dict()[name])
+    assert convert(path, contents, dict(G=G, D=None))[0] == converted # Kept.
+
+@pytest.mark.parametrize('change, differ, new', [
+    (dict(z_dim=8),             ['mapping.fc0.weight'], []),
+    (dict(c_dim=3),             ['mapping.fc0.weight'], ['mapping.embed.weight', 'mapping.embed.bias']),
+    (dict(img_resolution=32),   [], ['synthesis.b32.conv0.weight'])])
+def test_other_sizes(make_snapshot, generator, change, differ, new):
+    _, plans = convert(make_snapshot(), read_pickle(make_snapshot()), dict(G=generator(**change), D=None))
+    assert list(plans['G'].differ) == differ and set(new) <= set(plans['G'].new) and len(plans['G'].copied) > 20
+
+def test_nothing_fits(make_snapshot):
+    path = make_snapshot()
+    with pytest.raises(UserError, match='--resume=.*same architecture'):
+        convert(path, read_pickle(path), dict(G=torch.nn.Linear(2, 2), D=None))
+
+#----------------------------------------------------------------------------
