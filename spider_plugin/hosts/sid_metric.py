@@ -8,10 +8,12 @@ import functools
 import importlib
 import json
 import os
+import sys
 
 import numpy as np
 
 from spider_plugin import registry
+from spider_plugin.errors import UserError
 
 MAX_ITEMS = 1_000_000   # What the hosts' kid50k_full asks for: all of any dataset.
 
@@ -21,18 +23,23 @@ def compute_sid(opts, name, max_real, num_gen):
     """SID of num_gen generated images with respect to at most max_real real ones (None: all), a seeded choice.
 
     Returns {name: the sum over radii, name_ci95: half-width, name_r1, name_location, name_spread}; NaN on ranks other than 0,
-    which have no features."""
+    which have no features, and, with a sentence, where features do not allow it: a run goes on when G has collapsed."""
     metric_utils = importlib.import_module('metrics.metric_utils')
     opts.dataset_kwargs.update(max_size=None, xflip=False)
     shared = dict(detector_url=detector_url(opts), detector_kwargs=dict(return_features=True), capture_all=True)
     real = metric_utils.compute_feature_stats_for_dataset(opts=opts, rel_lo=0, rel_hi=0.5, max_items=MAX_ITEMS, **shared)
     fake = metric_utils.compute_feature_stats_for_generator(opts=opts, rel_lo=0.5, rel_hi=1, max_items=num_gen, **shared)
     keys = [name, *(f'{name}_{part}' for part in ('ci95', 'r1', 'location', 'spread'))]
+    unknown = dict.fromkeys(keys, float('nan'))
     if opts.rank != 0:
-        return dict.fromkeys(keys, float('nan'))
+        return unknown
 
     from spider_plugin.metrics.sid import sid
-    result = sid(fake.get_all(), choose(real.get_all(), max_real))
+    try:
+        result = sid(fake.get_all(), choose(real.get_all(), max_real))
+    except UserError as error:
+        print(f'{name} of p = generated and q = real images: {error.message}', file=sys.stderr)
+        return unknown
     _results[name] = result
     return dict(zip(keys, (result.value, result.ci95, result.r1, result.location, result.spread)))
 

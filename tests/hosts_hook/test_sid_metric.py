@@ -65,7 +65,7 @@ def test_a_host_without_the_option_lends_the_url_of_its_kid(monkeypatch):
     assert sid_metric.detector_url(types.SimpleNamespace()) == 'https://example.org/inception.pkl'
     assert sid_metric.detector_url(types.SimpleNamespace(detector='mine.pt')) == 'mine.pt'
 
-def test_fewer_real_images_are_chosen_here_and_never_asked_of_the_cache(monkeypatch):
+def test_fewer_real_images_are_chosen_here_and_never_asked_of_the_cache(monkeypatch, capsys):
     rng = np.random.default_rng(0)
     real, fake, asked = rng.normal(size=[400, 16]), rng.normal(size=[300, 16]) + 1, []
     def stats(features):
@@ -82,6 +82,9 @@ def test_fewer_real_images_are_chosen_here_and_never_asked_of_the_cache(monkeypa
     chosen = sid_metric.choose(real, 100)
     assert len(np.unique(chosen, axis=0)) == 100 and np.array_equal(sid_metric.choose(real, 100), chosen)
     assert found['sid'] == pytest.approx(sid(fake, chosen).value) and found['sid'] > 0
+    fake[:] = 3.0 # A collapsed generator does not end a run.
+    collapsed = sid_metric.compute_sid(opts, 'sid', max_real=None, num_gen=300)
+    assert np.isnan(list(collapsed.values())).all() and 'same features for every image' in capsys.readouterr().err
     opts.rank = 1
     assert all(np.isnan(value) for value in sid_metric.compute_sid(opts, 'sid', 100, 300).values())
     sid_metric._results.clear()
