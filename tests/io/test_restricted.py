@@ -96,6 +96,17 @@ def test_shared_and_strided_tensors(tmp_path):
     for key, value in contents.items():
         assert torch.equal(restored[key], value) and restored[key].stride() == value.stride()
 
+@pytest.mark.parametrize('protocol', [3, 4, 5])
+def test_protocols_of_all_pythons(make_snapshot, tmp_path, protocol):
+    with open(make_snapshot(), 'rb') as file:
+        G = pickle.load(file)['G_ema']
+    plain = dict(a={1, 2}, b=b'x', c=-1 << 40, d=[1.5, None])
+    (tmp_path / 'g.pkl').write_bytes(pickle.dumps(dict(G_ema=G, plain=plain), protocol))
+    contents = read_pickle(tmp_path / 'g.pkl')
+    assert contents['plain'] == plain
+    expected, tensors = G.state_dict(), contents['G_ema'].state_dict()
+    assert list(tensors) == list(expected) and all(torch.equal(tensors[name], value) for name, value in expected.items())
+
 def test_a_pickle_of_the_reference_host(tmp_path):
     script = '''if True:
         import pickle, sys, numpy as np, torch
