@@ -14,7 +14,7 @@ import click
 
 from spider_plugin import registry
 from spider_plugin.errors import UserError
-from spider_plugin.hosts import compat, cpu_device, imports
+from spider_plugin.hosts import attach, compat, cpu_device, imports
 
 METRICS_MODULE = 'metrics.metric_main'
 
@@ -40,6 +40,15 @@ def install():
     except UserError as error: # No command is running yet that would show it.
         error.show()
         sys.exit(error.exit_code)
+    if not imports.in_child():
+        _say_skew()
+
+def _say_skew():
+    """Names a line in the running script that another version has written."""
+    script = getattr(sys.modules['__main__'], '__file__', None)
+    sentence = attach.skew(script) if script else None
+    if sentence is not None:
+        print(sentence, file=sys.stderr)
 
 def extend_command(command):
     """Adds to a click command of a host what it lacks: by its options, it may be one that trains."""

@@ -131,6 +131,12 @@ def test_without_options_and_without_plugin(fake_host, python, tmp_path):
     refused = python(script, f'--outdir={tmp_path / "c"}', '--data=x', '--spider-source=x', plugin=False)
     assert refused.returncode == 2 and 'No such option' in refused.stderr
 
+def test_a_line_of_another_version_is_said_and_works(fake_host, python, tmp_path):
+    line = 'if True: import spider_plugin.hosts.hook  # attaches spider-plugin'
+    result = python(fake_host(line=line), f'--outdir={tmp_path / "out"}', '--data=x')
+    assert lines(result)[0]['hooked'] and result.stderr.count('of another version') == 1 and 'spider attach' in result.stderr
+    assert python(fake_host(), f'--outdir={tmp_path / "other"}', '--data=x').stderr == ''
+
 def test_plugins_can_be_turned_off(fake_host, toy_plugin, python, tmp_path):
     result = python(fake_host(), f'--outdir={tmp_path / "out"}', '--data=x', paths=[toy_plugin], SPIDER_LOAD_PLUGINS='')
     assert lines(result)[0]['metrics'] == ['fid', *SIDS]
