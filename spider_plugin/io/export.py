@@ -17,7 +17,7 @@ import torch
 from spider_plugin import __version__
 from spider_plugin.errors import UserError
 from spider_plugin.io.cache import atomic_file, sha256_of_file
-from spider_plugin.io.rebuild import embedded_bank_state, unpickle
+from spider_plugin.io.rebuild import checked_bank_state, unpickle
 from spider_plugin.io.restricted import PersistentRecord, read_pickle
 from spider_plugin.io.trusted import FASTGAN, fastgan_options, network_family
 
@@ -170,24 +170,23 @@ class _Plain:
 #----------------------------------------------------------------------------
 # The source that the snapshot carries.
 
+def _bank(record, path):
+    try:
+        return checked_bank_state(record)
+    except ValueError as error:
+        raise UserError(f'{path} holds {error}; export it with the version that wrote it.') from error
+
 def _source(record, path):
     """{'name', 'sha256', 'transform', 'licence', 'mapping', 'noise', 'images'}, or None without a source."""
-    state = embedded_bank_state(record)
+    state, spider = _bank(record, path), record.init_kwargs.get('spider')
     if state is None:
         return None
-    identity, spider = state.get('identity'), record.init_kwargs.get('spider')
-    if not isinstance(identity, dict) or not isinstance(spider, dict):
-        raise UserError(f'{path} holds a source of unknown form; export it with the version that wrote it.')
-    described = {key: identity.get(key) for key in ('name', 'sha256', 'transform', 'licence')}
-    described |= dict(mapping=spider.get('mapping'), noise=state.get('noise'), images=len(_bank_arrays(record, path)['images']))
-    return _Plain(path).of(described)
+    described = {key: state['identity'].get(key) for key in ('name', 'sha256', 'transform', 'licence')}
+    mapping = spider.get('mapping') if isinstance(spider, dict) else None
+    return _Plain(path).of(described | dict(mapping=mapping, noise=state['noise'], images=len(state['images'])))
 
 def _bank_arrays(record, path):
-    state = embedded_bank_state(record)
-    images, labels = state.get('images'), state.get('labels')
-    fits = isinstance(images, torch.Tensor) and images.dtype == torch.uint8 and images.ndim == 4
-    if not fits or not (labels is None or (isinstance(labels, torch.Tensor) and len(labels) == len(images))):
-        raise UserError(f'{path} holds source images of unknown form; export it with the version that wrote it.')
-    return dict(images=images.numpy(), **{} if labels is None else dict(labels=labels.numpy()))
+    state = _bank(record, path)
+    return {name: state[name].numpy() for name in ('images', 'labels') if state[name] is not None}
 
 #----------------------------------------------------------------------------

@@ -172,15 +172,36 @@ def embedded_bank_state(record):
     source = record.state.get('source')
     return source.state if isinstance(source, PersistentRecord) and source.class_name == 'ImageBank' else None
 
+def checked_bank_state(record):
+    """The same, with what ImageBank relies on checked. Raises ValueError."""
+    state = embedded_bank_state(record)
+    if state is None:
+        return None
+    images, labels, mean = state.get('images'), state.get('labels'), state.get('mean_image')
+    whole = _is_tensor(images, torch.uint8, 4) and _is_tensor(mean, torch.float32, 4) and mean.shape == (1, *images.shape[1:])
+    if labels is not None:  # one count for each class up to the largest is made of them
+        whole = whole and _is_tensor(labels, torch.int64, 1) and len(labels) == len(images) and \
+            (len(labels) == 0 or 0 <= labels.min() <= labels.max() < 1 << 20)
+    identity, noise, embed = state.get('identity'), state.get('noise'), state.get('embed')
+    described = isinstance(identity, dict) and isinstance(noise, float) and isinstance(embed, int) and 0 <= embed < 1 << 20
+    if not whole or not described:
+        raise ValueError('source images of unknown form')
+    return dict(images=images, labels=labels, mean_image=mean, identity=identity, noise=noise, embed=embed)
+
+def _is_tensor(value, dtype, ndim):
+    return isinstance(value, torch.Tensor) and value.dtype == dtype and value.ndim == ndim
+
 @contextlib.contextmanager
 def _embedded_source(record, class_name):
-    state = embedded_bank_state(record)
-    module = sys.modules[class_name.rpartition('.')[0]]
-    if state is None or not hasattr(module, 'open_source'):
+    state = checked_bank_state(record)
+    if state is None:
+        if record.init_kwargs.get('spider') is not None:
+            raise ValueError('it has no source')    # the path that it names is another machine's
         yield
         return
+    module = sys.modules[class_name.rpartition('.')[0]]
     bank = module.ImageBank.__new__(module.ImageBank)
-    bank.__setstate__(dict(state))
+    bank.__setstate__(state)
     opener, module.open_source = module.open_source, lambda *args, **kwargs: bank
     try:
         yield

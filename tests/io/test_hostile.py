@@ -1,4 +1,4 @@
-"""Hostile pickles execute nothing, and end in one sentence within bounded memory and time (tests/io/hostile_pickles.py)."""
+"""Hostile pickles execute nothing, and end in one sentence within bounded memory and time (hostile_pickles.py)."""
 
 import json
 import os
@@ -12,15 +12,15 @@ import pytest
 pytest.importorskip('resource') # The limit of memory needs a Unix.
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / 'tests' / 'io' / 'hostile_pickles.py'
-CASES = list(runpy.run_path(str(SCRIPT))['cases']('canary'))
+HERE = Path(__file__).resolve().parent
+CASES = list(runpy.run_path(str(HERE / 'hostile_pickles.py'))['cases']('canary'))
 
 # Networks that only the class here would make too large; as tensors they are small and whole.
 WHOLE = {'live module source', 'network of 4 TB', 'network of 16 GB', 'network without end', 'image of 2^20 pixels'}
 
 def run(folder, *mode):
     env = dict(os.environ, PYTHONPATH=str(ROOT))
-    subprocess.run([sys.executable, SCRIPT, folder, *mode], env=env, check=True, timeout=300)
+    subprocess.run([sys.executable, HERE / 'hostile_process.py', folder, *mode], env=env, check=True, timeout=300)
     return json.loads((folder / 'results.json').read_text())
 
 @pytest.fixture(scope='module')

@@ -79,6 +79,20 @@ def test_what_does_not_fit_is_refused(make_snapshot):
     with pytest.raises(UserError, match='unknown here'):
         rebuild_generator(unknown_network, path)
 
+@pytest.mark.parametrize('changed', [
+    dict(images=torch.zeros([4, 3, 16, 16])), dict(labels=torch.full([50], 1 << 40)), dict(labels=torch.full([50], -1)),
+    dict(labels=torch.zeros([3], dtype=torch.int64)), dict(mean_image=torch.zeros([1, 3, 1, 1])), dict(embed=1 << 60),
+    dict(identity='x'), dict(noise='x'), None], ids=str)
+def test_a_source_of_unknown_form_is_refused(make_snapshot, changed, tmp_path):
+    path = make_snapshot(spider=dict(mapping='encoder', source=prepare_source('strokes', size=16, bank=50).path))
+    record = generator_record(path)
+    if changed is None:
+        del record.state['source']      # what is in the directory of that name here is none of the snapshot's
+    else:
+        record.state['source'].state.update(changed)
+    with pytest.raises(UserError, match='source'):
+        rebuild_generator(record, path)
+
 def test_nested_synthesis_kwargs_are_flattened(make_snapshot):
     record = generator_record(make_snapshot())
     keys = ('channel_base', 'channel_max', 'num_fp16_res')
