@@ -1,0 +1,66 @@
+"""Draws from a snapshot in a checkout: python snapshot_harness.py with|without HOST SNAPSHOT OUT [OTHER_SOURCE].
+
+Runs the checkout's own generation script, edited in memory to know the cpu; then draws from G_ema, as its source is, and from
+another prepared source. `without`: nothing of ours can be imported."""
+
+import os
+import pickle
+import sys
+import types
+
+import torch
+
+def forbid():
+    class Forbidden:
+        def find_spec(self, name, path=None, target=None):
+            assert name.split('.')[0] not in ('spider_plugin', 'torch_utils_ext'), name
+    sys.meta_path.insert(0, Forbidden())
+
+def mend():
+    stub = types.ModuleType('pkg_resources')
+    stub.parse_version = torch.torch_version.TorchVersion
+    sys.modules.setdefault('pkg_resources', stub)
+    library = torch.library.Library('torchvision', 'FRAGMENT') # For wheels that do not fit: names only.
+    for name in ('nms', 'qnms'):
+        if not hasattr(torch.ops.torchvision, name):
+            library.define(f'{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
+    return library
+
+def generate(host, snapshot, out):
+    script = next(name for name in ('gen_images.py', 'generate.py') if os.path.isfile(os.path.join(host, name)))
+    with open(os.path.join(host, script), encoding='utf-8') as file:
+        text = file.read().replace("torch.device('cuda')", "torch.device('cpu')")
+    torch.manual_seed(0)
+    sys.argv = [script, f'--network={snapshot}', '--seeds=0-2', f'--outdir={out}']
+    try:
+        exec(compile(text, script, 'exec'), {'__name__': '__main__'})
+    except SystemExit as end:
+        assert not end.code, end.code
+
+def draw(G):
+    z = torch.randn([6, G.z_dim], generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0) # FastGAN's layers always draw noise.
+    with torch.no_grad():
+        return G(z, torch.zeros([6, G.c_dim]), noise_mode='const').cpu()
+
+if __name__ == '__main__':
+    how, host, snapshot, out, *other = sys.argv[1:]
+    sys.path[0] = host
+    library = mend()
+    if how == 'without':
+        forbid()
+    else:
+        import spider_plugin.hosts.hook  # noqa: F401
+    torch.set_num_threads(1)
+    generate(host, snapshot, out)
+    with open(snapshot, 'rb') as file:
+        G = pickle.load(file)['G_ema'].eval()
+    results = dict(images=draw(G), spider_modules=[name for name in sys.modules if name.startswith('spider_plugin')],
+                   num_ws=getattr(G, 'num_ws', None))
+    if other:
+        from spider_plugin.sources.bank import open_source
+        for module in (G, G.mapping, G.synthesis):
+            if hasattr(module, 'source'):
+                module.source = open_source(other[0])
+        results['other'] = draw(G)
+    torch.save(results, f'{out}/results.pt')

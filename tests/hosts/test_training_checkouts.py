@@ -1,0 +1,192 @@
+"""Training in unmodified checkouts on the CPU, attached, through their own scripts: stock and with --spider-source, on one rank
+and on two; then their own tools on what was written. training_harness.py watches from inside."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).parent
+
+TICKS = dict(total_kimg=0.016, kimg_per_tick=0.008, image_snapshot_ticks=1, network_snapshot_ticks=1)
+SMALL = ['--cbase=256', '--cmax=16']
+SG3 = ['--gamma=1', '--mbstd-group=2', *SMALL]
+ADA = {'G_kwargs.mapping_kwargs.num_layers': 2, 'G_kwargs.synthesis_kwargs.channel_base': 256, 'D_kwargs.channel_base': 256,
+       'G_kwargs.synthesis_kwargs.channel_max': 16, 'D_kwargs.channel_max': 16}
+
+# host: its checkout; args and config: how it becomes tiny; mapping: what --spider-mapping it is trained with; resolution: of the
+# target; needs: packages that the host wants.
+
+def case(host, args, config=None, mapping='residual', resolution=16, needs=('psutil',)):
+    return dict(host=host, args=args, config={**TICKS, **(config or {})}, mapping=mapping, resolution=resolution, needs=needs)
+
+PG = ('psutil', 'timm', 'dill')
+CASES = {
+    'stylegan3-stylegan2':      case('stylegan3', ['--cfg=stylegan2', '--map-depth=2', *SG3]),
+    'stylegan3-t':              case('stylegan3', ['--cfg=stylegan3-t', *SG3], mapping='encoder'),
+    'stylegan3-r':              case('stylegan3', ['--cfg=stylegan3-r', *SG3], mapping='encoder'),
+    'stylegan2-ada-pytorch':    case('stylegan2-ada-pytorch', ['--cfg=auto'], ADA),
+    'projected-gan-stylegan2':  case('projected-gan', ['--cfg=stylegan2', *SMALL], needs=PG),
+    'projected-gan-fastgan':    case('projected-gan', ['--cfg=fastgan'], {'G_kwargs.ngf': 8}, 'encoder', 128, needs=PG),
+}
+TWO_RANKS = ['stylegan3-stylegan2', 'stylegan2-ada-pytorch', 'projected-gan-stylegan2']
+
+#----------------------------------------------------------------------------
+# A copy of each checkout, attached.
+
+def checkout(host):
+    path = Path(os.environ.get('SPIDER_HOSTS') or os.devnull, host)
+    if not (path / 'train.py').is_file():
+        pytest.skip(f'needs a checkout as $SPIDER_HOSTS/{host}')
+    return path
+
+@pytest.fixture(scope='module')
+def attached(tmp_path_factory):
+    from spider_plugin.hosts.attach import attach_source
+    copies = {}
+    def attach(host):
+        if host not in copies:
+            copies[host] = tmp_path_factory.mktemp('hosts') / host
+            shutil.copytree(checkout(host), copies[host], ignore=shutil.ignore_patterns('.git', 'media', 'docs'))
+            shutil.copy(HERE / 'training_harness.py', copies[host] / 'training_harness.py')
+            for name in ('train.py', 'calc_metrics.py'):
+                script = copies[host] / name
+                text = attach_source(script.read_bytes())
+                line = next(line for line in text.splitlines(keepends=True) if b'# attaches spider-plugin' in line)
+                script.write_bytes(text.replace(line, line + b'import training_harness\n'))
+        return copies[host]
+    return attach
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory, make_zip):
+    path = tmp_path_factory.mktemp('data')
+    for res in (16, 128):
+        make_zip(path / f'D{res}.zip', n=24, res=res, seed=1)
+    make_zip(path / 'S.zip', n=40, res=32, seed=2)
+    make_zip(path / 'other.zip', n=40, res=32, seed=3)
+    return path
+
+def run(command, cwd, plugin=True, **environment):
+    paths = [*([ROOT] if plugin else []), *filter(None, [os.environ.get('PYTHONPATH')])]
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, paths)), PYTHONDONTWRITEBYTECODE='1', **environment)
+    return subprocess.run([sys.executable, *map(str, command)], cwd=cwd, env=env, text=True, capture_output=True)
+
+@pytest.fixture(scope='module')
+def trained(attached, data, tmp_path_factory):
+    """trained(case, *options, ranks=1) -> (run directory, [what each rank saw], stdout, stderr)."""
+    runs = {}
+    def train(name, *options, ranks=1):
+        if (name, options, ranks) in runs:
+            return runs[name, options, ranks]
+        what, out = CASES[name], tmp_path_factory.mktemp('run')
+        for package in what['needs']:
+            if importlib.util.find_spec(package) is None:
+                pytest.skip(f'{what["host"]} needs {package}')
+        tiny = json.dumps(dict(config=what['config'], log=str(out / 'rank'), backbone='timm' in what['needs']))
+        done = run(['train.py', f'--outdir={out / "runs"}', f'--data={data}/D{what["resolution"]}.zip', f'--gpus={ranks}',
+                    '--batch=4', '--kimg=1', '--workers=1', '--metrics=none', *what['args'], *options],
+                   attached(what['host']), SPIDER_DEVICE='cpu', SPIDER_TINY=tiny)
+        expected = 3 if 'Restart: exit with code 3' in done.stdout else 0 # projected-gan's word for an unfinished kimg.
+        assert done.returncode == expected, done.stdout + done.stderr
+        seen = [json.loads((out / f'rank-{rank}.json').read_text()) for rank in range(ranks)]
+        runs[name, options, ranks] = next((out / 'runs').iterdir()), seen, done.stdout, done.stderr
+        return runs[name, options, ranks]
+    return train
+
+@pytest.fixture(scope='module')
+def spider(trained, data):
+    """trained, with a source."""
+    return lambda name, ranks=1: trained(name, f'--spider-source={data}/S.zip', f'--spider-mapping={CASES[name]["mapping"]}',
+                                         ranks=ranks)
+
+def snapshot(run_dir):
+    return sorted(run_dir.glob('network-snapshot*.pkl'))[-1]
+
+#----------------------------------------------------------------------------
+
+def ticks(run_dir):
+    return [json.loads(line)['Progress/tick']['mean'] for line in (run_dir / 'stats.jsonl').read_text().splitlines()]
+
+@pytest.mark.parametrize('name', CASES)
+def test_stock_training(name, trained):
+    run_dir, (rank,), out, err = trained(name)
+    assert ticks(run_dir) == [0, 1, 2] and rank['finite']
+    assert rank['class_name'] == 'Generator' and not rank['uses'] and 'Spider' not in out
+    shims = [line.split()[2].rstrip(':') for line in err.splitlines() if line.startswith('spider-plugin: shim')]
+    assert len(shims) == len(set(shims)) and 'sampler' in shims     # each in one line of the parent
+
+@pytest.mark.parametrize('name', CASES)
+def test_spider_training(name, spider):
+    run_dir, (rank,), out, err = spider(name)
+    assert ticks(run_dir) == [0, 1, 2] and rank['finite'] and 'Spider source:       S' in out
+    assert rank['class_name'] == 'SpiderGenerator' and 'spider_plugin.bundles.' in out
+    assert json.loads((run_dir / 'training_options.json').read_text())['G_kwargs']['spider']['mapping'] == CASES[name]['mapping']
+    # A fresh residual replaces the constant, and FastGAN has layers for 256 pixels whatever the resolution.
+    idle = [p for p in rank['params'] if p == 'synthesis.b4.const' and CASES[name]['mapping'] == 'residual' or '256' in p]
+    assert set(rank['still']) <= set(idle) and set(rank['no_grad']) <= set(idle)
+    assert any(p.startswith('mapping.') for p in rank['params']) and len(rank['params']) > 10
+    assert {'key', 'fetch'} == {name for name, stack in rank['uses'] if 'accumulate_gradients' in stack}
+
+@pytest.mark.parametrize('name', TWO_RANKS)
+def test_two_ranks(name, spider):
+    run_dir, ranks, out, err = spider(name, ranks=2)
+    assert [rank['class_name'] for rank in ranks] == ['SpiderGenerator'] * 2
+    assert all('accumulate_gradients' in stack for _, stack in ranks[1]['uses']) and ranks[1]['uses']
+    assert ranks[0]['keys'][:4] != ranks[1]['keys'][:4]                         # each rank draws images of its own
+    assert ranks[0]['weights'] == ranks[1]['weights'] and snapshot(run_dir).stat().st_size > 0
+    assert err.count('spider-plugin: shim sampler') == 1
+
+#----------------------------------------------------------------------------
+
+@pytest.mark.parametrize('name', CASES)
+def test_the_snapshot_opens_in_the_hosts_own_tool(name, spider, data, tmp_path):
+    from spider_plugin.sources.prepare import prepare_source
+    run_dir, host = spider(name)[0], CASES[name]['host']
+    other = prepare_source(f'{data}/other.zip', size=json.loads((run_dir / 'training_options.json').read_text())[
+        'training_set_kwargs']['resolution'] if CASES[name]['mapping'] == 'residual' else 32)
+    found = {}
+    for how in ('without', 'with'):
+        done = run([HERE / 'snapshot_harness.py', how, checkout(host), snapshot(run_dir), tmp_path / how,
+                    *([other.path] if how == 'with' else [])], tmp_path, plugin=how == 'with')
+        assert done.returncode == 0, done.stdout + done.stderr
+        found[how] = torch.load(tmp_path / how / 'results.pt')
+    assert not found['without']['spider_modules'] and found['with']['spider_modules']
+    assert (found['with']['images'] - found['without']['images']).abs().max() == 0
+    assert (found['with']['images'] - found['with']['other']).abs().max() > 1e-5
+    drawn = [[np.asarray(PIL.Image.open(path)) for path in sorted((tmp_path / how).glob('*.png'))] for how in found]
+    assert len(drawn[0]) == 3 and all(map(np.array_equal, *drawn)) and not np.array_equal(*drawn[0][:2])
+
+TOY = '''
+import torch
+from spider_plugin import registry
+
+@registry.metrics.register('toy')
+def toy(opts):
+    z = torch.randn([4, opts.G.z_dim], generator=torch.Generator().manual_seed(0)).to(opts.device)
+    return dict(toy=float(opts.G(z, torch.zeros([4, opts.G.c_dim])).square().mean()))
+'''
+
+@pytest.mark.parametrize('name', CASES)
+def test_calc_metrics_takes_a_metric_of_a_plugin(name, spider, attached, data, tmp_path):
+    info = tmp_path / 'toy_plugin-1.0.dist-info'
+    info.mkdir()
+    (info / 'METADATA').write_text('Metadata-Version: 2.1\nName: toy-plugin\nVersion: 1.0\n')
+    (info / 'entry_points.txt').write_text('[spider_plugin]\ntoy = toy_plugin\n')
+    (tmp_path / 'toy_plugin.py').write_text(TOY)
+    run_dir, what = spider(name)[0], CASES[name]
+    paths = os.pathsep.join(map(str, [tmp_path, ROOT, *filter(None, [os.environ.get('PYTHONPATH')])]))
+    env = dict(os.environ, PYTHONPATH=paths, SPIDER_DEVICE='cpu', SPIDER_TINY=json.dumps(dict(backbone='timm' in what['needs'])))
+    command = ['calc_metrics.py', f'--network={snapshot(run_dir)}', '--metrics=toy', f'--data={data}/D{what["resolution"]}.zip']
+    done = subprocess.run([sys.executable, *command], cwd=attached(what['host']), env=env, text=True, capture_output=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"results"'))
+    assert result['metric'] == 'toy' and result['results']['toy'] > 0

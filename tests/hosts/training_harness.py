@@ -1,0 +1,114 @@
+"""Copied into a checkout, beside its train.py, and imported by it after the hook: makes the run tiny, and watches it.
+
+SPIDER_TINY is JSON: values for the config, by dotted name, and `log`, a prefix of files. Each rank writes LOG-RANK.json."""
+
+import hashlib
+import json
+import os
+import traceback
+
+import torch
+
+from spider_plugin.hosts import compat, imports
+
+TINY = json.loads(os.environ['SPIDER_TINY'])
+
+#----------------------------------------------------------------------------
+# The last edit of the config, in the parent.
+
+_stock_mend = compat.mend_launch
+
+def _mend_launch(c):
+    _stock_mend(c)
+    for name, value in TINY['config'].items():
+        *path, last = name.split('.')
+        part = c
+        for key in path:
+            part = part.setdefault(key, type(c)())
+        part[last] = value
+
+compat.mend_launch = _mend_launch
+
+#----------------------------------------------------------------------------
+# In each rank: what was built, how its weights moved, their gradients, and which source images were asked for by whom.
+
+seen = dict(uses=[], keys=[], grads={})
+built = {}
+
+def _watch_loop(training_loop):
+    import dnnlib
+    stock_loop, stock_construct = training_loop.training_loop, dnnlib.util.construct_class_by_name
+
+    def construct(*args, class_name=None, **kwargs):
+        obj = stock_construct(*args, class_name=class_name, **kwargs)
+        if isinstance(obj, torch.nn.Module) and hasattr(obj, 'mapping') and 'G' not in built:
+            built['G'] = obj, {name: x.clone() for name, x in obj.state_dict().items()}
+            _watch_source(type(obj))
+        return obj
+
+    def loop(rank=0, **c):
+        dnnlib.util.construct_class_by_name = construct
+        stock_loop(rank=rank, **c)
+        G, before = built['G']
+        after = {name: x.cpu() for name, x in G.state_dict().items()}
+        params = {name for name, _ in G.named_parameters()}
+        result = dict(
+            rank=rank, class_name=type(G).__name__, uses=seen['uses'], keys=seen['keys'],
+            still=sorted(name for name in params if torch.equal(before[name].cpu(), after[name])), params=sorted(params),
+            no_grad=sorted(name for name, p in G.named_parameters() if not seen['grads'].get(id(p))),
+            weights=hashlib.sha256(b''.join(after[name].numpy().tobytes() for name in sorted(params))).hexdigest(),
+            finite=all(bool(after[name].isfinite().all()) for name in params))
+        with open(f'{TINY["log"]}-{rank}.json', 'w') as file:
+            json.dump(result, file)
+    training_loop.training_loop = loop
+
+def _watch_source(cls):
+    import sys
+    bank = getattr(sys.modules.get(cls.__mro__[1].__module__), 'ImageBank', None)
+    for name in ('key', 'fetch') if bank is not None else ():
+        def use(self, x, *args, name=name, stock=getattr(bank, name)):
+            seen['uses'].append([name, [frame.name for frame in traceback.extract_stack()]])
+            out = stock(self, x, *args)
+            if name == 'key' and 'accumulate_gradients' in seen['uses'][-1][1]:
+                seen['keys'].append(out[:, 0].int().tolist())
+            return out
+        setattr(bank, name, use)
+
+_stock_step = torch.optim.Adam.step
+
+def _step(self, *args, **kwargs):
+    for p in self.param_groups[0]['params']:
+        if p.grad is not None:
+            seen['grads'][id(p)] = max(seen['grads'].get(id(p), 0.0), float(p.grad.square().mean()))
+    return _stock_step(self, *args, **kwargs)
+
+torch.optim.Adam.step = _step
+
+imports.after_import('training.training_loop', _watch_loop)
+
+#----------------------------------------------------------------------------
+# projected-gan: a backbone with random weights, and, where torchvision's wheel does not fit torch's, its two operators by name.
+
+def _random_backbone(projector):
+    import types
+    stock = projector.timm.create_model
+    def create_model(name, pretrained):
+        print('Test: the backbone has random weights')
+        return stock(name, pretrained=False)
+    projector.timm = types.SimpleNamespace(create_model=create_model)
+
+def _define_operators():
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        print('Test: torchvision does not fit this torch; its operators are names only')
+        library = torch.library.Library('torchvision', 'FRAGMENT')
+        library.define('nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
+        library.define('qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
+        return library
+
+if TINY.get('backbone'):
+    _library = _define_operators()
+    imports.after_import('pg_modules.projector', _random_backbone)
+
+#----------------------------------------------------------------------------
