@@ -103,10 +103,10 @@ def _training_callback(callback, ours, stand_in):
     def train(*args, **kwargs):
         options = {option.key: kwargs.pop(option.key) for option in OPTIONS}
         given, cfg = _given(), kwargs.get('cfg')
+        asked = cfg in ours or bool(given & set(options))
         options['cfg'] = ours.get(cfg)
         if options['cfg'] is not None:
             kwargs['cfg'] = stand_in
-        asked = options['cfg'] is not None or bool(given & set(options))
         def edit(c, desc):
             if asked:
                 from spider_plugin.hosts.capabilities import Host

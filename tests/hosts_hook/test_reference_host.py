@@ -132,8 +132,9 @@ def test_stock_runs_and_what_becomes_of_them(python, data, train_many, tmp_path)
     ours, others = [generator_record(path, key='G').state_dict() for path in (snapshot, other_snapshot)]
     assert list(ours) == list(others) and all(torch.equal(ours[name], others[name]) for name in ours)
 
-    (code, text, _), = train_many([*args, f'--outdir={tmp_path / "resumed"}', f'--resume={snapshot}', '--glr=0', '--dlr=0',
-                                   '--spider-source=neighbour.zip'])
+    resume = [*args, f'--outdir={tmp_path / "resumed"}', f'--resume={snapshot}', '--glr=0', '--dlr=0']
+    (code, text, _), (other_code, other_text, _) = train_many([*resume, '--spider-source=neighbour.zip'], [*resume, '-n'])
+    assert other_code == 0 and config(other_text)['resume_pkl'] == str(snapshot) # Without our options, the host's own.
     assert code == 0 and text.count('a stock generator') == 1
     assert config(text)['G_kwargs']['spider']['gain'] == 0.0
 
