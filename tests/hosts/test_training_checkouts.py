@@ -14,6 +14,8 @@ import PIL.Image
 import pytest
 import torch
 
+from spider_plugin.io.restricted import generator_record
+
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
 
@@ -82,16 +84,16 @@ def run(command, cwd, plugin=True, **environment):
 
 @pytest.fixture(scope='module')
 def trained(attached, data, tmp_path_factory):
-    """trained(case, *options, ranks=1) -> (run directory, [what each rank saw], stdout, stderr)."""
+    """trained(case, *options, ranks=1, config=None) -> (run directory, [what each rank saw], stdout, stderr)."""
     runs = {}
-    def train(name, *options, ranks=1):
+    def train(name, *options, ranks=1, config=None):
         if (name, options, ranks) in runs:
             return runs[name, options, ranks]
         what, out = CASES[name], tmp_path_factory.mktemp('run')
         for package in what['needs']:
             if importlib.util.find_spec(package) is None:
                 pytest.skip(f'{what["host"]} needs {package}')
-        tiny = json.dumps(dict(config=what['config'], log=str(out / 'rank'), backbone='timm' in what['needs']))
+        tiny = json.dumps(dict(config=what['config'] | (config or {}), log=str(out / 'rank'), backbone='timm' in what['needs']))
         done = run(['train.py', f'--outdir={out / "runs"}', f'--data={data}/D{what["resolution"]}.zip', f'--gpus={ranks}',
                     '--batch=4', '--kimg=1', '--workers=1', '--metrics=none', *what['args'], *options],
                    attached(what['host']), SPIDER_DEVICE='cpu', SPIDER_TINY=tiny)
@@ -135,6 +137,35 @@ def test_spider_training(name, spider):
     assert set(rank['still']) <= set(idle) and set(rank['no_grad']) <= set(idle)
     assert any(p.startswith('mapping.') for p in rank['params']) and len(rank['params']) > 10
     assert {'key', 'fetch'} == {name for name, stack in rank['uses'] if 'accumulate_gradients' in stack}
+
+STILL = {'G_opt_kwargs.lr': 0.0, 'D_opt_kwargs.lr': 0.0, 'ema_kimg': 0.001} # What comes out is what went in.
+
+@pytest.mark.parametrize('name', CASES)
+def test_resume_of_a_stock_pickle(name, trained, data):
+    stock = snapshot(trained(name)[0])
+    run_dir, (rank,), out, _ = trained(name, f'--resume={stock}', f'--spider-source={data}/S.zip',
+                                       f'--spider-mapping={CASES[name]["mapping"]}', config=STILL)
+    assert rank['class_name'] == 'SpiderGenerator'
+    assert [out.count(f' {network}: ') for network in ('G', 'D', 'G_ema')] == [1, 1, 1] and f'Resume from:         {stock}' in out
+    resumed_from = json.loads((run_dir / 'training_options.json').read_text())['resume_pkl']
+    assert Path(resumed_from).name == stock.name and Path(resumed_from) != stock # Bare tensors: nothing to execute.
+    assert b'module_src' not in Path(resumed_from).read_bytes()
+    before, after = [generator_record(path, key='G').state_dict() for path in (stock, snapshot(run_dir))]
+    kept = {key for key in before if not key.endswith(('w_avg', 'magnitude_ema'))}
+    fresh = {'mapping.fc0.weight'} if CASES[name]['mapping'] == 'encoder' else set() # Fed with another number of values.
+    differ = {key for key in kept if key not in after or not torch.equal(before[key], after[key])}
+    assert len(kept) > 10 and differ <= fresh, differ
+
+FAMILIES = {'stylegan3': 'stylegan2-ada-pytorch', 'stylegan2-ada-pytorch': 'stylegan3-stylegan2',
+            'projected-gan': 'stylegan3-stylegan2'} # host -> the case whose stock snapshot is its source.
+
+@pytest.mark.parametrize('name', CASES)
+def test_cascade_from_another_family(name, trained):
+    source = snapshot(trained(FAMILIES[CASES[name]['host']])[0])
+    run_dir, (rank,), out, _ = trained(name, f'--spider-source={source}', '--spider-bank=64',
+                                       f'--spider-mapping={CASES[name]["mapping"]}')
+    assert ticks(run_dir) == [0, 1, 2] and rank['finite'] and rank['class_name'] == 'SpiderGenerator'
+    assert source.stem in out and {'key', 'fetch'} == {use for use, stack in rank['uses'] if 'accumulate_gradients' in stack}
 
 @pytest.mark.parametrize('name', TWO_RANKS)
 def test_two_ranks(name, spider):

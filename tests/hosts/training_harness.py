@@ -9,17 +9,15 @@ import traceback
 
 import torch
 
+from spider_plugin import config
 from spider_plugin.hosts import compat, imports
 
 TINY = json.loads(os.environ['SPIDER_TINY'])
 
 #----------------------------------------------------------------------------
-# The last edit of the config, in the parent.
+# The first edit of the config, in the parent: the plugin shall see the networks that will train; and the last.
 
-_stock_mend = compat.mend_launch
-
-def _mend_launch(c):
-    _stock_mend(c)
+def _shrink(c):
     for name, value in TINY['config'].items():
         *path, last = name.split('.')
         part = c
@@ -27,7 +25,14 @@ def _mend_launch(c):
             part = part.setdefault(key, type(c)())
         part[last] = value
 
-compat.mend_launch = _mend_launch
+def _before(function):
+    def shrunk(c, *args, **kwargs):
+        _shrink(c)
+        return function(c, *args, **kwargs)
+    return shrunk
+
+config.apply_options = _before(config.apply_options)
+compat.mend_launch = _before(compat.mend_launch)
 
 #----------------------------------------------------------------------------
 # In each rank: what was built, how its weights moved, their gradients, and which source images were asked for by whom.
