@@ -66,8 +66,8 @@ class Option:
         return self.name.lstrip('-').replace('-', '_')
 
 OPTIONS = [
-    Option('--spider-source',   str,    None,       '[ZIP|DIR|PKL|NAME]', 'Feed G these images instead of noise: a dataset, '
-           'a generator pickle, or noise, covariance:DATA, strokes, shapes'),
+    Option('--spider-source',   str,    None,       '[ZIP|DIR|PKL|URL|NAME]', 'Feed G these images instead of noise: a '
+           'dataset, a generator pickle, a name that `spider sources` lists, or noise, covariance:DATA, strokes, shapes'),
     Option('--spider-mapping',  str,    'residual', f'[{"|".join(_MAPPINGS)}]', 'How the source enters G'),
     Option('--spider-size',     click.IntRange(min=1), None, 'INT', 'Resolution of the source images, a power of two  '
            '[default: the smaller of source and target for residual, at most 32 otherwise]'),

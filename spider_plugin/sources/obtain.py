@@ -1,15 +1,18 @@
-"""From the name of a dataset to a zip in the hosts' format: downloaded and converted once, then kept.
+"""From the name of a dataset to a zip in the hosts' format, and from a URL to a file: downloaded once, then kept.
 
-    datasets/NAME-<hash>/NAME.zip       in the cache; the hash is of the files' published digests and of how they are read"""
+    datasets/NAME-<hash>/NAME.zip       in the cache; the hash is of the files' published digests and of how they are read
+    downloads/<hash>/FILE               of a URL"""
 
 import hashlib
 import json
+import re
 import sys
+import urllib.parse
 from pathlib import Path
 
 from spider_plugin.errors import UserError
 from spider_plugin.io.cache import cache_dir
-from spider_plugin.io.download import WrongFile, check_file, download, exclusive
+from spider_plugin.io.download import File, WrongFile, check_file, download, exclusive
 from spider_plugin.io.progress import Progress
 from spider_plugin.registry import datasets
 from spider_plugin.sources.convert import read, write_zip
@@ -38,6 +41,23 @@ def resolve(spec):
             if not final.exists():
                 _make(name, dataset, paths, digests, final, what)
     return str(final)
+
+def fetch(url):
+    """The path of the file at a URL, which may end in #sha256=HEX, the digest that it must have.
+
+    Downloaded once. Raises UserError naming --spider-source."""
+    address, _, fragment = url.partition('#')
+    what, sha256 = f'--spider-source={address}', fragment.removeprefix('sha256=') or None
+    if sha256 is not None and not re.fullmatch('[0-9a-fA-F]{64}', sha256):
+        raise UserError(f'{what}#{fragment} does not end in a digest; give #sha256= and 64 hex digits, or nothing.')
+    name = re.sub(r'[^A-Za-z0-9._-]', '_', urllib.parse.urlsplit(address).path.rpartition('/')[2]) or 'download'
+    path = cache_dir('downloads', hashlib.sha256(address.encode()).hexdigest()[:16]) / name
+    file = File(name, (address,), sha256=sha256)
+    if sha256 is not None or not path.exists():
+        with exclusive(path.with_name(f'{name}.lock'), what):
+            if sha256 is not None or not path.exists():
+                download(file, path, what=what)
+    return str(path)
 
 def _make(name, dataset, paths, digests, final, what):
     print(f'{what}: {dataset.title}, {dataset.images} images; licence: {dataset.licence}; {dataset.page}', file=sys.stderr)

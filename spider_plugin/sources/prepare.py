@@ -18,7 +18,7 @@ from spider_plugin.errors import UserError
 from spider_plugin.io.cache import atomic_dir, cache_dir, sha256_of_file
 from spider_plugin.io.progress import Progress
 from spider_plugin.sources.dataset import ImageDataset
-from spider_plugin.sources.obtain import resolve
+from spider_plugin.sources.obtain import fetch, resolve
 
 _FORMAT       = 1       # of the prepared directory and of everything that decides its content
 _DEFAULT_BANK = 16384   # images drawn from a generator or a procedural source
@@ -43,8 +43,8 @@ class PreparedSource:
 def prepare_source(spec, *, size=None, max_size=None, bank=None, channels=None, trust=False):
     """Prepares a source, or finds it in the cache.
 
-    spec:      a dataset zip or folder, a generator's .pkl, or `name` or `name:PATH` of a registered source (noise,
-               covariance, strokes, shapes) or of a dataset in the catalogue, which is downloaded where it is missing.
+    spec:      a dataset zip or folder, a generator's .pkl, the URL of either, or `name` or `name:PATH` of a registered source
+               (noise, covariance, strokes, shapes) or of a dataset in the catalogue, which is downloaded where it is missing.
     size:      resolution, a power of two; default: the source's own, or the power of two below it, at most max_size.
     max_size:  bound of the default size; a power of two.
     bank:      most images; default: all of a dataset, 16384 of a generator or a procedural source. 'online' runs a
@@ -56,6 +56,8 @@ def prepare_source(spec, *, size=None, max_size=None, bank=None, channels=None, 
         raise UserError(f'--spider-size={size} is not a power of two from 4 on; try {_power_of_two_below(max(size, 4))}.')
     if bank is not None and bank != 'online' and (not isinstance(bank, int) or bank < 1):
         raise UserError(f'--spider-bank={bank} is neither a number of images nor "online".')
+    if spec.startswith(('http://', 'https://')):
+        spec = fetch(spec)
     name, _, argument = spec.partition(':')
     def pick_size(own):     # None: the source has any size
         own = own or max_size or _DEFAULT_SIZE

@@ -1,13 +1,17 @@
 """Pretrained generators as sources: rendered into a bank, or run for every batch."""
 
+import http.server
 import json
 import pickle
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from spider_plugin.errors import UserError
+from spider_plugin.io.cache import sha256_of_file
 from spider_plugin.io.rebuild import load_generator
 from spider_plugin.sources.bank import open_source
 from spider_plugin.sources.prepare import prepare_source, resize_area
@@ -73,3 +77,25 @@ def test_refused_pickles(make_snapshot, tmp_path):
     (tmp_path / 'empty.pkl').write_bytes(pickle.dumps({'G_ema': None}))
     with pytest.raises(UserError, match='empty.pkl'):
         prepare_source(str(tmp_path / 'empty.pkl'))
+
+def test_url(make_snapshot, tmp_path, monkeypatch):
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    path = Path(make_snapshot(seed=5))
+    asked = []
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(path.parent))
+        def log_message(self, *args):
+            asked.append(self.path)
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
+        url = f'http://127.0.0.1:{server.server_port}/{path.name}'
+        digest = sha256_of_file(path)
+        with pytest.raises(UserError, match=f'--spider-source={url}.*not the published file'):
+            prepare_source(f'{url}#sha256={"0" * 64}', bank=20)
+        prepared = prepare_source(f'{url}#sha256={digest}', bank=20)
+        count = len(asked)
+        assert prepare_source(url, bank=20) == prepared == prepare_source(str(path), bank=20) and len(asked) == count
+        with pytest.raises(UserError, match='64 hex digits'):
+            prepare_source(f'{url}#sha256=12', bank=20)
+        server.shutdown()
