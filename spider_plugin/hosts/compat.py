@@ -52,7 +52,7 @@ def mend_launch(c):
     if not enabled():
         return
     for key in ('G_kwargs', 'D_kwargs'):
-        with contextlib.suppress(ImportError): # The host will say so itself.
+        with contextlib.suppress(Exception): # Whatever keeps it from importing, the host will say so itself.
             importlib.import_module(c[key]['class_name'].rpartition('.')[0])
     for shim in SHIMS:
         if shim.where == 'launch':
