@@ -41,6 +41,7 @@ def trusted_class(record, path):
     if family is None:
         raise UserError(f'{path} holds a {record.class_name} that is unknown here; give a snapshot of a StyleGAN2, StyleGAN3 or '
                         'FastGAN generator or of ours, or pass --trust-pickle if you trust the file.')
+    add_host_to_path()
     if family == 'dcgan':
         return 'spider_plugin.bundles.dcgan.DCGANGenerator', dict(record.init_kwargs)
     module = host_module(family)

@@ -1,7 +1,10 @@
 """Generators rebuilt without executing their pickle are the ones that were pickled."""
 
+import os
 import pickle
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -98,3 +101,12 @@ def test_nested_synthesis_kwargs_are_flattened(make_snapshot):
     keys = ('channel_base', 'channel_max', 'num_fp16_res')
     record.init_kwargs['synthesis_kwargs'] = {key: record.init_kwargs.pop(key) for key in keys}
     assert outputs(rebuild_generator(record, 'a.pkl')).shape == (6, 3, 16, 16)
+
+@pytest.mark.parametrize('dcgan', [False, True])
+def test_a_process_without_a_host_rebuilds(make_snapshot, dcgan, tmp_path):
+    """As `spider demo` and `spider generate` do, with nothing but the plugin on the path."""
+    code = 'import sys; from spider_plugin.io.rebuild import load_generator; print(type(load_generator(sys.argv[1])).__name__)'
+    done = subprocess.run([sys.executable, '-c', code, make_snapshot(dcgan=dcgan)], cwd=tmp_path, capture_output=True, text=True,
+                          env=dict(os.environ, PYTHONPATH=str(Path(__file__).resolve().parents[2])))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == ('DCGANGenerator' if dcgan else 'Generator')
