@@ -62,6 +62,25 @@ def gradients(rank, out, shares):
         found.update({f'{name}.{key}': p.grad.clone() for key, p in module.named_parameters() if p.grad is not None})
     torch.save(found, f'{out}/{shares}-{rank}.pt')
 
+def statistics(rank, out):
+    """What the ranks report, and whether their tensors are equal: OUT/rank.pt."""
+    from torch_utils import misc, training_stats
+    training_stats.init_multiprocessing(rank, torch.device('cpu'))
+    collector = training_stats.Collector()
+    training_stats.report('mean', [1.0] if rank == 0 else [2.0, 6.0])
+    training_stats.report0('rank 0', 7 + rank)
+    collector.update()
+    net = torch.nn.Linear(2, 2)
+    torch.nn.init.constant_(net.weight, 1)
+    torch.nn.init.constant_(net.bias, rank)
+    misc.check_ddp_consistency(net, ignore_regex=r'Linear\.bias')
+    differs = None
+    try:
+        misc.check_ddp_consistency(net)
+    except AssertionError as error:
+        differs = str(error)
+    torch.save((json.dumps(collector.as_dict()), differs), f'{out}/{rank}.pt')
+
 def killed(rank, victim):
     """The victim is killed while the others wait for it."""
     if rank == victim:

@@ -113,6 +113,13 @@ def test_one_builds_and_all_agree(tmp_path):
     spawned(tmp_path, 'turns', path=str(tmp_path / 'built'))
     assert (tmp_path / 'built').read_text() == '0\n'
 
+def test_statistics_and_equality(tmp_path):
+    spawned(tmp_path, 'statistics', out=str(tmp_path))
+    (zero, fine), (one, differs) = (torch.load(tmp_path / f'{rank}.pt') for rank in range(2))
+    zero, one = json.loads(zero), json.loads(one)
+    assert zero == one and zero['mean']['num'] == 3 and zero['mean']['mean'] == 3 and zero['rank 0']['mean'] == 7
+    assert fine is None and differs == 'Linear.bias differs between ranks.'
+
 def test_a_single_rank_needs_no_group():
     assert ranks.agree(3) == 3 and ranks.num_started() == 1
     tensor = torch.ones([2])
