@@ -34,7 +34,7 @@ def check_outdir(outdir):
         raise UserError(f'--outdir: {outdir} cannot be written because {parent} is not a writable folder; choose another')
 
 def print_options(c):
-    metrics = 'none (turn on with --metrics=fid5k --detector=FILE.pt)'
+    metrics = 'none (turn on with --metrics=fid5k)'
     if c.metrics:
         metrics = ', '.join(c.metrics) + (f' with detector {c.detector}' if c.detector is not None else '')
     each = ' for each rank' if c.num_gpus > 1 else ''

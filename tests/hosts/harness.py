@@ -22,6 +22,14 @@ def mend():
     stub.parse_version = torch.torch_version.TorchVersion
     sys.modules.setdefault('pkg_resources', stub)
 
+def mend_torchvision():
+    """Names of two operators, for torchvision wheels that do not fit. They last as long as what is returned."""
+    library = torch.library.Library('torchvision', 'FRAGMENT')
+    for name in ('nms', 'qnms'):
+        if not hasattr(torch.ops.torchvision, name):
+            library.define(f'{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
+    return library
+
 class Lifted:
     """torch with float64 by the name of float32: lifts the casts and dtype checks of modules that see it as `torch`."""
 

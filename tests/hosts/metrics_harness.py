@@ -2,15 +2,13 @@
 
 import importlib
 import sys
-import types
 
+import harness
 import torch
 
 def theirs(images, whole, shifts, angles):
     """What a checkout of NVlabs/stylegan3 makes of images: {(operator, movement): (images, mask)}. Shifts are in pixels."""
-    stub = types.ModuleType('pkg_resources') # Setuptools no longer ships it.
-    stub.parse_version = torch.torch_version.TorchVersion
-    sys.modules.setdefault('pkg_resources', stub)
+    harness.mend()
     eq = importlib.import_module('metrics.equivariance')
     size = images.shape[-1]
     results = {}

@@ -10,20 +10,9 @@ import importlib.util
 import json
 import pickle
 import sys
-import types
 
+import harness
 import torch
-
-def mend():
-    """What keeps checkouts from importing on a current stack."""
-    stub = types.ModuleType('pkg_resources')
-    stub.parse_version = torch.torch_version.TorchVersion
-    sys.modules.setdefault('pkg_resources', stub)
-    library = torch.library.Library('torchvision', 'FRAGMENT') # For wheels that do not fit: names only.
-    for name in ('nms', 'qnms'):
-        if not hasattr(torch.ops.torchvision, name):
-            library.define(f'{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
-    return library
 
 def projected_discriminator():
     """projected-gan's D with random weights, feature network included; None where timm is not installed."""
@@ -81,7 +70,8 @@ def draw(G):
 if __name__ == '__main__':
     host, call, snapshot, results, *rest = sys.argv[1:]
     sys.path[0] = host
-    library = mend()
+    harness.mend()
+    library = harness.mend_torchvision()
     torch.set_num_threads(1)
     network = write(snapshot, rest[0], json.loads(rest[1]), *rest[2:]) if call == 'write' else rebuild(snapshot)
     modules = [cls.__module__ for cls in type(network).__mro__]

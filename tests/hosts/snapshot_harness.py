@@ -6,8 +6,8 @@ another prepared source. `without`: nothing of ours can be imported."""
 import os
 import pickle
 import sys
-import types
 
+import harness
 import torch
 
 def forbid():
@@ -15,16 +15,6 @@ def forbid():
         def find_spec(self, name, path=None, target=None):
             assert name.split('.')[0] not in ('spider_plugin', 'torch_utils_ext'), name
     sys.meta_path.insert(0, Forbidden())
-
-def mend():
-    stub = types.ModuleType('pkg_resources')
-    stub.parse_version = torch.torch_version.TorchVersion
-    sys.modules.setdefault('pkg_resources', stub)
-    library = torch.library.Library('torchvision', 'FRAGMENT') # For wheels that do not fit: names only.
-    for name in ('nms', 'qnms'):
-        if not hasattr(torch.ops.torchvision, name):
-            library.define(f'{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
-    return library
 
 def generate(host, snapshot, out):
     script = next(name for name in ('gen_images.py', 'generate.py') if os.path.isfile(os.path.join(host, name)))
@@ -46,7 +36,8 @@ def draw(G):
 if __name__ == '__main__':
     how, host, snapshot, out, *other = sys.argv[1:]
     sys.path[0] = host
-    library = mend()
+    harness.mend()
+    library = harness.mend_torchvision()
     if how == 'without':
         forbid()
     else:

@@ -92,9 +92,11 @@ def raises(rank, victim, kind):
         raise UserError('--data: bad; mend it') if kind == 'user' else ValueError('boom')
     ranks.meet()
 
-def hangs(rank, victim):
-    """The victim stands still, alive."""
+def hangs(rank, victim, pid_file):
+    """The victim stands still, alive, and leaves its number for who is to take it away."""
     if rank == victim:
+        with open(pid_file, 'w') as f:
+            f.write(str(os.getpid()))
         os.kill(os.getpid(), signal.SIGSTOP)
     ranks.meet()
 
