@@ -7,6 +7,8 @@
 
     registry.datasets.register('mine')(Dataset(...))    # as in spider_plugin/sources/catalogue.py
 
+    registry.generators.register('mynet')(OwnGenerator(...))    # --cfg=mynet, as in spider_plugin/edits/generators.py
+
     @registry.metrics.register('mymetric')      # (opts) -> dict of floats, as in the host's metrics/metric_main.py
     def mymetric(opts): ...
 

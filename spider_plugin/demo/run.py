@@ -17,8 +17,8 @@ import click
 import torch
 
 import spider_plugin
-from spider_plugin.config import CFG_PRESETS
 from spider_plugin.demo import analysis, data, report
+from spider_plugin.edits.dcgan import PRESET
 from spider_plugin.errors import UserError
 from spider_plugin.io.cache import atomic_file
 from spider_plugin.io.rebuild import load_generator
@@ -213,7 +213,7 @@ def draw(runs, seed, plan, shown=8, stages=5):
     returns uint8 tensors [N, 3, 32, 32]: 'spider', 'sources', 'baseline', 'target' (the set that was trained on), 'fresh'
     (target images of another seed), and {'spider_stages', 'baseline_stages': {iteration: images}}."""
     n = plan['samples']
-    z = torch.randn([n, CFG_PRESETS['dcgan']['z_dim']], generator=torch.Generator().manual_seed(seed + 1))
+    z = torch.randn([n, PRESET['z_dim']], generator=torch.Generator().manual_seed(seed + 1))
     pictures = dict(target=data.target_images(plan['images'], seed), fresh=data.target_images(n, seed + 1))
     for name, run in runs.items():
         snapshots = run.snapshots()

@@ -113,14 +113,16 @@ def toy_plugin(tmp_path):
     (info / 'entry_points.txt').write_text('[spider_plugin]\ntoy = toy_plugin\n')
     (path / 'toy_plugin.py').write_text(textwrap.dedent('''
         from spider_plugin import registry
+        from spider_plugin.edits.generators import OwnGenerator
 
         @registry.metrics.register('toy')
         def measure(opts):
             return dict(toy=opts.G.img_resolution)
 
-        @registry.generators.register('toynet')
         def edit(c, given, host):
             c['G_kwargs'] = dict(class_name='toy_plugin.Net')
+
+        registry.generators.register('toynet')(OwnGenerator(edit))
 
         @registry.metrics.register('fid')
         def other_fid(opts):

@@ -8,7 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from spider_plugin import config
-from spider_plugin.config import CFG_PRESETS, OPTIONS, apply_options
+from spider_plugin.config import OPTIONS, apply_options
+from spider_plugin.edits import resume as resume_edit
+from spider_plugin.edits.dcgan import PRESET
 from spider_plugin.errors import UserError
 from spider_plugin.hosts.capabilities import Layers, Target
 from spider_plugin.registry import mappings
@@ -114,7 +116,7 @@ def test_path_length_off_stays_off(source):
 
 def test_dcgan_preset():
     c, _ = edit(cfg='dcgan', given=['cfg'])
-    preset = CFG_PRESETS['dcgan']
+    preset = PRESET
     assert c['G_kwargs'] == dict(class_name='spider_plugin.bundles.dcgan.DCGANGenerator', z_dim=preset['z_dim'])
     assert c['D_kwargs'] == dict(class_name='spider_plugin.bundles.dcgan.DCGANDiscriminator')
     assert (c['G_opt_kwargs']['lr'], c['D_opt_kwargs']['lr']) == (preset['glr'], preset['dlr'])
@@ -124,7 +126,7 @@ def test_dcgan_preset():
 
 def test_dcgan_keeps_what_the_user_set(source):
     c, _ = edit(cfg='dcgan', given=['cfg', 'dlr', 'cbase', 'mbstd_group'], spider_source=source)
-    assert c['D_opt_kwargs']['lr'] == 0.005 and c['G_opt_kwargs']['lr'] == CFG_PRESETS['dcgan']['glr']
+    assert c['D_opt_kwargs']['lr'] == 0.005 and c['G_opt_kwargs']['lr'] == PRESET['glr']
     assert c['G_kwargs']['channel_base'] == 4096 and 'channel_max' not in c['G_kwargs']
     assert c['D_kwargs']['mbstd_group_size'] == 2
     assert c['G_kwargs']['class_name'].endswith('DCGANGenerator')
@@ -145,7 +147,7 @@ def test_dcgan_keeps_what_the_user_set(source):
     (dict(spider_source='SOURCE', spider_bank='online'),                '--spider-bank=online'),
     (dict(spider_source='SOURCE', host=host(channels=1)),               'flies.zip is colour, but grey'),
     (dict(spider_source='SOURCE', host=host(constant_input=False)),     'constant 4x4 input'),
-    (dict(spider_source='SOURCE', cfg='dcgan', spider_mapping='encoder'), '--cfg=dcgan lacks'),
+    (dict(spider_source='SOURCE', cfg='dcgan', spider_mapping='encoder'), 'cannot be used with --cfg=dcgan'),
     (dict(cfg='dcgan', host=host(resolution=8)),                        '--cfg=dcgan cannot draw .* not 8'),
     (dict(cfg='dcgan', given=['map_depth']),                            '--map-depth has no effect with --cfg=dcgan'),
 ])
@@ -199,8 +201,8 @@ def test_class_counts(tmp_path, make_zip):
 def snapshot(monkeypatch):
     """Sets the `spider` argument and the source identity of the snapshot that --resume names."""
     def say(spider, identity=None):
-        monkeypatch.setattr(config, '_resumed_spider', lambda path, trust: (spider, identity))
-        monkeypatch.setattr(config, '_resume_from_what_fits', lambda c, options, host: []) # There is no file.
+        monkeypatch.setattr(resume_edit, '_resumed_spider', lambda path, trust: (spider, identity))
+        monkeypatch.setattr(config, 'resume_from_what_fits', lambda c, options, host: []) # There is no file.
     return say
 
 def resume(source, **options):

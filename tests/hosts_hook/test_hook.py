@@ -9,6 +9,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from spider_plugin.edits.generators import OwnGenerator
+
 SIDS = ['sid50k_full', 'sid50k', 'sid5k', 'sid1k'] # Built in.
 
 #----------------------------------------------------------------------------
@@ -60,7 +62,7 @@ def test_installing_twice_is_installing_once(train):
 
 def test_the_hosts_own_name_wins(train, monkeypatch):
     from spider_plugin import registry
-    monkeypatch.setitem(registry.generators._entries, 'tiny', lambda c, given, host: None)
+    monkeypatch.setitem(registry.generators._entries, 'tiny', OwnGenerator(lambda c, given, host: None))
     assert '[stylegan2|tiny|dcgan|spider-tiny]' in CliRunner().invoke(train(), ['--help'], terminal_width=200).output
 
 @pytest.mark.parametrize(['args', 'code', 'words'], [
@@ -90,7 +92,7 @@ def test_a_host_that_sets_up_and_launches_itself(train, toy_plugin, tmp_path, mo
     from spider_plugin import registry
     def edit(c, given, host):
         c['G_kwargs'] = dict(class_name='toy.Net')
-    monkeypatch.setitem(registry.generators._entries, 'toynet', edit)
+    monkeypatch.setitem(registry.generators._entries, 'toynet', OwnGenerator(edit))
     command, started = train(**ADA), {}
     monkeypatch.setitem(command.callback.__wrapped__.__globals__, 'start', lambda **kwargs: started.update(kwargs))
     for cfg, class_name in (('tiny', 'nets.Generator'), ('toynet', 'toy.Net')):

@@ -1,0 +1,52 @@
+"""--resume with an option of ours: a snapshot continues with the source it was trained with, a stock generator starts as it is,
+and what fits is copied by a plan."""
+
+from spider_plugin.errors import UserError
+
+#----------------------------------------------------------------------------
+
+def resume_spider(c, options, source, host):
+    """(gain of the residual, lines for the launch log)."""
+    if c.get('resume_pkl') is None:
+        return 1.0, []
+    spider, identity = _resumed_spider(host.local_file(c['resume_pkl']), options['trust_pickle'])
+    if spider is None:
+        if options['spider_mapping'] != 'residual':
+            return 1.0, []
+        return 0.0, ['Spider resume:       a stock generator, so the source starts at gain 0 and the images as they were']
+    for what, before, now in (('mapping', spider['mapping'], options['spider_mapping']),
+                              ('source', _describe(identity), _describe(source.identity))):
+        if before != now and not options['spider_force']:
+            raise UserError(f'--resume={c["resume_pkl"]} was trained with the {what} {before}, not {now}; give that one, or '
+                            'pass --spider-force.')
+    return spider.get('gain', 1.0), []
+
+def resume_from_what_fits(c, options, host):
+    """Points the host at a pickle of the tensors that fit; lines for the launch log."""
+    if c.get('resume_pkl') is None:
+        return []
+    from spider_plugin.io.rebuild import unpickle
+    from spider_plugin.io.restricted import read_pickle
+    from spider_plugin.io.resume import convert
+    path = host.local_file(c['resume_pkl'])
+    contents = unpickle(path) if options['trust_pickle'] else read_pickle(path)
+    lines = [f'{"Resume from:":<21s}{c["resume_pkl"]}']
+    c['resume_pkl'], plans = convert(path, contents, host.networks())
+    return lines + [f'{"":<21s}{plan.line()}' for plan in plans.values()]
+
+def _resumed_spider(path, trust):
+    """(the `spider` argument of the pickled generator, its source's identity); (None, None) for a stock generator."""
+    from spider_plugin.io.rebuild import embedded_bank_state, load_generator
+    from spider_plugin.io.restricted import generator_record
+    if trust:
+        generator = load_generator(path, trust=True)
+        spider, identity = getattr(generator, 'init_kwargs', {}).get('spider'), generator.__dict__.get('source')
+        return spider, identity and identity.identity
+    record = generator_record(path)
+    state = embedded_bank_state(record)
+    return record.init_kwargs.get('spider'), state and state['identity']
+
+def _describe(identity):
+    return '{name} ({transform}, sha256 {sha256:.12})'.format(**identity)
+
+#----------------------------------------------------------------------------

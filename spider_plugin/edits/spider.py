@@ -1,0 +1,115 @@
+"""--spider-source and what goes with it: the generator of the config becomes one that is fed from an image source."""
+
+import dataclasses
+import json
+import os
+
+from spider_plugin import registry
+from spider_plugin.edits.resume import resume_spider
+from spider_plugin.errors import UserError
+
+#----------------------------------------------------------------------------
+# Mapping kinds: the source's resolution unless --spider-size says otherwise (None: the target's), the smallest one that
+# works, and the z_dim it needs (None: any).
+
+@dataclasses.dataclass(frozen=True)
+class MappingKind:
+    size:     int | None
+    min_size: int
+    z_dim:    int | None = None
+
+MAPPINGS = {
+    'residual':    MappingKind(size=None, min_size=8),
+    'paper-16x32': MappingKind(size=32,   min_size=4, z_dim=512),
+    'paper-23x23': MappingKind(size=32,   min_size=4, z_dim=512),
+    'encoder':     MappingKind(size=32,   min_size=8),
+    'whitened':    MappingKind(size=32,   min_size=4),
+}
+for _name, _kind in MAPPINGS.items():
+    registry.mappings.register(_name)(_kind)
+
+#----------------------------------------------------------------------------
+
+def apply_spider(c, options, host):
+    from spider_plugin.sources.prepare import prepare_source
+    name, target = options['spider_mapping'], host.target
+    kind = registry.mappings.lookup(name, '--spider-mapping')
+    own = registry.generators[options['cfg']] if options['cfg'] else None
+    layers = None if own else host.generator()
+    if own and not own.mappings:
+        raise UserError(f'--spider-source cannot be used with --cfg={options["cfg"]}, which takes no source; leave it out.')
+    if own and name not in own.mappings:
+        raise UserError(f'--spider-mapping={name} cannot be used with --cfg={options["cfg"]}; use {" or ".join(own.mappings)}.')
+    if layers is not None and kind.z_dim not in (None, layers.z_dim):
+        raise UserError(f'--spider-mapping={name} needs z_dim {kind.z_dim}, but this generator has {layers.z_dim}; use '
+                        f'{"residual" if layers.constant_input else "encoder"}.')
+    if layers is not None and name == 'residual' and not layers.constant_input:
+        raise UserError(f'--spider-mapping=residual needs a generator that starts from a constant 4x4 input, which '
+                        f'{c["G_kwargs"]["class_name"]} is not; use --spider-mapping=encoder.')
+    size = options['spider_size']
+    if size is not None and kind.size is None and size > target.resolution:
+        raise UserError(f'--spider-size={size} is larger than the {target.resolution} pixels of --data; '
+                        f'use {target.resolution} or less.')
+    source = prepare_source(
+        options['spider_source'],
+        size     = size,
+        max_size = kind.size or target.resolution,
+        bank     = options['spider_bank'],
+        channels = target.channels if name == 'residual' or options['spider_source'] in registry.sources else None,
+        trust    = options['trust_pickle'],
+    )
+    _check_source(source, name, kind, target)
+    gain, resume_lines = resume_spider(c, options, source, host)
+    c['G_kwargs']['spider'] = dict(mapping=name, source=source.path, noise=options['spider_noise'],
+                                   embed=options['spider_embed'], gain=gain)
+    if own is None:
+        from spider_plugin.io.bundler import spider_class_name
+        c['G_kwargs']['class_name'] = spider_class_name(c['G_kwargs']['class_name'], layers.mapping)
+    if layers is not None and name == 'residual':
+        _compensate_path_length(c, source, layers, host.loss_keyword('pl_weight'))
+    return _launch_lines(options, source, target) + resume_lines
+
+def _check_source(source, name, kind, target):
+    if source.resolution < kind.min_size:
+        raise UserError(f'--spider-mapping={name} needs source images of at least {kind.min_size} pixels, not '
+                        f'{source.resolution}; choose a larger --spider-size or another --spider-source.')
+    if target.label_dim > 0 and source.num_classes > 0 and source.num_classes != target.label_dim:
+        raise UserError(f'--spider-source has {source.num_classes} classes, but --data has {target.label_dim}; give them '
+                        'equally many, or drop --cond.')
+
+# Path length regularisation takes a mean over the rows of ws. Rows that carry a key have no gradient: the squared lengths
+# shrink by n / (n + k), and so does the penalty, which the weight makes up for.
+
+def _compensate_path_length(c, source, layers, pl_weight):
+    from spider_plugin.sources.key import key_slots
+    slots = key_slots(_key_dim(source), layers.w_dim)
+    if pl_weight:
+        c['loss_kwargs']['pl_weight'] = pl_weight * (layers.num_ws + slots) / layers.num_ws
+
+def _key_dim(source):
+    if not source.online:
+        return 2
+    with open(os.path.join(source.path, 'generator.json'), encoding='utf-8') as file:
+        return json.load(file)['z_dim'] + 1
+
+#----------------------------------------------------------------------------
+# What the launch log says.
+
+def _launch_lines(options, source, target):
+    image_bytes = source.channels * source.resolution ** 2
+    count = min(source.num_images, (options['spider_embed'] << 20) // image_bytes)
+    what = f'{count} of them, {count * image_bytes / 2 ** 20:.1f} MiB' if count else 'none of them: without this ' \
+           'directory they draw from the mean image'
+    online = ', for snapshots only: the generator runs for every batch' if source.online else ''
+    lines = [f'{name + ":":<21s}{value}' for name, value in (
+        ('Spider source',       source.identity['name']),
+        ('Spider images',       source.identity['transform'] + online),
+        ('Spider resolution',   f'{source.resolution} x {source.resolution}, {source.channels} channels'),
+        ('Spider licence',      source.identity['licence']),
+        ('Spider mapping',      options['spider_mapping']),
+        ('Snapshots carry',     what))]
+    if os.path.realpath(options['spider_source']) == os.path.realpath(target.path):
+        lines.append('Warning: --spider-source is the same as --data, so the task is to copy it.')
+    return lines
+
+#----------------------------------------------------------------------------
