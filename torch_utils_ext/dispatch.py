@@ -1,0 +1,39 @@
+"""Where an op of torch_utils_ext meets its kernels, or its reference where there are none.
+
+This module is portable: it travels inside snapshots and imports only the standard library. A snapshot that is opened where
+torch_utils_ext is not installed computes with the references."""
+
+import importlib
+import os
+
+#----------------------------------------------------------------------------
+
+def run_op(name, reference, *args):
+    """The op `name` on `args`, by a kernel where one serves the call, else by `reference(*args)`.
+
+    torch_utils_ext.backend decides, counts, and says once why a kernel is not used; TORCH_UTILS_EXT=off leaves it out."""
+    backend = _kernel_backend()
+    return reference(*args) if backend is None else backend.run(name, reference, args)
+
+#----------------------------------------------------------------------------
+# The module that owns the kernels, or None. The answer is kept where it cannot change: a package that is not there.
+
+_backend_lookup = []
+
+def _kernel_backend():
+    mode = os.environ.get('TORCH_UTILS_EXT', 'auto')
+    if mode == 'off':
+        return None
+    if not _backend_lookup:
+        try:
+            _backend_lookup.append(importlib.import_module('torch_utils_ext.backend'))
+        except Exception as error:  # not installed, or installed and broken: this code may be all that a snapshot brought
+            _backend_lookup.append(None)
+            if mode == 'require':
+                _backend_lookup.clear()
+                raise RuntimeError('TORCH_UTILS_EXT=require, but torch_utils_ext cannot be imported here') from error
+    if _backend_lookup[0] is None and mode == 'require':
+        raise RuntimeError('TORCH_UTILS_EXT=require, but torch_utils_ext cannot be imported here')
+    return _backend_lookup[0]
+
+#----------------------------------------------------------------------------

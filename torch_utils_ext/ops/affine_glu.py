@@ -1,0 +1,37 @@
+"""The second half of a FastGAN block in one pass: a norm's scale and shift per channel, noise, gated linear unit.
+
+This module is portable."""
+
+import torch
+
+from torch_utils_ext.dispatch import run_op
+from torch_utils_ext.ops.depthwise import accumulation_dtype
+
+#----------------------------------------------------------------------------
+
+def affine_glu(x, scale=None, shift=None, noise=None):
+    """v = scale * x + shift + noise; the first half of v's channels times the sigmoid of the second half.
+
+    x:      [N, 2C, H, W], float32, float16, bfloat16 or float64.
+    scale:  [2C] or None; this and the next two are taken as float32 (float64 where x is).
+    shift:  [2C] or None.
+    noise:  [N, 1, H, W], [1, 1, H, W] or None; added to all 2C channels.
+    returns [N, C, H, W] in x's dtype."""
+    if x.shape[1] % 2:
+        raise ValueError(f'affine_glu halves the channels of x, which has {x.shape[1]}')
+    dtype = accumulation_dtype(x)
+    scale, shift, noise = [t if t is None else t.to(dtype) for t in (scale, shift, noise)]
+    return run_op('affine_glu', affine_glu_ref, x, scale, shift, noise)
+
+def affine_glu_ref(x, scale=None, shift=None, noise=None):
+    v = x.to(accumulation_dtype(x))
+    if scale is not None:
+        v = v * scale.reshape(-1, 1, 1)
+    if shift is not None:
+        v = v + shift.reshape(-1, 1, 1)
+    if noise is not None:
+        v = v + noise
+    value, gate = v.chunk(2, dim=1)
+    return (value * torch.sigmoid(gate)).to(x.dtype)
+
+#----------------------------------------------------------------------------

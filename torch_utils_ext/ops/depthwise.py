@@ -1,0 +1,55 @@
+"""Depthwise 3x3 correlation with a filter per sample, and the gradient of its filters.
+
+The two are closed under differentiation, to any order:
+
+    d depthwise(x, k)            = depthwise(., flip k) for x,   depthwise_weight_grad(x, .) for k
+    d depthwise_weight_grad(x, g) = depthwise(g, flip .) for x,  depthwise(x, .) for g
+
+This module is portable."""
+
+import torch
+import torch.nn.functional as F
+
+from torch_utils_ext.dispatch import run_op
+
+#----------------------------------------------------------------------------
+# Filters, sums and side inputs are float32 whatever the activations are, float64 beside float64.
+
+def accumulation_dtype(x):
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+#----------------------------------------------------------------------------
+
+def depthwise(x, k):
+    """y[n, c] = x[n, c] correlated with k[n, c], zero padding 1.
+
+    x: [N, C, H, W], float32, float16, bfloat16 or float64.
+    k: [N, C, 3, 3], or [1, C, 3, 3] shared by the samples; float32 (float64 where x is).
+    returns [N, C, H, W] in x's dtype."""
+    return run_op('depthwise', depthwise_ref, x, k.to(accumulation_dtype(x)))
+
+def depthwise_ref(x, k):
+    N, C, H, W = x.shape
+    v = x.to(k.dtype)
+    if k.shape[0] == 1:
+        y = F.conv2d(v, k.reshape(C, 1, 3, 3), padding=1, groups=C)
+    else:
+        y = F.conv2d(v.reshape(1, N * C, H, W), k.reshape(N * C, 1, 3, 3), padding=1, groups=N * C).reshape(N, C, H, W)
+    return y.to(x.dtype)
+
+#----------------------------------------------------------------------------
+
+def depthwise_weight_grad(x, g):
+    """Gradient of sum(g * depthwise(x, k)) for k, per sample: [n, c, u, v] = sum_hw g[h, w] x[h + u - 1, w + v - 1].
+
+    x, g: [N, C, H, W] of one dtype.
+    returns [N, C, 3, 3], float32 (float64 where x is)."""
+    return run_op('depthwise_weight_grad', depthwise_weight_grad_ref, x, g.to(x.dtype))
+
+def depthwise_weight_grad_ref(x, g):
+    N, C, H, W = x.shape
+    v, g = F.pad(x.to(accumulation_dtype(x)), [1, 1, 1, 1]), g.to(accumulation_dtype(x))
+    taps = [(v[:, :, i:i + H, j:j + W] * g).sum(dim=[2, 3]) for i in range(3) for j in range(3)]
+    return torch.stack(taps, dim=-1).reshape(N, C, 3, 3)
+
+#----------------------------------------------------------------------------

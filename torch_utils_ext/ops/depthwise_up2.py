@@ -1,0 +1,96 @@
+"""Twofold upsampling and a depthwise filter in one step: four 3x3 filters on the small image, one per output phase.
+
+Zero insertion, a FIR of four taps and a 3x3 kernel (StyleGAN2), or nearest neighbour and a 3x3 kernel (FastGAN), are linear
+maps whose output pixel (2i + a, 2j + b) sees the 3x3 neighbourhood of (i, j) only; the phase filters below make them exact.
+
+    d depthwise_up2(x, k)             = depthwise_up2_transpose(., k) for x,  depthwise_up2_weight_grad(x, .) for k
+    d depthwise_up2_transpose(g, k)   = depthwise_up2(., k) for g,            depthwise_up2_weight_grad(., g) for k
+    d depthwise_up2_weight_grad(x, g) = depthwise_up2_transpose(g, .) for x,  depthwise_up2(x, .) for g
+
+This module is portable."""
+
+import torch
+import torch.nn.functional as F
+
+from torch_utils_ext.dispatch import run_op
+from torch_utils_ext.ops.depthwise import accumulation_dtype
+
+#----------------------------------------------------------------------------
+
+def depthwise_up2(x, k):
+    """y[n, c, 2i + a, 2j + b] = the 3x3 neighbourhood of x[n, c, i, j] (zeros outside) times k[n, c, 2a + b].
+
+    x: [N, C, H, W], float32, float16, bfloat16 or float64.
+    k: [N, C, 4, 3, 3], or [1, C, 4, 3, 3] shared by the samples; float32 (float64 where x is).
+    returns [N, C, 2H, 2W] in x's dtype."""
+    return run_op('depthwise_up2', depthwise_up2_ref, x, k.to(accumulation_dtype(x)))
+
+def depthwise_up2_ref(x, k):
+    N, C, H, W = x.shape
+    k = k.expand(N, -1, -1, -1, -1).reshape(N * C * 4, 1, 3, 3)
+    y = F.conv2d(x.to(k.dtype).reshape(1, N * C, H, W), k, padding=1, groups=N * C)
+    return F.pixel_shuffle(y.reshape(N, C * 4, H, W), 2).to(x.dtype)
+
+#----------------------------------------------------------------------------
+
+def depthwise_up2_transpose(g, k):
+    """The transpose of depthwise_up2 for its input.
+
+    g: [N, C, 2H, 2W]; k as for depthwise_up2.
+    returns [N, C, H, W] in g's dtype."""
+    return run_op('depthwise_up2_transpose', depthwise_up2_transpose_ref, g, k.to(accumulation_dtype(g)))
+
+def depthwise_up2_transpose_ref(g, k):
+    N, C, H, W = g.shape[0], g.shape[1], g.shape[2] // 2, g.shape[3] // 2
+    k = k.expand(N, -1, -1, -1, -1).flip([3, 4]).reshape(N * C, 4, 3, 3)
+    phases = F.pixel_unshuffle(g.to(k.dtype), 2).reshape(1, N * C * 4, H, W)
+    return F.conv2d(phases, k, padding=1, groups=N * C).reshape(N, C, H, W).to(g.dtype)
+
+#----------------------------------------------------------------------------
+
+def depthwise_up2_weight_grad(x, g):
+    """Gradient of sum(g * depthwise_up2(x, k)) for k, per sample.
+
+    x: [N, C, H, W]; g: [N, C, 2H, 2W], of one dtype.
+    returns [N, C, 4, 3, 3], float32 (float64 where x is)."""
+    return run_op('depthwise_up2_weight_grad', depthwise_up2_weight_grad_ref, x, g.to(x.dtype))
+
+def depthwise_up2_weight_grad_ref(x, g):
+    N, C, H, W = x.shape
+    v = F.pad(x.to(accumulation_dtype(x)), [1, 1, 1, 1]).unsqueeze(2)
+    g = F.pixel_unshuffle(g.to(accumulation_dtype(x)), 2).reshape(N, C, 4, H, W)
+    taps = [(v[..., i:i + H, j:j + W] * g).sum(dim=[3, 4]) for i in range(3) for j in range(3)]
+    return torch.stack(taps, dim=-1).reshape(N, C, 4, 3, 3)
+
+#----------------------------------------------------------------------------
+# With K = 4 w * f (both as true convolutions), zero insertion and K give out[2i + a] = sum_d x[i + d] K[a + 2 - 2d], so that
+# tap u = d + 1 of phase a is K[a + 4 - 2u] = sum_p w[p] f[a + 4 - 2u - p].
+
+def up2_filters(w, resample_filter, flip_weight=False):
+    """Phase filters of zero insertion x2, kernel w and a FIR of four taps: StyleGAN2's up convolution, exactly.
+
+    w:               [..., 3, 3].
+    resample_filter: [4] or [4, 4], e.g. [1, 3, 3, 1]; its sum is taken as 1, and the gain is 4, as in StyleGAN2.
+    flip_weight:     False: w is convolved, as StyleGAN2's up layers do; True: correlated.
+    returns [..., 4, 3, 3]."""
+    f = torch.as_tensor(resample_filter, dtype=w.dtype, device=w.device)
+    f = torch.outer(f, f) if f.ndim == 1 else f
+    if f.shape != (4, 4):
+        raise ValueError(f'resample_filter has shape {list(f.shape)}, expected [4] or [4, 4]')
+    f = F.pad(f * (4 / f.sum()), [2, 2, 2, 2])
+    a, u, p = [torch.arange(n, device=w.device) for n in (2, 3, 3)]
+    tap = a[:, None, None] + 6 - 2 * u[:, None] - p                      # [a, u, p], by the two zeros in front of f
+    weights = f[tap[:, None, :, None, :, None], tap[None, :, None, :, None, :]]     # [a, b, u, v, p, q]
+    w = w.flip([-2, -1]) if flip_weight else w
+    return (w.flatten(-2) @ weights.reshape(36, 9).T).reshape(*w.shape[:-2], 4, 3, 3)
+
+def up2_filters_nearest(w):
+    """Phase filters of nearest-neighbour upsampling x2 and a correlation with w, zero padding 1: FastGAN's up convolution.
+
+    w: [..., 3, 3]; returns [..., 4, 3, 3]."""
+    rows = torch.tensor([[[1, 0, 0], [0, 1, 1], [0, 0, 0]],              # phase 0: w0 | w1 + w2 | 0
+                         [[0, 0, 0], [1, 1, 0], [0, 0, 1]]], dtype=w.dtype, device=w.device)    # phase 1: 0 | w0 + w1 | w2
+    weights = torch.einsum('aup,bvq->abuvpq', rows, rows)
+    return (w.flatten(-2) @ weights.reshape(36, 9).T).reshape(*w.shape[:-2], 4, 3, 3)
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,44 @@
+"""What follows the product of a modulated layer, in one pass: demodulation, noise, bias, activation, gain, clamp.
+
+This module is portable."""
+
+import torch.nn.functional as F
+
+from torch_utils_ext.dispatch import run_op
+from torch_utils_ext.ops.depthwise import accumulation_dtype
+
+#----------------------------------------------------------------------------
+
+def epilogue(x, demod=None, noise=None, bias=None, act='linear', alpha=0.2, gain=1.0, clamp=None):
+    """clamp(gain * act(x * demod + noise + bias)).
+
+    x:      [N, C, H, W], float32, float16, bfloat16 or float64.
+    demod:  [N, C] or None; this and the next two are taken as float32 (float64 where x is).
+    noise:  [N, 1, H, W], [1, 1, H, W] or None.
+    bias:   [C] or None.
+    act:    'linear' or 'lrelu' with slope alpha.
+    clamp:  the result lies in [-clamp, clamp]; None: no bound.
+    returns [N, C, H, W] in x's dtype."""
+    if act not in ('linear', 'lrelu'):
+        raise ValueError(f"act is {act!r}, expected 'linear' or 'lrelu'")
+    dtype = accumulation_dtype(x)
+    demod, noise, bias = [t if t is None else t.to(dtype) for t in (demod, noise, bias)]
+    return run_op('epilogue', epilogue_ref, x, demod, noise, bias, act, float(alpha), float(gain), clamp)
+
+def epilogue_ref(x, demod=None, noise=None, bias=None, act='linear', alpha=0.2, gain=1.0, clamp=None):
+    y = x.to(accumulation_dtype(x))
+    if demod is not None:
+        y = y * demod.reshape(*demod.shape, 1, 1)
+    if noise is not None:
+        y = y + noise
+    if bias is not None:
+        y = y + bias.reshape(-1, 1, 1)
+    if act == 'lrelu':
+        y = F.leaky_relu(y, alpha)
+    if gain != 1:
+        y = y * gain
+    if clamp is not None:
+        y = y.clamp(-clamp, clamp)
+    return y.to(x.dtype)
+
+#----------------------------------------------------------------------------
