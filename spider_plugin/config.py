@@ -5,6 +5,7 @@ host itself prints and saves what will run, and its spawned ranks get it. What a
 training starts."""
 
 import dataclasses
+import re
 
 import click
 
@@ -23,9 +24,10 @@ class _Bank(click.ParamType):
     def convert(self, value, param, ctx):
         if isinstance(value, int) or value == 'online':
             return value
-        if value.isdigit() and int(value) > 0:
-            return int(value)
-        self.fail(f'{value!r} is neither a number of images nor "online".', param, ctx)
+        number = re.fullmatch(r'([0-9]{1,9})([kM]?)', value)
+        if number and int(number[1]) > 0:
+            return int(number[1]) * {'': 1, 'k': 1_000, 'M': 1_000_000}[number[2]]
+        self.fail(f'{value!r} is neither a number of images, such as 5000 or 100k, nor "online".', param, ctx)
 
 @dataclasses.dataclass(frozen=True)
 class Option:

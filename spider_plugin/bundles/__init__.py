@@ -12,7 +12,7 @@ from spider_plugin.io.bundler import bundle_source
 #----------------------------------------------------------------------------
 # The source is kept where `inspect.getsource` looks, because hosts put it into their pickles.
 
-class _BundleImporter(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
+class _BundleFinder(importlib.abc.MetaPathFinder):
     def find_spec(self, fullname, path=None, target=None):
         if not fullname.startswith(__name__ + '.'):
             return None
@@ -20,10 +20,11 @@ class _BundleImporter(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader)
             bundle_source(fullname[len(__name__) + 1 :])
         except KeyError:
             return None
-        spec = importlib.machinery.ModuleSpec(fullname, self, origin=f'<{fullname}>')
+        spec = importlib.machinery.ModuleSpec(fullname, _BundleLoader(), origin=f'<{fullname}>')
         spec.has_location = True
         return spec
 
+class _BundleLoader(importlib.abc.InspectLoader):
     def get_source(self, fullname):
         return bundle_source(fullname[len(__name__) + 1 :])
 
@@ -35,6 +36,6 @@ class _BundleImporter(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader)
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
         exec(compile(source, filename, 'exec'), module.__dict__)
 
-sys.meta_path.append(_BundleImporter())
+sys.meta_path.append(_BundleFinder())
 
 #----------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import os
 from spider_plugin import registry
 from spider_plugin.edits.resume import resume_spider
 from spider_plugin.errors import UserError
+from spider_plugin.sources.chain import chain, describe_chain
 
 #----------------------------------------------------------------------------
 # Mapping kinds: the source's resolution unless --spider-size says otherwise (None: the target's), the smallest one that
@@ -108,6 +109,9 @@ def _launch_lines(options, source, target):
         ('Spider licence',      source.identity['licence']),
         ('Spider mapping',      options['spider_mapping']),
         ('Snapshots carry',     what))]
+    stages = chain(source.identity, options['spider_source'])
+    if 'latents' in stages[0]:
+        lines.insert(1, f'{"Spider cascade:":<21s}this generator <- {describe_chain(stages)}')
     if os.path.realpath(options['spider_source']) == os.path.realpath(target.path):
         lines.append('Warning: --spider-source is the same as --data, so the task is to copy it.')
     return lines

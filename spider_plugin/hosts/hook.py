@@ -34,6 +34,7 @@ def install():
     click.core.Command.__init__ = init
     imports.install()
     imports.after_import(METRICS_MODULE, register_metrics)
+    imports.after_import(_is_bundle, _watch_source)
     try:
         compat.arm()
         cpu_device.arm()
@@ -49,6 +50,13 @@ def _say_skew():
     sentence = attach.skew(script) if script else None
     if sentence is not None:
         print(sentence, file=sys.stderr)
+
+def _is_bundle(name):
+    return name.startswith('spider_plugin.bundles.')
+
+def _watch_source(bundle):
+    from spider_plugin.hosts.source_cost import watch
+    watch(bundle)
 
 def extend_command(command):
     """Adds to a click command of a host what it lacks: by its options, it may be one that trains."""

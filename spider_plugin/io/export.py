@@ -20,6 +20,7 @@ from spider_plugin.io.cache import atomic_file, sha256_of_file
 from spider_plugin.io.rebuild import checked_bank_state, unpickle
 from spider_plugin.io.restricted import PersistentRecord, read_pickle
 from spider_plugin.io.trusted import FASTGAN, fastgan_options, network_family
+from spider_plugin.sources.chain import chain, describe_chain
 
 _FORMAT = 1
 
@@ -177,11 +178,15 @@ def _bank(record, path):
         raise UserError(f'{path} holds {error}; export it with the version that wrote it.') from error
 
 def _source(record, path):
-    """{'name', 'sha256', 'transform', 'licence', 'mapping', 'noise', 'images'}, or None without a source."""
+    """{'name', 'sha256', 'transform', 'licence', 'mapping', 'noise', 'images'}, and 'cascade' where it is a generator; None
+    without a source."""
     state, spider = _bank(record, path), record.init_kwargs.get('spider')
     if state is None:
         return None
     described = {key: state['identity'].get(key) for key in ('name', 'sha256', 'transform', 'licence')}
+    stages = chain(state['identity'], path)
+    if 'latents' in stages[0]:
+        described['cascade'] = describe_chain(stages)
     mapping = spider.get('mapping') if isinstance(spider, dict) else None
     return _Plain(path).of(described | dict(mapping=mapping, noise=state['noise'], images=len(state['images'])))
 

@@ -142,7 +142,8 @@ class ImageBank:
 class GeneratorSource:
     """A pretrained generator, run for every batch; key = (its latent, its class).
 
-    z longer than the generator's latent is cut, shorter z is continued with noise hashed from z."""
+    z longer than the generator's latent is cut, shorter z is continued with noise hashed from z. Without a label that fits,
+    the class is hashed from z, too."""
 
     def __init__(self, path, noise=0.0, embed=64, clamp=True):
         with open(os.path.join(path, 'generator.json'), encoding='utf-8') as f:
@@ -167,10 +168,11 @@ class GeneratorSource:
         z = torch.nan_to_num(z.detach().to(torch.float32), nan=0.0).clamp(-1e4, 1e4)
         if z.shape[1] < self.z_dim:
             z = torch.cat([z, hash_normal(hash_rows(z), [self.z_dim - z.shape[1]])], dim=1)
-        label = z.new_zeros([len(z)])
         if self.c_dim > 0 and c is not None and c.shape[1] == self.c_dim:
-            label = c.argmax(dim=1).to(torch.float32)
-        return torch.cat([z[:, : self.z_dim], label.unsqueeze(1)], dim=1)
+            label = c.argmax(dim=1)
+        else:
+            label = hash_to_index(hash_rows(z, salt=2), max(self.c_dim, 1))
+        return torch.cat([z[:, : self.z_dim], label.to(torch.float32).unsqueeze(1)], dim=1)
 
     @torch.no_grad()
     def fetch(self, key):

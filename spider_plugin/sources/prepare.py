@@ -17,6 +17,7 @@ from spider_plugin import registry
 from spider_plugin.errors import UserError
 from spider_plugin.io.cache import atomic_dir, cache_dir, sha256_of_file
 from spider_plugin.io.progress import Progress
+from spider_plugin.sources.chain import chain, one_hot, remember_parent, rendered_labels, rendered_latents
 from spider_plugin.sources.dataset import ImageDataset
 from spider_plugin.sources.obtain import fetch, resolve
 
@@ -33,7 +34,7 @@ class PreparedSource:
     """A directory that spider_plugin.sources.bank.open_source opens, and what is in it."""
 
     path:        str
-    identity:    dict       # name, sha256, transform, licence
+    identity:    dict       # name, sha256, transform, licence; of a generator also what sources/chain.py says
     resolution:  int
     channels:    int
     num_images:  int
@@ -135,7 +136,7 @@ def _procedural_blocks(source, shape, reference):
         yield source(count, shape[2], shape[1], rng, reference)
 
 #----------------------------------------------------------------------------
-# Generators: rendered from seeded latents, a class drawn for each where there are classes.
+# Generators: rendered from seeded latents. One that has a source of its own draws from the images that its pickle carries.
 
 def _plan_generator(path, pick_size, bank, channels, trust):
     from spider_plugin.io.rebuild import load_generator
@@ -145,10 +146,18 @@ def _plan_generator(path, pick_size, bank, channels, trust):
     _check_channels(path, generator.img_channels, channels)
     online, count = bank == 'online', _DEFAULT_BANK if bank in (None, 'online') else bank
     size = pick_size(generator.img_resolution)
-    label = torch.randint(max(generator.c_dim, 1), [count], generator=torch.Generator().manual_seed(1))
+    label = rendered_labels(count, generator.c_dim)
     transform = f'{count} images rendered, {_arrow(generator.img_resolution, size)}'
+    identity = dict(_identity(Path(path).stem, sha256_of_file(path), transform, 'unknown'), latents=count)
+    if getattr(generator, 'source', None) is not None:
+        if len(getattr(generator.source, 'images', ())) == 0:
+            raise UserError(f'{path} carries no source images (--spider-embed=0), so it cannot be a source itself; '
+                            'give a snapshot that does.')
+        identity['source'] = generator.source.identity
+    chain(identity, path)
+    remember_parent(path, identity['sha256'])
     return _Plan(
-        identity    = _identity(Path(path).stem, sha256_of_file(path), transform, 'unknown'),
+        identity    = identity,
         shape       = (count, generator.img_channels, size, size),
         blocks      = lambda: _generator_blocks(generator, label, size),
         labels      = label.tolist() if generator.c_dim > 0 else None,
@@ -161,8 +170,7 @@ def _plan_generator(path, pick_size, bank, channels, trust):
 def _generator_blocks(generator, label, size, batch=32):
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     generator = generator.to(device)
-    z = torch.randn([len(label), generator.z_dim], generator=torch.Generator().manual_seed(0))
-    c = torch.nn.functional.one_hot(label, max(generator.c_dim, 1))[:, : generator.c_dim].to(torch.float32)
+    z, c = rendered_latents(len(label), generator.z_dim), one_hot(label, generator.c_dim)
     for z_batch, c_batch in zip(z.split(batch), c.split(batch)):
         images = generator(z_batch.to(device), c_batch.to(device), noise_mode='const').to(torch.float32).cpu()
         yield resize_area(((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy(), size)
@@ -173,13 +181,16 @@ def _generator_blocks(generator, label, size, batch=32):
 def _write_generator(temp, final, path, generator):
     from spider_plugin.io.rebuild import trusted_class
     from spider_plugin.io.restricted import generator_record
-    class_name, kwargs = trusted_class(generator_record(path), path)
+    from spider_plugin.io.trusted import host_module, network_family
+    record = generator_record(path)
+    family = network_family(record)
+    if family in ('stylegan2', 'stylegan3') and host_module(family) is None:
+        raise UserError(f'--spider-bank=online: this host has no {family} generator, which {path} is, to run for every batch; '
+                        'give a number of images, such as --spider-bank=100k, which are rendered now.')
+    class_name, kwargs = trusted_class(record, path)
     identity = json.loads((temp / 'bank.json').read_text(encoding='utf-8'))['identity']
     inner = getattr(generator, 'source', None)
     if inner is not None:
-        if len(inner) == 0:
-            raise UserError(f'{path} carries no source images (--spider-embed=0), so it cannot be a source itself; '
-                            'give a snapshot that does.')
         labels = None if inner.labels is None else inner.labels.tolist()
         (temp / 'source').mkdir()
         np.save(temp / 'source' / 'images.npy', inner.images.numpy())

@@ -94,6 +94,10 @@ def test_size_bank_and_embed(source):
     assert (len(bank), bank.resolution) == (10, 8)
     assert 'none of them' in lines
 
+@pytest.mark.parametrize('text, count', [('7', 7), ('100k', 100_000), ('2M', 2_000_000), ('online', 'online')])
+def test_sizes_of_banks(text, count):
+    assert next(option for option in OPTIONS if option.name == '--spider-bank').type.convert(text, None, None) == count
+
 def test_procedural_sources_follow_the_target():
     c, _ = edit(host=host(channels=1), spider_source='noise', spider_bank=8)
     bank = open_source(c['G_kwargs']['spider']['source'])

@@ -67,8 +67,9 @@ def test_the_hosts_own_name_wins(train, monkeypatch):
 
 @pytest.mark.parametrize(['args', 'code', 'words'], [
     (['--spider-mapping=encoder'],          2, '--spider-mapping has no effect without --spider-source'),
-    (['--spider-source=x', '--spider-bank=many'], 2, "'many' is neither a number of images nor"),
+    (['--spider-source=x', '--spider-bank=many'], 2, "'many' is neither a number of images"),
     (['--spider-source=x', '--spider-bank=0'],    2, "'0' is neither"),
+    (['--spider-source=x', '--spider-bank=2x'],   2, "'2x' is neither"),
     (['--spider-source=x', '--spider-noise=-1'],  2, '--spider-noise'),
     (['--spider-source=x', '--spider-size=0'],    2, '--spider-size'),
     (['--spider-unknown'],                  2, '--spider-unknown'),

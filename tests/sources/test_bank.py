@@ -174,6 +174,12 @@ def test_generator_source_gets_the_class(tmp_path, monkeypatch):
     c = torch.nn.functional.one_hot(torch.tensor([0, 3]), 4).float()
     assert torch.allclose(source.sample(torch.zeros([2, 12]), c)[:, 0, 0, 0], torch.tensor([0.0, 0.3]))
 
+def test_generator_source_draws_all_classes_without_a_label_that_fits(tmp_path, monkeypatch):
+    source = open_source(write_generator(tmp_path / 'g', z_dim=12, c_dim=4, monkeypatch=monkeypatch))
+    z = torch.randn([400, 12], generator=torch.Generator().manual_seed(0))
+    for c in (None, torch.zeros([400, 0]), torch.eye(3)[torch.zeros([400], dtype=torch.int64)]):
+        assert (source.key(z, c)[:, -1].long().bincount(minlength=4) > 60).all()
+
 def test_generator_source_pickles_as_its_bank(tmp_path, monkeypatch):
     source = open_source(write_generator(tmp_path / 'g', monkeypatch=monkeypatch))
     opened = pickle.loads(pickle.dumps(source))

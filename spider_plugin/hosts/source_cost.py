@@ -1,0 +1,83 @@
+"""What the image source costs: its share of a training step, in the host's own statistics and once in its log.
+
+The clock is put around the sources of a bundle when the bundle is loaded, and so never into a snapshot."""
+
+import importlib
+import time
+
+NAME   = 'Spider/source_share'      # in stats.jsonl; between 0 and 1
+WINDOW = 32                         # uses of the source to a figure: some five iterations
+
+class SourceClock:
+    """Times the outermost calls of a source while gradients are on, which is while hosts train.
+
+    report(share):  called with the source's share of the time from the end of one window to the end of the next. A call
+                    without gradients (a picture, a metric) spoils its window."""
+
+    def __init__(self, report):
+        self.report, self.inside, self.begin, self.spans = report, False, None, []
+
+    def call(self, function, *args):
+        import torch
+        if self.inside:
+            return function(*args)
+        if not torch.is_grad_enabled():
+            self.begin, self.spans = None, []
+            return function(*args)
+        self.inside = True
+        try:
+            start = _now(args[1])
+            result = function(*args)
+            end = _now(args[1])
+        finally:
+            self.inside = False
+        if self.begin is None:
+            self.begin = end
+            return result
+        self.spans.append((start, end))
+        if len(self.spans) == WINDOW:
+            self.report(sum(_seconds(*span) for span in self.spans) / max(_seconds(self.begin, end), 1e-9))
+            self.begin, self.spans = end, []
+        return result
+
+# On a GPU both ends are events of the stream: the host's clock would time the launch.
+
+def _now(tensor):
+    if tensor.device.type != 'cuda':
+        return time.perf_counter()
+    import torch
+    event = torch.cuda.Event(enable_timing=True)
+    event.record(torch.cuda.current_stream(tensor.device))
+    return event
+
+def _seconds(start, end):
+    if isinstance(start, float):
+        return end - start
+    end.synchronize()
+    return start.elapsed_time(end) / 1000
+
+#----------------------------------------------------------------------------
+
+def watch(bundle):
+    """Puts the clock around the sources of a bundle that has just been imported.
+
+    Hosts add up statistics over ranks by their names, so every rank registers the name before any training."""
+    try:
+        stats = importlib.import_module('torch_utils.training_stats')
+    except ImportError:
+        return      # No host is on the path: nobody trains.
+    stats.report(NAME, [])
+    told = []
+    def report(share):
+        stats.report(NAME, share)
+        if not told and getattr(stats, '_rank', 0) == 0:
+            told.append(True)
+            print(f'Spider source:       takes {100 * share:.2g} % of a training step ({NAME} in stats.jsonl)', flush=True)
+    clock = SourceClock(report)
+    for source in (getattr(bundle, name, None) for name in ('ImageBank', 'GeneratorSource')):
+        for method in ('key', 'fetch') if source is not None else ():
+            def timed(self, *args, stock=getattr(source, method)):
+                return clock.call(stock, self, *args)
+            setattr(source, method, timed)
+
+#----------------------------------------------------------------------------

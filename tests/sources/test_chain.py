@@ -1,0 +1,91 @@
+"""Cascades: the chain of identities, what a file may say of it, and where parents are found."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from spider_plugin.errors import UserError
+from spider_plugin.io.cache import cache_dir, sha256_of_file
+from spider_plugin.io.export import export
+from spider_plugin.io.rebuild import load_generator
+from spider_plugin.sources import chain as chains
+from spider_plugin.sources.chain import chain, describe_chain, find_parent, given_parents
+from spider_plugin.sources.prepare import prepare_source
+
+def identity(name, sha256, source=None, **more):
+    return dict(name=name, sha256=sha256 * 64, transform='t', licence='l', **more, **dict(source=source) if source else {})
+
+#----------------------------------------------------------------------------
+
+@pytest.fixture(scope='module')
+def cascade(make_snapshot):
+    """Three generators, each but the first of images of the one before: noise -> dcgan -> StyleGAN2 -> dcgan."""
+    first = make_snapshot(dcgan=True, c_dim=3)
+    second = make_snapshot(spider=dict(mapping='residual', source=prepare_source(first, bank=24).path, embed=1))
+    third = make_snapshot(spider=dict(mapping='residual', source=prepare_source(second, bank=40).path, embed=1), dcgan=True)
+    return [first, second, third]
+
+def test_the_chain_travels_in_the_snapshot(cascade, tmp_path):
+    stages = chain(load_generator(cascade[2]).source.identity, cascade[2])
+    assert [stage['sha256'] for stage in stages] == [sha256_of_file(path) for path in cascade[1::-1]]
+    assert [stage['latents'] for stage in stages] == [40, 24]
+    assert describe_chain(stages) == 'network-snapshot-000001 <- network-snapshot-000001 <- noise'
+    files = export(cascade[2], tmp_path / 'g.pt')
+    assert json.loads(files[1].read_text())['source']['cascade'] == describe_chain(stages)
+
+def test_a_chain_may_begin_with_images(make_snapshot):
+    first = make_snapshot(spider=dict(mapping='residual', source=prepare_source('strokes', size=16, bank=20).path, embed=1))
+    prepared = prepare_source(first, bank=20)
+    assert describe_chain(chain(prepared.identity, first)) == 'network-snapshot-000001 <- strokes'
+
+@pytest.mark.parametrize('broken, words', [
+    (dict(name='a'), 'damaged'),
+    (dict(name='a', sha256=5, transform='t'), 'damaged'),
+    ('text', 'damaged'),
+    (identity('a', 'a', identity('b', 'b', identity('a', 'a', latents=5), latents=5), latents=5), 'a ends up as a source of'),
+])
+def test_damaged_chains_are_refused(broken, words):
+    with pytest.raises(UserError, match=f'x.pkl.*{words}'):
+        chain(broken, 'x.pkl')
+
+def test_a_chain_that_never_ends_is_refused():
+    endless = identity('a', 'a')
+    endless['source'] = endless
+    with pytest.raises(UserError, match='more than 32 stages'):
+        chain(endless, 'x.pkl')
+
+#----------------------------------------------------------------------------
+
+def test_parents_are_remembered_named_or_found_beside(cascade, tmp_path):
+    second, first = chain(load_generator(cascade[2]).source.identity, cascade[2])
+    assert [find_parent(stage, cascade[2]) for stage in (second, first)] == cascade[1::-1]
+    (cache_dir('parents') / f'{second["sha256"]}.json').unlink()
+    with pytest.raises(UserError, match=f'{second["sha256"][:12]}.*--parent'):
+        find_parent(second, cascade[2])
+    given = given_parents([cascade[1]], [second, first])
+    assert find_parent(second, cascade[2], given) == cascade[1]
+    shutil.copy(cascade[1], tmp_path / f'{second["name"]}.pkl')
+    assert find_parent(second, tmp_path / 'network.pkl') == str(tmp_path / f'{second["name"]}.pkl')
+    with open(tmp_path / f'{second["name"]}.pkl', 'ab') as file:
+        file.write(b'x')
+    with pytest.raises(UserError, match='--parent'):                    # that name, another file
+        find_parent(second, tmp_path / 'network.pkl')
+
+def test_parents_that_are_none(cascade, make_snapshot):
+    stages = chain(load_generator(cascade[2]).source.identity, cascade[2])
+    with pytest.raises(UserError, match='is no stage of this cascade'):
+        given_parents([make_snapshot(seed=8)], stages)
+    with pytest.raises(UserError, match='does not exist'):
+        given_parents(['nowhere.pkl'], stages)
+    with pytest.raises(UserError, match='--parent'):
+        find_parent(dict(stages[0], sha256='../../etc/x'), cascade[2])
+
+def test_parents_move(cascade, tmp_path):
+    """The cache follows the file to where it was used last."""
+    moved = Path(shutil.copy(cascade[0], tmp_path / 'moved.pkl'))
+    sha256 = sha256_of_file(moved)
+    chains.remember_parent(moved, sha256)
+    assert find_parent(dict(name='n', sha256=sha256), cascade[2]) == str(moved)
+    chains.remember_parent(cascade[0], sha256)
