@@ -18,6 +18,8 @@ from spider_plugin.errors import UserError
 #----------------------------------------------------------------------------
 # The options.
 
+SPIDER = 'Spider options'
+
 class _Bank(click.ParamType):
     name = 'bank'
 
@@ -29,6 +31,19 @@ class _Bank(click.ParamType):
             return int(number[1]) * {'': 1, 'k': 1_000, 'M': 1_000_000}[number[2]]
         self.fail(f'{value!r} is neither a number of images, such as 5000 or 100k, nor "online".', param, ctx)
 
+class _Pairs(click.ParamType):
+    name = 'pairs'
+
+    def convert(self, value, param, ctx):
+        if not isinstance(value, str):
+            return value
+        pairs = [tuple(map(int, part)) for part in re.findall(r'(?:^|,) *(\d+) *: *(\d+) *(?=,|$)', value)]
+        if len(pairs) != value.count(',') + 1:
+            self.fail(f'{value!r} is not a list of two numbers each, such as 0:3,1:5.', param, ctx)
+        if len(dict(pairs)) != len(pairs):
+            self.fail(f'{value!r} names a number before ":" twice.', param, ctx)
+        return pairs
+
 @dataclasses.dataclass(frozen=True)
 class Option:
     name:    str
@@ -36,7 +51,7 @@ class Option:
     default: object
     metavar: str | None
     help:    str
-    group:   str = 'Spider options'
+    group:   str = SPIDER
 
     @property
     def key(self):
@@ -52,6 +67,8 @@ OPTIONS = [
     Option('--spider-bank',     _Bank(), None,      '[INT|online]', 'Most source images; online runs a generator source '
            'for every batch  [default: all of a dataset, 16384 of a generator]'),
     Option('--spider-embed',    click.IntRange(min=0), 64, 'MIB', 'Source images that a snapshot carries, 0 for none'),
+    Option('--spider-classes',  _Pairs(), None,     'T:S,T:S', 'Class T of --data draws source images of class S, others draw '
+           'from all  [default: from their own, where there are equally many]'),
     Option('--spider-force',    bool,   False,      None,   'Resume a snapshot that was trained with another source'),
     Option('--trust-pickle',    bool,   False,      None,   'Unpickle the source generator as hosts do: this runs code '
            'that the file carries'),
@@ -72,7 +89,7 @@ def apply_options(c, options, *, given, host):
     lines = []
     if options['spider_source'] is not None:
         lines = apply_spider(c, options, host)
-    elif lonely := [option.name for option in OPTIONS if option.key in given]:
+    elif lonely := [option.name for option in OPTIONS if option.group == SPIDER and option.key in given]:
         raise UserError(f'{lonely[0]} has no effect without --spider-source; give a source of images, or leave it out.')
     return lines + resume_from_what_fits(c, options, host)
 

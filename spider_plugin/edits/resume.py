@@ -5,7 +5,7 @@ from spider_plugin.errors import UserError
 
 #----------------------------------------------------------------------------
 
-def resume_spider(c, options, source, host):
+def resume_spider(c, options, source, classes, host):
     """(gain of the residual, lines for the launch log)."""
     if c.get('resume_pkl') is None:
         return 1.0, []
@@ -15,7 +15,8 @@ def resume_spider(c, options, source, host):
             return 1.0, []
         return 0.0, ['Spider resume:       a stock generator, so the source starts at gain 0 and the images as they were']
     for what, before, now in (('mapping', spider['mapping'], options['spider_mapping']),
-                              ('source', _describe(identity), _describe(source.identity))):
+                              ('source', _describe(identity), _describe(source.identity)),
+                              ('source classes', spider.get('classes'), classes)):
         if before != now and not options['spider_force']:
             raise UserError(f'--resume={c["resume_pkl"]} was trained with the {what} {before}, not {now}; give that one, or '
                             'pass --spider-force.')

@@ -41,6 +41,8 @@ def apply_spider(c, options, host):
         raise UserError(f'--spider-source cannot be used with --cfg={options["cfg"]}, which takes no source; leave it out.')
     if own and name not in own.mappings:
         raise UserError(f'--spider-mapping={name} cannot be used with --cfg={options["cfg"]}; use {" or ".join(own.mappings)}.')
+    if own and kind.z_dim is not None:
+        c['G_kwargs']['z_dim'] = kind.z_dim
     if layers is not None and kind.z_dim not in (None, layers.z_dim):
         raise UserError(f'--spider-mapping={name} needs z_dim {kind.z_dim}, but this generator has {layers.z_dim}; use '
                         f'{"residual" if layers.constant_input else "encoder"}.')
@@ -59,10 +61,13 @@ def apply_spider(c, options, host):
         channels = target.channels if name == 'residual' or options['spider_source'] in registry.sources else None,
         trust    = options['trust_pickle'],
     )
-    _check_source(source, name, kind, target)
-    gain, resume_lines = resume_spider(c, options, source, host)
+    _check_source(source, name, kind, target, options['spider_classes'])
+    classes = _source_classes(options['spider_classes'], source, target)
+    gain, resume_lines = resume_spider(c, options, source, classes, host)
     c['G_kwargs']['spider'] = dict(mapping=name, source=source.path, noise=options['spider_noise'],
                                    embed=options['spider_embed'], gain=gain)
+    if classes is not None:
+        c['G_kwargs']['spider']['classes'] = classes
     if own is None:
         from spider_plugin.io.bundler import spider_class_name
         c['G_kwargs']['class_name'] = spider_class_name(c['G_kwargs']['class_name'], layers.mapping)
@@ -70,13 +75,32 @@ def apply_spider(c, options, host):
         _compensate_path_length(c, source, layers, host.loss_keyword('pl_weight'))
     return _launch_lines(options, source, target) + resume_lines
 
-def _check_source(source, name, kind, target):
+def _check_source(source, name, kind, target, classes):
     if source.resolution < kind.min_size:
         raise UserError(f'--spider-mapping={name} needs source images of at least {kind.min_size} pixels, not '
                         f'{source.resolution}; choose a larger --spider-size or another --spider-source.')
-    if target.label_dim > 0 and source.num_classes > 0 and source.num_classes != target.label_dim:
+    if classes is None and target.label_dim > 0 and source.num_classes > 0 and source.num_classes != target.label_dim:
         raise UserError(f'--spider-source has {source.num_classes} classes, but --data has {target.label_dim}; give them '
-                        'equally many, or drop --cond.')
+                        'equally many, say which draws from which with --spider-classes, or drop --cond.')
+
+def _source_classes(pairs, source, target):
+    """The source class of each target class, -1 where none is given: then it draws from all images. None without the option."""
+    if pairs is None:
+        return None
+    if target.label_dim == 0 or source.num_classes == 0:
+        what = '--data has none here: pass --cond' if target.label_dim == 0 else '--spider-source has none: leave it out'
+        raise UserError(f'--spider-classes needs classes, and {what}.')
+    with open(os.path.join(source.path, 'bank.json'), encoding='utf-8') as file:
+        there = set(json.load(file)['labels'])
+    classes = [-1] * target.label_dim
+    for own, theirs in pairs:
+        if own >= target.label_dim:
+            raise UserError(f'--spider-classes={own}:{theirs}: --data has the classes 0 to {target.label_dim - 1}; name one of them.')
+        if theirs not in there:
+            raise UserError(f'--spider-classes={own}:{theirs}: --spider-source has no image of class {theirs}; name one of its '
+                            f'{len(there)} classes.')
+        classes[own] = theirs
+    return classes
 
 # Path length regularisation takes a mean over the rows of ws. Rows that carry a key have no gradient: the squared lengths
 # shrink by n / (n + k), and so does the penalty, which the weight makes up for.

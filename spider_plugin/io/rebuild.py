@@ -182,11 +182,15 @@ def checked_bank_state(record):
     if labels is not None:  # one count for each class up to the largest is made of them
         whole = whole and _is_tensor(labels, torch.int64, 1) and len(labels) == len(images) and \
             (len(labels) == 0 or 0 <= labels.min() <= labels.max() < 1 << 20)
-    identity, noise, embed = state.get('identity'), state.get('noise'), state.get('embed')
+    identity, noise, embed, classes = [state.get(name) for name in ('identity', 'noise', 'embed', 'classes')]
     described = isinstance(identity, dict) and isinstance(noise, float) and isinstance(embed, int) and 0 <= embed < 1 << 20
+    if classes is not None:
+        described = described and isinstance(classes, list) and len(classes) < 1 << 20 and \
+            all(isinstance(label, int) and -1 <= label < 1 << 20 for label in classes)
     if not whole or not described:
         raise ValueError('source images of unknown form')
-    return dict(images=images, labels=labels, mean_image=mean, identity=identity, noise=noise, embed=embed)
+    return dict(images=images, labels=labels, mean_image=mean, identity=identity, noise=noise, embed=embed,
+                classes=classes)
 
 def _is_tensor(value, dtype, ndim):
     return isinstance(value, torch.Tensor) and value.dtype == dtype and value.ndim == ndim

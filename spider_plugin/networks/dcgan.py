@@ -1,5 +1,5 @@
-"""Small convolutional networks (`--cfg=dcgan`), after Radford et al. 2015: a generator fed with Gaussian noise, or, as a
-residual, with an image source; and a discriminator.
+"""Small convolutional networks (`--cfg=dcgan`), after Radford et al. 2015: a generator fed with Gaussian noise, with a vector
+made from an image source, or, as a residual, with the image itself; and a discriminator. Both take classes.
 
 No layer keeps running statistics and no sample depends on its batch: the generator normalises in groups of channels (Wu and
 He 2018). G draws at half the resolution and moves channels into pixels last.
@@ -11,9 +11,10 @@ import math
 import torch
 import torch.nn.functional as F
 
+from spider_plugin.networks.latent import LatentMapping
 from spider_plugin.networks.mapping import EqualConv2d, EqualLinear
-from spider_plugin.sources.bank import open_source
-from spider_plugin.sources.key import key_slots, keyed_images, pack_key
+from spider_plugin.sources.bank import open_spider_source
+from spider_plugin.sources.key import keyed_images
 
 #----------------------------------------------------------------------------
 # Internal resolutions, from the lowest to half the image's, and the feature maps at each.
@@ -48,40 +49,14 @@ def upsample_nearest(x):
     return x[:, :, :, None, :, None].expand(n, c, h, 2, w, 2).reshape(n, c, 2 * h, 2 * w)
 
 #----------------------------------------------------------------------------
-# z -> ws. One row is the latent (plus an embedding of the class); with a source, trailing rows carry its key. The mean
-# latent is zero, so truncation scales.
-
-class DCGANMapping(torch.nn.Module):
-    def __init__(self, z_dim, c_dim, w_dim, source=None):
-        super().__init__()
-        if w_dim != z_dim:
-            raise ValueError(f'dcgan has no mapping network: w_dim={w_dim} must equal z_dim={z_dim}')
-        self.z_dim, self.c_dim, self.w_dim, self.source = z_dim, c_dim, w_dim, source
-        self.key_slots = 0 if source is None else key_slots(source.key_dim, w_dim)
-        self.num_ws = 1 + self.key_slots
-        self.embed = torch.nn.Linear(c_dim, w_dim, bias=False) if c_dim > 0 else None
-        self.register_buffer('w_avg', torch.zeros([w_dim]))
-
-    def forward(self, z, c, truncation_psi=1, truncation_cutoff=None, update_emas=False):
-        """z [N, z_dim], c [N, c_dim] or None -> ws [N, num_ws, w_dim], float32."""
-        w = torch.nan_to_num(z.to(torch.float32), nan=0.0).clamp(-100, 100)
-        if self.embed is not None:
-            w = w + self.embed(c.to(torch.float32))
-        if truncation_cutoff is None or truncation_cutoff > 0:
-            w = self.w_avg.lerp(w, truncation_psi)
-        ws = w.unsqueeze(1)
-        if self.source is None:
-            return ws
-        return torch.cat([ws, pack_key(self.source.key(z, c), self.key_slots, self.w_dim, ws.dtype)], dim=1)
-
-#----------------------------------------------------------------------------
 # ws -> image. With s the source image, e its encoding, f the features of the latent, x the decoder's output, a = gain:
 #   bottleneck = lerp(f, e(s), a),   skips = a e(s),   y = tanh(x + a atanh(s))
-# In a fresh run a = 1 is fixed, there is no f, and x starts near zero: the untrained generator is the identity on s.
-# Where a Gaussian generator is resumed, a starts at 0 and is learned. Without a source, y = tanh(x) with features f.
+# In a fresh run a = 1 is fixed, there is no f, and x starts near zero: the untrained generator is the identity on s. With
+# classes, a linear map of the class's embedding is added to its bottleneck. Where a Gaussian generator is resumed, a starts
+# at 0 and is learned. Without a source, y = tanh(x) with features f.
 
 class DCGANSynthesis(torch.nn.Module):
-    def __init__(self, w_dim, img_resolution, img_channels, channel_base, channel_max, source=None, gain=1.0):
+    def __init__(self, w_dim, img_resolution, img_channels, channel_base, channel_max, source=None, gain=1.0, c_dim=0):
         super().__init__()
         self.w_dim, self.img_resolution, self.img_channels, self.source = w_dim, img_resolution, img_channels, source
         self.resolutions = dcgan_resolutions(img_resolution)
@@ -98,6 +73,9 @@ class DCGANSynthesis(torch.nn.Module):
         torch.nn.init.zeros_(self.to_pixels.bias)
         if source is not None:
             self._attach_source(widths[::-1], gain, fresh)
+        if fresh and c_dim > 0:
+            self.class_features = torch.nn.Linear(w_dim, math.prod(self.bottleneck), bias=False)
+            torch.nn.init.normal_(self.class_features.weight, std=0.1)
 
     def _attach_source(self, widths, gain, fresh):
         if self.source.channels != self.img_channels:
@@ -149,20 +127,22 @@ class DCGANSynthesis(torch.nn.Module):
         x = skips[0]
         if hasattr(self, 'latent'):
             x = self._latent_features(ws).lerp(x, self.source_gain)
+        elif hasattr(self, 'class_features'):
+            x = x + self.class_features(ws[:, 0].to(x.dtype)).reshape(-1, *self.bottleneck)
         return torch.tanh(self._decode(x, skips) + self.source_gain * torch.atanh(s.clamp(-0.96, 0.96)))
 
 #----------------------------------------------------------------------------
 
 class DCGANGenerator(torch.nn.Module):
-    """Convolutional generator with the hosts' interface; Gaussian, or a residual of an image source.
+    """Convolutional generator with the hosts' interface; Gaussian, fed with a vector from an image source, or its residual.
 
     z_dim, w_dim:   length of the latent; w_dim (default: the same) must equal it.
-    c_dim:          classes, whose embedding is added to the latent; the residual draws the class's source images.
-    spider:         None, or {'mapping': 'residual', 'source': prepared directory, 'noise', 'embed', 'gain'}.
+    c_dim:          classes, whose embedding is added to the latent; a class has source images of its own where the source has.
+    spider:         None, or {'mapping': kind, 'source': prepared directory, 'noise', 'embed', 'gain', 'classes'}.
     channel_base, channel_max: feature maps at resolution r are channel_base / r (default 12 img_resolution / r), at most
                     channel_max.
     forward(z [N, z_dim], c [N, c_dim] or None) -> float32 [N, img_channels, img_resolution, img_resolution] in [-1, 1].
-    Raises ValueError for sizes that do not fit, and for a mapping other than residual."""
+    Raises ValueError for sizes that do not fit, and for an unknown mapping."""
 
     def __init__(self, z_dim, c_dim, img_resolution, img_channels, w_dim=None, spider=None, channel_base=None,
                  channel_max=32):
@@ -170,14 +150,13 @@ class DCGANGenerator(torch.nn.Module):
         w_dim = w_dim or z_dim
         self.z_dim, self.c_dim, self.w_dim = z_dim, c_dim, w_dim
         self.img_resolution, self.img_channels = img_resolution, img_channels
-        self.source, gain = None, 1.0
+        kind, gain = 'residual', 0.0
+        self.source = open_spider_source(spider)
         if spider is not None:
-            if spider['mapping'] != 'residual':
-                raise ValueError(f'dcgan has no {spider["mapping"]} mapping; use residual')
-            self.spider_format, gain = 1, spider.get('gain', 1.0)
-            self.source = open_source(spider['source'], noise=spider.get('noise', 0.0), embed=spider.get('embed', 64))
-        self.synthesis = DCGANSynthesis(w_dim, img_resolution, img_channels, channel_base, channel_max, self.source, gain)
-        self.mapping = DCGANMapping(z_dim, c_dim, w_dim, self.source)
+            self.spider_format, kind, gain = 1, spider['mapping'], spider.get('gain', 1.0)
+        residual = self.source if kind == 'residual' else None
+        self.synthesis = DCGANSynthesis(w_dim, img_resolution, img_channels, channel_base, channel_max, residual, gain, c_dim)
+        self.mapping = LatentMapping(z_dim, c_dim, w_dim, self.source, kind, class_alone=residual is not None and gain > 0)
         self.num_ws = self.mapping.num_ws
 
     def forward(self, z, c, truncation_psi=1, truncation_cutoff=None, update_emas=False, **synthesis_kwargs):
@@ -194,10 +173,24 @@ def minibatch_std(x, group_size):
     y = (y.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=[1, 2, 3])
     return torch.cat([x, y.repeat(group).reshape(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:])], dim=1)
 
+# A class's embedding is projected on the features: D(x, c) = psi(h) + <e(c), h> (Miyato and Koyama 2018, equation 2).
+
+class ClassProjection(torch.nn.Module):
+    def __init__(self, c_dim, features):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn([features, c_dim]))
+        self.gain = 1 / math.sqrt(features)
+
+    def forward(self, h, c):
+        """h [N, features], c [N, c_dim] -> [N, 1]."""
+        return (F.linear(c.to(h.dtype), self.weight) * h).sum(dim=1, keepdim=True) * self.gain
+
+#----------------------------------------------------------------------------
+
 class DCGANDiscriminator(torch.nn.Module):
     """Convolutional discriminator with equalised learning rate; smooth enough for R1 (twice differentiable).
 
-    c_dim > 0 makes it a projection discriminator (Miyato and Koyama 2018).
+    c_dim > 0 makes it a projection discriminator.
     channel_base, channel_max: as for the generator.
     forward(img [N, C, R, R] in [-1, 1], c [N, c_dim] or None) -> logits [N, 1]."""
 
@@ -211,11 +204,12 @@ class DCGANDiscriminator(torch.nn.Module):
         layers += [EqualConv2d(a, b, 4, stride=2) for a, b in zip(widths[:-2], widths[1:-1], strict=True)]
         self.layers = torch.nn.Sequential(*layers, EqualConv2d(widths[-2], widths[-1], 3))
         self.hidden = EqualLinear((widths[-1] + 1) * resolutions[0] ** 2, 64)
-        self.out = EqualLinear(64, c_dim or 1, activate=False)
+        self.out = EqualLinear(64, 1, activate=False)
+        self.project = ClassProjection(c_dim, 64) if c_dim > 0 else None
 
     def forward(self, img, c, update_emas=False):
         x = self.layers(F.pixel_unshuffle(img, 2))
-        x = self.out(self.hidden(minibatch_std(x, self.mbstd_group_size).flatten(1)))
-        return x if self.c_dim == 0 else (x * c).sum(dim=1, keepdim=True)
+        x = self.hidden(minibatch_std(x, self.mbstd_group_size).flatten(1))
+        return self.out(x) if self.project is None else self.out(x) + self.project(x, c)
 
 #----------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from spider_plugin.networks.mapping import SourceEncoder, mapping_input
-from spider_plugin.sources.bank import open_source
+from spider_plugin.sources.bank import open_spider_source
 from spider_plugin.sources.key import key_slots, keyed_images, pack_key
 
 #----------------------------------------------------------------------------
@@ -88,15 +88,15 @@ class SpiderSynthesisMixin:
         return torch.lerp(x, torch.tanh(x + torch.atanh(s.clamp(-0.96, 0.96))), self.source_gain.to(x.dtype))
 
 #----------------------------------------------------------------------------
-# `spider` is JSON: {"mapping": kind, "source": prepared directory, "noise": std, "embed": MiB, "gain": 1.0 or 0.0}.
+# `spider` is JSON: {"mapping": kind, "source": prepared directory, "noise": std, "embed": MiB, "gain": 1.0 or 0.0,
+# "classes": None or the source class of each target class, -1 for any}.
 
 class SpiderGeneratorMixin:
     def __init__(self, *args, spider, **kwargs):
         super().__init__(*args, **kwargs)
         self.spider_format = 1
         kind = spider['mapping']
-        self.source = open_source(spider['source'], noise=spider.get('noise', 0.0), embed=spider.get('embed', 64),
-                                  clamp=not kind.startswith('paper-'))
+        self.source = open_spider_source(spider)
         self.mapping.__class__ = self.mapping_class
         self.mapping.attach_source(self.source, kind, self.z_dim)
         if kind == 'residual':

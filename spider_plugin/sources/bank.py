@@ -23,16 +23,34 @@ from torch_utils_ext.ops.bit_hash import hash_normal, hash_rows, hash_to_index
 
 #----------------------------------------------------------------------------
 
-def open_source(path, noise=0.0, embed=64, clamp=True):
+def open_spider_source(spider):
+    """The source that a generator's `spider` argument names, with what else it says; None for None. A generator's output stays
+    unclamped under the `paper-*` mappings."""
+    if spider is None:
+        return None
+    return open_source(spider['source'], noise=spider.get('noise', 0.0), embed=spider.get('embed', 64),
+                       clamp=not spider['mapping'].startswith('paper-'), classes=spider.get('classes'))
+
+def open_source(path, noise=0.0, embed=64, clamp=True, classes=None):
     """The source in the prepared directory `path` (see sources/prepare.py).
 
     noise:  standard deviation of Gaussian noise added to each image, in units of the range [-1, 1].
     embed:  most MiB of images that a snapshot may carry; 0 for none.
     clamp:  False leaves a generator's output unclamped, as the public Spider code does.
+    classes: the source class that each target class draws from, -1 for any; None: its own, where there are equally many.
     Raises FileNotFoundError when there is no prepared source at `path`."""
     if os.path.isfile(os.path.join(path, 'generator.json')):
-        return GeneratorSource(path, noise=noise, embed=embed, clamp=clamp)
-    return ImageBank(path, noise=noise, embed=embed)
+        return GeneratorSource(path, noise=noise, embed=embed, clamp=clamp, classes=classes)
+    return ImageBank(path, noise=noise, embed=embed, classes=classes)
+
+def source_classes(c, num_classes, classes):
+    """Which source class each sample draws from: int64 [N], -1 for any; None where c says nothing about it.
+
+    c: one-hot [N, c_dim] or None; classes: see open_source. A class draws from its own, where the source has equally many."""
+    if num_classes == 0 or c is None or c.shape[1] != (num_classes if classes is None else len(classes)):
+        return None
+    label = c.argmax(dim=1)
+    return label if classes is None else torch.tensor(classes, device=c.device)[label]
 
 #----------------------------------------------------------------------------
 # z's bits pick the image and the seed of its noise: two hashes of the same row.
@@ -40,27 +58,28 @@ def open_source(path, noise=0.0, embed=64, clamp=True):
 class ImageBank:
     """Images held in memory or mapped from disk; key = (index, noise seed), integers below 2^24.
 
-    With labels and one-hot c of the same number of classes, a class draws from its own images."""
+    With labels and one-hot c of the same number of classes, a class draws from its own images; `classes` says otherwise."""
 
     key_dim = 2
 
-    def __init__(self, path, noise=0.0, embed=64):
+    def __init__(self, path, noise=0.0, embed=64, classes=None):
         if not os.path.isfile(os.path.join(path, 'images.npy')):
             raise FileNotFoundError(f'no prepared image source at {path}; give --spider-source again')
         images = torch.from_numpy(np.load(os.path.join(path, 'images.npy'), mmap_mode='c'))
         with open(os.path.join(path, 'bank.json'), encoding='utf-8') as f:
             info = json.load(f)
-        self._fill(images, info['identity'], info['labels'], noise, embed)
+        self._fill(images, info['identity'], info['labels'], noise, embed, classes)
 
     @classmethod
-    def from_images(cls, images, identity, labels=None, noise=0.0, embed=64):
+    def from_images(cls, images, identity, labels=None, noise=0.0, embed=64, classes=None):
         """images: uint8 [M, C, R, R]; labels: M integers or None."""
         bank = cls.__new__(cls)
-        bank._fill(images, identity, labels, noise, embed)
+        bank._fill(images, identity, labels, noise, embed, classes)
         return bank
 
-    def _fill(self, images, identity, labels, noise, embed, mean_image=None):
+    def _fill(self, images, identity, labels, noise, embed, classes=None, mean_image=None):
         self.images, self.identity, self.noise, self.embed = images, dict(identity), float(noise), embed
+        self.classes = classes
         self.channels, self.resolution = images.shape[1], images.shape[-1]
         self.labels = None if labels is None else torch.as_tensor(labels, dtype=torch.int64)
         if mean_image is None:
@@ -93,7 +112,8 @@ class ImageBank:
 
     def __setstate__(self, state):
         self.__dict__.update(state)
-        self._fill(state['images'], state['identity'], state['labels'], state['noise'], state['embed'], state['mean_image'])
+        self._fill(state['images'], state['identity'], state['labels'], state['noise'], state['embed'], state.get('classes'),
+                   state['mean_image'])
 
     # The three calls of a source.
 
@@ -107,12 +127,16 @@ class ImageBank:
         if len(self) == 0:
             return torch.zeros_like(hashed)
         index = hash_to_index(hashed, len(self))
-        if self._by_class is None or c is None or c.shape[1] != len(self._by_class[2]):
+        if self._by_class is None:
             return index
         order, start, count = [x.to(hashed.device) for x in self._by_class]
-        label = c.argmax(dim=1)
+        label = source_classes(c, len(count), self.classes)
+        if label is None:
+            return index
+        known = (label >= 0) & (label < len(count))     # a snapshot's bank may lack the last classes
+        label = label.clamp(0, len(count) - 1)
         in_class = order[(start[label] + hash_to_index(hashed, count[label].clamp(min=1))).clamp(max=len(order) - 1)]
-        return torch.where(count[label] > 0, in_class, index)
+        return torch.where(known & (count[label] > 0), in_class, index)
 
     def fetch(self, key):
         if len(self) == 0:
@@ -145,15 +169,15 @@ class GeneratorSource:
     z longer than the generator's latent is cut, shorter z is continued with noise hashed from z. Without a label that fits,
     the class is hashed from z, too."""
 
-    def __init__(self, path, noise=0.0, embed=64, clamp=True):
+    def __init__(self, path, noise=0.0, embed=64, clamp=True, classes=None):
         with open(os.path.join(path, 'generator.json'), encoding='utf-8') as f:
             info = json.load(f)
         module, _, name = info['class_name'].rpartition('.')
         network = getattr(importlib.import_module(module), name)(**info['init_kwargs'])
         network.load_state_dict(torch.load(os.path.join(path, 'weights.pt'), map_location='cpu', weights_only=True))
         self.network = network.eval().requires_grad_(False)
-        self.bank = ImageBank(path, noise=noise, embed=embed)
-        self.noise, self.clamp = float(noise), bool(clamp)
+        self.bank = ImageBank(path, noise=noise, embed=embed, classes=classes)
+        self.noise, self.clamp, self.classes = float(noise), bool(clamp), classes
         self.z_dim, self.c_dim, self.key_dim = info['z_dim'], info['c_dim'], info['z_dim'] + 1
         self.resolution, self.channels = self.bank.resolution, self.bank.channels
         self.identity, self.mean_image = info['identity'], self.bank.mean_image
@@ -168,10 +192,9 @@ class GeneratorSource:
         z = torch.nan_to_num(z.detach().to(torch.float32), nan=0.0).clamp(-1e4, 1e4)
         if z.shape[1] < self.z_dim:
             z = torch.cat([z, hash_normal(hash_rows(z), [self.z_dim - z.shape[1]])], dim=1)
-        if self.c_dim > 0 and c is not None and c.shape[1] == self.c_dim:
-            label = c.argmax(dim=1)
-        else:
-            label = hash_to_index(hash_rows(z, salt=2), max(self.c_dim, 1))
+        any_class = hash_to_index(hash_rows(z, salt=2), max(self.c_dim, 1))
+        label = source_classes(c, self.c_dim, self.classes)
+        label = any_class if label is None else torch.where(label >= 0, label, any_class)
         return torch.cat([z[:, : self.z_dim], label.to(torch.float32).unsqueeze(1)], dim=1)
 
     @torch.no_grad()

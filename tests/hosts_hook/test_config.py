@@ -5,6 +5,7 @@ import json
 import math
 from types import SimpleNamespace
 
+import click
 import pytest
 
 from spider_plugin import config
@@ -128,6 +129,11 @@ def test_dcgan_preset():
     assert (c['loss_kwargs']['style_mixing_prob'], c['loss_kwargs']['pl_weight'], c['G_reg_interval']) == (0, 0, None)
     assert c['loss_kwargs']['r1_gamma'] == 1.0
 
+@pytest.mark.parametrize(['kind', 'z_dim'], [('paper-16x32', 512), ('paper-23x23', 512), ('encoder', PRESET['z_dim'])])
+def test_dcgan_takes_vectors_of_the_source(source, kind, z_dim):
+    c, _ = edit(cfg='dcgan', given=['cfg'], spider_source=source, spider_mapping=kind)
+    assert (c['G_kwargs']['z_dim'], c['G_kwargs']['spider']['mapping']) == (z_dim, kind)
+
 def test_dcgan_keeps_what_the_user_set(source):
     c, _ = edit(cfg='dcgan', given=['cfg', 'dlr', 'cbase', 'mbstd_group'], spider_source=source)
     assert c['D_opt_kwargs']['lr'] == 0.005 and c['G_opt_kwargs']['lr'] == PRESET['glr']
@@ -151,7 +157,6 @@ def test_dcgan_keeps_what_the_user_set(source):
     (dict(spider_source='SOURCE', spider_bank='online'),                '--spider-bank=online'),
     (dict(spider_source='SOURCE', host=host(channels=1)),               'flies.zip is colour, but grey'),
     (dict(spider_source='SOURCE', host=host(constant_input=False)),     'constant 4x4 input'),
-    (dict(spider_source='SOURCE', cfg='dcgan', spider_mapping='encoder'), 'cannot be used with --cfg=dcgan'),
     (dict(cfg='dcgan', host=host(resolution=8)),                        '--cfg=dcgan cannot draw .* not 8'),
     (dict(cfg='dcgan', given=['map_depth']),                            '--map-depth has no effect with --cfg=dcgan'),
 ])
@@ -198,6 +203,25 @@ def test_class_counts(tmp_path, make_zip):
     with pytest.raises(UserError, match='3 classes, but --data has 5'):
         edit(host=host(label_dim=5), spider_source=labelled)
 
+def test_classes_that_draw_from_others(tmp_path, make_zip):
+    labelled = make_zip(tmp_path / 'labelled.zip', n=12, res=16, labels=[0, 1, 4] * 4)
+    c, _ = edit(host=host(label_dim=4), spider_source=labelled, spider_classes=[(0, 4), (3, 1)])
+    assert c['G_kwargs']['spider']['classes'] == [4, -1, -1, 1] and json.loads(json.dumps(c)) == c
+    for pairs, own, words in (([(4, 0)], 4, '0 to 3'), ([(0, 2)], 4, 'no image of class 2; name one of its 3'),
+                              ([(0, 0)], 0, 'pass --cond')):
+        with pytest.raises(UserError, match=words):
+            edit(host=host(label_dim=own), spider_source=labelled, spider_classes=pairs)
+    plain = make_zip(tmp_path / 'plain.zip', n=12, res=16)
+    with pytest.raises(UserError, match='--spider-source has none'):
+        edit(host=host(label_dim=4), spider_source=plain, spider_classes=[(0, 0)])
+
+def test_pairs_of_classes_are_read_from_the_command_line():
+    convert = next(option.type for option in OPTIONS if option.key == 'spider_classes').convert
+    assert convert('0:3, 1:5', None, None) == [(0, 3), (1, 5)]
+    for text in ('', '0', '0:3,', '0:3;1:5', '0:3,0:4', 'a:1', '0:-1'):
+        with pytest.raises(click.BadParameter):
+            convert(text, None, None)
+
 #----------------------------------------------------------------------------
 # --resume, with snapshots that stand for themselves: what the restricted reader would say of them.
 
@@ -229,6 +253,9 @@ def test_resume_needs_the_same_source(source, snapshot):
     with pytest.raises(UserError, match='old.pkl was trained with the source .*--spider-force'):
         resume(source)
     assert resume(source, spider_force=True)[0]['G_kwargs']['spider']['source'] == spider['source']
+    snapshot(spider | {'classes': [1, 0]}, identity)
+    with pytest.raises(UserError, match='source classes .1, 0., not None'):
+        resume(source)
     snapshot(spider, identity)
     with pytest.raises(UserError, match='mapping residual, not encoder'):
         resume(source, spider_mapping='encoder', spider_size=16)

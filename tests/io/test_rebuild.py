@@ -36,7 +36,8 @@ def test_plain_generator_is_equal(make_snapshot, c_dim, dcgan):
     assert torch.equal(outputs(G), outputs(load_generator(path, trust=True)))
 
 @pytest.mark.parametrize('mapping, dcgan', [
-    ('residual', False), ('encoder', False), ('whitened', False), ('paper-23x23', False), ('residual', True)])
+    ('residual', False), ('encoder', False), ('whitened', False), ('paper-23x23', False), ('residual', True),
+    ('encoder', True), ('paper-16x32', True)])
 def test_spider_generator_draws_from_the_bank_in_its_pickle(make_snapshot, mapping, dcgan, tmp_path):
     z_dim = 512 if mapping.startswith('paper') else 64
     source = prepare_source('strokes', size=16, bank=50)
@@ -85,7 +86,7 @@ def test_what_does_not_fit_is_refused(make_snapshot):
 @pytest.mark.parametrize('changed', [
     dict(images=torch.zeros([4, 3, 16, 16])), dict(labels=torch.full([50], 1 << 40)), dict(labels=torch.full([50], -1)),
     dict(labels=torch.zeros([3], dtype=torch.int64)), dict(mean_image=torch.zeros([1, 3, 1, 1])), dict(embed=1 << 60),
-    dict(identity='x'), dict(noise='x'), None], ids=str)
+    dict(identity='x'), dict(noise='x'), dict(classes=['x']), dict(classes=[1 << 40]), None], ids=str)
 def test_a_source_of_unknown_form_is_refused(make_snapshot, changed, tmp_path):
     path = make_snapshot(spider=dict(mapping='encoder', source=prepare_source('strokes', size=16, bank=50).path))
     record = generator_record(path)

@@ -2,15 +2,19 @@
 
 import copy
 import importlib
+import json
 import pickle
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 from spider_plugin.networks.dcgan import DCGANDiscriminator, DCGANGenerator, minibatch_std, upsample_nearest
 from spider_plugin.resources import resource_dir
+
+IDENTITY = {'name': 'marked', 'sha256': '0' * 64, 'transform': 'none', 'licence': 'CC0'}
 
 def latents(n=6, z_dim=64, seed=0):
     return torch.randn([n, z_dim], generator=torch.Generator().manual_seed(seed))
@@ -19,7 +23,7 @@ def latents(n=6, z_dim=64, seed=0):
 def spider(prepared):
     """spider(**changes) -> the `spider` argument for a bank of random images."""
     return lambda channels=3, res=16, **changes: dict(
-        mapping='residual', source=prepared('bank', channels=channels, res=res), **changes)
+        dict(mapping='residual', source=prepared('bank', channels=channels, res=res)), **changes)
 
 def trained(G, seed=1):
     """The generator with every parameter moved, so that nothing is zero by initialisation."""
@@ -28,6 +32,22 @@ def trained(G, seed=1):
         for param in G.parameters():
             param.add_(0.1 * torch.randn(param.shape, generator=generator))
     return G.eval()
+
+def write_bank(path, images, labels=None):
+    np.save(path / 'images.npy', images)
+    (path / 'bank.json').write_text(json.dumps(dict(identity=IDENTITY, labels=labels)))
+    return str(path)
+
+@pytest.fixture
+def prepared_classes(tmp_path):
+    """Directory of a source with two images of each of five classes: image j of class i has the value 51 i + 5 j."""
+    values = np.array([51 * i + 5 * j for j in range(2) for i in range(5)], np.uint8)
+    return write_bank(tmp_path, np.broadcast_to(values[:, None, None, None], [10, 3, 16, 16]), [0, 1, 2, 3, 4] * 2)
+
+@pytest.fixture
+def textures(tmp_path):
+    """Directory of a source of eight noise images."""
+    return write_bank(tmp_path, np.random.RandomState(0).randint(0, 256, [8, 3, 32, 32]).astype(np.uint8))
 
 #----------------------------------------------------------------------------
 # Interface.
@@ -47,7 +67,6 @@ def test_shapes_and_contract(resolution, channels, spider):
 
 @pytest.mark.parametrize(['kwargs', 'words'], [
     (dict(img_resolution=24), 'power of two'), (dict(img_resolution=8), 'power of two'), (dict(w_dim=32), 'must equal'),
-    (dict(spider=dict(mapping='encoder', source='x')), 'no encoder mapping'),
 ])
 def test_sizes_that_do_not_fit_are_named(kwargs, words):
     with pytest.raises(ValueError, match=words):
@@ -124,6 +143,66 @@ def test_source_and_copy_are_shared_and_hold_no_parameter(spider):
     assert twin.source is G.source is twin.synthesis.source is twin.mapping.source
     names = {name for name, _ in [*G.named_parameters(), *G.named_buffers()]}
     assert not any('source' in name and 'gain' not in name for name in names)
+
+#----------------------------------------------------------------------------
+# A vector made from the source in place of the latent.
+
+@pytest.mark.parametrize('kind', ['paper-16x32', 'paper-23x23', 'encoder', 'whitened'])
+def test_a_vector_of_the_source_is_the_latent(kind, textures):
+    z_dim = 512 if kind.startswith('paper') else 64
+    G = trained(DCGANGenerator(z_dim, 0, 16, 3, spider=dict(mapping=kind, source=textures)))
+    z = latents(16, z_dim)
+    ws = G.mapping(z, None)
+    assert ws.shape == (16, 1, z_dim) and torch.allclose(ws.square().mean(dim=2), torch.ones([16, 1]), atol=1e-3)
+    same = G.source.key(z)[:, 0].tolist()
+    twin = DCGANGenerator(z_dim, 0, 16, 3)                      # the Gaussian network, unchanged
+    twin.synthesis.load_state_dict(G.synthesis.state_dict())
+    assert torch.equal(twin.synthesis(ws), G(z, None)) and 1 < len(set(same)) < 16
+    for i in range(1, 16):
+        assert torch.allclose(ws[0], ws[i], atol=1e-5) == (same[0] == same[i])
+
+def test_the_mean_latent_of_a_source_is_tracked_in_training_alone(textures):
+    G = DCGANGenerator(512, 0, 16, 3, spider=dict(mapping='paper-23x23', source=textures)).eval()
+    z = latents(64, 512)
+    G.mapping(z, None), G.train().mapping(z, None, update_emas=False)
+    assert G.mapping.w_avg.abs().max() == 0
+    for _ in range(2000):
+        ws = G.mapping(z, None)
+    assert torch.allclose(G.mapping.w_avg, ws.mean(dim=[0, 1]), atol=1e-3) and ws.mean(dim=0).norm() > 1
+    assert torch.allclose(G.mapping(z, None, truncation_psi=0, update_emas=False)[0, 0], G.mapping.w_avg)
+
+#----------------------------------------------------------------------------
+# Classes.
+
+@pytest.mark.parametrize('kind', ['residual', 'encoder'])
+def test_classes_change_what_is_made_of_one_source_image(kind, spider, host):
+    bundle = importlib.import_module('spider_plugin.bundles.dcgan')
+    fed = spider(mapping=kind)
+    G = trained(bundle.DCGANGenerator(64, 3, 16, 3, spider=fed))
+    z, c = latents(1).repeat(3, 1), torch.eye(3)
+    assert torch.equal(*G.source.sample(z, c)[:2])
+    images = G(z, c)
+    assert min((images[i] - images[j]).abs().max() for i, j in ((0, 1), (0, 2), (1, 2))) > 0.01
+    if kind == 'residual':
+        fresh = bundle.DCGANGenerator(64, 3, 16, 3, spider=fed)
+        assert (fresh(z, c) - fresh.source.sample(z).clamp(-0.96, 0.96)).abs().mean() < 0.1
+    assert torch.equal(pickle.loads(pickle.dumps(G))(z, c), images)
+
+def test_a_class_has_the_source_images_that_were_said(prepared_classes):
+    G = DCGANGenerator(64, 3, 16, 3, spider=dict(mapping='residual', source=prepared_classes, classes=[4, -1, 0])).eval()
+    z = latents(200)
+    def drawn(label):
+        c = torch.nn.functional.one_hot(torch.full([200], label), 3).float()
+        return set((G.synthesis.source_image(G.mapping(z, c)).mean(dim=[1, 2, 3]) * 127.5 + 127.5).round().int().tolist())
+    assert drawn(0) == {204, 209} and drawn(2) == {0, 5} and len(drawn(1)) == 10      # image j of class i has the value 51 i + 5 j
+
+def test_the_projection_is_that_of_the_paper():
+    D = DCGANDiscriminator(3, 16, 1)
+    x, c = torch.randn([6, 1, 16, 16]), torch.eye(3).repeat(2, 1)
+    h = D.hidden(minibatch_std(D.layers(torch.nn.functional.pixel_unshuffle(x, 2)), 8).flatten(1))
+    by_hand = D.out(h)[:, 0] + torch.stack([h[i] @ D.project.weight[:, i % 3] for i in range(6)]) / 8
+    assert torch.allclose(D(x, c)[:, 0], by_hand, atol=1e-5)
+    assert (D(x, c) - D(x, c.roll(1, dims=0))).abs().max() > 1e-3
 
 #----------------------------------------------------------------------------
 # Snapshots.

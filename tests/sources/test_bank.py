@@ -113,6 +113,18 @@ def test_classes_draw_from_their_own_images():
     assert torch.equal(bank.sample(z, torch.zeros([500, 0])), bank.sample(z))
     assert torch.equal(bank.sample(z, torch.ones([500, 7])), bank.sample(z))    # labels of another kind
 
+def test_a_class_draws_from_the_class_that_was_said():
+    labels = [i % 3 for i in range(15)] + [4]
+    bank = ImageBank.from_images(marked_images(), IDENTITY, labels=labels, classes=[4, -1, 4, 0])
+    z, c = torch.randn([500, 8]), torch.eye(4)
+    def drawn(bank, label):
+        return {labels[i] for i in which(bank.sample(z, c[label].expand(500, -1))).tolist()}
+    for opened in (bank, pickle.loads(pickle.dumps(bank))):
+        assert [drawn(opened, label) for label in range(4)] == [{4}, {0, 1, 2, 4}, {4}, {0}]
+    assert torch.equal(bank.sample(z, torch.zeros([500, 0])), bank.sample(z))
+    few = pickle.loads(pickle.dumps(ImageBank.from_images(marked_images()[:12], IDENTITY, labels[:12], classes=[4, -1, 4, 0])))
+    assert drawn(few, 0) == {0, 1, 2}                           # a snapshot's images may lack a class
+
 def test_copies_share_and_hold_no_parameters(tmp_path):
     bank = ImageBank(write_bank(tmp_path / 'bank', marked_images()))
     holder = torch.nn.Module()
@@ -179,6 +191,12 @@ def test_generator_source_draws_all_classes_without_a_label_that_fits(tmp_path, 
     z = torch.randn([400, 12], generator=torch.Generator().manual_seed(0))
     for c in (None, torch.zeros([400, 0]), torch.eye(3)[torch.zeros([400], dtype=torch.int64)]):
         assert (source.key(z, c)[:, -1].long().bincount(minlength=4) > 60).all()
+
+def test_generator_source_gets_the_class_that_was_said(tmp_path, monkeypatch):
+    path = write_generator(tmp_path / 'g', z_dim=12, c_dim=4, monkeypatch=monkeypatch)
+    source = open_source(path, classes=[3, -1])
+    labels = (source.sample(torch.randn([200, 12]), torch.eye(2).repeat(100, 1))[:, 0, 0, 0] * 10).round().int()
+    assert set(labels[::2].tolist()) == {3} and set(labels[1::2].tolist()) == {0, 1, 2, 3}
 
 def test_generator_source_pickles_as_its_bank(tmp_path, monkeypatch):
     source = open_source(write_generator(tmp_path / 'g', monkeypatch=monkeypatch))
