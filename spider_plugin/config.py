@@ -67,8 +67,8 @@ OPTIONS = [
     Option('--spider-bank',     _Bank(), None,      '[INT|online]', 'Most source images; online runs a generator source '
            'for every batch  [default: all of a dataset, 16384 of a generator]'),
     Option('--spider-embed',    click.IntRange(min=0), 64, 'MIB', 'Source images that a snapshot carries, 0 for none'),
-    Option('--spider-classes',  _Pairs(), None,     'T:S,T:S', 'Class T of --data draws source images of class S, others draw '
-           'from all  [default: from their own, where there are equally many]'),
+    Option('--spider-classes',  _Pairs(), None,     'T:S,T:S', 'Class T of --data draws source images of class S, other '
+           'classes draw from all  [default: each from its own, where there are equally many]'),
     Option('--spider-force',    bool,   False,      None,   'Resume a snapshot that was trained with another source'),
     Option('--trust-pickle',    bool,   False,      None,   'Unpickle the source generator as hosts do: this runs code '
            'that the file carries'),

@@ -36,6 +36,7 @@ def edit_dcgan(c, given, host):
     c['loss_kwargs'].update(style_mixing_prob=0, pl_weight=0)
     c['G_reg_interval'] = None
 
-registry.generators.register('dcgan')(OwnGenerator(edit_dcgan, mappings=('residual', 'paper-16x32', 'paper-23x23', 'encoder', 'whitened')))
+registry.generators.register('dcgan')(OwnGenerator(
+    edit_dcgan, mappings=('residual', 'paper-16x32', 'paper-23x23', 'encoder', 'whitened')))
 
 #----------------------------------------------------------------------------

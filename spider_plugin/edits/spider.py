@@ -95,7 +95,8 @@ def _source_classes(pairs, source, target):
     classes = [-1] * target.label_dim
     for own, theirs in pairs:
         if own >= target.label_dim:
-            raise UserError(f'--spider-classes={own}:{theirs}: --data has the classes 0 to {target.label_dim - 1}; name one of them.')
+            raise UserError(f'--spider-classes={own}:{theirs}: --data has the classes 0 to '
+                            f'{target.label_dim - 1}; name one of them.')
         if theirs not in there:
             raise UserError(f'--spider-classes={own}:{theirs}: --spider-source has no image of class {theirs}; name one of its '
                             f'{len(there)} classes.')

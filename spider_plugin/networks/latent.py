@@ -28,8 +28,7 @@ class LatentMapping(torch.nn.Module):
     def __init__(self, z_dim, c_dim, w_dim, source=None, kind='residual', spherical=False, class_alone=False):
         super().__init__()
         if w_dim != z_dim:
-            raise ValueError(f'a generator without a mapping network has no w_dim={w_dim} beside its z_dim={z_dim}: they must equal '
-                             'each other')
+            raise ValueError(f'without a mapping network, w_dim={w_dim} must equal z_dim={z_dim}')
         self.z_dim, self.c_dim, self.w_dim, self.source = z_dim, c_dim, w_dim, source
         self.spherical, self.class_alone = spherical, class_alone
         self.source_input = None if source is None else mapping_input(kind, source, z_dim)

@@ -86,7 +86,8 @@ def test_what_does_not_fit_is_refused(make_snapshot):
 @pytest.mark.parametrize('changed', [
     dict(images=torch.zeros([4, 3, 16, 16])), dict(labels=torch.full([50], 1 << 40)), dict(labels=torch.full([50], -1)),
     dict(labels=torch.zeros([3], dtype=torch.int64)), dict(mean_image=torch.zeros([1, 3, 1, 1])), dict(embed=1 << 60),
-    dict(identity='x'), dict(noise='x'), dict(classes=['x']), dict(classes=[1 << 40]), None], ids=str)
+    dict(identity='x'), dict(noise='x'), dict(classes=['x']),
+    dict(classes=[1 << 40]), None], ids=str)
 def test_a_source_of_unknown_form_is_refused(make_snapshot, changed, tmp_path):
     path = make_snapshot(spider=dict(mapping='encoder', source=prepare_source('strokes', size=16, bank=50).path))
     record = generator_record(path)

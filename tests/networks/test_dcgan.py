@@ -194,7 +194,7 @@ def test_a_class_has_the_source_images_that_were_said(prepared_classes):
     def drawn(label):
         c = torch.nn.functional.one_hot(torch.full([200], label), 3).float()
         return set((G.synthesis.source_image(G.mapping(z, c)).mean(dim=[1, 2, 3]) * 127.5 + 127.5).round().int().tolist())
-    assert drawn(0) == {204, 209} and drawn(2) == {0, 5} and len(drawn(1)) == 10      # image j of class i has the value 51 i + 5 j
+    assert drawn(0) == {204, 209} and drawn(2) == {0, 5} and len(drawn(1)) == 10
 
 def test_the_projection_is_that_of_the_paper():
     D = DCGANDiscriminator(3, 16, 1)
