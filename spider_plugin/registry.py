@@ -9,6 +9,10 @@
 
     registry.generators.register('mynet')(OwnGenerator(...))    # --cfg=mynet, as in spider_plugin/edits/generators.py
 
+    registry.discriminators.register('mine')(edit)              # --disc=mine, as in spider_plugin/edits/disc.py
+
+    registry.feature_networks.register('resnet50')(Backbone(...))   # --disc-backbone, as in spider_plugin/networks/backbones.py
+
     @registry.metrics.register('mymetric')      # (opts) -> dict of floats, as in the host's metrics/metric_main.py
     def mymetric(opts): ...
 
@@ -33,7 +37,7 @@ from spider_plugin.errors import UserError
 
 ENTRY_POINTS = 'spider_plugin'
 BUILTINS     = ('spider_plugin.config', 'spider_plugin.sources.procedural', 'spider_plugin.sources.catalogue',
-                'spider_plugin.hosts.sid_metric')
+                'spider_plugin.networks.backbones', 'spider_plugin.hosts.sid_metric')
 
 #----------------------------------------------------------------------------
 
@@ -79,6 +83,8 @@ sources    = Registry('source')
 datasets   = Registry('dataset')
 mappings   = Registry('mapping')
 generators = Registry('generator')
+discriminators   = Registry('discriminator')
+feature_networks = Registry('feature network')
 metrics    = Registry('metric')
 
 #----------------------------------------------------------------------------

