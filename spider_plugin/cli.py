@@ -189,6 +189,26 @@ def sources(names, as_json):
         click.echo('\n'.join(table(rows)))
         click.echo(f'\nDrawn, nothing to fetch: {", ".join(sorted(registry.sources))} (covariance:PATH, noise:PATH).')
 
+@main.command('presets')
+@click.argument('names', nargs=-1, metavar='[NAME]...')
+@click.option('--json', 'as_json', help='Print the files', is_flag=True)
+@click.option('--markdown', help='Print what docs/presets.md holds', is_flag=True, hidden=True)
+def list_presets(names, as_json, markdown):
+    """List the presets; with NAME, show its options, where each is from, what is unknown, hardware and time.
+
+    `--preset=NAME` of a host's train.py, or of `spider train`, takes it; what you give yourself wins."""
+    import json
+
+    from spider_plugin import presets
+    found = [presets.load(name) for name in names or presets.names()]
+    if markdown:
+        click.echo(presets.markdown(), nl=False)
+    elif as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        click.echo('\n'.join(line for preset in found for line in presets.show(preset)) if names else
+                   '\n'.join(presets.table(found)))
+
 @main.command()
 def version():
     """Print the versions that a bug report needs."""

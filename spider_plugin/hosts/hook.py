@@ -12,7 +12,7 @@ import sys
 
 import click
 
-from spider_plugin import registry
+from spider_plugin import presets, registry
 from spider_plugin.errors import UserError
 from spider_plugin.hosts import attach, compat, cpu_device, imports
 
@@ -84,12 +84,14 @@ def _extend_training(command, params):
     command.params += [_PluginOption([option.name], type=option.type, default=option.default, metavar=option.metavar,
                                      help=option.help, is_flag=option.type is bool,
                                      show_default=option.default not in (None, False)) for option in OPTIONS]
+    command.params.append(presets.option(_PluginOption))
     command.callback = _training_callback(command.callback, *_extend_cfg(params.get('cfg')))
     stock_format = command.format_options
     def format_options(ctx, formatter):
         stock_format(ctx, formatter)
-        for group in dict.fromkeys(option.group for option in OPTIONS):
-            names = {option.key for option in OPTIONS if option.group == group}
+        groups = {'preset': 'Presets', **{option.key: option.group for option in OPTIONS}}
+        for group in dict.fromkeys(groups.values()):
+            names = {key for key in groups if groups[key] == group}
             with formatter.section(group):
                 formatter.write_dl([param.plugin_help_record(ctx) for param in command.params if param.name in names])
     command.format_options = format_options
@@ -109,6 +111,8 @@ def _training_callback(callback, ours, stand_in):
     from spider_plugin.config import OPTIONS, apply_options
     @functools.wraps(callback)
     def train(*args, **kwargs):
+        for line in presets.launch_lines(click.get_current_context()):
+            print(line)
         options = {option.key: kwargs.pop(option.key) for option in OPTIONS}
         given, cfg = _given(), kwargs.get('cfg')
         asked = cfg in ours or bool(given & set(options))
@@ -131,7 +135,7 @@ def _training_callback(callback, ours, stand_in):
     return train
 
 def _given():
-    """Names of the parameters that the user set, on the command line or by an environment variable."""
+    """Names of the parameters that the user set, on the command line, by an environment variable or by a preset."""
     ctx, default = click.get_current_context(), click.core.ParameterSource.DEFAULT
     return {name for name in ctx.params if ctx.get_parameter_source(name) not in (None, default)}
 
