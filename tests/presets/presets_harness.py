@@ -10,6 +10,7 @@ sys.argv[0] = 'train.py'
 
 from click.testing import CliRunner  # noqa: E402
 
+import spider_plugin.hosts.hook  # noqa: E402, F401
 import train  # noqa: E402, I001
 
 for line in sys.stdin:
