@@ -11,6 +11,7 @@ import click
 
 from spider_plugin import registry
 from spider_plugin.edits import dcgan  # noqa: F401  # registers
+from spider_plugin.edits.recompute import apply_recompute
 from spider_plugin.edits.resume import resume_from_what_fits
 from spider_plugin.edits.spider import MAPPINGS, apply_spider
 from spider_plugin.errors import UserError
@@ -72,6 +73,8 @@ OPTIONS = [
     Option('--spider-force',    bool,   False,      None,   'Resume a snapshot that was trained with another source'),
     Option('--trust-pickle',    bool,   False,      None,   'Unpickle the source generator as hosts do: this runs code '
            'that the file carries'),
+    Option('--recompute',       bool,   False,      None,   'Compute the blocks of G and D again in the backward pass: less '
+           'memory, more time', group='Memory options'),
 ]
 
 #----------------------------------------------------------------------------
@@ -91,6 +94,9 @@ def apply_options(c, options, *, given, host):
         lines = apply_spider(c, options, host)
     elif lonely := [option.name for option in OPTIONS if option.group == SPIDER and option.key in given]:
         raise UserError(f'{lonely[0]} has no effect without --spider-source; give a source of images, or leave it out.')
-    return lines + resume_from_what_fits(c, options, host)
+    lines += resume_from_what_fits(c, options, host)
+    if options['recompute']:
+        lines += apply_recompute(c, host)
+    return lines
 
 #----------------------------------------------------------------------------

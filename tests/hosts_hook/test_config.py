@@ -263,3 +263,20 @@ def test_resume_needs_the_same_source(source, snapshot):
 def test_resume_of_what_is_not_there(source):
     with pytest.raises(UserError, match='old.pkl'):
         resume(source)
+
+#----------------------------------------------------------------------------
+# --recompute
+
+def test_recompute_builds_the_same_classes():
+    import torch
+    block = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
+    network = torch.nn.Sequential(block)
+    stock, made = host_config(), host()
+    made.networks = lambda: dict(G=network, D=None)
+    c, lines = edit(host=made, recompute=True)
+    assert c['G_kwargs'] == dict(stock['G_kwargs'], class_name='spider_plugin.networks.recompute.recomputing',
+                                 recomputed_class=stock['G_kwargs']['class_name'])
+    assert c['D_kwargs'] == stock['D_kwargs'] and '1 blocks of G and 0 of D' in lines
+    made.networks = lambda: dict(G=torch.nn.Sequential(torch.nn.Linear(3, 3)), D=None)
+    with pytest.raises(UserError, match='--recompute finds no block'):
+        edit(host=made, recompute=True)

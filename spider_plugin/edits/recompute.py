@@ -1,0 +1,19 @@
+"""--recompute: less memory for more time, in any host whose networks are made of blocks."""
+
+from spider_plugin.errors import UserError
+
+_BUILDER = 'spider_plugin.networks.recompute.recomputing'
+
+def apply_recompute(c, host):
+    """Lets G and D of the config be built with blocks that are computed again; lines for the launch log."""
+    from spider_plugin.networks.recompute import recomputable
+    counts = {name: len(recomputable(network)) if network is not None else 0 for name, network in host.networks().items()}
+    for name, count in counts.items():
+        if count:
+            kwargs = c[f'{name}_kwargs']
+            kwargs['recomputed_class'] = kwargs['class_name']
+            kwargs['class_name'] = _BUILDER
+    if not any(counts.values()):
+        raise UserError(f'--recompute finds no block to compute again in {c["G_kwargs"]["class_name"]}, whose batch norm or '
+                        'spectral norm must see each batch once; leave it out, and lower --batch-gpu.')
+    return [f'{"Recompute:":<21s}{counts["G"]} blocks of G and {counts["D"]} of D, in the backward pass']

@@ -1,0 +1,70 @@
+"""--recompute: blocks of G and D are computed again in the backward pass, so that only their inputs are kept from the forward
+pass (gradient checkpointing, Chen et al. 2016).
+
+Nothing of it travels: `recomputing` builds the host's own class, and what it does to the blocks lies in this process, not in
+the network. Copies, and so G_ema and snapshots, are as without it.
+
+The non-reentrant form of torch is used, which is right to any order of derivatives: R1 and path length go through it."""
+
+import functools
+import importlib
+import weakref
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+_recomputed = weakref.WeakSet()     # blocks of this process whose forward is computed again
+_patched = set()                    # their classes
+
+#----------------------------------------------------------------------------
+
+def recomputing(recomputed_class, **kwargs):
+    """The network `recomputed_class(**kwargs)`, a dotted name, whose blocks are computed again in the backward pass."""
+    module, _, name = recomputed_class.rpartition('.')
+    network = getattr(importlib.import_module(module), name)(**kwargs)
+    for block in recomputable(network):
+        _patch(type(block))
+        _recomputed.add(block)
+    return network
+
+def recomputable(network):
+    """The children of a synthesis network, or of a discriminator, that hold convolutions and change nothing of themselves.
+
+    Batch norm and spectral norm move their statistics in each forward pass; a block with one of them would move them twice."""
+    blocks = getattr(network, 'synthesis', network).children()
+    return [block for block in blocks if _has_images(block) and not _moves_statistics(block)]
+
+def _has_images(block):
+    return any(p.ndim == 4 for p in block.parameters())
+
+def _moves_statistics(block):
+    buffers = [name.rpartition('.')[2] for name, _ in block.named_buffers()]
+    return any(name.startswith(('running_', 'num_batches', 'weight_u', 'weight_v')) or name in ('u', 'v') for name in buffers)
+
+#----------------------------------------------------------------------------
+# A class's forward is replaced once; it does as it did for all objects but ours, for these where nothing is derived, and where
+# somebody hooks into them for the time of one pass (the residual's constant): the hook is gone when they are computed again.
+# Averages that a forward pass moves (update_emas) have moved by the time it is computed again, and stay.
+
+def _has_hooks(block):
+    return any(module._forward_pre_hooks or module._forward_hooks for module in block.modules())
+
+def _patch(cls):
+    if cls in _patched:
+        return
+    _patched.add(cls)
+    stock = cls.forward
+    @functools.wraps(stock)
+    def forward(self, *args, **kwargs):
+        if self not in _recomputed or not torch.is_grad_enabled() or _has_hooks(self):
+            return stock(self, *args, **kwargs)
+        passes = []
+        def run(*args, **kwargs):
+            if passes and kwargs.get('update_emas'):
+                kwargs = dict(kwargs, update_emas=False)
+            passes.append(True)
+            return stock(self, *args, **kwargs)
+        return checkpoint(run, *args, use_reentrant=False, **kwargs)
+    cls.forward = forward
+
+#----------------------------------------------------------------------------
