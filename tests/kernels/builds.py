@@ -1,0 +1,76 @@
+"""Builds of csrc/ for tests, kept in a directory of the user under the system's temporary one, by what they are made of."""
+
+import concurrent.futures
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+CSRC = Path(__file__).resolve().parents[2] / 'torch_utils_ext' / 'csrc'
+CXX = ['g++', '-std=c++17', '-fPIC', '-Wall', '-Wextra', '-Wno-unknown-pragmas']
+SANITIZE = ['-g', '-fsanitize=address,undefined', '-fno-sanitize-recover=undefined', '-fno-omit-frame-pointer']
+
+#----------------------------------------------------------------------------
+
+def sources(csrc=CSRC):
+    return sorted(path for path in csrc.rglob('*') if path.suffix in ('.h', '.cpp', '.cu'))
+
+def version(compiler):
+    return subprocess.run([compiler, '--version'], check=True, capture_output=True, text=True).stdout
+
+def cached(parts, make):
+    """A directory that make(directory) filled, now or earlier from the same parts."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.read_bytes() if isinstance(part, Path) else str(part).encode()
+        digest.update(len(data).to_bytes(8, 'big') + data)
+    root = Path(tempfile.gettempdir()) / f'spider-kernel-builds-{os.getuid()}'
+    root.mkdir(mode=0o700, exist_ok=True)
+    assert root.stat().st_uid == os.getuid(), f'{root} belongs to someone else'
+    path = root / digest.hexdigest()[:24]
+    if not path.exists():
+        scratch = Path(tempfile.mkdtemp(dir=root))
+        try:
+            make(scratch)
+            os.rename(scratch, path)
+        except OSError:     # somebody else was first
+            if not path.exists():
+                raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return path
+
+def run(command):
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    assert done.returncode == 0, f'{" ".join(map(str, command))}\n{done.stdout}{done.stderr}'
+    return done.stdout + done.stderr
+
+#----------------------------------------------------------------------------
+
+def emulated(flags=('-O1', '-Werror'), csrc=CSRC):
+    """The library of csrc/emulation/*.cpp: our kernels for a CPU."""
+    units = sorted((csrc / 'emulation').glob('*.cpp'))
+
+    def make(scratch):
+        objects = [scratch / f'{unit.stem}.o' for unit in units]
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda unit, made: run([*CXX, *flags, '-I', csrc, '-c', unit, '-o', made]), units, objects))
+        run(['g++', '-shared', *flags, *objects, '-o', scratch / 'emulated.so'])
+    return cached([version('g++'), *flags, *sources(csrc)], make) / 'emulated.so'
+
+def device(architectures, csrc=CSRC):
+    """A directory with csrc/cuda/*.cu as device.so, and ptxas.txt: what ptxas said. architectures: arguments of nvcc."""
+    units = sorted((csrc / 'cuda').glob('*.cu'))
+    common = ['nvcc', '-std=c++17', '-O3', *architectures, '-Xcompiler', '-fPIC']
+
+    def make(scratch):
+        command = [*common, '-Xptxas', '-v', '-Werror', 'all-warnings', '-c']
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            said = list(pool.map(lambda unit: run([*command, unit, '-o', scratch / f'{unit.stem}.o']), units))
+        run([*common, '-shared', '-cudart', 'static', *scratch.glob('*.o'), '-o', scratch / 'device.so'])
+        (scratch / 'ptxas.txt').write_text(''.join(said))
+    return cached([version('nvcc'), *architectures, *sources(csrc)], make)
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,18 @@
+"""Libraries of the kernel tests."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))      # abi, builds, cases
+
+@pytest.fixture(scope='session')
+def emulated():
+    """Our CUDA kernels on this CPU."""
+    import abi
+    import builds
+    if shutil.which('g++') is None:
+        pytest.skip('no g++ to build the emulation of CUDA with')
+    return abi.Library(builds.emulated())

@@ -1,0 +1,79 @@
+// What the launchers share: the choice of a kernel by type, alignment and size; grids; second stages.
+#pragma once
+#include "../abi.h"
+#include "../kernels/reduce.h"
+#include <initializer_list>
+#include <limits>
+#include <type_traits>
+
+namespace tux {
+
+// f(T()) for the activations' type. Double precision is for the emulation, where gradients are checked.
+template <class F> int with_type(int dtype, F f)
+{
+    switch (dtype) {
+    case TUX_F32: return f(float());
+    case TUX_F16: return f(half_t());
+    case TUX_BF16: return f(bfloat16_t());
+#ifndef __CUDACC__
+    case TUX_F64: return f(double());
+#endif
+    default: return TUX_BAD_DTYPE;
+    }
+}
+
+template <int I> using Int = std::integral_constant<int, I>;
+
+// Values in 16 bytes: the widest access of a thread.
+template <class T> constexpr int kWide = 16 / sizeof(T);
+
+inline bool aligned(std::initializer_list<const void*> pointers)
+{
+    for (const void* pointer : pointers)
+        if (reinterpret_cast<uintptr_t>(pointer) % 16)
+            return false;
+    return true;
+}
+
+// Planes are counted, and offsets within a plane are, in int: the largest plane has `large` * H * W pixels.
+inline bool too_large(int64_t N, int64_t C, int64_t H, int64_t W, int64_t large)
+{
+    const int64_t limit = std::numeric_limits<int>::max();
+    return H > limit || W > limit || N > limit || C > limit / 2 || (N > 0 && C > limit / N) || (H > 0 && W > limit / H / large);
+}
+
+inline int64_t divide_up(int64_t n, int64_t d) { return (n + d - 1) / d; }
+
+// Least power of two that is n or more, at most `most`.
+inline int power_of_two(int64_t n, int most)
+{
+    int power = 1;
+    while (power < n && power < most)
+        power *= 2;
+    return power;
+}
+
+// A grid of so many blocks: it is flat, dimension x allows 2^31 - 1.
+inline bool fits_grid(int64_t blocks) { return blocks <= std::numeric_limits<int>::max(); }
+
+// Slices of a plane's sums: planes of more than `share` pixels are spread over several blocks.
+inline int slices_of(int64_t H, int64_t W, int64_t share)
+{
+    const int64_t slices = H * W / share;
+    return slices < 1 ? 1 : slices > 64 ? 64 : int(slices);
+}
+
+template <class A> int sum_rows(const A* part, A* out, int64_t rows, int slices, void* stream)
+{
+    const int64_t blocks = divide_up(rows, kThreads / 32);
+    return fits_grid(blocks) ? LAUNCH(sum_rows_kernel<A>, unsigned(blocks), kThreads, 0, stream, part, out, rows, slices) : TUX_TOO_LARGE;
+}
+
+template <class A> int sum_slices(const A* part, A* out, int64_t rows, int slices, int count, void* stream)
+{
+    const int64_t blocks = divide_up(rows * count, kThreads);
+    return fits_grid(blocks) ? LAUNCH(sum_slices_kernel<A>, unsigned(blocks), kThreads, 0, stream, part, out, rows, slices, count)
+                             : TUX_TOO_LARGE;
+}
+
+}   // namespace tux
