@@ -11,6 +11,7 @@ import click
 
 from spider_plugin import registry
 from spider_plugin.edits import dcgan  # noqa: F401  # registers
+from spider_plugin.edits.pggan import LOSSES, apply_progressive
 from spider_plugin.edits.recompute import apply_recompute
 from spider_plugin.edits.resume import resume_from_what_fits
 from spider_plugin.edits.spider import MAPPINGS, apply_spider
@@ -19,7 +20,7 @@ from spider_plugin.errors import UserError
 #----------------------------------------------------------------------------
 # The options.
 
-SPIDER = 'Spider options'
+SPIDER, PGGAN = 'Spider options', 'PGGAN options'
 
 class _Bank(click.ParamType):
     name = 'bank'
@@ -73,6 +74,9 @@ OPTIONS = [
     Option('--spider-force',    bool,   False,      None,   'Resume a snapshot that was trained with another source'),
     Option('--trust-pickle',    bool,   False,      None,   'Unpickle the source generator as hosts do: this runs code '
            'that the file carries'),
+    Option('--pg-kimg',         click.FloatRange(min=0, min_open=True), 800.0, 'KIMG', 'Length of each phase of --cfg=pggan: a '
+           'resolution, or fading in the next', PGGAN),
+    Option('--pg-loss',         click.Choice(LOSSES), 'wgan-gp', None, 'Loss of --cfg=pggan; nonsaturating has --gamma', PGGAN),
     Option('--recompute',       bool,   False,      None,   'Compute the blocks of G and D again in the backward pass: less '
            'memory, more time', group='Memory options'),
 ]
@@ -89,9 +93,9 @@ def apply_options(c, options, *, given, host):
     Raises UserError."""
     if options['cfg'] is not None:
         registry.generators[options['cfg']].edit(c, given, host)
-    lines = []
+    lines = apply_progressive(c, options, given, host)
     if options['spider_source'] is not None:
-        lines = apply_spider(c, options, host)
+        lines += apply_spider(c, options, host)
     elif lonely := [option.name for option in OPTIONS if option.group == SPIDER and option.key in given]:
         raise UserError(f'{lonely[0]} has no effect without --spider-source; give a source of images, or leave it out.')
     lines += resume_from_what_fits(c, options, host)

@@ -6,6 +6,8 @@ spider-NAME."""
 import dataclasses
 from collections.abc import Callable
 
+from spider_plugin.errors import UserError
+
 #----------------------------------------------------------------------------
 
 @dataclasses.dataclass(frozen=True)
@@ -17,5 +19,40 @@ class OwnGenerator:
 
     edit:     Callable
     mappings: tuple[str, ...] = ()
+
+#----------------------------------------------------------------------------
+# For convolutional networks without a style for each layer.
+
+NO_STYLES = {'map_depth': '--map-depth', 'freezed': '--freezed', 'style_mixing': '--style-mixing', 'pl_weight': '--pl-weight'}
+
+def put_networks(c, given, host, *, cfg, G, D, preset, resolutions):
+    """Puts networks of ours, their sizes and their rates into the config; the loss runs without path length and style mixing.
+
+    cfg:        the name after --cfg.
+    G, D:       dotted class names.
+    preset:     z_dim, glr, dlr, betas. --glr and --dlr win over the rates.
+    resolutions: raises ValueError for a resolution of images that the networks cannot have.
+    Raises UserError."""
+    if host.loss_keyword('style_mixing_prob') is None:
+        raise UserError(f'--cfg={cfg} needs the loss of StyleGAN2, and this host trains with {c["loss_kwargs"]["class_name"]}; '
+                        'use a configuration of its own.')
+    for key in sorted(given & set(NO_STYLES)):
+        raise UserError(f'{NO_STYLES[key]} has no effect with --cfg={cfg}; leave it out.')
+    try:
+        resolutions(host.target.resolution)
+    except ValueError as error:
+        raise UserError(f'--cfg={cfg} cannot draw the images of --data: {error}; resize them.') from error
+    stock, new = c['D_kwargs'], type(c['G_kwargs'])
+    sizes = {key: stock[key] for key, option in (('channel_base', 'cbase'), ('channel_max', 'cmax')) if option in given}
+    c['G_kwargs'] = new(class_name=G, z_dim=preset['z_dim'], **sizes)
+    c['D_kwargs'] = new(class_name=D, **sizes)
+    if 'mbstd_group' in given:
+        c['D_kwargs']['mbstd_group_size'] = stock['epilogue_kwargs']['mbstd_group_size']
+    for network, option in (('G', 'glr'), ('D', 'dlr')):
+        c[f'{network}_opt_kwargs']['betas'] = list(preset['betas'])
+        if option not in given:
+            c[f'{network}_opt_kwargs']['lr'] = preset[option]
+    c['loss_kwargs'].update(style_mixing_prob=0, pl_weight=0)
+    c['G_reg_interval'] = None
 
 #----------------------------------------------------------------------------

@@ -6,6 +6,7 @@ these imports, and lets the host's `torch_utils.persistence` decorate the classe
 makes the bundle `<name>`: one of RECIPES, or features over a host's module, in the order of FEATURES:
 
     dcgan                                             DCGANGenerator, DCGANDiscriminator
+    pggan                                             PGGANGenerator, PGGANDiscriminator
     spider_on_training__networks_stylegan2            SpiderGenerator over training.networks_stylegan2.Generator
     spider_dsc_on_training__networks_stylegan3        SpiderDSCGenerator over training.networks_stylegan3.Generator
     mapped_on_pg_modules__networks_fastgan__Dummy     SpiderGenerator over pg_modules.networks_fastgan.Generator, whose mapping
@@ -24,6 +25,7 @@ from spider_plugin import __version__
 
 RECIPES = {     # bundles without a host: their module
     'dcgan': 'spider_plugin.networks.dcgan',
+    'pggan': 'spider_plugin.networks.pggan',
 }
 
 @dataclasses.dataclass(frozen=True)

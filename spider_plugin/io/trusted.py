@@ -20,6 +20,10 @@ _MODULES = {    # where hosts keep a family's Generator
     'stylegan3': ('training.networks_stylegan3',),
     'fastgan':   ('pg_modules.networks_fastgan',),
 }
+OURS = {        # bundle -> its generator
+    'dcgan': 'DCGANGenerator',
+    'pggan': 'PGGANGenerator',
+}
 _TENSORS = {    # that only this family has
     'synthesis.b4.const':                'stylegan2',
     'synthesis.input.freqs':             'stylegan3',
@@ -27,9 +31,9 @@ _TENSORS = {    # that only this family has
 }
 
 def network_family(record):
-    """'stylegan2', 'stylegan3', 'fastgan' or 'dcgan', a Spider generator's like its host's; None for what is in no table."""
-    if record.class_name == 'DCGANGenerator':
-        return 'dcgan'
+    """'stylegan2', 'stylegan3', 'fastgan' or a key of OURS, a Spider generator's like its host's; None for what is in no table."""
+    if record.class_name in OURS.values():
+        return next(family for family, name in OURS.items() if name == record.class_name)
     if record.class_name in ('Generator', 'SpiderGenerator', FASTGAN):
         names = record.state_dict()
         return next((family for name, family in _TENSORS.items() if name in names), None)
@@ -42,8 +46,8 @@ def trusted_class(record, path):
         raise UserError(f'{path} holds a {record.class_name} that is unknown here; give a snapshot of a StyleGAN2, StyleGAN3 or '
                         'FastGAN generator or of ours, or pass --trust-pickle if you trust the file.')
     add_host_to_path()
-    if family == 'dcgan':
-        return 'spider_plugin.bundles.dcgan.DCGANGenerator', dict(record.init_kwargs)
+    if family in OURS:
+        return f'spider_plugin.bundles.{family}.{OURS[family]}', dict(record.init_kwargs)
     module = host_module(family)
     if module is None:
         raise UserError(f'{path} holds a {family} generator, which this host does not have; set PYTHONPATH to the checkout '

@@ -1,0 +1,70 @@
+"""--cfg=pggan: progressively grown networks, their loss and optimizers; and --pg-*: the schedule."""
+
+from spider_plugin import registry
+from spider_plugin.edits.generators import OwnGenerator, put_networks
+from spider_plugin.errors import UserError
+
+#----------------------------------------------------------------------------
+# Published rates (Karras et al. 2018, appendix A.1, and the code released with it): 0.001 to 64^2, then by these factors.
+# --glr and --dlr set the rate that the factors are on.
+
+PRESET  = dict(z_dim=512, glr=1e-3, dlr=1e-3, betas=[0.0, 0.99])
+FACTORS = {'128': 1.5, '256': 2, '512': 3, '1024': 3}
+LOSSES  = ('wgan-gp', 'nonsaturating')
+
+def edit_pggan(c, given, host):
+    from spider_plugin.networks.pggan import pggan_resolutions
+    if c.get('num_gpus', 1) > 1 and host.loss_keyword('G_mapping') is not None:
+        raise UserError('--cfg=pggan trains with one GPU in this host, whose DistributedDataParallel wants a gradient for every layer, '
+                        'those of later stages too; pass --gpus=1, or use a host like NVlabs/stylegan3.')
+    put_networks(c, given, host, cfg='pggan', G='spider_plugin.bundles.pggan.PGGANGenerator',
+                 D='spider_plugin.bundles.pggan.PGGANDiscriminator', preset=PRESET, resolutions=pggan_resolutions)
+    for network in 'GD':
+        c[f'{network}_opt_kwargs'].update(class_name='spider_plugin.losses.progressive.StageAdam', factors=dict(FACTORS))
+
+registry.generators.register('pggan')(OwnGenerator(
+    edit_pggan, mappings=('residual', 'paper-16x32', 'paper-23x23', 'encoder', 'whitened')))
+
+#----------------------------------------------------------------------------
+
+def apply_progressive(c, options, given, host):
+    """Puts the loss of --cfg=pggan, the schedule and the batches into the config; lines for the launch log. Raises UserError."""
+    if options['cfg'] != 'pggan':
+        for name in ('pg_kimg', 'pg_loss', 'pg_batch'):
+            if name in given:
+                raise UserError(f'--{name.replace("_", "-")} has no effect without --cfg=pggan; leave it out.')
+        return []
+    resolution, objective = host.target.resolution, options['pg_loss']
+    loss = type(c['loss_kwargs'])(class_name='spider_plugin.losses.progressive.ProgressiveLoss', objective=objective,
+                                  stage_kimg=options['pg_kimg'])
+    if objective == 'wgan-gp':
+        _without_sign_of_D(c, given)
+        c['D_reg_interval'] = None      # the gradient penalty belongs to every step
+    else:
+        loss['r1_gamma'] = host.loss_keyword('r1_gamma')
+    c['loss_kwargs'] = loss
+    return _schedule_lines(c, options, resolution)
+
+def _without_sign_of_D(c, given):
+    """Adaptive augmentation steers by the sign of D's outputs at real images, which a critic leaves open."""
+    if c.get('ada_target') is None:
+        return
+    if 'aug' in given:
+        raise UserError('--aug=ada needs a discriminator whose sign says something, which that of --pg-loss=wgan-gp does not; use '
+                        '--aug=noaug, --aug=fixed or --pg-loss=nonsaturating.')
+    for name in ('augment_kwargs', 'ada_target', 'ada_kimg', 'augment_p'):
+        c.pop(name, None)
+
+def _schedule_lines(c, options, resolution):
+    from spider_plugin.networks.pggan import pggan_resolutions
+    stages = pggan_resolutions(resolution)
+    kimg, phases = options['pg_kimg'], 2 * len(stages) - 1
+    words = f'4^2 to {resolution}^2 in {phases} phases of {kimg:g} kimg: {resolution}^2 has faded in after {(phases - 1) * kimg:g}'
+    weight = '' if options['pg_loss'] == 'nonsaturating' else ', no augmentation unless fixed; --gamma is not used'
+    lines = [f'{"PGGAN schedule:":<21s}{words}', f'{"PGGAN loss:":<21s}{options["pg_loss"]}{weight}']
+    if c.get('resume_pkl') is None and c['total_kimg'] < (phases - 1) * kimg:
+        lines.append(f'Warning: --kimg={c["total_kimg"]:g} ends before the images of {resolution}^2 have faded in; for this '
+                     f'length, --pg-kimg={c["total_kimg"] / phases:.3g} gives every phase its part.')
+    return lines
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,190 @@
+"""Progressive growing inside a host's own loop: the schedule, its losses, and Adam with a rate for each stage.
+
+The loop calls the loss with the number of images so far, or, as stylegan2-ada-pytorch's, without it; then the loss counts for
+itself. Either way it moves the `progress` of G and D (networks/pggan.py) on from where it was when training began, so that a
+resumed run goes on in its stage. Nothing else has to know of the schedule."""
+
+import weakref
+
+import torch
+import torch.nn.functional as F
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from spider_plugin.networks.dcgan import upsample_nearest
+from spider_plugin.networks.pggan import down_to, faded
+from torch_utils import training_stats
+
+#----------------------------------------------------------------------------
+# The schedule.
+
+class Growth:
+    """Moves the progress of networks: `stage_kimg` thousand images to a phase, see networks/pggan.py."""
+
+    def __init__(self, networks, stage_kimg):
+        self.networks, self.stage_kimg = networks, stage_kimg
+        self.start = None       # (images, progress) when training began
+
+    def advance(self, nimg):
+        if self.start is None:
+            self.start = nimg, float(self.networks[0].progress)
+        progress = self.start[1] + (nimg - self.start[0]) / (1000 * self.stage_kimg)
+        for network in self.networks:
+            network.progress.fill_(progress)
+
+#----------------------------------------------------------------------------
+# Adam whose rate is `lr` times the factor of the stage, and whose moments start anew with a stage, as in the published runs.
+# A host gives it parameters, which know nothing of a stage; the loss of the process tells whose they are.
+
+_network_of = WeakTensorKeyDictionary()     # parameter -> weak reference to the network whose stage counts
+
+def _remember(module, network):
+    for parameter in module.parameters():
+        _network_of[parameter] = weakref.ref(network)
+
+class StageAdam(torch.optim.Adam):
+    """factors: {resolution: factor on lr}, 1 for any other."""
+
+    def __init__(self, params, factors=None, **kwargs):
+        super().__init__(params, **kwargs)
+        self.factors = {int(resolution): factor for resolution, factor in (factors or {}).items()}
+        self.rates, self.resolution = [group['lr'] for group in self.param_groups], None
+
+    def step(self, closure=None):
+        network = _network_of[self.param_groups[0]['params'][0]]()
+        resolution = network.resolutions[network.stage()[0]]
+        if resolution != self.resolution:
+            if self.resolution is not None:
+                self.state.clear()
+            self.resolution = resolution
+            for group, rate in zip(self.param_groups, self.rates, strict=True):
+                group['lr'] = rate * self.factors.get(resolution, 1)
+        return super().step(closure)
+
+#----------------------------------------------------------------------------
+# L_D = E D(G(z)) - E D(x) + lambda E (|grad D(x^)| - 1)^2 + epsilon E D(x)^2,  L_G = -E D(G(z)), with x^ between x and G(z)
+# (Gulrajani et al. 2017; Karras et al. 2018, appendix A.1). Gradients are with respect to images of the newest resolution.
+
+class WGANGP:
+    def __init__(self, gp_weight=10.0, drift=1e-3):
+        self.gp_weight, self.drift = gp_weight, drift
+
+    def generator(self, logits):
+        return -logits
+
+    def fake(self, logits):
+        return logits
+
+    def real(self, logits):
+        return self.drift * logits.square() - logits
+
+    def penalty(self, run_D, real, fake, c):
+        mix = real.lerp(fake, torch.rand([len(real), 1, 1, 1], device=real.device)).requires_grad_(True)
+        grads, = torch.autograd.grad(run_D(mix, c).sum(), [mix], create_graph=True)
+        return self.gp_weight * (grads.square().sum([1, 2, 3]).add(1e-12).sqrt() - 1).square()
+
+#----------------------------------------------------------------------------
+# L_D = E f(D(G(z))) + E f(-D(x)) + gamma / 2 E |grad D(x)|^2,  L_G = E f(-D(G(z))),  f = softplus
+# (Goodfellow et al. 2014; Mescheder et al. 2018).
+
+class NonSaturating:
+    def __init__(self, r1_gamma=10.0):
+        self.r1_gamma = r1_gamma
+
+    def generator(self, logits):
+        return F.softplus(-logits)
+
+    def fake(self, logits):
+        return F.softplus(logits)
+
+    def real(self, logits):
+        return F.softplus(-logits)
+
+    def penalty(self, run_D, real, fake, c):
+        real = real.detach().requires_grad_(True)
+        grads, = torch.autograd.grad(run_D(real, c).sum(), [real], create_graph=True)
+        return self.r1_gamma / 2 * grads.square().sum([1, 2, 3])
+
+OBJECTIVES = {'wgan-gp': WGANGP, 'nonsaturating': NonSaturating}
+
+#----------------------------------------------------------------------------
+
+class ProgressiveLoss:
+    """A loss with the interface of the hosts' own, for the networks of networks/pggan.py.
+
+    G, or G_mapping and G_synthesis; D; augment_pipe: as the host gives them, in one rank or with gradients averaged by the host.
+    objective:  a name in OBJECTIVES, whose arguments are `settings`.
+    stage_kimg: length of a phase, thousands of images: a resolution alone, or fading in the next one."""
+
+    def __init__(self, device, D, G=None, G_mapping=None, G_synthesis=None, augment_pipe=None, objective='wgan-gp', stage_kimg=800,
+                 **settings):
+        self.device, self.D, self.augment_pipe = device, D, augment_pipe
+        self.mapping, self.synthesis = (G_mapping, G_synthesis) if G is None else (G.mapping, G.synthesis)
+        self.objective = OBJECTIVES[objective](**settings)
+        self.growth = Growth([self.synthesis, D], stage_kimg)
+        self.count = 0      # real images in this rank, for hosts that do not say
+        _remember(self.mapping, self.synthesis)
+        _remember(self.synthesis, self.synthesis)
+        _remember(D, D)
+
+    # Networks. Images are of the newest resolution; augmentations see all pixels.
+
+    def run_G(self, z, c, update_emas):
+        return self.synthesis(self.mapping(z, c, update_emas=update_emas), full=False)
+
+    def run_D(self, images, c):
+        if self.augment_pipe is not None:
+            while images.shape[-1] < self.D.img_resolution:
+                images = upsample_nearest(images)
+            images = self.augment_pipe(images)
+        return self.D(images, c)
+
+    def real_at_stage(self, real):
+        """Real images as G could draw them at this stage."""
+        stage, fade = self.D.stage()
+        return faded(down_to(real, self.D.resolutions[stage]), fade)
+
+    # Phases.
+
+    def accumulate_gradients(self, phase, real_img, real_c, gen_z, gen_c, gain, cur_nimg=None, sync=None):
+        """Adds the gradients of a phase for a part of the batch; see the host's own losses.
+
+        cur_nimg: images so far; None where the host does not say. sync: of hosts that exchange gradients in backward; not used."""
+        if phase in ('Gmain', 'Gboth'):
+            self.growth.advance(self.count if cur_nimg is None else cur_nimg)
+            self.generator_step(gen_z, gen_c, gain)
+        if phase in ('Dmain', 'Dboth'):
+            self.count += len(real_img)
+        if phase[0] == 'D':
+            self.discriminator_step(self.real_at_stage(real_img), real_c, gen_z, gen_c, gain, main=phase != 'Dreg',
+                                    reg=phase != 'Dmain')
+
+    def generator_step(self, gen_z, gen_c, gain):
+        logits = self.run_D(self.run_G(gen_z, gen_c, update_emas=False), gen_c)
+        report_logits('fake', logits)
+        loss = self.objective.generator(logits)
+        training_stats.report('Loss/G/loss', loss)
+        loss.mean().mul(gain).backward()
+
+    def discriminator_step(self, real, real_c, gen_z, gen_c, gain, main, reg):
+        with torch.no_grad():
+            fake = self.run_G(gen_z, gen_c, update_emas=main)
+        if main:
+            fake_logits, real_logits = self.run_D(fake, gen_c), self.run_D(real, real_c)
+            report_logits('fake', fake_logits)
+            report_logits('real', real_logits)
+            loss = self.objective.fake(fake_logits) + self.objective.real(real_logits)
+            training_stats.report('Loss/D/loss', loss)
+            loss.mean().mul(gain).backward()
+            stage, fade = self.D.stage()
+            training_stats.report0('Progress/resolution', self.D.resolutions[stage])
+            training_stats.report0('Progress/fade', fade)
+        if reg:
+            penalty = self.objective.penalty(self.run_D, real, fake, real_c)
+            training_stats.report('Loss/D/reg', penalty)
+            penalty.mean().mul(gain).backward()
+
+def report_logits(kind, logits):
+    training_stats.report(f'Loss/scores/{kind}', logits)
+    training_stats.report(f'Loss/signs/{kind}', logits.sign())
+
+#----------------------------------------------------------------------------
