@@ -76,7 +76,7 @@ def prepare(work):
 # One run: train.py in a process of its own, one thread, scores from its metric file.
 
 def train(work, backbone, arm, glr, dlr, seed):
-    """Returns the row of one run; `curve` is a list of [iteration, score], a cascade's first iteration being its source's last."""
+    """Returns the row of one run; `curve` is a list of [iteration, score], which for a cascade begins where its source ends."""
     what = BACKBONES[backbone]
     classes = '-classes' if '--cond=1' in what['args'] else ''
     name = f'{backbone.replace(" ", "-")}-{arm}-{glr:g}-{dlr:g}-seed{seed}'
@@ -89,7 +89,8 @@ def train(work, backbone, arm, glr, dlr, seed):
         args = [f'--spider-source={work}/source{classes}.zip']
     if args:
         args.append(f'--spider-mapping={MAPPINGS[arm]}')
-    run_dir, more = train_once(work, name, f'{work}/target{classes}.zip', [*what['args'], *args], its - before, every, glr, dlr, seed)
+    data, args = f'{work}/target{classes}.zip', [*what['args'], *args]
+    run_dir, more = train_once(work, name, data, args, its - before, every, glr, dlr, seed)
     scores = [json.loads(line) for line in (run_dir / 'metric-fid1k.jsonl').read_text().splitlines()]
     curve = sorted([before + entry['cur_nimg'] // BATCH, round(entry['results']['fid1k'], 1)] for entry in scores)
     return dict(backbone=backbone, arm=arm, glr=glr, dlr=dlr, seed=seed, iterations=its, curve=curve, cpu_seconds=seconds + more)
@@ -101,8 +102,9 @@ def train_once(work, name, data, args, iterations, every, glr, dlr, seed):
     if not finished.is_file():
         outdir.mkdir(parents=True, exist_ok=True)
         tick = BATCH * (every or iterations) / 1000
-        command = [sys.executable, '-m', 'spider_plugin.hosts.run', resource_dir('reference_host') / 'train.py', f'--outdir={outdir}',
-                   f'--data={data}', f'--batch={BATCH}', f'--gamma={GAMMA}', '--aug=noaug', f'--glr={glr}', f'--dlr={dlr}',
+        command = [sys.executable, '-m', 'spider_plugin.hosts.run', resource_dir('reference_host') / 'train.py',
+                   f'--outdir={outdir}', f'--data={data}',
+                   f'--batch={BATCH}', f'--gamma={GAMMA}', '--aug=noaug', f'--glr={glr}', f'--dlr={dlr}',
                    f'--seed={seed}', f'--kimg={BATCH * iterations / 1000}', f'--tick={tick}', '--snap=1', '--threads=1',
                    '--workers=0', *args]
         if every:
@@ -126,20 +128,22 @@ def run(work, names):
         chosen = {}
         for row in sorted(tuning, key=lambda row: -row['curve'][-1][1]):
             chosen[row['arm']] = row['glr'], row['dlr']
-        rows = [said(train(work, backbone, arm, *chosen[TUNED_LIKE.get(arm, arm)], seed)) for seed in SEEDS for arm in what['arms']]
+        rows = [said(train(work, backbone, arm, *chosen[TUNED_LIKE.get(arm, arm)], seed))
+                for seed in SEEDS for arm in what['arms']]
         write(backbone, dict(tuning=tuning, rows=rows))
 
 def said(row):
-    print(f'{time.strftime("%H:%M:%S")}  {row["backbone"]} {row["arm"]} glr {row["glr"]:g} dlr {row["dlr"]:g} seed {row["seed"]}: '
-          f'{" ".join(f"{score:.0f}" for _, score in row["curve"])}  ({row["cpu_seconds"]:.0f} s)', flush=True)
+    scores = ' '.join(f'{score:.0f}' for _, score in row['curve'])
+    print(f'{time.strftime("%H:%M:%S")}  {row["backbone"]} {row["arm"]} glr {row["glr"]:g} dlr {row["dlr"]:g} '
+          f'seed {row["seed"]}: {scores}  ({row["cpu_seconds"]:.0f} s)', flush=True)
     return row
 
 def write(backbone, result):
     RESULTS.parent.mkdir(exist_ok=True)
     content = json.loads(RESULTS.read_text()) if RESULTS.is_file() else dict(results={})
     content.update(
-        environment=dict(device=f'{platform.machine()} cpu, one thread', python=platform.python_version(), torch=torch.__version__,
-                         spider_plugin=spider_plugin.__version__),
+        environment=dict(device=f'{platform.machine()} cpu, one thread', python=platform.python_version(),
+                         torch=torch.__version__, spider_plugin=spider_plugin.__version__),
         settings=dict(batch=BATCH, gamma=GAMMA, tuning_seed=TUNING_SEED, seeds=SEEDS, cascade_share=CASCADE_SHARE,
                       backbones=BACKBONES, metric='fid1k on the detector of grey_pair.py'))
     content['results'][backbone] = result

@@ -71,16 +71,18 @@ def make_snapshot(tmp_path_factory):
 
     The generator stands in for D, too.
     spider: the `spider` argument of a Spider generator; its class is used then.
-    dcgan:  ours, in place of the reference host's StyleGAN2 generator."""
+    dcgan, pggan: ours, in place of the reference host's StyleGAN2 generator; the latter is fading in 16^2."""
     from spider_plugin.io.bundler import spider_class_name
     from spider_plugin.io.rebuild import add_host_to_path
 
-    def make(spider=None, c_dim=0, dcgan=False, seed=0, res=16, channels=3, z_dim=16):
+    def make(spider=None, c_dim=0, dcgan=False, pggan=False, seed=0, res=16, channels=3, z_dim=16):
         add_host_to_path()
         class_name = 'training.networks_stylegan2.Generator'
         kwargs = dict(w_dim=16, channel_base=256, channel_max=16, num_fp16_res=0, mapping_kwargs=dict(num_layers=2))
         if dcgan:
             class_name, kwargs = 'spider_plugin.bundles.dcgan.DCGANGenerator', {}
+        elif pggan:
+            class_name, kwargs = 'spider_plugin.bundles.pggan.PGGANGenerator', dict(channel_base=256, channel_max=16)
         elif spider:
             class_name = spider_class_name(class_name)
         if spider:
@@ -90,6 +92,8 @@ def make_snapshot(tmp_path_factory):
         G = getattr(importlib.import_module(module), name)(
             z_dim=z_dim, c_dim=c_dim, img_resolution=res, img_channels=channels, **kwargs)
         G.mapping.w_avg.normal_()
+        if pggan:
+            G.synthesis.progress.fill_(3.4)
         path = tmp_path_factory.mktemp('snapshot') / 'network-snapshot-000001.pkl'
         with open(path, 'wb') as file:
             pickle.dump(dict(G=G, D=G, G_ema=G, augment_pipe=None, training_set_kwargs={}), file)

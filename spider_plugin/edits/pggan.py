@@ -15,8 +15,8 @@ LOSSES  = ('wgan-gp', 'nonsaturating')
 def edit_pggan(c, given, host):
     from spider_plugin.networks.pggan import pggan_resolutions
     if c.get('num_gpus', 1) > 1 and host.loss_keyword('G_mapping') is not None:
-        raise UserError('--cfg=pggan trains with one GPU in this host, whose DistributedDataParallel wants a gradient for every layer, '
-                        'those of later stages too; pass --gpus=1, or use a host like NVlabs/stylegan3.')
+        raise UserError('--cfg=pggan trains with one GPU in this host, whose DistributedDataParallel wants a gradient for every '
+                        'layer, those of later stages too; pass --gpus=1, or use a host like NVlabs/stylegan3.')
     put_networks(c, given, host, cfg='pggan', G='spider_plugin.bundles.pggan.PGGANGenerator',
                  D='spider_plugin.bundles.pggan.PGGANDiscriminator', preset=PRESET, resolutions=pggan_resolutions)
     for network in 'GD':
@@ -50,8 +50,8 @@ def _without_sign_of_D(c, given):
     if c.get('ada_target') is None:
         return
     if 'aug' in given:
-        raise UserError('--aug=ada needs a discriminator whose sign says something, which that of --pg-loss=wgan-gp does not; use '
-                        '--aug=noaug, --aug=fixed or --pg-loss=nonsaturating.')
+        raise UserError('--aug=ada needs a discriminator whose sign says something, which that of --pg-loss=wgan-gp does not; '
+                        'use --aug=noaug, --aug=fixed or --pg-loss=nonsaturating.')
     for name in ('augment_kwargs', 'ada_target', 'ada_kimg', 'augment_p'):
         c.pop(name, None)
 
@@ -59,10 +59,11 @@ def _schedule_lines(c, options, resolution):
     from spider_plugin.networks.pggan import pggan_resolutions
     stages = pggan_resolutions(resolution)
     kimg, phases = options['pg_kimg'], 2 * len(stages) - 1
-    words = f'4^2 to {resolution}^2 in {phases} phases of {kimg:g} kimg: {resolution}^2 has faded in after {(phases - 1) * kimg:g}'
+    grown = (phases - 1) * kimg
+    words = f'4^2 to {resolution}^2 in {phases} phases of {kimg:g} kimg: {resolution}^2 has faded in after {grown:g}'
     weight = '' if options['pg_loss'] == 'nonsaturating' else ', no augmentation unless fixed; --gamma is not used'
     lines = [f'{"PGGAN schedule:":<21s}{words}', f'{"PGGAN loss:":<21s}{options["pg_loss"]}{weight}']
-    if c.get('resume_pkl') is None and c['total_kimg'] < (phases - 1) * kimg:
+    if c.get('resume_pkl') is None and c['total_kimg'] < grown:
         lines.append(f'Warning: --kimg={c["total_kimg"]:g} ends before the images of {resolution}^2 have faded in; for this '
                      f'length, --pg-kimg={c["total_kimg"] / phases:.3g} gives every phase its part.')
     return lines

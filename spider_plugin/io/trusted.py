@@ -31,7 +31,7 @@ _TENSORS = {    # that only this family has
 }
 
 def network_family(record):
-    """'stylegan2', 'stylegan3', 'fastgan' or a key of OURS, a Spider generator's like its host's; None for what is in no table."""
+    """'stylegan2', 'stylegan3', 'fastgan', a Spider generator's like its host's, or a key of OURS; None for any other."""
     if record.class_name in OURS.values():
         return next(family for family, name in OURS.items() if name == record.class_name)
     if record.class_name in ('Generator', 'SpiderGenerator', FASTGAN):

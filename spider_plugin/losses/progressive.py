@@ -115,8 +115,8 @@ class ProgressiveLoss:
     objective:  a name in OBJECTIVES, whose arguments are `settings`.
     stage_kimg: length of a phase, thousands of images: a resolution alone, or fading in the next one."""
 
-    def __init__(self, device, D, G=None, G_mapping=None, G_synthesis=None, augment_pipe=None, objective='wgan-gp', stage_kimg=800,
-                 **settings):
+    def __init__(self, device, D, G=None, G_mapping=None, G_synthesis=None, augment_pipe=None, objective='wgan-gp',
+                 stage_kimg=800, **settings):
         self.device, self.D, self.augment_pipe = device, D, augment_pipe
         self.mapping, self.synthesis = (G_mapping, G_synthesis) if G is None else (G.mapping, G.synthesis)
         self.objective = OBJECTIVES[objective](**settings)
@@ -148,7 +148,7 @@ class ProgressiveLoss:
     def accumulate_gradients(self, phase, real_img, real_c, gen_z, gen_c, gain, cur_nimg=None, sync=None):
         """Adds the gradients of a phase for a part of the batch; see the host's own losses.
 
-        cur_nimg: images so far; None where the host does not say. sync: of hosts that exchange gradients in backward; not used."""
+        cur_nimg: images so far; None where the host does not say. sync: of hosts that exchange gradients in backward, unused."""
         if phase in ('Gmain', 'Gboth'):
             self.growth.advance(self.count if cur_nimg is None else cur_nimg)
             self.generator_step(gen_z, gen_c, gain)

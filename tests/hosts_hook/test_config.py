@@ -143,6 +143,51 @@ def test_dcgan_keeps_what_the_user_set(source):
     assert c['G_kwargs']['spider']['mapping'] == 'residual'
 
 #----------------------------------------------------------------------------
+# --cfg=pggan
+
+def pggan(c=None, given=(), **options):
+    c = host_config(ada_target=0.6, augment_kwargs={}, total_kimg=1000) | (c or {})
+    return edit(c, cfg='pggan', given=['cfg', *given], **options)
+
+def test_pggan_preset():
+    c, lines = pggan(given=['cbase'])
+    assert c['G_kwargs'] == dict(class_name='spider_plugin.bundles.pggan.PGGANGenerator', z_dim=512, channel_base=4096)
+    assert c['D_kwargs'] == dict(class_name='spider_plugin.bundles.pggan.PGGANDiscriminator', channel_base=4096)
+    assert c['G_opt_kwargs'] == c['D_opt_kwargs'] == dict(
+        class_name='spider_plugin.losses.progressive.StageAdam', betas=[0.0, 0.99], lr=1e-3,
+        factors={'128': 1.5, '256': 2, '512': 3, '1024': 3})
+    assert c['loss_kwargs'] == dict(class_name='spider_plugin.losses.progressive.ProgressiveLoss', objective='wgan-gp',
+                                    stage_kimg=800)
+    assert c['D_reg_interval'] is None and c['G_reg_interval'] is None and 'augment_kwargs' not in c and 'ada_target' not in c
+    assert '16^2 has faded in after 3200' in lines and 'Warning: --kimg=1000 ends before' in lines and '--pg-kimg=200' in lines
+    assert 'Warning' not in pggan(pg_kimg=200)[1]
+    assert json.loads(json.dumps(c)) == c
+
+def test_pggan_with_the_hosts_regularisation_and_a_source(source):
+    c, _ = pggan(pg_loss='nonsaturating', pg_kimg=10.0, spider_source=source, spider_mapping='paper-16x32')
+    assert c['loss_kwargs']['r1_gamma'] == 1.0 and c['loss_kwargs']['stage_kimg'] == 10 and 'D_reg_interval' not in c
+    assert c['ada_target'] == 0.6 and c['G_kwargs']['spider']['mapping'] == 'paper-16x32' and c['G_kwargs']['z_dim'] == 512
+
+def test_pggan_keeps_augmentation_that_is_fixed():
+    assert 'augment_kwargs' in pggan(dict(ada_target=None, augment_p=0.2), given=['aug'])[0]
+
+@pytest.mark.parametrize(['kwargs', 'words'], [
+    (dict(given=['aug']),                           '--aug=ada needs a discriminator whose sign'),
+    (dict(given=['style_mixing']),                  '--style-mixing has no effect with --cfg=pggan'),
+    (dict(host=host(resolution=24)),                '--cfg=pggan cannot draw .* not 24'),
+])
+def test_pggan_one_sentence(kwargs, words):
+    with pytest.raises(UserError, match=words):
+        pggan(**kwargs)
+
+def test_pggan_in_several_ranks_of_a_host_with_ddp():
+    LOSS_DEFAULTS['training.loss.TwoNetworks'] = dict(style_mixing_prob=0, pl_weight=0, G_mapping=object)
+    loss = dict(class_name='training.loss.TwoNetworks')
+    pggan(dict(loss_kwargs=dict(loss), num_gpus=1), host=host())
+    with pytest.raises(UserError, match='--gpus=1'):
+        pggan(dict(loss_kwargs=dict(loss), num_gpus=2), host=host())
+
+#----------------------------------------------------------------------------
 # One sentence each.
 
 @pytest.mark.parametrize(['options', 'words'], [
@@ -157,6 +202,8 @@ def test_dcgan_keeps_what_the_user_set(source):
     (dict(spider_source='SOURCE', spider_bank='online'),                '--spider-bank=online'),
     (dict(spider_source='SOURCE', host=host(channels=1)),               'flies.zip is colour, but grey'),
     (dict(spider_source='SOURCE', host=host(constant_input=False)),     'constant 4x4 input'),
+    (dict(pg_kimg=5.0),                                                 '--pg-kimg has no effect without --cfg=pggan'),
+    (dict(cfg='dcgan', given=['cfg'], pg_loss='wgan-gp'),               '--pg-loss has no effect without --cfg=pggan'),
     (dict(cfg='dcgan', host=host(resolution=8)),                        '--cfg=dcgan cannot draw .* not 8'),
     (dict(cfg='dcgan', given=['map_depth']),                            '--map-depth has no effect with --cfg=dcgan'),
 ])

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import runpy
 import sys
 
@@ -37,7 +38,7 @@ def train(fake_host, monkeypatch):
 def test_help_has_a_group_of_ours(train):
     text = CliRunner().invoke(train(), ['--help'], terminal_width=200).output
     own, ours = text.split('Spider options:')
-    assert '--outdir' in own and '--spider-' not in own and '[stylegan2|tiny|dcgan]' in own
+    assert '--outdir' in own and '--spider-' not in own and '[stylegan2|tiny|dcgan|' in own and 'pggan' in own
     from spider_plugin.config import OPTIONS
     assert all(option.name in ours for option in OPTIONS)
     assert '[default: residual]' in ours and '[default: 64' in ours
@@ -63,7 +64,8 @@ def test_installing_twice_is_installing_once(train):
 def test_the_hosts_own_name_wins(train, monkeypatch):
     from spider_plugin import registry
     monkeypatch.setitem(registry.generators._entries, 'tiny', OwnGenerator(lambda c, given, host: None))
-    assert '[stylegan2|tiny|dcgan|spider-tiny]' in CliRunner().invoke(train(), ['--help'], terminal_width=200).output
+    text = CliRunner().invoke(train(), ['--help'], terminal_width=200).output
+    assert re.search(r'\[stylegan2\|tiny\|dcgan\|.*pggan.*\|spider-tiny\]', text)
 
 @pytest.mark.parametrize(['args', 'code', 'words'], [
     (['--spider-mapping=encoder'],          2, '--spider-mapping has no effect without --spider-source'),
@@ -73,7 +75,7 @@ def test_the_hosts_own_name_wins(train, monkeypatch):
     (['--spider-source=x', '--spider-noise=-1'],  2, '--spider-noise'),
     (['--spider-source=x', '--spider-size=0'],    2, '--spider-size'),
     (['--spider-unknown'],                  2, '--spider-unknown'),
-    (['--cfg=pggan'],                       2, '--cfg'),
+    (['--cfg=biggan'],                      2, '--cfg'),
     (['--code=3'],                          3, ''),
 ])
 def test_exit_codes(train, tmp_path, args, code, words):
