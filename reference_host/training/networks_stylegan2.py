@@ -39,13 +39,12 @@ def modulated_conv2d(
     if dtype == torch.float16 and demodulate: # Demodulation takes any scale back out, so choose one that cannot overflow.
         weight = weight / weight.abs().amax(dim=[1, 2, 3], keepdim=True) / math.sqrt(weight[0].numel())
         styles = styles / styles.abs().amax(dim=1, keepdim=True)
-    if demodulate or fused_modconv:
-        weights = weight[None] * styles[:, None, :, None, None]         # [N, O, I, kh, kw], equation 1
-    if demodulate:
-        scales = (weights.square().sum(dim=[2, 3, 4]) + 1e-8).rsqrt()   # [N, O], of equation 3
+    if demodulate: # Equation 3, summed over the kernel first: the weights of each sample need not exist for it.
+        scales = (styles.square() @ weight.square().sum(dim=[2, 3]).t() + 1e-8).rsqrt()     # [N, O]
     resampling = dict(f=resample_filter, up=up, down=down, padding=padding, flip_weight=flip_weight)
 
     if fused_modconv:
+        weights = weight[None] * styles[:, None, :, None, None]         # [N, O, I, kh, kw], equation 1
         weights = weights * scales[:, :, None, None, None] if demodulate else weights
         x = x.reshape(1, -1, *x.shape[2:])
         x = conv2d_resample.conv2d_resample(x, weights.flatten(0, 1).to(dtype), groups=num_samples, **resampling)
@@ -429,7 +428,7 @@ class SynthesisNetwork(torch.nn.Module):
 
     def forward(self, ws, **block_kwargs):
         misc.assert_shape(ws, [None, self.num_ws, self.w_dim])
-        ws = ws.to(self.b4.conv1.weight.dtype)
+        ws = ws.to(self.b4.conv1.bias.dtype)
         x = img = None
         first = 0
         for res in self.block_resolutions:

@@ -33,22 +33,22 @@ def modulated_conv2d(
     padding     = 0,        # Padding on all sides.
     input_gain  = None,     # Scale of x, which does not count as a style: broadcasts to [N, I].
 ):
-    """Convolution with weights of each sample's own, a group for each: [N, O, H', W'] of x's dtype.
+    """Convolution with weights of each sample's own: [N, O, H', W'] of x's dtype.
 
     Demodulation makes the scales of w and s irrelevant: both are normalized first, so that half precision can hold them.
+    What a sample's weights differ in are scales of input and output channels, which activations get instead; the norm of
+    w times s is that of s times the norms of w over its kernel.
     """
-    num_samples = x.shape[0]
     if demodulate:
         w = w / w.square().mean(dim=[1, 2, 3], keepdim=True).sqrt()
         s = s / s.square().mean().sqrt()
-    weights = w[None] * s[:, None, :, None, None]                                               # [N, O, I, k, k]
-    if demodulate:
-        weights = weights * (weights.square().sum(dim=[2, 3, 4], keepdim=True) + 1e-8).rsqrt()
+        scales = (s.square() @ w.square().sum(dim=[2, 3]).t() + 1e-8).rsqrt()   # [N, O]
+        size = math.sqrt(w[0].numel()) # What half precision sums up stays in its range.
+        w, scales = w / size, scales * size
     if input_gain is not None:
-        weights = weights * input_gain.expand(num_samples, x.shape[1])[:, None, :, None, None]
-    weights = weights.flatten(0, 1).to(x.dtype)
-    x = torch.nn.functional.conv2d(x.flatten(0, 1)[None], weights, padding=padding, groups=num_samples)
-    return x.reshape(num_samples, len(w), *x.shape[2:])
+        s = s * input_gain
+    x = torch.nn.functional.conv2d(x * s[:, :, None, None].to(x.dtype), w.to(x.dtype), padding=padding)
+    return x * scales[:, :, None, None].to(x.dtype) if demodulate else x
 
 def _pair(size):
     """A number or [width, height] -> [width, height]."""

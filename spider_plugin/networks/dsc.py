@@ -1,0 +1,215 @@
+"""Depthwise separable synthesis layers, over those of a host's StyleGAN2 and StyleGAN3-T.
+
+A layer keeps the host's interface, affine, noise and bias. Its kernel W [O, I, 3, 3] is a sum of products of `rank` terms,
+    depthwise first:  W_oik = sum_r P_roi D_rik,    h_ri = D_ri * x_i  at the layer's resolution,  y_o = sum_ri P_roi h_ri
+    pointwise first:  W_oik = sum_r P_roi D_rok,    h_ro = sum_i P_roi x_i  at low resolution,     y_o = sum_r D_ro * h_ro
+and the layer is the modulated convolution with W, demodulation included: |s W_o|^2 = sum_i s_i^2 E_oi with E from P and the
+Gram matrices of D. Pointwise first is for layers that upsample; zero insertion, FIR and D together are four 3x3 filters on the
+small image. Styles go into the filter that sees the input, demodulation into the last one: tensors without pixels.
+
+This module is portable: it travels inside snapshots and imports only torch and the standard library."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from torch_utils_ext.ops.depthwise import depthwise, depthwise_weight_grad
+from torch_utils_ext.ops.depthwise_up2 import depthwise_up2, depthwise_up2_transpose, depthwise_up2_weight_grad, up2_filters
+from spider_plugin.networks.modconv import (check_activation, demodulation, layer3_activation, layer3_input, layer_epilogue,
+                                            layer_noise, unit_styles)
+
+#----------------------------------------------------------------------------
+# A depthwise filter and a product over channels as one node of the graph. The filtered maps are made again in the backward
+# pass, not kept: of an up layer they are four times the input. The backward pass is made of the ops that it differentiates
+# by, so that there are derivatives of every order.
+
+class _Separable(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, k, w, kind):
+        ctx.save_for_backward(x, k, w)
+        ctx.kind = kind
+        return mix(w, filtered(x, k, kind))
+
+    @staticmethod
+    def backward(ctx, g):
+        x, k, w = ctx.saved_tensors
+        gx = gk = gw = None
+        if ctx.needs_input_grad[2]:
+            gw = g.flatten(2) @ filtered(x, k, ctx.kind).flatten(2).mT      # [N, O, I]
+            gw = gw if w.ndim == 3 else gw.sum(dim=0)
+        if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
+            g = mix(w.mT, g)
+        if ctx.needs_input_grad[0]:
+            gx = filtered_transpose(g, k, ctx.kind)
+        if ctx.needs_input_grad[1]:
+            gk = filter_grad(x, g, ctx.kind)
+        return gx, gk, gw, None
+
+def separable(x, k, w, kind):
+    """x [N, I, H, W] filtered by k [N, I, ...] of that kind, then mixed by w [O, I] or [N, O, I] -> [N, O, H', W']."""
+    return _Separable.apply(x, k, w, kind)
+
+def mix(w, x):
+    """A product over channels: w [O, I] or [N, O, I], x [N, I, H, W] -> [N, O, H, W]."""
+    if w.ndim == 2:
+        return F.conv2d(x, w[:, :, None, None])
+    return (w @ x.flatten(2)).unflatten(2, x.shape[2:])
+
+# Kinds of filters: 'same', and 'full' (StyleGAN3: one pixel more on each side), k [N, C, 3, 3]; 'up', k [N, C, 4, 3, 3].
+
+def filtered(x, k, kind):
+    if kind == 'up':
+        return depthwise_up2(x, k)
+    return depthwise(F.pad(x, [1, 1, 1, 1]) if kind == 'full' else x, k)
+
+def filtered_transpose(g, k, kind):
+    if kind == 'up':
+        return depthwise_up2_transpose(g, k)
+    g = depthwise(g, k.flip([2, 3]))
+    return g[:, :, 1:-1, 1:-1] if kind == 'full' else g
+
+def filter_grad(x, g, kind):
+    if kind == 'up':
+        return depthwise_up2_weight_grad(x, g)
+    return depthwise_weight_grad(F.pad(x, [1, 1, 1, 1]) if kind == 'full' else x, g)
+
+#----------------------------------------------------------------------------
+# The kernel in two factors: dw [rank, I or O, 3, 3], pw [rank, O, I].
+
+def effective_kernel(dw, pw, pointwise_first):
+    """The dense kernel that the factors stand for, [O, I, 3, 3]."""
+    return torch.einsum('roi,rokl->oikl' if pointwise_first else 'roi,rikl->oikl', pw, dw)
+
+def kernel_energy(dw, pw, pointwise_first):
+    """Sum of the squares of the effective kernel over its taps, [O, I], without making it."""
+    gram = torch.einsum('rckl,sckl->rsc', dw, dw)
+    gram = gram.unsqueeze(3 if pointwise_first else 2)
+    pairs = [(r, s) for r in range(len(pw)) for s in range(r + 1)]
+    return sum((1 if r == s else 2) * pw[r] * pw[s] * gram[r, s] for r, s in pairs)
+
+def half_precision_factors(dw, pw, styles, pointwise_first):
+    """The factors and styles, scaled so that no step leaves the range of float16. Filters get unit norm per channel, and pw
+    their scale; every output channel of pw and the styles of every sample a peak of one, over sqrt(I) for pw. Demodulation
+    takes these scales back out, so they count as constants."""
+    norms = dw.detach().square().sum(dim=[0, 2, 3]).sqrt().clamp(min=1e-20)             # [I or O]
+    dw, pw = dw / norms[None, :, None, None], pw * (norms[None, :, None] if pointwise_first else norms)
+    peaks = pw.detach().abs().amax(dim=[0, 2], keepdim=True).clamp(min=1e-20)
+    styles = styles / styles.detach().abs().amax(dim=1, keepdim=True).clamp(min=1e-20)
+    return dw, pw / (peaks * math.sqrt(pw.shape[2])), styles
+
+#----------------------------------------------------------------------------
+# What layers of both families share.
+
+class _DSCLayerMixin:
+    def attach_dsc(self, order, rank):
+        """Puts the two factors in place of the dense weight. order: 'depthwise' or 'pointwise', for layers that upsample."""
+        out_channels, in_channels = self.weight.shape[:2]
+        del self.weight
+        self.pointwise_first = order == 'pointwise' and getattr(self, 'up', 1) == 2
+        self.dw_weight = torch.nn.Parameter(torch.randn([rank, out_channels if self.pointwise_first else in_channels, 3, 3]))
+        self.pw_weight = torch.nn.Parameter(torch.randn([rank, out_channels, in_channels]))
+        self.dw_gain, self.pw_gain = dsc_gains(rank, in_channels)
+
+    def factors(self):
+        return self.dw_weight * self.dw_gain, self.pw_weight * self.pw_gain
+
+    def effective_weight(self):
+        """The host's dense weight that would give the same layer, [O, I, 3, 3]."""
+        return effective_kernel(*self.factors(), self.pointwise_first)
+
+def dsc_gains(rank, in_channels):
+    """Gains of unit-variance dw and pw that keep the variance of what passes: a filter sees 9 pixels, pw rank * I channels."""
+    return 1 / 3, 1 / math.sqrt(rank * in_channels)
+
+#----------------------------------------------------------------------------
+# StyleGAN2. In front of a product over I channels of P pixels, the styles are folded into its matrix (N * O * I numbers, but
+# no pass over pixels) where that has fewer elements than the maps, and demodulation behind it likewise.
+
+class DSCLayer2Mixin(_DSCLayerMixin):
+    def attach_dsc(self, order, rank):
+        check_activation(self)
+        if self.up not in (1, 2):
+            raise ValueError(f'a layer upsamples by {self.up}; only 1 and 2 are known')
+        super().attach_dsc(order, rank)
+
+    def forward(self, x, w, noise_mode='random', fused_modconv=True, gain=1):
+        """x [N, I, R / up, R / up], w [N, w_dim] -> [N, O, R, R]; fused_modconv is for dense layers."""
+        styles, (dw, pw) = self.affine(w), self.factors()
+        noise = layer_noise(self, x, noise_mode)
+        if x.dtype == torch.float16:
+            dw, pw, styles = half_precision_factors(dw, pw, styles, self.pointwise_first)
+        scales = demodulation(styles, kernel_energy(dw, pw, self.pointwise_first))
+        layer = self._pointwise_first if self.pointwise_first else self._depthwise_first
+        x, scales = layer(x, styles, scales, dw, pw)
+        return layer_epilogue(self, x, scales, noise, gain)
+
+    def _depthwise_first(self, x, styles, scales, dw, pw):
+        k = dw[:, None] * styles[None, :, :, None, None]                # [rank, N, I, 3, 3]
+        k = up2_filters(k, self.resample_filter) if self.up == 2 else k
+        folded = pw.shape[1] < x.shape[2] * x.shape[3] * self.up ** 2   # whether N * O * I is less than N * I * P
+        pw = pw[:, None] * scales[None, :, :, None] if folded else pw
+        terms = [separable(x, *term, 'up' if self.up == 2 else 'same') for term in zip(k, pw.to(x.dtype))]
+        return sum(terms), None if folded else scales
+
+    def _pointwise_first(self, x, styles, scales, dw, pw):
+        k = up2_filters(dw[:, None] * scales[None, :, :, None, None], self.resample_filter)     # [rank, N, O, 4, 3, 3]
+        if pw.shape[1] < x.shape[2] * x.shape[3]:
+            pw = pw[:, None] * styles[None, :, None, :]
+        else:
+            x = x * styles.to(x.dtype)[:, :, None, None]
+        return sum(depthwise_up2(mix(w, x), filters) for w, filters in zip(pw.to(x.dtype), k)), None
+
+#----------------------------------------------------------------------------
+# StyleGAN3-T, depthwise first. Weights and styles are normalised as the host's are, whatever the type of x.
+
+class DSCLayer3Mixin(_DSCLayerMixin):
+    def forward(self, x, w, noise_mode='random', force_fp32=False, update_emas=False):
+        """x [N, I, H, W], w [N, w_dim] -> [N, O, H', W']; there is no noise whatever its mode."""
+        x, input_gain = layer3_input(self, x, w, force_fp32, update_emas)
+        styles, (dw, pw) = unit_styles(self.affine(w)), self.factors()
+        energy = kernel_energy(dw, pw, False)
+        size = (energy.mean(dim=1, keepdim=True) / 9).rsqrt()           # [O, 1]: the effective kernel has unit mean square
+        scales = demodulation(styles, energy * size.square()) * size.t() * input_gain
+        if x.dtype == torch.float16:
+            dw, pw, styles, scales = self._in_half_precision(dw, pw, styles, scales)
+        k = dw[:, None] * styles[None, :, :, None, None]
+        weights = (pw[:, None] * scales[None, :, :, None]).to(x.dtype)
+        return layer3_activation(self, sum(separable(x, *term, 'full') for term in zip(k, weights)))
+
+    @staticmethod
+    def _in_half_precision(dw, pw, styles, scales):
+        """Filters of unit norm and styles of unit peak; what is taken out goes into pw and scales."""
+        norms = dw.detach().square().sum(dim=[0, 2, 3]).sqrt().clamp(min=1e-20)
+        peaks = styles.detach().abs().amax(dim=1, keepdim=True).clamp(min=1e-20)
+        return dw / norms[None, :, None, None], pw * norms, styles / peaks, scales * peaks
+
+#----------------------------------------------------------------------------
+
+def dsc_layer_mixin(host):
+    """The mixin for SynthesisLayer of a host's module, by what the module computes with."""
+    return DSCLayer3Mixin if hasattr(host, 'filtered_lrelu') else DSCLayer2Mixin
+
+def layer_resolution(layer):
+    return layer.resolution if hasattr(layer, 'resolution') else layer.out_sampling_rate
+
+def dsc_layers(synthesis, layer_class, window):
+    """{name: layer} of the host's layers with a 3x3 kernel whose resolution is in window (lowest, highest)."""
+    return {name: layer for name, layer in synthesis.named_modules()
+            if isinstance(layer, layer_class) and layer.weight.shape[2] == 3 and window[0] <= layer_resolution(layer) <= window[1]}
+
+# `dsc` is JSON: {"order": 'depthwise' or 'pointwise', "rank": number of terms, "res": [lowest, highest]}.
+
+class DSCGeneratorMixin:
+    def __init__(self, *args, dsc, **kwargs):
+        super().__init__(*args, **kwargs)
+        layers = dsc_layers(self.synthesis, self.dsc_layer.host.SynthesisLayer, dsc['res'])
+        if not layers:
+            raise ValueError(f'no layer with a 3x3 kernel at resolutions from {dsc["res"][0]} to {dsc["res"][1]}')
+        if not 1 <= dsc['rank'] <= 9:
+            raise ValueError(f'rank is {dsc["rank"]}; it must be from 1 to 9')
+        for layer in layers.values():
+            layer.__class__ = self.dsc_layer
+            layer.attach_dsc(dsc['order'], dsc['rank'])
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,116 @@
+"""Dense modulated convolution with demodulation in factorised form, as layers over a host's.
+
+The scale of output channel o, for the styles s of a sample, is 1 / |s W_o|. Hosts make the product s W for every sample,
+[N, O, I, kh, kw], to take its norm, also where they do not convolve with it. But
+    |s W_o|^2 = sum_i s_i^2 E_oi,   E_oi = sum_k W_oik^2,
+a product of small matrices: the same function, and most of the memory that training saves for its backward pass is gone.
+
+This module is portable: it travels inside snapshots and imports only torch and the standard library."""
+
+import math
+
+import torch
+
+from torch_utils_ext.ops.epilogue import epilogue
+
+#----------------------------------------------------------------------------
+
+def demodulation(styles, energy):
+    """1 / |s W_o|. styles s: [N, I]; energy E: [O, I], the sum of W^2 over the kernel; returns [N, O]."""
+    return (styles.square() @ energy.t() + 1e-8).rsqrt()
+
+def layer_noise(layer, x, noise_mode):
+    """What a layer of StyleGAN2 adds: [N, 1, R, R] of a fresh draw, [1, 1, R, R] of the constant, or None."""
+    if noise_mode not in ('random', 'const', 'none'):
+        raise ValueError(f"noise_mode is {noise_mode!r}; it must be 'random', 'const' or 'none'")
+    if not layer.use_noise or noise_mode == 'none':
+        return None
+    if noise_mode == 'const':
+        return layer.noise_const[None, None] * layer.noise_strength
+    return torch.randn([x.shape[0], 1, layer.resolution, layer.resolution], device=x.device) * layer.noise_strength
+
+def layer_epilogue(layer, x, demod, noise, gain):
+    """Scale, noise, bias, activation, clamp of a layer of StyleGAN2, [N, O, H, W] -> the same."""
+    clamp = layer.conv_clamp * gain if layer.conv_clamp is not None else None
+    return epilogue(x, demod, noise, layer.bias, act=layer.activation, gain=layer.act_gain * gain, clamp=clamp)
+
+def check_activation(layer):
+    """Raises ValueError where `epilogue` does not know the activation of a layer."""
+    if layer.activation not in ('linear', 'lrelu'):
+        raise ValueError(f"a layer has the activation {layer.activation!r}; only 'lrelu' and 'linear' are known")
+
+#----------------------------------------------------------------------------
+# StyleGAN2. In evaluation hosts may convolve with a kernel for each sample (fused_modconv): this is left as it is.
+
+class FastLayer2Mixin:
+    def attach_fast(self):
+        check_activation(self)
+
+    def forward(self, x, w, noise_mode='random', fused_modconv=True, gain=1):
+        """x [N, I, R / up, R / up], w [N, w_dim] -> [N, O, R, R]."""
+        if fused_modconv and not self.training:
+            return super().forward(x, w, noise_mode=noise_mode, fused_modconv=True, gain=gain)
+        weight, styles = self.weight, self.affine(w)
+        noise = layer_noise(self, x, noise_mode)
+        if x.dtype == torch.float16:    # Demodulation takes any scale back out, so choose one that cannot overflow.
+            peaks = weight.detach().abs().amax(dim=[1, 2, 3], keepdim=True)
+            weight = weight / (peaks * math.sqrt(weight[0].numel()))
+            styles = styles / styles.detach().abs().amax(dim=1, keepdim=True)
+        scales = demodulation(styles, weight.square().sum(dim=[2, 3]))
+        x = x * styles.to(x.dtype)[:, :, None, None]
+        x = self.host.conv2d_resample.conv2d_resample(x, weight.to(x.dtype), f=self.resample_filter, up=self.up,
+                                                      padding=self.padding, flip_weight=self.up == 1)
+        return layer_epilogue(self, x, scales, noise, gain)
+
+#----------------------------------------------------------------------------
+# StyleGAN3. Hosts give each sample a kernel of its own, a group of one convolution; here the activations are scaled instead.
+
+class FastLayer3Mixin:
+    def attach_fast(self):
+        pass
+
+    def forward(self, x, w, noise_mode='random', force_fp32=False, update_emas=False):
+        """x [N, I, H, W], w [N, w_dim] -> [N, O, H', W']; there is no noise whatever its mode."""
+        if self.is_torgb:
+            return super().forward(x, w, noise_mode=noise_mode, force_fp32=force_fp32, update_emas=update_emas)
+        x, input_gain = layer3_input(self, x, w, force_fp32, update_emas)
+        styles, weight = unit_styles(self.affine(w)), self.weight
+        weight = weight * weight.square().mean(dim=[1, 2, 3], keepdim=True).rsqrt()
+        size = math.sqrt(weight[0].numel())     # what half precision sums up stays in its range
+        scales = demodulation(styles, weight.square().sum(dim=[2, 3])) * (input_gain * size)
+        x = x * styles.to(x.dtype)[:, :, None, None]
+        x = torch.nn.functional.conv2d(x, (weight / size).to(x.dtype), padding=self.conv_kernel - 1)
+        return layer3_activation(self, x * scales.to(x.dtype)[:, :, None, None])
+
+def layer3_input(layer, x, w, force_fp32, update_emas):
+    """(x in the type that a layer of StyleGAN3 computes in, the scale of its input to unit magnitude)."""
+    if update_emas:
+        magnitude = x.detach().to(layer.magnitude_ema.dtype).square().mean()
+        layer.magnitude_ema.copy_(magnitude.lerp(layer.magnitude_ema, layer.magnitude_ema_beta))
+    half = layer.use_fp16 and not force_fp32 and x.device.type == 'cuda'
+    return x.to(torch.float16 if half else w.dtype), layer.magnitude_ema.rsqrt()
+
+def unit_styles(styles):
+    return styles * styles.square().mean().rsqrt()
+
+def layer3_activation(layer, x):
+    """Bias and filtered leaky ReLU of a layer of StyleGAN3 that makes no colours: [N, O, H, W] -> [N, O, H', W']."""
+    return layer.host.filtered_lrelu.filtered_lrelu(
+        x, fu=layer.up_filter, fd=layer.down_filter, b=layer.bias.to(x.dtype), up=layer.up_factor, down=layer.down_factor,
+        padding=layer.padding, gain=math.sqrt(2), slope=0.2, clamp=layer.conv_clamp)
+
+#----------------------------------------------------------------------------
+
+def fast_layer_mixin(host):
+    """The mixin for SynthesisLayer of a host's module, by what the module computes with."""
+    return FastLayer3Mixin if hasattr(host, 'filtered_lrelu') else FastLayer2Mixin
+
+class FastGeneratorMixin:
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        for layer in self.synthesis.modules():
+            if isinstance(layer, self.fast_layer.host.SynthesisLayer):
+                layer.__class__ = self.fast_layer
+                layer.attach_fast()
+
+#----------------------------------------------------------------------------
