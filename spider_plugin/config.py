@@ -11,6 +11,7 @@ import click
 
 from spider_plugin import registry
 from spider_plugin.edits import dcgan  # noqa: F401  # registers
+from spider_plugin.edits.dsc import apply_layers
 from spider_plugin.edits.pggan import LOSSES, apply_progressive
 from spider_plugin.edits.recompute import apply_recompute
 from spider_plugin.edits.resume import resume_from_what_fits
@@ -20,7 +21,7 @@ from spider_plugin.errors import UserError
 #----------------------------------------------------------------------------
 # The options.
 
-SPIDER, PGGAN = 'Spider options', 'PGGAN options'
+SPIDER, PGGAN, LAYERS = 'Spider options', 'PGGAN options', 'Layer options'
 
 class _Bank(click.ParamType):
     name = 'bank'
@@ -45,6 +46,17 @@ class _Pairs(click.ParamType):
         if len(dict(pairs)) != len(pairs):
             self.fail(f'{value!r} names a number before ":" twice.', param, ctx)
         return pairs
+
+class _Window(click.ParamType):
+    name = 'window'
+
+    def convert(self, value, param, ctx):
+        if not isinstance(value, str):
+            return value
+        window = re.fullmatch(r'(\d{1,5})(?:-(\d{1,5}))?', value)
+        if not window or int(window[1]) > int(window[2] or window[1]):
+            self.fail(f'{value!r} is not a resolution or two, such as 8-64.', param, ctx)
+        return int(window[1]), int(window[2] or window[1])
 
 @dataclasses.dataclass(frozen=True)
 class Option:
@@ -79,6 +91,14 @@ OPTIONS = [
     Option('--pg-loss',         click.Choice(LOSSES), 'wgan-gp', None, 'Loss of --cfg=pggan; nonsaturating has --gamma', PGGAN),
     Option('--recompute',       bool,   False,      None,   'Compute the blocks of G and D again in the backward pass: less '
            'memory, more time', group='Memory options'),
+    Option('--dsc',             bool,   False,      None,   'Depthwise separable synthesis layers; with --resume they start from '
+           'the dense ones', LAYERS),
+    Option('--dsc-order',       click.Choice(['depthwise', 'pointwise']), 'depthwise', '[depthwise|pointwise]', 'Which factor of '
+           'a layer that upsamples comes first; pointwise runs at low resolution', LAYERS),
+    Option('--dsc-rank',        click.IntRange(1, 9), 1, 'INT', 'Filters per channel', LAYERS),
+    Option('--dsc-res',         _Window(), None,    'LOW-HIGH', 'Resolutions whose layers are separable  [default: all]', LAYERS),
+    Option('--fast-modconv',    bool,   False,      None,   'Dense layers factorise their demodulation: the same function with '
+           'less time and memory in training', LAYERS),
 ]
 
 #----------------------------------------------------------------------------
@@ -98,6 +118,10 @@ def apply_options(c, options, *, given, host):
         lines += apply_spider(c, options, host)
     elif lonely := [option.name for option in OPTIONS if option.group == SPIDER and option.key in given]:
         raise UserError(f'{lonely[0]} has no effect without --spider-source; give a source of images, or leave it out.')
+    if not options['dsc'] and (lonely := [option.name for option in OPTIONS if option.name.startswith('--dsc-')
+                                          and option.key in given]):
+        raise UserError(f'{lonely[0]} has no effect without --dsc; pass both, or leave it out.')
+    lines += apply_layers(c, options, host)
     lines += resume_from_what_fits(c, options, host)
     if options['recompute']:
         lines += apply_recompute(c, host)

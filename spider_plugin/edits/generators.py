@@ -15,10 +15,12 @@ class OwnGenerator:
     """edit(c, given, host): puts the networks, their rates and loss into the host's config `c`; `given` holds the names of the
                 parameters that the user set. Raises UserError.
     mappings:   the kinds of --spider-mapping that its class takes by its `spider` argument, the default first; none for a
-                generator that takes no source."""
+                generator that takes no source.
+    dsc:        whether its class takes a `dsc` argument as networks/dsc.py describes it, and has layers with `dw_weight`."""
 
     edit:     Callable
     mappings: tuple[str, ...] = ()
+    dsc:      bool = False
 
 #----------------------------------------------------------------------------
 # For convolutional networks without a style for each layer.

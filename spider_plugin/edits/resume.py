@@ -1,6 +1,7 @@
 """--resume with an option of ours: a snapshot continues with the source it was trained with, a stock generator starts as it is,
 and what fits is copied by a plan."""
 
+from spider_plugin.edits.dsc import check_resumed_dsc
 from spider_plugin.errors import UserError
 
 #----------------------------------------------------------------------------
@@ -32,7 +33,11 @@ def resume_from_what_fits(c, options, host):
     path = host.local_file(c['resume_pkl'])
     contents = unpickle(path) if options['trust_pickle'] else read_pickle(path)
     lines = [f'{"Resume from:":<21s}{c["resume_pkl"]}']
-    c['resume_pkl'], plans = convert(path, contents, host.networks())
+    generator = contents.get('G_ema') or contents.get('G')
+    check_resumed_dsc(c, getattr(generator, 'init_kwargs', {}).get('dsc'))
+    c['resume_pkl'], plans, fits = convert(path, contents, host.networks())
+    for layer, error in fits.items():
+        lines.append(f'{"":<21s}{layer}: fitted to the dense kernel, relative error {error:.2f}')
     return lines + [f'{"":<21s}{plan.line()}' for plan in plans.values()]
 
 def _resumed_spider(path, trust):

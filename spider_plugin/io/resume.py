@@ -15,8 +15,9 @@ import torch
 
 from spider_plugin.errors import UserError
 from spider_plugin.io.cache import atomic_file, cache_dir, sha256_of_file
+from spider_plugin.io.warm_start import fit_layers
 
-FORMAT   = 1    # Of the converted pickle.
+FORMAT   = 2    # Of the converted pickle.
 NETWORKS = ('G', 'D', 'G_ema')
 SAID     = 3    # Names in a list before the rest is counted.
 
@@ -64,7 +65,8 @@ def _listed(names):
 #----------------------------------------------------------------------------
 
 def convert(path, contents, modules):
-    """Writes the pickle to resume from; returns (its path, the plans by network).
+    """Writes the pickle to resume from; returns (its path, the plans by network, {separable layer: relative error of its fit to
+    the snapshot's dense kernel}).
 
     path:       the snapshot; its name stays, so that logs tell what was resumed.
     contents:   what read_pickle(path) gave, or what trusted unpickling did.
@@ -73,11 +75,15 @@ def convert(path, contents, modules):
     states = {name: contents[name].state_dict() for name in NETWORKS if hasattr(contents.get(name), 'state_dict')}
     states.setdefault('G_ema', states.get('G', {}))
     states.setdefault('G', states['G_ema'])
+    fits = {}
+    for name in ('G', 'G_ema'):
+        states[name], fits = fit_layers(states[name], modules['G'])
     plans = {name: make_plan(name, states.get(name, {}), modules[name[0]]) for name in NETWORKS}
     if not any(parameter in plans['G'].copied for parameter, _ in modules['G'].named_parameters()):
         raise UserError(f'--resume={path}: no tensor of its G fits the networks of this run; resume from a snapshot of the same '
                         'architecture.')
-    key = json.dumps([FORMAT, sha256_of_file(path), {name: sorted(plan.copied) for name, plan in plans.items()}])
+    dsc = getattr(modules['G'], 'init_kwargs', {}).get('dsc')   # what the tensors of separable layers are fitted to
+    key = json.dumps([FORMAT, sha256_of_file(path), dsc, {name: sorted(plan.copied) for name, plan in plans.items()}])
     final = cache_dir('resume', hashlib.sha256(key.encode()).hexdigest()[:16]) / Path(path).name
     if not final.is_file():
         data = {name: _module_of(plan.copied) for name, plan in plans.items()}
@@ -86,7 +92,7 @@ def convert(path, contents, modules):
         data.update(training_set_kwargs=None, augment_pipe=None if probability is None else _module_of({'p': probability}))
         with atomic_file(final) as temp, open(temp, 'wb') as file:
             pickle.dump(data, file)
-    return str(final), plans
+    return str(final), plans, fits
 
 def _module_of(tensors):
     """A tree of bare modules with these tensors as buffers, by their dotted names."""

@@ -7,7 +7,7 @@ import importlib.util
 import sys
 
 from spider_plugin.errors import UserError
-from spider_plugin.io.bundler import spider_class_name
+from spider_plugin.io.bundler import class_with, features_named
 from spider_plugin.io.restricted import PersistentRecord
 from spider_plugin.resources import resource_dir
 
@@ -34,7 +34,7 @@ def network_family(record):
     """'stylegan2', 'stylegan3', 'fastgan', a Spider generator's like its host's, or a key of OURS; None for any other."""
     if record.class_name in OURS.values():
         return next(family for family, name in OURS.items() if name == record.class_name)
-    if record.class_name in ('Generator', 'SpiderGenerator', FASTGAN):
+    if record.class_name == FASTGAN or features_named(record.class_name) is not None:
         names = record.state_dict()
         return next((family for name, family in _TENSORS.items() if name in names), None)
     return None
@@ -53,8 +53,8 @@ def trusted_class(record, path):
         raise UserError(f'{path} holds a {family} generator, which this host does not have; set PYTHONPATH to the checkout '
                         'that wrote it.')
     class_name = f'{module}.Generator'
-    if record.class_name == 'SpiderGenerator':
-        class_name = spider_class_name(class_name, **dict(mapping='DummyMapping') if family == 'fastgan' else {})
+    for feature in features_named(record.class_name) or ():
+        class_name = class_with(class_name, *(['mapped', 'DummyMapping'] if family == 'fastgan' else [feature]))
     return class_name, _arguments(record, family, module)
 
 def host_module(family):
@@ -77,7 +77,7 @@ def _is_here(module):
 # Arguments: as recorded, in the form that this host's class takes, with what this host's defaults may not be.
 
 _NESTED = ('training.networks', 'pg_modules.networks_fastgan')  # their Generators take synthesis_kwargs as one dict
-_OUTER  = ('z_dim', 'c_dim', 'w_dim', 'img_resolution', 'img_channels', 'mapping_kwargs', 'ngf', 'cond', 'spider')
+_OUTER  = ('z_dim', 'c_dim', 'w_dim', 'img_resolution', 'img_channels', 'mapping_kwargs', 'ngf', 'cond', 'spider', 'dsc')
 
 def _arguments(record, family, module):
     kwargs = dict(record.init_kwargs)

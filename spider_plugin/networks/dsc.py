@@ -14,10 +14,22 @@ import math
 import torch
 import torch.nn.functional as F
 
+from spider_plugin.networks.modconv import (
+    check_activation,
+    demodulation,
+    layer3_activation,
+    layer3_input,
+    layer_epilogue,
+    layer_noise,
+    unit_styles,
+)
 from torch_utils_ext.ops.depthwise import depthwise, depthwise_weight_grad
-from torch_utils_ext.ops.depthwise_up2 import depthwise_up2, depthwise_up2_transpose, depthwise_up2_weight_grad, up2_filters
-from spider_plugin.networks.modconv import (check_activation, demodulation, layer3_activation, layer3_input, layer_epilogue,
-                                            layer_noise, unit_styles)
+from torch_utils_ext.ops.depthwise_up2 import (
+    depthwise_up2,
+    depthwise_up2_transpose,
+    depthwise_up2_weight_grad,
+    up2_filters,
+)
 
 #----------------------------------------------------------------------------
 # A depthwise filter and a product over channels as one node of the graph. The filtered maps are made again in the backward
@@ -195,8 +207,8 @@ def layer_resolution(layer):
 
 def dsc_layers(synthesis, layer_class, window):
     """{name: layer} of the host's layers with a 3x3 kernel whose resolution is in window (lowest, highest)."""
-    return {name: layer for name, layer in synthesis.named_modules()
-            if isinstance(layer, layer_class) and layer.weight.shape[2] == 3 and window[0] <= layer_resolution(layer) <= window[1]}
+    return {name: layer for name, layer in synthesis.named_modules() if isinstance(layer, layer_class)
+            and layer.weight.shape[2] == 3 and window[0] <= layer_resolution(layer) <= window[1]}
 
 # `dsc` is JSON: {"order": 'depthwise' or 'pointwise', "rank": number of terms, "res": [lowest, highest]}.
 

@@ -38,7 +38,7 @@ def test_plan_compares_names_and_shapes():
 def test_what_the_host_reads(make_snapshot, generator):
     path, G = make_snapshot(seed=3), generator()
     contents = read_pickle(path)
-    converted, plans = convert(path, contents, dict(G=G, D=None))
+    converted, plans, _ = convert(path, contents, dict(G=G, D=None))
     assert converted.endswith('network-snapshot-000001.pkl') and converted != path
     assert not plans['G'].differ and not plans['G'].new and not plans['G'].unused
 
@@ -60,7 +60,7 @@ def test_what_the_host_reads(make_snapshot, generator):
     (dict(c_dim=3),             ['mapping.fc0.weight'], ['mapping.embed.weight', 'mapping.embed.bias']),
     (dict(img_resolution=32),   [], ['synthesis.b32.conv0.weight'])])
 def test_other_sizes(make_snapshot, generator, change, differ, new):
-    _, plans = convert(make_snapshot(), read_pickle(make_snapshot()), dict(G=generator(**change), D=None))
+    _, plans, _ = convert(make_snapshot(), read_pickle(make_snapshot()), dict(G=generator(**change), D=None))
     assert list(plans['G'].differ) == differ and set(new) <= set(plans['G'].new) and len(plans['G'].copied) > 20
 
 def test_nothing_fits(make_snapshot):

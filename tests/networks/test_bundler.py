@@ -10,10 +10,11 @@ import sys
 import pytest
 import torch
 
-from spider_plugin.io.bundler import bundle_source, spider_class_name
+from spider_plugin.io.bundler import bundle_source, class_with, features_named, host_class, spider_class_name
 from spider_plugin.resources import resource_dir
 
-NAMES = ['spider_on_training__networks_stylegan2', 'dcgan']
+NAMES = ['spider_on_training__networks_stylegan2', 'dcgan', 'spider_dsc_fast_on_training__networks_stylegan2',
+         'dsc_on_training__networks_stylegan3', 'fast_on_training__networks_stylegan3']
 
 #----------------------------------------------------------------------------
 
@@ -32,6 +33,14 @@ def test_no_name_is_defined_twice(name):
     defined = [node.name for node in ast.parse(bundle_source(name)).body
                if isinstance(node, ast.ClassDef | ast.FunctionDef)]
     assert len(defined) == len(set(defined))
+
+def test_features_add_up_in_any_order():
+    both = 'spider_plugin.bundles.spider_dsc_on_a__b.SpiderDSCGenerator'
+    for first, second in (('spider', 'dsc'), ('dsc', 'spider')):
+        assert class_with(class_with('a.b.Generator', first), second) == both
+    assert host_class(both) == (['spider', 'dsc'], 'a.b.Generator') and host_class('a.b.Generator') == ([], 'a.b.Generator')
+    assert features_named('SpiderDSCFastGenerator') == ['spider', 'dsc', 'fast'] and features_named('Generator') == []
+    assert features_named('DSCSpiderGenerator') is None and features_named('Evil') is None
 
 def test_class_names():
     assert spider_class_name('a.b.Generator') == 'spider_plugin.bundles.spider_on_a__b.SpiderGenerator'

@@ -31,7 +31,8 @@ def layer2(I=5, O=3, resolution=6, up=1, **kwargs):
 def layer3(I=5, O=3, critical=False, **kwargs):
     return host_module(SG3).SynthesisLayer(
         w_dim=W_DIM, is_torgb=False, is_critically_sampled=critical, use_fp16=False, in_channels=I, out_channels=O, in_size=12,
-        out_size=20, in_sampling_rate=8, out_sampling_rate=16, in_cutoff=2, out_cutoff=4, in_half_width=2, out_half_width=4, **kwargs)
+        out_size=20, in_sampling_rate=8, out_sampling_rate=16, in_cutoff=2, out_cutoff=4, in_half_width=2, out_half_width=4,
+        **kwargs)
 
 def converted(layer, feature, *args):
     """The layer as the generator's mixin makes it one of ours."""
@@ -85,7 +86,8 @@ def test_stylegan2_layer_is_dense_with_its_effective_kernel(order, up, rank, I, 
     dense = layer2(I, O, resolution, up, conv_clamp=1.5).double()
     layer = converted(layer2(I, O, resolution, up, conv_clamp=1.5), 'dsc', order, rank).double()
     assert layer.pointwise_first == (order == 'pointwise' and up == 2)
-    assert_is_dense_with_its_kernel(layer, dense, lambda layer, x, w: layer(x, w, noise_mode='const', fused_modconv=False, gain=0.7))
+    assert_is_dense_with_its_kernel(layer, dense, lambda layer, x, w: layer(x, w, noise_mode='const', fused_modconv=False,
+                                                                            gain=0.7))
 
 @pytest.mark.parametrize('rank, I, O', [(1, 5, 3), (2, 2, 4), (9, 2, 3)])
 def test_stylegan3_layer_is_dense_with_its_effective_kernel(rank, I, O):
@@ -130,7 +132,7 @@ def test_layers_start_at_unit_variance_before_demodulation(order, up):
         layer = converted(layer2(64, 48, 16, up), 'dsc', order, rank)
         dw, pw = layer.factors()
         energy = dsc_module.kernel_energy(dw, pw, layer.pointwise_first)
-        assert float(energy.sum(dim=1).mean()) == pytest.approx(1, rel=0.2)
+        assert float(energy.sum(dim=1).mean().detach()) == pytest.approx(1, rel=0.2)
         exact = layer.effective_weight().square().sum(dim=[2, 3])
         assert torch.allclose(energy, exact, rtol=1e-4, atol=1e-6)
 

@@ -1,0 +1,96 @@
+"""--dsc and --fast-modconv: synthesis layers of the config's generator become depthwise separable, or compute what they are
+another way. Both go over a host's own layers and over a Spider generator's."""
+
+import importlib
+import inspect
+
+from spider_plugin import registry
+from spider_plugin.errors import UserError
+
+#----------------------------------------------------------------------------
+
+def apply_layers(c, options, host):
+    """Lines for the launch log."""
+    lines = []
+    if options['fast_modconv']:
+        _check_layers(c, options, '--fast-modconv', 'fast')
+        _add(c, 'fast')
+        lines.append(f'{"Modulated conv:":<21s}dense layers factorise their demodulation')
+    if options['dsc']:
+        lines += _apply_dsc(c, options, host)
+    return lines
+
+def _apply_dsc(c, options, host):
+    own = registry.generators[options['cfg']] if options['cfg'] else None
+    if not (own and own.dsc):
+        mixin = _check_layers(c, options, '--dsc', 'dsc')
+        if options['dsc_order'] == 'pointwise' and mixin.__name__ == 'DSCLayer3Mixin':
+            raise UserError('--dsc-order=pointwise is for layers that upsample by convolution, which StyleGAN3 has not; use '
+                            'depthwise.')
+        if mixin.__name__ == 'DSCLayer3Mixin' and c['G_kwargs'].get('conv_kernel', 3) == 1:
+            raise UserError('--dsc has nothing to replace in this generator: the layers of StyleGAN3-R are 1x1 already; use '
+                            '--cfg=stylegan3-t, or leave it out.')
+        _add(c, 'dsc')
+    window = options['dsc_res'] or (0, host.target.resolution)
+    c['G_kwargs']['dsc'] = dict(order=options['dsc_order'], rank=options['dsc_rank'], res=list(window))
+    try:
+        layers = {name: layer for name, layer in host.networks()['G'].named_modules() if hasattr(layer, 'dw_weight')}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f'--dsc cannot be used with this generator: {error}; choose another --dsc-res, or leave it '
+                        'out.') from error
+    now = sum(layer.dw_weight.numel() + layer.pw_weight.numel() for layer in layers.values())
+    dense = sum(9 * layer.pw_weight[0].numel() for layer in layers.values())
+    return [f'{"DSC layers:":<21s}{len(layers)}, {options["dsc_order"]} first, rank {options["dsc_rank"]}; '
+            f'{dense / 1e6:.2f}M weights of theirs are now {now / 1e6:.2f}M']
+
+def _add(c, feature):
+    from spider_plugin.io.bundler import class_with
+    c['G_kwargs']['class_name'] = class_with(c['G_kwargs']['class_name'], feature)
+
+#----------------------------------------------------------------------------
+# Layers are asked for by what they can do: a module's SynthesisLayer, called as ours will be called.
+
+def _check_layers(c, options, option, feature):
+    """The mixin for the layers of the config's generator. Raises UserError where there is none."""
+    from spider_plugin.io.bundler import host_class
+    from spider_plugin.networks.dsc import dsc_layer_mixin
+    from spider_plugin.networks.modconv import fast_layer_mixin
+    if options['cfg']:
+        raise UserError(f'{option} cannot be used with --cfg={options["cfg"]}, which has no modulated convolutions; leave it '
+                        'out.')
+    class_name = c['G_kwargs']['class_name']
+    try:
+        stock = host_class(class_name)[1]
+    except ValueError as error:
+        raise UserError(f'{option} cannot be used with {class_name} ({error}); leave it out.') from error
+    module = importlib.import_module(stock.rpartition('.')[0])
+    layer = getattr(module, 'SynthesisLayer', None)
+    if layer is None:
+        raise UserError(f'{option} cannot be used with {stock}, which has no SynthesisLayer as StyleGAN2 and StyleGAN3 have; use '
+                        'such a configuration, or leave it out.')
+    mixin = dict(dsc=dsc_layer_mixin, fast=fast_layer_mixin)[feature](module)
+    theirs, ours = (inspect.signature(cls.forward).parameters for cls in (layer, mixin))
+    unknown = [name for name in theirs if name not in ours]
+    if unknown:
+        raise UserError(f'{option} cannot be used with {stock}, whose layers take {unknown[0]}, which ours do not; leave it out.')
+    return mixin
+
+#----------------------------------------------------------------------------
+# A snapshot with separable layers goes on as it is: in another order, tensors of the same shape mean something else.
+
+def check_resumed_dsc(c, before):
+    """before: the `dsc` argument of the pickled generator, None for a dense one. Raises UserError."""
+    now = c['G_kwargs'].get('dsc')
+    if before is None:
+        return
+    if now is None:
+        raise UserError(f'--resume={c["resume_pkl"]} was trained with --dsc; pass it again.')
+    for key in ('order', 'rank', 'res'):
+        if list(_tuple(before.get(key))) != list(_tuple(now[key])):
+            text = '-'.join(map(str, _tuple(before.get(key))))
+            raise UserError(f'--resume={c["resume_pkl"]} was trained with --dsc-{key}={text}; pass that.')
+
+def _tuple(value):
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+#----------------------------------------------------------------------------
