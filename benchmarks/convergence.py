@@ -91,7 +91,7 @@ def run(work, plan, processes, quick):
                 for stage in (False, True):     # the generators that others start from come first
                     rows += run_all(pool, [(work, cells, arm, seed, rates) for arm in cells.arms
                                            if arms.ARMS[arm].pretrained == stage])
-            publish(work if quick else RESULTS, rows)
+                publish(work if quick else RESULTS, rows)
     return rows
 
 def publish(folder, rows):
@@ -121,12 +121,15 @@ def main():
     parser.add_argument('what', choices=['run', 'report'])
     parser.add_argument('--work', type=Path, default=ROOT / 'out' / 'convergence', help='datasets, detector, runs')
     parser.add_argument('--processes', type=int, default=os.cpu_count(), help='runs side by side, one thread each')
-    parser.add_argument('--cells', nargs='+', default=sorted({cells.name for cells in arms.PLAN}), help='parts of the plan')
+    names = list(dict.fromkeys(cells.name for cells in arms.PLAN))
+    parser.add_argument('--cells', nargs='+', default=names, choices=names, help='parts of the plan')
     parser.add_argument('--pairs', nargs='+', default=list(pairs.PAIRS), choices=list(pairs.PAIRS))
     parser.add_argument('--quick', action='store_true', help='two short runs')
     args = parser.parse_args()
     work = args.work.resolve()
     if args.what == 'report':
+        if not (RESULTS / 'convergence.json').is_file():
+            parser.error(f'{RESULTS / "convergence.json"} is not there yet; call run first')
         convergence_report.write(json.loads((RESULTS / 'convergence.json').read_text()), work)
         return
     plan = [cells for cells in arms.PLAN if cells.name in args.cells and cells.pair in args.pairs]

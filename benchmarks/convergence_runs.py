@@ -110,7 +110,7 @@ def score(outdir, cells, scorer, shown=16):
             images = sample(G, z)
             for space, distance in scorer.distances(images).items():
                 curves[space].append([iteration, distance])
-        end = dict(scorer.details(images))
+        end = scorer.details(images)
         if getattr(G, 'source', None) is not None and G.source.channels == images.shape[1]:
             sources = (G.source.sample(z) * 127.5 + 128).clamp(0, 255).to(torch.uint8)
             if sources.shape == images.shape:
