@@ -116,7 +116,14 @@ def demo(outdir, seed, threads, quick):
 @click.option('--trunc',    help='Truncation psi', metavar='FLOAT', type=float, default=1.0, show_default=True)
 @click.option('--grid',     help='Also write all images as grid.png', is_flag=True)
 @click.option('--sources',  help='Also write the source image of each output', is_flag=True)
-@click.option('--walk',     help='Also write a gif of this name that goes from seed to seed', metavar='NAME.gif')
+@click.option('--walk',     help='Also go from seed to seed: through the source image, the latent or w alone, or w and source '
+              'together; a file name means both, into that file', metavar='[source|latent|w|both|FILE]')
+@click.option('--walk-out', help='File of the walk  [default: walk-KIND.gif]', metavar='NAME.[gif|mp4|png]')
+@click.option('--stage',    help='Stage of a cascade to walk through, 1 for its first generator  [default: the last]',
+              metavar='INT', type=click.IntRange(min=1))
+@click.option('--stages',   help='Also write stages.png: the images of every stage of a cascade, and walks at each', is_flag=True)
+@click.option('--parent',   'parents', help='Snapshot of an earlier stage, where it is not found by itself; may be repeated',
+              metavar='PKL', multiple=True)
 @click.option('--frames',   help='Frames of the walk between two seeds', metavar='INT',
               type=click.IntRange(min=1), default=24, show_default=True)
 @click.option('--trust-pickle', 'trust', help='Unpickle as hosts do, which runs code that the file carries', is_flag=True)

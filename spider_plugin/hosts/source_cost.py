@@ -9,19 +9,21 @@ NAME   = 'Spider/source_share'      # in stats.jsonl; between 0 and 1
 WINDOW = 32                         # uses of the source to a figure: some five iterations
 
 class SourceClock:
-    """Times the outermost calls of a source while gradients are on, which is while hosts train.
+    """Times the outermost calls of a source.
 
-    report(share):  called with the source's share of the time from the end of one window to the end of the next. A call
-                    without gradients (a picture, a metric) spoils its window."""
+    report(share):  called with the source's share of the time from the end of one window to the end of the next. Metrics and
+                    pictures are no training: they are told by calls without gradients, more than WINDOW in a row, which
+                    spoil their window (hosts draw the fakes of D without gradients, too)."""
 
     def __init__(self, report):
-        self.report, self.inside, self.begin, self.spans = report, False, None, []
+        self.report, self.inside, self.begin, self.spans, self.idle = report, False, None, [], 0
 
     def call(self, function, *args):
         import torch
         if self.inside:
             return function(*args)
-        if not torch.is_grad_enabled():
+        self.idle = 0 if torch.is_grad_enabled() else self.idle + 1
+        if self.idle > WINDOW:
             self.begin, self.spans = None, []
             return function(*args)
         self.inside = True

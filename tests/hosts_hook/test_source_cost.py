@@ -41,12 +41,17 @@ def test_a_use_within_a_use_counts_once(clock):
         now[0] += 2
     assert shares == pytest.approx([0.5], rel=0.02)
 
-def test_pictures_and_metrics_spoil_their_window(clock):
+def test_metrics_spoil_their_window_and_fakes_of_D_do_not(clock):
     now, shares, clock = clock
-    for _ in range(WINDOW):
-        use(now, clock, seconds=1.0, rest=3.0)
+    for i in range(WINDOW):
+        with torch.set_grad_enabled(i % 2 == 0):
+            use(now, clock, seconds=1.0, rest=3.0)
+    use(now, clock, seconds=1.0, rest=3.0)
+    assert shares == pytest.approx([0.25])
     with torch.no_grad():
-        use(now, clock, seconds=100.0, rest=0.0)
+        for _ in range(2 * WINDOW - 1):     # the last of a window among them, but for one
+            use(now, clock, seconds=100.0, rest=0.0)
+    del shares[:]
     for _ in range(1 + WINDOW):
         use(now, clock, seconds=1.0, rest=1.0)
     assert shares == pytest.approx([0.5], rel=0.02)
