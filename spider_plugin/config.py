@@ -10,7 +10,7 @@ import re
 import click
 
 from spider_plugin import registry
-from spider_plugin.edits import dcgan  # noqa: F401  # registers
+from spider_plugin.edits import dcgan, fastgan  # noqa: F401  # registers
 from spider_plugin.edits.dsc import apply_layers
 from spider_plugin.edits.pggan import LOSSES, apply_progressive
 from spider_plugin.edits.recompute import apply_recompute

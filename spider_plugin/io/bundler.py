@@ -7,6 +7,7 @@ makes the bundle `<name>`: one of RECIPES, or features over a host's module, in 
 
     dcgan                                             DCGANGenerator, DCGANDiscriminator
     pggan                                             PGGANGenerator, PGGANDiscriminator
+    fastgan                                           FastGANGenerator
     spider_on_training__networks_stylegan2            SpiderGenerator over training.networks_stylegan2.Generator
     spider_dsc_on_training__networks_stylegan3        SpiderDSCGenerator over training.networks_stylegan3.Generator
     mapped_on_pg_modules__networks_fastgan__Dummy     SpiderGenerator over pg_modules.networks_fastgan.Generator, whose mapping
@@ -26,6 +27,7 @@ from spider_plugin import __version__
 RECIPES = {     # bundles without a host: their module
     'dcgan': 'spider_plugin.networks.dcgan',
     'pggan': 'spider_plugin.networks.pggan',
+    'fastgan': 'spider_plugin.networks.fastgan',
 }
 
 @dataclasses.dataclass(frozen=True)

@@ -32,10 +32,14 @@ class Plan:
     differ:  dict   # name -> (shape there, shape here): not copied.
     new:     list   # Names that are only here: they start as they are.
     unused:  list   # Names that are only there.
+    cut:     dict = dataclasses.field(default_factory=dict)     # name -> (shape there, shape here): its first rows are copied.
 
     def line(self):
         """One line for the launch log."""
         parts = [f'{len(self.copied)} of {len(self.copied) + len(self.differ) + len(self.new)} tensors copied']
+        if self.cut:
+            rows = [f'{name} {there[0]} -> {here[0]}' for name, (there, here) in self.cut.items()]
+            parts.append(f'{len(self.cut)} of them by their first rows: {_listed(rows)}')
         if self.differ:
             shapes = [f'{name} {list(there)} -> {list(here)}' for name, (there, here) in self.differ.items()]
             parts.append(f'{len(self.differ)} of other shapes skipped: {_listed(shapes)}')
@@ -51,8 +55,12 @@ def make_plan(network, there, here):
     if here is None:
         return Plan(network, dict(there), {}, [], [])
     shapes = {name: tensor.shape for name, tensor in [*here.named_parameters(), *here.named_buffers()]}
+    longer = [name for name in getattr(here, 'resume_first_rows', ()) if name in there and name in shapes
+              and there[name].shape[1:] == shapes[name][1:] and len(there[name]) > shapes[name][0]]
+    cut = {name: (tuple(there[name].shape), tuple(shapes[name])) for name in longer}
+    there = there | {name: there[name][: ours[0]] for name, (_, ours) in cut.items()}
     common = [name for name in shapes if name in there]
-    return Plan(network,
+    return Plan(network, cut=cut,
                 copied = {name: there[name] for name in common if there[name].shape == shapes[name]},
                 differ = {name: (tuple(there[name].shape), tuple(shapes[name])) for name in common
                           if there[name].shape != shapes[name]},

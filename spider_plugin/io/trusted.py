@@ -21,8 +21,9 @@ _MODULES = {    # where hosts keep a family's Generator
     'fastgan':   ('pg_modules.networks_fastgan',),
 }
 OURS = {        # bundle -> its generator
-    'dcgan': 'DCGANGenerator',
-    'pggan': 'PGGANGenerator',
+    'dcgan':   'DCGANGenerator',
+    'pggan':   'PGGANGenerator',
+    'fastgan': 'FastGANGenerator',
 }
 _TENSORS = {    # that only this family has
     'synthesis.b4.const':                'stylegan2',
@@ -46,7 +47,7 @@ def trusted_class(record, path):
         raise UserError(f'{path} holds a {record.class_name} that is unknown here; give a snapshot of a StyleGAN2, StyleGAN3 or '
                         'FastGAN generator or of ours, or pass --trust-pickle if you trust the file.')
     add_host_to_path()
-    if family in OURS:
+    if record.class_name in OURS.values():      # a checkout may have a family of the same name
         return f'spider_plugin.bundles.{family}.{OURS[family]}', dict(record.init_kwargs)
     module = host_module(family)
     if module is None:

@@ -229,6 +229,33 @@ def test_path_length_of_the_loss_itself_is_compensated(source, monkeypatch):
     del c['loss_kwargs']['pl_weight']
     assert edit(c, spider_source=source)[0]['loss_kwargs']['pl_weight'] == pytest.approx(2 * 7 / 6)
 
+@pytest.mark.parametrize('cfg', ['fastgan', 'fastgan_lite'])
+def test_fastgan(cfg, source):
+    c, _ = edit(cfg=cfg, given=['cfg'])
+    assert c['G_kwargs'] == dict(class_name='spider_plugin.bundles.fastgan.FastGANGenerator', z_dim=256, ngf=128,
+                                 lite=cfg == 'fastgan_lite')
+    assert c['G_opt_kwargs']['lr'] == 2e-4 and c['D_opt_kwargs'] == host_config()['D_opt_kwargs'] # D is the host's own.
+    assert c['loss_kwargs']['pl_weight'] == c['loss_kwargs']['style_mixing_prob'] == 0 and c['G_reg_interval'] is None
+    c, _ = edit(cfg=cfg, given=['cfg', 'glr', 'cbase', 'cmax'], spider_source=source)
+    assert (c['G_kwargs']['ngf'], c['G_kwargs']['channel_max'], c['G_opt_kwargs']['lr']) == (32, 64, 0.002)
+    assert c['G_kwargs']['spider']['mapping'] == 'residual'
+
+def test_fastgan_where_the_hosts_own_discriminator_is_projected():
+    c = host_config(D_kwargs=dict(class_name='pg_modules.discriminator.ProjectedDiscriminator'),
+                    loss_kwargs=dict(class_name='training.loss.ProjectedGANLoss'))
+    c, _ = edit(c, cfg='fastgan', given=['cfg'])
+    assert c['D_opt_kwargs']['lr'] == c['G_opt_kwargs']['lr'] == 2e-4
+    assert c['loss_kwargs'] == dict(class_name='training.loss.ProjectedGANLoss')
+
+@pytest.mark.parametrize(['arguments', 'words'], [
+    (dict(given=['map_depth']),             '--map-depth has no effect with --cfg=fastgan'),
+    (dict(given=['style_mixing']),          '--style-mixing has no effect with --cfg=fastgan'),
+    (dict(host=host(resolution=8)),         '--cfg=fastgan cannot draw .* not 8'),
+])
+def test_fastgan_says_what_it_cannot_do(arguments, words):
+    with pytest.raises(UserError, match=words):
+        edit(cfg='fastgan', **arguments)
+
 def test_dcgan_needs_the_loss_of_stylegan2():
     c = host_config(loss_kwargs=dict(class_name='training.loss.ProjectedGANLoss'))
     with pytest.raises(UserError, match='trains with training.loss.ProjectedGANLoss'):

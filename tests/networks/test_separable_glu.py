@@ -1,0 +1,65 @@
+"""One step for a separable convolution, norm and gate: equal to the composition, through second derivatives, in any tiling."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from spider_plugin.networks import separable_glu as module
+from spider_plugin.networks.separable_glu import separable_glu
+
+def inputs(up, noisy, dtype=torch.float64, size=5, n=2):
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda *shape: torch.randn(shape, generator=generator, dtype=dtype).requires_grad_()
+    scaled = size * (1 + up)
+    tensors = [draw(n, 3, size, size), draw(3, 1, 3, 3), draw(4, 3, 1, 1), draw(4), draw(4)]
+    return tensors + ([draw(n, 1, scaled, scaled), draw(1)] if noisy else [])
+
+def plainly(x, depthwise, pointwise, scale, shift, noise=None, strength=None, up=False):
+    """By torch's own layers, the image enlarged."""
+    x = F.interpolate(x, scale_factor=2, mode='nearest') if up else x
+    x = F.conv2d(F.conv2d(x, depthwise, padding=1, groups=x.shape[1]), pointwise)
+    x = x if noise is None else x + strength * noise
+    return F.glu(F.batch_norm(x, None, None, scale, shift, training=True), dim=1)
+
+CASES = pytest.mark.parametrize(['up', 'noisy'], [(False, False), (True, False), (False, True), (True, True)])
+
+@CASES
+def test_outputs_and_gradients(up, noisy):
+    args = inputs(up, noisy)
+    ours, mean, var = separable_glu(*args, up=up)
+    theirs = plainly(*args, up=up)
+    weight = torch.randn_like(theirs)
+    assert torch.allclose(ours, theirs, atol=1e-10) and not mean.requires_grad and mean.shape == var.shape == (4,)
+    for a, b in zip(*(torch.autograd.grad((y * weight).sum(), args) for y in (ours, theirs)), strict=True):
+        assert torch.allclose(a, b, atol=1e-9)
+
+@CASES
+def test_second_derivatives(up, noisy):
+    args = inputs(up, noisy, size=3)
+    found = []
+    for function in (lambda *a: separable_glu(*a, up=up)[0], lambda *a: plainly(*a, up=up)):
+        y = function(*args)
+        grads = torch.autograd.grad(y.sin().sum(), args, create_graph=True)
+        found.append(torch.autograd.grad(sum(g.square().sum() for g in grads), args))
+    for a, b in zip(*found, strict=True):
+        assert torch.allclose(a, b, rtol=1e-7, atol=1e-8)
+
+def test_tiles_do_not_matter(monkeypatch):
+    args = inputs(True, True, dtype=torch.float32, size=24)     # 48 x 48: three tiles for each sample
+    def grads():
+        y, mean, var = separable_glu(*args, up=True)
+        return [y, mean, var, *torch.autograd.grad(y.square().sum(), args)]
+    tiled = grads()
+    monkeypatch.setattr(module, '_tiles', lambda z: [(n, slice(0, z.shape[2])) for n in range(len(z))])
+    monkeypatch.setattr(module, '_rows', lambda z: [slice(0, z.shape[1])])
+    for a, b in zip(tiled, grads(), strict=True):
+        assert (a - b).abs().max() <= 1e-4 * b.abs().max()
+
+def test_what_is_kept_for_backward():
+    """The small image and the pointwise output: never the enlarged image, the depthwise output, or the normalised one."""
+    args = inputs(True, False, dtype=torch.float32, size=32)
+    sizes = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+        separable_glu(*args, up=True)
+    large = [n for n in sizes if n > 1000]
+    assert sorted(large) == [args[0].numel(), 2 * 4 * 64 * 64]
