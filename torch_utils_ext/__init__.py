@@ -1,7 +1,5 @@
-"""Tensor operations of the spider plugin. Importing this package builds nothing.
+"""Tensor operations of the spider plugin. Importing this package builds nothing; docs/ops.md tells the rest."""
 
-TORCH_UTILS_EXT=auto|require|off chooses between kernels, built at the first call, and the plain torch references."""
+from torch_utils_ext.backend import load, status
 
-from torch_utils_ext.backend import status
-
-__all__ = ['status']
+__all__ = ['load', 'status']

@@ -1,14 +1,23 @@
-"""Which calls the kernels serve, and the account of it: `status()`."""
+"""Which calls the kernels serve, how their libraries are found, and the account of it: `status()`.
+
+TORCH_UTILS_EXT=auto     kernels where they can be built and serve the call, else references; each reason is said once (default)
+                require  an error in place of a reference
+                off      references only; nothing is built"""
 
 import collections
 import os
 import sys
 
+import torch
+
+from torch_utils_ext.build import BuildError, library
+
 #----------------------------------------------------------------------------
 
 _kernel_calls = collections.Counter()       # op -> calls
 _reference_calls = collections.Counter()
-_reasons = {}                               # (op, reason) -> calls; each was said once on stderr
+_reasons = collections.Counter()            # 'op: reason' -> calls; each was said once on stderr
+_loaded = {}                                # device kind -> True, or why there are no kernels for it
 
 def mode():
     """TORCH_UTILS_EXT: 'auto', 'require' or 'off'."""
@@ -18,26 +27,85 @@ def mode():
     return value
 
 def status():
-    """dict: mode, kernel_calls and reference_calls {op: calls}, reasons {why a kernel was not used: calls}."""
-    return dict(mode=mode(), kernel_calls=dict(_kernel_calls), reference_calls=dict(_reference_calls),
-                reasons={f'{name}: {reason}': calls for (name, reason), calls in _reasons.items()})
+    """dict: mode; libraries {device kind: 'loaded', or why not}; kernel_calls and reference_calls {op: calls} of this process;
+    reasons {why a kernel was not used: calls}."""
+    libraries = {kind: 'loaded' if state is True else state for kind, state in _loaded.items()}
+    return dict(mode=mode(), libraries=libraries, kernel_calls=dict(_kernel_calls), reference_calls=dict(_reference_calls),
+                reasons=dict(_reasons))
 
 #----------------------------------------------------------------------------
 
 def run(name, reference, args):
-    """The op by a kernel where one serves the call, else by `reference(*args)`, counted."""
+    """The op by a kernel where one serves the call, else by `reference(*args)`; counted."""
     if mode() == 'off':
         return reference(*args)
-    return _run_reference(name, reference, args, 'no kernels in this build')
-
-def _run_reference(name, reference, args, reason):
+    reason = _obstacle(args)
+    if reason is None:
+        kind = args[0].device.type
+        state = _loaded[kind] if kind in _loaded else load(kind)
+        if state is True:
+            _kernel_calls[name] += 1
+            return _ADAPTERS.get(name, _same)(getattr(torch.ops.torch_utils_ext, name), *args)
+        reason = f'no kernels for {kind}'
     if mode() == 'require':
-        raise RuntimeError(f'TORCH_UTILS_EXT=require, but no kernel serves {name}: {reason}')
-    if (name, reason) not in _reasons:
-        _reasons[name, reason] = 0
-        print(f'torch_utils_ext: {name} runs on its reference: {reason}', file=sys.stderr)
-    _reasons[name, reason] += 1
+        detail = _loaded.get(args[0].device.type)
+        raise RuntimeError(f'TORCH_UTILS_EXT=require, but no kernel serves {name}: {reason}'
+                           + (f': {detail}' if isinstance(detail, str) else ''))
+    line = f'{name}: {reason}'
+    if line not in _reasons and not reason.startswith('no kernels for'):    # load() has said that one
+        _say(f'{name} runs on its plain torch reference: {reason}')
+    _reasons[line] += 1
     _reference_calls[name] += 1
     return reference(*args)
+
+def _same(op, *args):
+    return op(*args)
+
+def _epilogue(op, x, demod, noise, bias, act, alpha, gain, clamp):
+    return op(x, demod, noise, bias, int(act == 'lrelu'), alpha, gain, -1.0 if clamp is None else float(clamp))
+
+_ADAPTERS = {'epilogue': _epilogue}
+
+# Why no kernel takes these arguments, or None.
+
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+def _obstacle(args):
+    x = args[0]
+    if x.dtype not in _DTYPES:
+        return f'activations of type {x.dtype}'
+    if x.device.type not in ('cpu', 'cuda'):
+        return f'tensors on {x.device.type}'
+    if x.ndim != 4 or x.numel() == 0:
+        return f'activations of shape {list(x.shape)}'
+    if any(isinstance(t, torch.Tensor) and t.device != x.device for t in args):
+        return 'tensors on several devices'
+    if len(args) == 8 and not (args[5] >= 0 and args[6] > 0 and (args[7] is None or args[7] > 0)):
+        return f'epilogue with alpha={args[5]}, gain={args[6]}, clamp={args[7]}'
+    if torch._C._functorch.peek_interpreter_stack() is not None or torch.autograd.forward_ad._current_level >= 0:
+        return 'a functorch transform or forward-mode gradients'
+    return None
+
+#----------------------------------------------------------------------------
+# Libraries.
+
+def load(kind, path=None):
+    """Builds and opens the kernels for 'cpu' or 'cuda'; True, or the reason there are none, which is said once.
+
+    path: library to open in place of the built one: tests run the emulated CUDA kernels on CPU tensors so."""
+    try:
+        if not hasattr(torch.ops.torch_utils_ext, '_open'):
+            torch.ops.load_library(str(library('bind')))
+        torch.ops.torch_utils_ext._open(kind, str(path or library(kind)))
+        _loaded[kind] = True
+    except (BuildError, OSError, RuntimeError) as error:
+        _loaded[kind] = str(error)
+        if mode() != 'require':
+            _say(f'no kernels for {kind}; layers run on their plain torch references, which are slower and take more memory.\n'
+                 f'    why: {error}\n    TORCH_UTILS_EXT=require makes this an error, =off silences it'.replace('\n', '\n    '))
+    return _loaded[kind]
+
+def _say(text):
+    print(f'torch_utils_ext: {text}', file=sys.stderr, flush=True)
 
 #----------------------------------------------------------------------------

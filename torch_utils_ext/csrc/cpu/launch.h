@@ -1,0 +1,48 @@
+// Threads and dtypes: what every CPU kernel starts with.
+
+#pragma once
+
+#include "../abi.h"
+#include "vec.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace tux {
+
+// job(begin, end) -> code over [0, count), in equal contiguous parts, on threads where there is enough to do. The parts decide
+// nothing about the results, only about who computes them.
+template <class Job> int parallel_planes(int64_t count, int64_t work_per_item, Job job) {
+    if (count <= 0 || work_per_item <= 0) return TUX_OK;
+#ifdef _OPENMP
+    int64_t threads = omp_in_parallel() ? 1 : omp_get_max_threads(), useful = count * work_per_item / 16384 + 1;
+    threads = threads < useful ? threads : useful;
+    threads = threads < count ? threads : count;
+    if (threads > 1) {
+        int result = TUX_OK;
+        #pragma omp parallel num_threads(threads)
+        {
+            int64_t t = omp_get_thread_num(), n = omp_get_num_threads();
+            int code = job(count * t / n, count * (t + 1) / n);
+            if (code != TUX_OK) {
+                #pragma omp critical
+                result = code;
+            }
+        }
+        return result;
+    }
+#endif
+    return job(0, count);
+}
+
+}  // namespace tux
+
+#define TUX_DISPATCH(dtype, ...)                                                    \
+    switch (dtype) {                                                                \
+        case TUX_F32: { typedef float T; __VA_ARGS__; }                             \
+        case TUX_F16: { typedef tux::half T; __VA_ARGS__; }                         \
+        case TUX_BF16: { typedef tux::bfloat T; __VA_ARGS__; }                      \
+        case TUX_F64: { typedef double T; __VA_ARGS__; }                            \
+        default: return TUX_BAD_DTYPE;                                              \
+    }

@@ -1,0 +1,178 @@
+// Vectors of the widest kind that the compiler was told about, and how the four dtypes enter and leave them.
+//
+// T is the type in memory, A the type of arithmetic (float, or double for double). Written with the vector extensions of gcc and
+// clang; half and bfloat16 are 16 bits in memory.
+
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+#ifdef __F16C__
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+#define TUX_VECTOR_BYTES 64
+#elif defined(__AVX__)
+#define TUX_VECTOR_BYTES 32
+#else
+#define TUX_VECTOR_BYTES 16
+#endif
+
+#define TUX_INLINE inline __attribute__((always_inline))
+#define TUX_UNROLL _Pragma("GCC unroll 16")
+
+namespace tux {
+
+struct half { uint16_t bits; };
+struct bfloat { uint16_t bits; };
+
+template <class A> struct lanes;
+
+template <> struct lanes<float> {
+    enum { count = TUX_VECTOR_BYTES / 4 };
+    typedef float vec __attribute__((vector_size(TUX_VECTOR_BYTES)));
+    typedef int32_t mask __attribute__((vector_size(TUX_VECTOR_BYTES)));
+};
+
+template <> struct lanes<double> {
+    enum { count = TUX_VECTOR_BYTES / 8 };
+    typedef double vec __attribute__((vector_size(TUX_VECTOR_BYTES)));
+    typedef int64_t mask __attribute__((vector_size(TUX_VECTOR_BYTES)));
+};
+
+template <class A> using vec = typename lanes<A>::vec;
+template <class A> using mask = typename lanes<A>::mask;
+
+template <class T> struct arithmetic { typedef float type; };
+template <> struct arithmetic<double> { typedef double type; };
+template <class T> using arithmetic_t = typename arithmetic<T>::type;
+
+//---------------------------------------------------------------------------
+// Whole vectors, at any address.
+
+template <class A> TUX_INLINE vec<A> splat(A value) { return value - vec<A>{}; }
+
+TUX_INLINE vec<float> load(const float* p) { vec<float> v; memcpy(&v, p, sizeof v); return v; }
+TUX_INLINE vec<double> load(const double* p) { vec<double> v; memcpy(&v, p, sizeof v); return v; }
+TUX_INLINE void store(float* p, vec<float> v) { memcpy(p, &v, sizeof v); }
+TUX_INLINE void store(double* p, vec<double> v) { memcpy(p, &v, sizeof v); }
+
+// Sixteen bits per lane, in memory and on their way to a float's upper half.
+typedef uint16_t half_bits __attribute__((vector_size(TUX_VECTOR_BYTES / 2)));
+typedef uint32_t word_bits __attribute__((vector_size(TUX_VECTOR_BYTES)));
+
+TUX_INLINE vec<float> load(const bfloat* p) {
+    half_bits h;
+    memcpy(&h, p, sizeof h);
+    return (vec<float>)(__builtin_convertvector(h, word_bits) << 16);
+}
+
+TUX_INLINE void store(bfloat* p, vec<float> v) {    // to nearest, ties to even; NaN stays NaN
+    word_bits w = (word_bits)v;
+    word_bits rounded = (w + 0x7fff + ((w >> 16) & 1)) >> 16;
+    word_bits nan = (word_bits)(v != v);
+    half_bits h = __builtin_convertvector((nan & 0x7fc0) | (~nan & rounded), half_bits);
+    memcpy(p, &h, sizeof h);
+}
+
+#if defined(__F16C__) && TUX_VECTOR_BYTES == 64
+TUX_INLINE vec<float> load(const half* p) { return (vec<float>)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
+TUX_INLINE void store(half* p, vec<float> v) { _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph((__m512)v, 0)); }
+#elif defined(__F16C__) && TUX_VECTOR_BYTES == 32
+TUX_INLINE vec<float> load(const half* p) { return (vec<float>)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
+TUX_INLINE void store(half* p, vec<float> v) { _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph((__m256)v, 0)); }
+#else
+TUX_INLINE float half_to_float(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, magnitude = h & 0x7fff, w;
+    float f;
+    if (magnitude >= 0x7c00) {                      // infinity, NaN
+        w = sign | 0x7f800000 | (magnitude & 0x3ff) << 13;
+        memcpy(&f, &w, 4);
+        return f;
+    }
+    w = magnitude << 13;                            // subnormals come right, too: 2^112 is exact
+    memcpy(&f, &w, 4);
+    f *= 0x1p112f;
+    memcpy(&w, &f, 4);
+    w |= sign;
+    memcpy(&f, &w, 4);
+    return f;
+}
+
+TUX_INLINE uint16_t float_to_half(float f) {        // to nearest, ties to even
+    uint32_t w;
+    memcpy(&w, &f, 4);
+    uint16_t sign = w >> 16 & 0x8000;
+    w &= 0x7fffffff;
+    if (w > 0x7f800000) return sign | 0x7e00;
+    if (w >= 0x477ff000) return sign | 0x7c00;      // 65520 and more
+    if (w < 0x38800000) {                           // below 2^-14: count in units of 2^-24
+        float a, magic = 0.5f;
+        memcpy(&a, &w, 4);
+        a += magic;
+        memcpy(&w, &a, 4);
+        return sign | (uint16_t)(w - 0x3f000000);
+    }
+    return sign | (uint16_t)((w - 0x38000000 + 0xfff + (w >> 13 & 1)) >> 13);
+}
+
+TUX_INLINE vec<float> load(const half* p) {
+    vec<float> v;
+    for (int i = 0; i < lanes<float>::count; i++) v[i] = half_to_float(p[i].bits);
+    return v;
+}
+
+TUX_INLINE void store(half* p, vec<float> v) {
+    for (int i = 0; i < lanes<float>::count; i++) p[i].bits = float_to_half(v[i]);
+}
+#endif
+
+// Keeps a loaded vector in its register: compilers otherwise load it again for each product, and loads are the bottleneck then.
+template <class V> TUX_INLINE void keep(V& v) {
+#if defined(__x86_64__)
+    asm("" : "+x"(v));
+#elif defined(__aarch64__) && TUX_VECTOR_BYTES == 16
+    asm("" : "+w"(v));
+#else
+    (void)v;
+#endif
+}
+
+//---------------------------------------------------------------------------
+// The first n lanes of a vector, 0 < n < lanes; the others are zero and nothing beyond p + n is touched.
+
+template <class T> TUX_INLINE void copy_pieces(T* to, const T* from, int n) {
+    TUX_UNROLL
+    for (int piece = 16; piece; piece /= 2)
+        if (piece < lanes<arithmetic_t<T>>::count && (n & piece)) {
+            memcpy(to, from, piece * sizeof(T));
+            to += piece;
+            from += piece;
+        }
+}
+
+template <class T> TUX_INLINE vec<arithmetic_t<T>> load_part(const T* p, int n) {
+    T part[lanes<arithmetic_t<T>>::count] = {};
+    copy_pieces(part, p, n);
+    return load(part);
+}
+
+template <class T> TUX_INLINE void store_part(T* p, vec<arithmetic_t<T>> v, int n) {
+    T part[lanes<arithmetic_t<T>>::count];
+    store(part, v);
+    copy_pieces(p, part, n);
+}
+
+//---------------------------------------------------------------------------
+
+template <class A> TUX_INLINE A sum_lanes(vec<A> v) {       // pairwise, always in the same order
+    A s[lanes<A>::count];
+    store(s, v);
+    TUX_UNROLL
+    for (int n = lanes<A>::count / 2; n; n /= 2)
+        for (int i = 0; i < n; i++) s[i] += s[i + n];
+    return s[0];
+}
+
+}  // namespace tux
