@@ -1,24 +1,83 @@
 #!/usr/bin/env bash
-# Everything that only a CUDA machine can show, in one command and a few minutes: the tests, those for CUDA included; a short
-# fp16 StyleGAN2 run through the attached line with path length, style mixing and R1; its snapshot in the host's own scripts.
-# Without CUDA it rehearses the same on the cpu, in fp32. Usage: benchmarks/gpu_all.sh [OUTDIR], in an environment where the
-# plugin and its test extra are installed.
-set -euo pipefail
+# Everything that only a CUDA machine can show, in one command and under 9 minutes on an H100: the kernels are built, tested,
+# run under compute-sanitizer and timed against a copy; the layers' benchmarks; a short fp16 StyleGAN2 training through the attached
+# line with path length, style mixing and R1, and its snapshot in the host's own scripts. Without CUDA it rehearses what it can on the
+# cpu, with small sizes.
+#     benchmarks/gpu_all.sh [OUTDIR]
+# in an environment where the plugin and its test extra are installed, nvcc on PATH. Every step has a bound in seconds; one that
+# fails is recorded in OUTDIR/steps.json and the rest goes on. Exit code: 0 where all steps passed, else 1.
+set -uo pipefail
 cd "$(dirname "$0")/.."
 out=$(mkdir -p "${1:-out/gpu}" && cd "${1:-out/gpu}" && pwd)
-export SPIDER_CACHE_DIR="$out/cache" DNNLIB_CACHE_DIR="$out/cache"
+export SPIDER_CACHE_DIR="$out/cache" DNNLIB_CACHE_DIR="$out/cache" PYTHONUNBUFFERED=1
+python -c 'import torch; print("torch", torch.__version__, torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu")' \
+    | tee "$out/device.txt"
+grep -q ' cpu$' "$out/device.txt" && cuda= || cuda=yes
+failed=0
+: > "$out/steps.jsonl"
 
-python -c 'import torch; print("torch", torch.__version__, torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu")' | tee "$out/device.txt"
-python -m pytest -n 2 --dist loadfile -k 'cuda or bank or bit_hash or networks or spider' | tee "$out/tests.txt"
+step() {    # step NAME SECONDS COMMAND...
+    local name=$1 bound=$2 start=$SECONDS code
+    shift 2
+    echo "=== $name (at most $bound s)"
+    timeout --kill-after=10 "$bound" "$@" > "$out/$name.txt" 2>&1
+    code=$?
+    tail -n 5 "$out/$name.txt"
+    [ "$code" = 0 ] || { failed=1; echo "=== $name FAILED with code $code: $out/$name.txt"; }
+    echo "{\"step\": \"$name\", \"code\": $code, \"seconds\": $((SECONDS - start)), \"bound\": $bound}" >> "$out/steps.jsonl"
+}
 
-python -c "from spider_plugin.demo.data import build_datasets; build_datasets('$out/data', n=2000)"
-python -m spider_plugin.cli train --outdir="$out/runs" --cfg=stylegan2 --data="$out/data/neon.zip" --batch=32 --gamma=1 --kimg=4 \
-    --tick=1 --snap=4 --cbase=2048 --cmax=64 --metrics=fid1k --detector=demo --spider-source="$out/data/crayon.zip" | tee "$out/train.txt"
-snapshot=$(ls "$out"/runs/*/network-snapshot-*.pkl | tail -n 1)
-python reference_host/gen_images.py --network="$snapshot" --seeds=0-7 --outdir="$out/images"
-python -m spider_plugin.cli metrics --network="$snapshot" --metrics=fid1k --detector=demo --data="$out/data/neon.zip" | tee "$out/metrics.txt"
+skip() {    # skip NAME REASON
+    echo "=== $1 skipped: $2"
+    echo "{\"step\": \"$1\", \"skipped\": \"$2\"}" >> "$out/steps.jsonl"
+}
 
-# Seconds per kimg beside NVlabs/stylegan3's with its compiled ops, where $SPIDER_HOSTS holds a checkout and there is CUDA.
-if [ -n "${SPIDER_HOSTS:-}" ] && grep -qv ' cpu$' "$out/device.txt"; then
-    python benchmarks/host_speed.py --device=cuda --out="$out/host_speed_cuda.json" | tee "$out/host_speed.txt"
+# Kernels: build, tests, sanitizers, bandwidth.
+step build 90 python tests/kernels/builds.py
+library=$(awk 'END { print $1 }' "$out/build.txt")
+[ -n "$cuda" ] && export SPIDER_NVCC=require
+step test_kernels 120 python -m pytest -q -rs tests/kernels/test_cuda.py tests/kernels/test_emulator.py
+step test_ops 60 python -m pytest -q -rs tests/ops
+for tool in memcheck racecheck initcheck synccheck; do
+    if [ -z "$cuda" ]; then skip "sanitizer_$tool" 'no CUDA device'
+    elif ! command -v compute-sanitizer > /dev/null; then skip "sanitizer_$tool" 'no compute-sanitizer on PATH'
+    else step "sanitizer_$tool" 60 compute-sanitizer --tool "$tool" --error-exitcode 9 --kernel-name regex:tux \
+        python tests/kernels/sanitized.py "$library" all cuda
+    fi
+done
+step kernel_bandwidth 60 python benchmarks/kernel_bandwidth.py --out="$out/kernel_bandwidth.json"
+
+# Layers: the benchmarks that exist in this checkout.
+for name in dsc_layers dsc_step; do
+    if [ ! -f "benchmarks/$name.py" ]; then skip "$name" 'not in this checkout'
+    elif ! python "benchmarks/$name.py" --help | grep -q -e --device; then skip "$name" 'has no --device'
+    elif [ -z "$cuda" ]; then skip "$name" 'no CUDA device'
+    else step "$name" 90 python "benchmarks/$name.py" --device=cuda --out="$out/${name}_cuda.json"
+    fi
+done
+
+# A training, its pictures and its score.
+step test_networks 90 python -m pytest -q -n 2 --dist loadfile -k 'cuda or bank or bit_hash' --ignore=tests/kernels
+step data 30 python -c "from spider_plugin.demo.data import build_datasets; build_datasets('$out/data', n=2000)"
+kimg=$([ -n "$cuda" ] && echo 4 || echo 1)
+step train 120 python -m spider_plugin.cli train --outdir="$out/runs" --cfg=stylegan2 --data="$out/data/neon.zip" --batch=32 --gamma=1 \
+    --kimg="$kimg" --tick=1 --snap=4 --cbase=2048 --cmax=64 --metrics=fid1k --detector=demo --spider-source="$out/data/crayon.zip"
+snapshot=$(ls "$out"/runs/*/network-snapshot-*.pkl 2> /dev/null | tail -n 1)
+step images 30 python reference_host/gen_images.py --network="$snapshot" --seeds=0-7 --outdir="$out/images"
+step metrics 60 python -m spider_plugin.cli metrics --network="$snapshot" --metrics=fid1k --detector=demo --data="$out/data/neon.zip"
+
+# Seconds per kimg beside NVlabs/stylegan3's with its compiled ops, where $SPIDER_HOSTS holds a checkout.
+if [ -z "$cuda" ]; then skip host_speed 'no CUDA device'
+elif [ -z "${SPIDER_HOSTS:-}" ]; then skip host_speed 'SPIDER_HOSTS is not set'
+else step host_speed 120 python benchmarks/host_speed.py --device=cuda --out="$out/host_speed_cuda.json"
 fi
+
+python - "$out" <<'END'
+import json, pathlib, sys
+out = pathlib.Path(sys.argv[1])
+steps = [json.loads(line) for line in (out / 'steps.jsonl').read_text().splitlines()]
+(out / 'steps.json').write_text(json.dumps(dict(device=(out / 'device.txt').read_text().strip(), steps=steps), indent=1) + '\n')
+(out / 'steps.jsonl').unlink()
+print(sum(step.get('seconds', 0) for step in steps), 'seconds;', 'failed:', [s['step'] for s in steps if s.get('code')])
+END
+exit "$failed"

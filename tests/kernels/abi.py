@@ -1,6 +1,6 @@
 """The C ABI of torch_utils_ext/csrc/abi.h by ctypes: the ops as functions of tensors, on any library that implements it.
 
-Imported by tests only. What the caller gets is what the library wrote: outputs begin as NaN."""
+Imported by tests, and by benchmarks/kernel_bandwidth.py. What the caller gets is what the library wrote: outputs begin as NaN."""
 
 import ctypes
 import math
@@ -28,8 +28,8 @@ def _pointer(t):
     assert t.is_contiguous()
     return ctypes.c_void_p(t.data_ptr())
 
-def _empty(shape, dtype, like):
-    return torch.full(shape, math.nan, dtype=dtype, device=like.device)
+def nan_filled(shape, dtype, device):
+    return torch.full(shape, math.nan, dtype=dtype, device=device)
 
 #----------------------------------------------------------------------------
 
@@ -40,6 +40,10 @@ class Library:
         self.handle = ctypes.CDLL(str(path))
         self.handle.tux_error_string.restype = ctypes.c_char_p
         self.stream = None
+        self.fresh = nan_filled     # makes outputs and workspaces; benchmarks take torch.empty
+
+    def empty(self, shape, dtype, like):
+        return self.fresh(list(shape), dtype=dtype, device=like.device)
 
     def call(self, name, *args, shape):
         sizes = [ctypes.c_int64(size) for size in shape]
@@ -55,23 +59,23 @@ class Library:
         size = getattr(self.handle, name + '_workspace')
         size.restype = ctypes.c_int64
         count = size(DTYPES[x.dtype], *[ctypes.c_int64(n) for n in shape])
-        return torch.full([count], 0xFF, dtype=torch.uint8, device=x.device) if count else None
+        return self.empty([-(-count // 4)], torch.float32, x) if count else None
 
     # Depthwise.
 
     def depthwise(self, x, k, flip=False):
-        y = _empty(x.shape, x.dtype, x)
+        y = self.empty(x.shape, x.dtype, x)
         self.call('tux_depthwise', DTYPES[x.dtype], x, k, int(k.shape[0] == x.shape[0]), int(flip), y, shape=x.shape)
         return y
 
     def depthwise_weight_grad(self, x, g):
-        gk = _empty([*x.shape[:2], 3, 3], accumulator(x), x)
+        gk = self.empty([*x.shape[:2], 3, 3], accumulator(x), x)
         workspace = self.workspace('tux_depthwise_weight_grad', x, x.shape)
         self.call('tux_depthwise_weight_grad', DTYPES[x.dtype], x, g, gk, workspace, shape=x.shape)
         return gk
 
     def depthwise_backward(self, x, k, g):
-        gx, gk = _empty(x.shape, x.dtype, x), _empty([*x.shape[:2], 3, 3], accumulator(x), x)
+        gx, gk = self.empty(x.shape, x.dtype, x), self.empty([*x.shape[:2], 3, 3], accumulator(x), x)
         workspace = self.workspace('tux_depthwise_weight_grad', x, x.shape)
         self.call('tux_depthwise_backward', DTYPES[x.dtype], x, k, int(k.shape[0] == x.shape[0]), g, gx, gk, workspace,
                   shape=x.shape)
@@ -81,24 +85,24 @@ class Library:
 
     def depthwise_up2(self, x, k):
         N, C, H, W = x.shape
-        y = _empty([N, C, 2 * H, 2 * W], x.dtype, x)
+        y = self.empty([N, C, 2 * H, 2 * W], x.dtype, x)
         self.call('tux_depthwise_up2', DTYPES[x.dtype], x, k, int(k.shape[0] == N), y, shape=x.shape)
         return y
 
     def depthwise_up2_transpose(self, g, k):
         N, C, H, W = g.shape[0], g.shape[1], g.shape[2] // 2, g.shape[3] // 2
-        gx = _empty([N, C, H, W], g.dtype, g)
+        gx = self.empty([N, C, H, W], g.dtype, g)
         self.call('tux_depthwise_up2_transpose', DTYPES[g.dtype], g, k, int(k.shape[0] == N), gx, shape=[N, C, H, W])
         return gx
 
     def depthwise_up2_weight_grad(self, x, g):
-        gk = _empty([*x.shape[:2], 4, 3, 3], accumulator(x), x)
+        gk = self.empty([*x.shape[:2], 4, 3, 3], accumulator(x), x)
         workspace = self.workspace('tux_depthwise_up2_weight_grad', x, x.shape)
         self.call('tux_depthwise_up2_weight_grad', DTYPES[x.dtype], x, g, gk, workspace, shape=x.shape)
         return gk
 
     def depthwise_up2_backward(self, x, k, g):
-        gx, gk = _empty(x.shape, x.dtype, x), _empty([*x.shape[:2], 4, 3, 3], accumulator(x), x)
+        gx, gk = self.empty(x.shape, x.dtype, x), self.empty([*x.shape[:2], 4, 3, 3], accumulator(x), x)
         workspace = self.workspace('tux_depthwise_up2_weight_grad', x, x.shape)
         self.call('tux_depthwise_up2_backward', DTYPES[x.dtype], x, k, int(k.shape[0] == x.shape[0]), g, gx, gk, workspace,
                   shape=x.shape)
@@ -113,12 +117,12 @@ class Library:
                                          gain, -1.0 if clamp is None else clamp))
 
     def epilogue(self, x, **options):
-        y = _empty(x.shape, x.dtype, x)
+        y = self.empty(x.shape, x.dtype, x)
         self.call('tux_epilogue', DTYPES[x.dtype], x, self.epilogue_args(x, **options), y, shape=x.shape)
         return y
 
     def epilogue_slope(self, g, saved, from_output, **options):
-        out = _empty(g.shape, g.dtype, g)
+        out = self.empty(g.shape, g.dtype, g)
         self.call('tux_epilogue_slope', DTYPES[g.dtype], g, saved, int(from_output), self.epilogue_args(g, **options), out,
                   shape=g.shape)
         return out
@@ -126,9 +130,9 @@ class Library:
     def epilogue_backward(self, g, saved, from_output, wanted=('demod', 'noise', 'bias'), **options):
         """gx, gdemod [N, C], gnoise [N, 1, H, W], gbias [N, C] per sample; None where not wanted."""
         N, C, H, W = g.shape
-        gx = _empty(g.shape, g.dtype, g)
+        gx = self.empty(g.shape, g.dtype, g)
         shapes = dict(demod=[N, C], noise=[N, 1, H, W], bias=[N, C])
-        sums = [_empty(shape, accumulator(g), g) if name in wanted else None for name, shape in shapes.items()]
+        sums = [self.empty(shape, accumulator(g), g) if name in wanted else None for name, shape in shapes.items()]
         workspace = self.workspace('tux_epilogue_backward', g, g.shape)
         self.call('tux_epilogue_backward', DTYPES[g.dtype], g, saved, int(from_output), self.epilogue_args(g, **options), gx,
                   *sums, workspace, shape=g.shape)
@@ -138,7 +142,7 @@ class Library:
 
     def affine_glu(self, x, scale=None, shift=None, noise=None):
         N, C, H, W = x.shape[0], x.shape[1] // 2, x.shape[2], x.shape[3]
-        y = _empty([N, C, H, W], x.dtype, x)
+        y = self.empty([N, C, H, W], x.dtype, x)
         per_sample = int(noise is not None and noise.shape[0] == N)
         self.call('tux_affine_glu', DTYPES[x.dtype], x, scale, shift, noise, per_sample, y, shape=y.shape)
         return y
@@ -146,9 +150,9 @@ class Library:
     def affine_glu_backward(self, g, x, scale=None, shift=None, noise=None, wanted=('scale', 'shift', 'noise')):
         """gx, gscale [N, 2C], gshift [N, 2C] per sample, gnoise [N, 1, H, W]; None where not wanted."""
         N, C, H, W = g.shape
-        gx = _empty(x.shape, x.dtype, x)
+        gx = self.empty(x.shape, x.dtype, x)
         shapes = dict(scale=[N, 2 * C], shift=[N, 2 * C], noise=[N, 1, H, W])
-        sums = [_empty(shape, accumulator(g), g) if name in wanted else None for name, shape in shapes.items()]
+        sums = [self.empty(shape, accumulator(g), g) if name in wanted else None for name, shape in shapes.items()]
         per_sample = int(noise is not None and noise.shape[0] == N)
         workspace = self.workspace('tux_affine_glu_backward', g, g.shape)
         self.call('tux_affine_glu_backward', DTYPES[g.dtype], g, x, scale, shift, noise, per_sample, gx, *sums, workspace,

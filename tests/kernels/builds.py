@@ -74,3 +74,15 @@ def device(architectures, csrc=CSRC):
     return cached([version('nvcc'), *architectures, *sources(csrc)], make)
 
 #----------------------------------------------------------------------------
+# python tests/kernels/builds.py: the path of the library for this machine's GPU, or of the emulated one where there is none.
+
+def for_this_machine():
+    """(path, device)"""
+    import torch
+    if not torch.cuda.is_available():
+        return emulated(), 'cpu'
+    major, minor = torch.cuda.get_device_capability()
+    return device([f'-arch=sm_{major}{minor}']) / 'device.so', 'cuda'
+
+if __name__ == '__main__':
+    print(*for_this_machine())

@@ -1,4 +1,7 @@
-"""python sanitized.py LIBRARY OP: the cases of one op on a library built with sanitizers, whose runtime is preloaded."""
+"""Cases of the ops in a process of their own, for sanitizers: python sanitized.py LIBRARY OP|all [DEVICE].
+
+On the cpu LIBRARY is built with sanitizers whose runtime is preloaded, and all cases run; on cuda a few small ones run, under
+compute-sanitizer."""
 
 import sys
 
@@ -7,11 +10,16 @@ import cases
 import torch
 
 torch.set_num_threads(1)
-library = abi.Library(sys.argv[1])
+path, op, device = [*sys.argv[1:], 'cpu'][:3]
+library = abi.Library(path)
+shapes, dtypes = cases.SHAPES, list(cases.TOLERANCE)
+if device == 'cuda':
+    shapes, dtypes = [(2, 3, 4, 4), (1, 1, 5, 17), (2, 2, 33, 40)], [torch.float32, torch.float16]
 count = 0
-for dtype in cases.TOLERANCE:
-    for shape in cases.SHAPES:
-        for shared in [False, True]:
-            cases.outputs(sys.argv[2], library, dtype, shape, shared)
-            count += 1
+for name in cases.OPS if op == 'all' else [op]:
+    for dtype in dtypes:
+        for shape in shapes:
+            for shared in [False, True]:
+                cases.outputs(name, library, dtype, shape, shared, device)
+                count += 1
 print(count, 'cases done')
