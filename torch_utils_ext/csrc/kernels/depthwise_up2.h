@@ -146,16 +146,16 @@ depthwise_up2_backward_kernel(const T* x, const Acc<T>* k, int k_per_sample, con
                                 for (int i = 0; i < V; i++)
                                     sums[up2_tap(s, t)] += centre[i] * rows[(2 * r + s) % 6][2 * i + t];
                     }
-                    if (!with_x)
-                        continue;
+                    if (with_x) {
 #pragma unroll
-                    for (int s = 0; s < 6; s++)
+                        for (int s = 0; s < 6; s++)
 #pragma unroll
-                        for (int t = 0; t < 6; t++)
+                            for (int t = 0; t < 6; t++)
 #pragma unroll
-                            for (int i = 0; i < V; i++)
-                                sum[i] += rows[(2 * r + s) % 6][2 * i + t] * filter[up2_tap(s, t)];
-                    store<V>(gx + offset + (first + r) * W + column, sum);
+                                for (int i = 0; i < V; i++)
+                                    sum[i] += rows[(2 * r + s) % 6][2 * i + t] * filter[up2_tap(s, t)];
+                        store<V>(gx + offset + (first + r) * W + column, sum);
+                    }
                 }
         }
     }
