@@ -17,7 +17,8 @@ def write(results, work):
     still in `work`, docs/convergence.png."""
     page = DOCS / 'convergence.md'
     text = page.read_text()
-    for name, lines in dict(ratios=ratio_table(results['table']), scores=score_table(results['table'])).items():
+    picture = ['', '![Score against iterations, a line for each seed](convergence.svg)']
+    for name, lines in dict(ratios=ratio_table(results['table']) + picture, scores=score_table(results['table'])).items():
         before, _, rest = text.partition(f'<!-- {name} -->\n')
         _, _, after = rest.partition(f'<!-- end of {name} -->\n')
         text = f'{before}<!-- {name} -->\n' + '\n'.join(lines) + f'\n<!-- end of {name} -->\n{after}'
@@ -80,17 +81,22 @@ def plot(results, path):
     matplotlib.rcParams['svg.hashsalt'] = 'convergence'
     from matplotlib import pyplot
     cells = cells_of(results['rows'])
-    figure, axes = pyplot.subplots(1, len(cells), figsize=(4.6 * len(cells), 3.6), squeeze=False)
-    for axis, ((network, pair, _), rows) in zip(axes[0], cells.items(), strict=True):
+    columns = min(len(cells), 3)
+    lines = -(-len(cells) // columns)
+    figure, axes = pyplot.subplots(lines, columns, figsize=(4.6 * columns, 3.6 * lines), squeeze=False)
+    for axis in axes.flat[len(cells):]:
+        axis.set_axis_off()
+    for axis, ((network, pair, budget), rows) in zip(axes.flat, cells.items(), strict=False):
         for row in rows:
             axis.semilogy(*zip(*row['curves']['neutral'], strict=True), color=COLOURS.get(row['arm'], OTHER), linewidth=1,
                           label=row['arm'])
         handles, labels = axis.get_legend_handles_labels()
         shown = dict(zip(labels, handles, strict=True))
         axis.legend(shown.values(), shown.keys(), frameon=False, fontsize=8)
-        axis.set(title=f'{network}, {pair}', xlabel='iterations')
+        axis.set(title=f'{network}, {pair}, {budget} iterations', xlabel='iterations')
         axis.grid(alpha=0.3, which='both')
-    axes[0][0].set_ylabel('Frechet distance, neutral detector')
+    for axis in axes[:, 0]:
+        axis.set_ylabel('Frechet distance, neutral detector')
     figure.tight_layout()
     figure.savefig(path, metadata={'Date': None})
 
