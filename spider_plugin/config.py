@@ -11,6 +11,7 @@ import click
 
 from spider_plugin import registry
 from spider_plugin.edits import dcgan, fastgan  # noqa: F401  # registers
+from spider_plugin.edits.disc import apply_disc
 from spider_plugin.edits.dsc import apply_layers
 from spider_plugin.edits.pggan import LOSSES, apply_progressive
 from spider_plugin.edits.recompute import apply_recompute
@@ -21,7 +22,7 @@ from spider_plugin.errors import UserError
 #----------------------------------------------------------------------------
 # The options.
 
-SPIDER, PGGAN, LAYERS = 'Spider options', 'PGGAN options', 'Layer options'
+SPIDER, PGGAN, LAYERS, DISC = 'Spider options', 'PGGAN options', 'Layer options', 'Discriminator options'
 
 class _Bank(click.ParamType):
     name = 'bank'
@@ -99,6 +100,15 @@ OPTIONS = [
     Option('--dsc-res',         _Window(), None,    'LOW-HIGH', 'Resolutions whose layers are separable  [default: all]', LAYERS),
     Option('--fast-modconv',    bool,   False,      None,   'Dense layers factorise their demodulation: the same function with '
            'less time and memory in training', LAYERS),
+    Option('--disc',            str,    None,       '[projected]', 'Discriminator and loss in place of the host\'s: projected, '
+           'that of Projected GAN', DISC),
+    Option('--disc-backbone',   str,    'tf_efficientnet_lite0', 'NAME[:PATH]', 'Its feature network, with its weights from a '
+           'file: tf_efficientnet_lite0 to lite4, random, or any of timm where that is installed', DISC),
+    Option('--disc-heads',      click.Choice(['standard', 'separable']), None, None, 'Its heads  [default: standard for FastGAN, '
+           'separable otherwise]', DISC),
+    Option('--disc-blur',       click.FloatRange(min=0), None, 'SIGMA', 'Blur of the images that it sees, in pixels; it fades  '
+           '[default: 0 for FastGAN and where a run is resumed, 2 otherwise]', DISC),
+    Option('--disc-embed',      click.BOOL, True,   'BOOL', 'Snapshots carry the feature network, not its path only', DISC),
 ]
 
 #----------------------------------------------------------------------------
@@ -113,7 +123,7 @@ def apply_options(c, options, *, given, host):
     Raises UserError."""
     if options['cfg'] is not None:
         registry.generators[options['cfg']].edit(c, given, host)
-    lines = apply_progressive(c, options, given, host)
+    lines = apply_progressive(c, options, given, host) + apply_disc(c, options, given, host)
     if options['spider_source'] is not None:
         lines += apply_spider(c, options, host)
     elif lonely := [option.name for option in OPTIONS if option.group == SPIDER and option.key in given]:

@@ -8,6 +8,7 @@ makes the bundle `<name>`: one of RECIPES, or features over a host's module, in 
     dcgan                                             DCGANGenerator, DCGANDiscriminator
     pggan                                             PGGANGenerator, PGGANDiscriminator
     fastgan                                           FastGANGenerator
+    projected                                         ProjectedDiscriminator
     spider_on_training__networks_stylegan2            SpiderGenerator over training.networks_stylegan2.Generator
     spider_dsc_on_training__networks_stylegan3        SpiderDSCGenerator over training.networks_stylegan3.Generator
     mapped_on_pg_modules__networks_fastgan__Dummy     SpiderGenerator over pg_modules.networks_fastgan.Generator, whose mapping
@@ -25,9 +26,10 @@ from spider_plugin import __version__
 # The tables.
 
 RECIPES = {     # bundles without a host: their module
-    'dcgan': 'spider_plugin.networks.dcgan',
-    'pggan': 'spider_plugin.networks.pggan',
-    'fastgan': 'spider_plugin.networks.fastgan',
+    'dcgan':     'spider_plugin.networks.dcgan',
+    'pggan':     'spider_plugin.networks.pggan',
+    'fastgan':   'spider_plugin.networks.fastgan',
+    'projected': 'spider_plugin.networks.projected',
 }
 
 @dataclasses.dataclass(frozen=True)

@@ -62,8 +62,8 @@ def lite_channels(name):
     """Channels of the four maps."""
     return [stage[-1][-1][2][0] for i, stage in enumerate(lite_blocks(name)) if i in TAPS]
 
-def fold_lite(name, state):
-    """timm's state dict -> {name.weight, name.bias of each convolution}, float32, batch norm folded in:
+def fold_lite(name, state, dtype=torch.float32):
+    """timm's state dict -> {name.weight, name.bias of each convolution}, batch norm folded in:
     w = gamma / sqrt(var + eps) W,  b = beta - gamma mean / sqrt(var + eps).
 
     Raises KeyError or ValueError where `state` is of another network."""
@@ -74,8 +74,8 @@ def fold_lite(name, state):
         if list(weight.shape) != shape:
             raise ValueError(f'{conv}.weight is {list(weight.shape)} and not {shape}')
         scale = gamma / (var + EPS).sqrt()
-        folded[f'{conv}.weight'] = (weight * scale.reshape(-1, 1, 1, 1)).float()
-        folded[f'{conv}.bias'] = (beta - mean * scale).float()
+        folded[f'{conv}.weight'] = (weight * scale.reshape(-1, 1, 1, 1)).to(dtype)
+        folded[f'{conv}.bias'] = (beta - mean * scale).to(dtype)
     return folded
 
 def conv_same(x, weight, bias, stride, groups):
@@ -138,15 +138,17 @@ class FrozenFeatures:
     """A feature network with its weights, a constant.
 
     name:       of LITE, or of a network of timm.
-    tensors:    {name: tensor}: folded weights, timm's state dict otherwise; None: they are elsewhere, at `path`.
-    mean, std:  what images in [0, 1] are normalised with, three numbers each.
-    path:       file that `tensors` are from, as prepared by networks/backbones.py.
-    embed:      whether a pickle carries the tensors; it carries the path otherwise, and the sha256.
+    path:       its weights as networks/backbones.py prepares them: {name, tensors, mean, std, sha256}, tensors folded, or timm's
+                state dict. None: of `random`, which is made here.
+    embed:      whether a pickle carries the weights; it names the file and its sha256 otherwise.
     features(x [N, 3, H, W] in [-1, 1], dtype) -> four maps, in that dtype."""
 
-    def __init__(self, name, tensors, mean=(0.5,) * 3, std=(0.5,) * 3, path=None, sha256=None, embed=True):
-        self.name, self.tensors, self.mean, self.std = name, tensors, tuple(mean), tuple(std)
-        self.path, self.sha256, self.embed = path, sha256, embed
+    def __init__(self, name, path=None, embed=True):
+        data = dict(tensors=random_lite(), mean=(0.5,) * 3, std=(0.5,) * 3, sha256='') if path is None and name == 'random' \
+            else torch.load(path, map_location='cpu', weights_only=True)
+        self.name, self.path, self.embed = name, path, embed and path is not None
+        self.tensors, self.sha256 = data['tensors'], data['sha256']
+        self.mean, self.std = tuple(data['mean']), tuple(data['std'])   # of the images in [0, 1] that it was trained with
         self._ready = {}
 
     def __deepcopy__(self, memo):
@@ -159,6 +161,8 @@ class FrozenFeatures:
         vars(self).update(state)
 
     def _loaded(self):
+        if self.tensors is None and self.path is None:
+            self.tensors = random_lite(self.name)
         if self.tensors is None:
             try:
                 self.tensors = torch.load(self.path, map_location='cpu', weights_only=True)['tensors']
@@ -220,12 +224,5 @@ def _stock_errors(name):
         yield
     except (RuntimeError, AttributeError, TypeError) as error:
         raise ValueError(f'timm cannot make it a network of feature maps ({error})') from error
-
-def load_features(name, path, embed=True):
-    """FrozenFeatures from a file that networks/backbones.py prepared; without one, of `random`."""
-    if path is None and name == 'random':
-        return FrozenFeatures('random', random_lite(), sha256='random', embed=False)
-    data = torch.load(path, map_location='cpu', weights_only=True)
-    return FrozenFeatures(name, data['tensors'], data['mean'], data['std'], path, data['sha256'], embed)
 
 #----------------------------------------------------------------------------

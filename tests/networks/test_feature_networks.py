@@ -27,7 +27,6 @@ from spider_plugin.networks.feature_networks import (
     lite_channels,
     lite_features,
     lite_layers,
-    load_features,
     random_lite,
 )
 
@@ -56,6 +55,10 @@ def timm():
     import timm
     yield timm
 
+def frozen(tmp_path, state, name=LITE0):
+    torch.save(state, tmp_path / 'state.pth')
+    return FrozenFeatures(*prepare_backbone(f'{name}:{tmp_path}/state.pth'))
+
 def error(a, b):
     return float(((a - b).abs().max() / b.abs().max()).detach())
 
@@ -65,7 +68,7 @@ def error(a, b):
 
 @pytest.mark.parametrize('name, side, bound', [(LITE0, 224, 1e-5), (LITE0, 200, 1e-5), ('tf_efficientnet_lite1', 97, 1e-5),
                                                ('tf_efficientnet_lite4', 64, 1e-4)])
-def test_equals_timm(timm, name, side, bound):
+def test_equals_timm(timm, tmp_path, name, side, bound):
     torch.manual_seed(0)
     model = timm.create_model(name).eval()
     x, maps = torch.rand([2, 3, side, side + 8]) * 2 - 1, []
@@ -77,7 +80,7 @@ def test_equals_timm(timm, name, side, bound):
         for i, block in enumerate(model.blocks):
             y = block(y)
             maps += [y] if i in TAPS else []
-    ours = FrozenFeatures(name, fold_lite(name, model.state_dict())).features(x)
+    ours = frozen(tmp_path, model.state_dict(), name).features(x)
     assert [m.shape for m in ours] == [m.shape for m in maps] and [m.shape[1] for m in maps] == lite_channels(name)
     assert max(map(error, ours, maps)) < bound
 
@@ -108,7 +111,7 @@ def test_any_other_network_of_timm(timm, tmp_path):
     model = timm.create_model('resnet18')
     torch.save(model.state_dict(), tmp_path / 'resnet18.pth')
     name, path = prepare_backbone(f'resnet18:{tmp_path}/resnet18.pth')
-    features, x = load_features(name, path), torch.rand([1, 3, 64, 64])
+    features, x = FrozenFeatures(name, path), torch.rand([1, 3, 64, 64])
     assert features.mean == (0.485, 0.456, 0.406) and features.channels == [64, 128, 256, 512]
     normalized = (x - torch.tensor(features.mean).reshape(3, 1, 1)) / torch.tensor(features.std).reshape(3, 1, 1)
     assert error(features.features(x * 2 - 1)[3], model.eval().forward_features(normalized)) < 1e-5
@@ -119,16 +122,16 @@ def test_any_other_network_of_timm(timm, tmp_path):
         prepare_backbone('no-such-net')
 
 def test_timm_is_not_imported_for_our_own():
-    code = ('import sys; from spider_plugin.networks.feature_networks import load_features; import torch; '
-            'load_features("random", None).features(torch.zeros([1, 3, 64, 64])); '
+    code = ('import sys; from spider_plugin.networks.feature_networks import FrozenFeatures; import torch; '
+            'FrozenFeatures("random").features(torch.zeros([1, 3, 64, 64])); '
             'assert not {"timm", "torchvision"} & set(sys.modules)')
     subprocess.run([sys.executable, '-c', code], check=True)
 
 #----------------------------------------------------------------------------
 
-def test_frozen_whatever_a_host_does():
+def test_frozen_whatever_a_host_does(tmp_path):
     module = torch.nn.Module()
-    module.features = FrozenFeatures(LITE0, fold_lite(LITE0, lite_state()))
+    module.features = frozen(tmp_path, lite_state())
     module.requires_grad_(True)
     assert not list(module.parameters()) and not list(module.buffers())
     x = torch.rand([1, 3, 64, 64])
@@ -142,7 +145,7 @@ def test_frozen_whatever_a_host_does():
 def test_stored_once_or_by_reference(tmp_path, embed):
     torch.save(lite_state(), tmp_path / 'weights.pth')
     name, path = prepare_backbone(f'{LITE0}:{tmp_path}/weights.pth')
-    features, x = load_features(name, path, embed=embed), torch.rand([1, 3, 64, 64])
+    features, x = FrozenFeatures(name, path, embed), torch.rand([1, 3, 64, 64])
     before = features.features(x)
     data = pickle.dumps(features)
     assert len(data) > 8 << 20 if embed else len(data) < 10000
@@ -242,7 +245,7 @@ def test_published_weights_are_downloaded_once(server):
     name, path = prepare_backbone(LITE0)
     assert prepare_backbone(LITE0) == (name, path) and server.asked == ['/lite.pth']
     state = fold_lite(LITE0, lite_state())
-    assert all(torch.equal(tensor, state[key]) for key, tensor in load_features(name, path).tensors.items())
+    assert all(torch.equal(tensor, state[key]) for key, tensor in FrozenFeatures(name, path).tensors.items())
 
 def test_another_file_is_refused(server):
     server.publish(begins='0aa007d2')
@@ -270,5 +273,5 @@ def test_an_installed_package_has_them(server, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path / 'site')
     server.publish('/missing.pth')
     name, path = prepare_backbone(LITE0)
-    assert not server.asked and torch.equal(load_features(name, path).tensors['conv_stem.bias'],
+    assert not server.asked and torch.equal(FrozenFeatures(name, path).tensors['conv_stem.bias'],
                                             fold_lite(LITE0, lite_state())['conv_stem.bias'])

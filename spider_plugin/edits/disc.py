@@ -1,0 +1,97 @@
+"""--disc=projected: Projected GAN's discriminator and its hinge loss in place of the host's, whatever the generator is.
+
+An entry of registry.discriminators is edit(c, options, given, host) -> lines for the launch log, like the one below."""
+
+from spider_plugin import registry
+from spider_plugin.errors import UserError
+
+#----------------------------------------------------------------------------
+# What goes with each kind of generator (the rates of the public code; of its authors' advice for StyleGANs, issue 65 of
+# autonomousvision/stylegan-xl and the blur of that code).
+
+FASTGAN  = dict(heads='standard',  dlr=2e-4, blur=0.0)
+STYLEGAN = dict(heads='separable', dlr=2e-3, blur=2.0)
+BETAS, BLUR_KIMG = [0.0, 0.99], 300
+
+_USELESS = {'style_mixing': '--style-mixing', 'pl_weight': '--pl-weight', 'freezed': '--freezed', 'mbstd_group': '--mbstd-group'}
+
+def apply_disc(c, options, given, host):
+    """Lines for the launch log; none without --disc."""
+    if options['disc'] is None:
+        lonely = sorted(key for key in given if key.startswith('disc_'))
+        if lonely:
+            raise UserError(f'--{lonely[0].replace("_", "-")} has no effect without --disc=projected; add that, or leave it out.')
+        return []
+    return registry.discriminators.lookup(options['disc'], '--disc')(c, options, given, host)
+
+#----------------------------------------------------------------------------
+
+@registry.discriminators.register('projected')
+def edit_projected(c, options, given, host):
+    from spider_plugin.networks.backbones import prepare_backbone
+    for key in sorted(given & set(_USELESS)):
+        raise UserError(f'{_USELESS[key]} has no effect with --disc=projected; leave it out.')
+    if options['cfg'] == 'pggan':
+        raise UserError('--disc=projected cannot be used with --cfg=pggan, whose discriminator grows with its generator; choose '
+                        'another --cfg, or leave out --disc.')
+    if host.target.channels not in (1, 3):
+        raise UserError(f'--disc=projected sees grey or RGB images, and those of --data have {host.target.channels} channels; '
+                        'convert them.')
+    new, kind = type(c['G_kwargs']), FASTGAN if 'fastgan' in c['G_kwargs']['class_name'].lower() else STYLEGAN
+    name, weights = prepare_backbone(options['disc_backbone'])
+    heads = options['disc_heads'] or kind['heads']
+    c['D_kwargs'] = new(class_name='spider_plugin.bundles.projected.ProjectedDiscriminator', backbone=name, weights=weights,
+                        heads=heads, embed=options['disc_embed'], precision='float32' if 'fp32' in given else 'float16')
+    if 'dlr' not in given:
+        c['D_opt_kwargs']['lr'] = kind['dlr']
+    c['D_opt_kwargs']['betas'] = list(BETAS)
+    augmentation = _augmentation(c, given)
+    blur = _blur(c, options, kind)
+    c['loss_kwargs'] = new(class_name='spider_plugin.losses.hinge.ProjectedHingeLoss', blur_init_sigma=blur,
+                           blur_fade_kimg=BLUR_KIMG if blur else 0)
+    c['G_reg_interval'] = c['D_reg_interval'] = None
+    _check_resumed(c, name, weights, options, host)
+    return [f'{title + ":":<21s}{value}' for title, value in (
+        ('Discriminator',   f'projected, {heads} heads on {name}' + (' (random weights)' if weights is None else '')),
+        ('D augmentation',  augmentation),
+        ('D blur',          f'{blur:g} pixels, gone after {BLUR_KIMG} kimg' if blur else 'none'),
+        ('Switched off',    'R1 (--gamma), path length, style mixing'))]
+
+# DiffAugment is a part of D. The host's adaptive augmentation brought nothing on top of it in Projected GAN, and stays only
+# where the user asks for it.
+
+def _augmentation(c, given):
+    if given & {'aug', 'p', 'target', 'augpipe'}:
+        if c.get('augment_kwargs') is not None:
+            return 'DiffAugment, after that of --aug'
+        c['D_kwargs']['augment'] = False
+        return 'none, as --aug says'
+    for key in ('augment_kwargs', 'ada_target', 'augment_p', 'ada_kimg'):
+        c.pop(key, None)
+    return 'DiffAugment'
+
+def _blur(c, options, kind):
+    if options['disc_blur'] is not None:
+        return options['disc_blur']
+    return 0.0 if c.get('resume_pkl') is not None else kind['blur']    # D has seen details already.
+
+def _check_resumed(c, name, weights, options, host):
+    """Heads are worth nothing on other features."""
+    if c.get('resume_pkl') is None or options['trust_pickle']:
+        return
+    from spider_plugin.io.restricted import PersistentRecord, read_pickle
+    record = read_pickle(host.local_file(c['resume_pkl'])).get('D')
+    for part in ('feature_network', 'features'):
+        if isinstance(record, PersistentRecord):
+            record = record.state.get('_modules', {}).get(part, record.state.get(part))
+    if not isinstance(record, PersistentRecord) or 'sha256' not in record.state:
+        return
+    import torch
+    now = '' if weights is None else torch.load(weights, weights_only=True)['sha256']
+    before = record.state['sha256']
+    if before != now and not options['spider_force']:
+        raise UserError(f'--resume={c["resume_pkl"]} was trained with the feature network {record.state.get("name")} (sha256 '
+                        f'{before[:12] or "none"}), not {name} ({now[:12] or "none"}); give that one as --disc-backbone, or pass '
+                        '--spider-force.')
+
+#----------------------------------------------------------------------------
