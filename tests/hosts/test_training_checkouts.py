@@ -222,3 +222,25 @@ def test_calc_metrics_takes_a_metric_of_a_plugin(name, spider, attached, data, t
     assert done.returncode == 0, done.stdout + done.stderr
     result = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"results"'))
     assert result['metric'] == 'toy' and result['results']['toy'] > 0
+
+#----------------------------------------------------------------------------
+# Layers of ours in the hosts' generators, alone and under a Spider generator; --resume fits them to the dense ones.
+
+LAYERS = {
+    'stylegan3-stylegan2':      (['--dsc', '--dsc-order=pointwise', '--fast-modconv'], 'DSCFastGenerator'),
+    'stylegan3-t':              (['--dsc', '--fast-modconv'], 'DSCFastGenerator'),
+    'stylegan2-ada-pytorch':    (['--dsc', '--dsc-rank=2', '--fast-modconv'], 'DSCFastGenerator'),
+    'projected-gan-stylegan2':  (['--dsc'], 'DSCGenerator'),
+}
+
+@pytest.mark.parametrize('name', LAYERS)
+def test_separable_layers(name, trained, data, tmp_path):
+    options, class_name = LAYERS[name]
+    source = [f'--spider-source={data}/S.zip', f'--spider-mapping={CASES[name]["mapping"]}']
+    run_dir, ranks, out, _ = trained(name, *options, *source, f'--resume={snapshot(trained(name)[0])}',
+                                     ranks=2 if name in TWO_RANKS else 1)
+    assert {rank['class_name'] for rank in ranks} == {f'Spider{class_name}'} and all(rank['finite'] for rank in ranks)
+    assert 'fitted to the dense kernel' in out and len({rank['weights'] for rank in ranks}) == 1
+    done = run([HERE / 'snapshot_harness.py', 'without', checkout(CASES[name]['host']), snapshot(run_dir), tmp_path / 'without'],
+               tmp_path, plugin=False)
+    assert done.returncode == 0, done.stdout + done.stderr
