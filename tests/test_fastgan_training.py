@@ -1,0 +1,62 @@
+"""--cfg=fastgan_lite with separable layers and a source, in the reference host: trains, is saved, resumed and drawn from."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from spider_plugin.io.rebuild import load_generator
+from spider_plugin.io.restricted import generator_record
+
+ROOT = Path(__file__).resolve().parents[1]
+HOST = ROOT / 'reference_host'
+TINY = ['--cfg=fastgan_lite', '--batch=4', '--gamma=1', '--cbase=512', '--cmax=16', '--tick=0.004', '--snap=1', '--workers=0',
+        '--threads=1', '--metrics=none']
+
+def run(script, *args, cwd):
+    env = dict(os.environ, PYTHONPATH=str(ROOT), TORCH_UTILS_EXT='off')
+    return subprocess.run([sys.executable, HOST / script, *map(str, args)], cwd=cwd, env=env, text=True, capture_output=True)
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory, make_zip):
+    path = tmp_path_factory.mktemp('data')
+    make_zip(path / 'D.zip', n=16, res=16, seed=1)
+    make_zip(path / 'S.zip', n=16, res=16, seed=2)
+    return path
+
+def train(data, outdir, *args, kimg='0.008', gpus=1):
+    done = run('train.py', f'--outdir={outdir}', '--data=D.zip', *TINY, f'--kimg={kimg}', f'--gpus={gpus}', *args, cwd=data)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run_dir, = Path(outdir).iterdir()
+    return run_dir, sorted(run_dir.glob('network-snapshot-*.pkl'))[-1], done.stdout
+
+@pytest.mark.parametrize('gpus', [1, 2])
+def test_training(gpus, data, tmp_path):
+    _run_dir, first, _ = train(data, tmp_path / 'first', '--spider-source=S.zip', '--dsc', gpus=gpus)
+    record = generator_record(first, key='G')
+    assert record.class_name == 'FastGANGenerator' and record.init_kwargs['dsc']['rank'] == 1
+    tensors = record.state_dict()
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+    assert tensors['synthesis.feat_16.2.running_var'].ne(1).all() and 'synthesis.feat_16.1.pointwise.weight_orig' in tensors
+    if gpus == 2:           # the host itself has compared all buffers of the ranks
+        return
+    _run_dir, _, out = train(data, tmp_path / 'second', '--spider-source=S.zip', '--dsc', f'--resume={first}', kimg='0.004')
+    assert f'G: {len(tensors)} of {len(tensors)} tensors copied' in out
+    G = load_generator(str(first))
+    z = torch.randn([2, G.z_dim])
+    assert G(z, None, noise_mode='const').shape == (2, 3, 16, 16)
+    done = run('gen_images.py', f'--network={first}', '--seeds=0-1', f'--outdir={tmp_path / "images"}', cwd=data)
+    assert done.returncode == 0 and len(list((tmp_path / 'images').glob('*.png'))) == 2, done.stderr
+
+def test_what_has_no_effect_is_refused(data, tmp_path):
+    done = run('train.py', f'--outdir={tmp_path}', '--data=D.zip', *TINY, '--gpus=1', '--map-depth=2', cwd=data)
+    assert done.returncode == 2 and '--map-depth has no effect with --cfg=fastgan_lite' in done.stderr
+    done = run('train.py', f'--outdir={tmp_path}', '--data=D.zip', *TINY, '--gpus=1', '--dsc', '--dsc-rank=2', cwd=data)
+    assert done.returncode == 2 and 'rank 1' in done.stderr and not list(Path(tmp_path).iterdir())
+    options = run('train.py', f'--outdir={tmp_path}', '--data=D.zip', *TINY, '--gpus=1', '-n', cwd=data).stdout
+    c = json.loads(options[options.index('{\n') : options.index('\n}\n') + 2])
+    assert c['G_kwargs']['ngf'] == 4 and c['G_opt_kwargs']['lr'] == 2e-4
