@@ -34,7 +34,20 @@ def train(data, outdir, *args, kimg='0.008', gpus=1):
     run_dir, = Path(outdir).iterdir()
     return run_dir, sorted(run_dir.glob('network-snapshot-*.pkl'))[-1], done.stdout
 
+@pytest.mark.slow
 @pytest.mark.parametrize('gpus', [1, 2])
+def test_faster_projected_gan(gpus, data, tmp_path):
+    """--disc=projected: features stay, heads and generator move."""
+    args = ['--spider-source=S.zip', '--dsc', '--disc=projected', '--disc-backbone=random']
+    snapshots = [train(data, tmp_path / name, *args, f'--glr={rate}', f'--dlr={rate}', gpus=gpus)[1]
+                 for name, rate in (('moved', 2e-4), ('still', 0))]
+    for key, moving in (('G', ('synthesis.feat_16.1.pointwise.weight_orig',)), ('D', ())):
+        moved, still = (generator_record(path, key).state_dict() for path in snapshots)
+        changed = {name for name in moved if not torch.equal(moved[name], still[name])}
+        assert changed >= set(moving) and len(changed) > 5
+        assert not any(name.startswith('feature') for name in changed)
+
+@pytest.mark.parametrize('gpus', [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_training(gpus, data, tmp_path):
     _run_dir, first, _ = train(data, tmp_path / 'first', '--spider-source=S.zip', '--dsc', gpus=gpus)
     record = generator_record(first, key='G')
