@@ -95,6 +95,7 @@ def loss_of(G, args, device):
 def iteration(G, args, device):
     """G's phase, then D's, as Projected GAN trains; Adam for both."""
     import torch
+
     from spider_plugin.networks.projected import ProjectedDiscriminator
     D = ProjectedDiscriminator(0, args.resolution, 3, backbone='random').to(device).train()
     heads = [p for p in D.parameters() if p.requires_grad]
