@@ -93,7 +93,7 @@ def test_values_and_gradients_over_odd_shapes(case, dtype, require_kernels):
             got = torch.autograd.grad(y, inputs, g)
             expected = torch.autograd.grad(want, exact, g.double())
             for t, e, i in zip(got, expected, inputs):
-                scale = e.abs().max().clamp(min=0.1 * len(SHAPES))     # sums that cancel are compared with their terms
+                scale = e.abs().max().clamp(min=(g.numel() / e.numel()) ** 0.5)    # a sum may cancel by chance
                 assert t.dtype == i.dtype and ((t.double() - e).abs().max() / scale) <= 4 * TOLERANCE[dtype], (N, C, H, W, n)
     assert require_kernels(_op_of(case)) == before + calls
 
