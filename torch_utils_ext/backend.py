@@ -76,6 +76,8 @@ def _obstacle(args):
         return f'activations of type {x.dtype}'
     if x.device.type not in ('cpu', 'cuda'):
         return f'tensors on {x.device.type}'
+    if x.device.type == 'cuda' and x.dtype == torch.float64:
+        return 'float64 on cuda'
     if x.ndim != 4 or x.numel() == 0:
         return f'activations of shape {list(x.shape)}'
     if any(isinstance(t, torch.Tensor) and t.device != x.device for t in args):

@@ -15,7 +15,8 @@ SANITIZE = ['-g', '-fsanitize=address,undefined', '-fno-sanitize-recover=undefin
 #----------------------------------------------------------------------------
 
 def sources(csrc=CSRC):
-    return sorted(path for path in csrc.rglob('*') if path.suffix in ('.h', '.cpp', '.cu'))
+    """What the builds are made of."""
+    return [csrc / 'abi.h', *sorted(path for room in ['kernels', 'cuda', 'emulation'] for path in (csrc / room).iterdir())]
 
 def version(compiler):
     return subprocess.run([compiler, '--version'], check=True, capture_output=True, text=True).stdout
