@@ -22,15 +22,15 @@ def fit_kernel(weight, rank, pointwise_first, rows=None):
     return taps.permute(2, 0, 1).unflatten(2, [3, 3]).contiguous(), pw.contiguous()
 
 def row_weights(state, name, layer):
-    """Weights of fit_kernel's rows at the average w of a dense snapshot, or None where it has none."""
+    """Weights of fit_kernel's rows at the average w of a dense snapshot, or None where it has none that is of use: some hosts
+    feed uninitialised latents for a summary before training, and the average may be NaN or huge after few steps."""
     average, affine = state.get('mapping.w_avg'), f'{name}.affine'
     if average is None or f'{affine}.weight' not in state:
         return None
     styles = (state[f'{affine}.weight'].double() @ average.double()) * layer.affine.weight_gain + state[f'{affine}.bias'].double()
-    if layer.pointwise_first:
-        return styles.abs()
     energy = state[f'{name}.weight'].double().square().sum(dim=[2, 3])
-    return (energy @ styles.square() + 1e-8).rsqrt()
+    rows = styles.abs() if layer.pointwise_first else (energy @ styles.square() + 1e-8).rsqrt()
+    return rows / rows.max() if rows.isfinite().all() and 1e-6 < rows.max() < 1e6 else None
 
 def fit_layers(state, network, weighted=True):
     """({name: tensor} with factors in place of the dense kernels of the network's separable layers, {layer: relative error}).
@@ -40,7 +40,8 @@ def fit_layers(state, network, weighted=True):
     state, errors = dict(state), {}
     for name, layer in network.named_modules():
         dense = state.get(f'{name}.weight')
-        if not hasattr(layer, 'dw_weight') or dense is None or dense.shape != (*layer.pw_weight.shape[1:], 3, 3):
+        if not hasattr(layer, 'dw_weight') or dense is None or dense.shape != (*layer.pw_weight.shape[1:], 3, 3) \
+                or not dense.isfinite().all():
             continue
         weight, rows = dense.double(), row_weights(state, name, layer) if weighted else None
         dw, pw = fit_kernel(weight, len(layer.pw_weight), layer.pointwise_first, rows)

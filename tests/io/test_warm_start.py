@@ -52,6 +52,16 @@ def test_layers_of_full_rank_draw_what_the_dense_ones_draw(networks, order):
         if hasattr(layer, 'dw_weight'):
             assert float(layer.pw_weight.detach().square().mean()) == pytest.approx(1, rel=1e-3)
 
+def test_an_average_that_is_not_a_number_weighs_nothing(networks):
+    dense, separable = networks(), networks(dict(order='depthwise', rank=1, res=[0, 16]))
+    dense.mapping.w_avg.fill_(float('nan'))
+    weighted, errors = fit_layers(dense.state_dict(), separable)
+    plain, _ = fit_layers(dense.state_dict(), separable, weighted=False)
+    assert len(errors) == 5 and all(torch.equal(weighted[name], plain[name]) for name in plain if 'pw_weight' in name)
+    with torch.no_grad():
+        dense.synthesis.b8.conv0.weight.fill_(float('nan'))
+    assert len(fit_layers(dense.state_dict(), separable)[1]) == 4
+
 def test_only_layers_in_the_window_are_fitted(networks):
     state, errors = fit_layers(networks().state_dict(), networks(dict(order='depthwise', rank=1, res=[8, 8])))
     assert sorted(errors) == ['synthesis.b8.conv0', 'synthesis.b8.conv1'] and all(0.5 < error < 1 for error in errors.values())
