@@ -6,6 +6,7 @@ these imports, and lets the host's `torch_utils.persistence` decorate the classe
 makes the bundle `<name>`: one of RECIPES, or features over a host's module, in the order of FEATURES:
 
     dcgan                                             DCGANGenerator, DCGANDiscriminator
+    dcgan_paper                                       RadfordGenerator, RadfordDiscriminator
     pggan                                             PGGANGenerator, PGGANDiscriminator
     fastgan                                           FastGANGenerator
     projected                                         ProjectedDiscriminator
@@ -26,10 +27,11 @@ from spider_plugin import __version__
 # The tables.
 
 RECIPES = {     # bundles without a host: their module
-    'dcgan':     'spider_plugin.networks.dcgan',
-    'pggan':     'spider_plugin.networks.pggan',
-    'fastgan':   'spider_plugin.networks.fastgan',
-    'projected': 'spider_plugin.networks.projected',
+    'dcgan':       'spider_plugin.networks.dcgan',
+    'dcgan_paper': 'spider_plugin.networks.dcgan_paper',
+    'pggan':       'spider_plugin.networks.pggan',
+    'fastgan':     'spider_plugin.networks.fastgan',
+    'projected':   'spider_plugin.networks.projected',
 }
 
 @dataclasses.dataclass(frozen=True)

@@ -21,9 +21,10 @@ _MODULES = {    # where hosts keep a family's Generator
     'fastgan':   ('pg_modules.networks_fastgan',),
 }
 OURS = {        # bundle -> its generator
-    'dcgan':   'DCGANGenerator',
-    'pggan':   'PGGANGenerator',
-    'fastgan': 'FastGANGenerator',
+    'dcgan':       'DCGANGenerator',
+    'dcgan_paper': 'RadfordGenerator',
+    'pggan':       'PGGANGenerator',
+    'fastgan':     'FastGANGenerator',
 }
 _TENSORS = {    # that only this family has
     'synthesis.b4.const':                'stylegan2',

@@ -14,6 +14,7 @@ import PIL.Image
 import pytest
 import torch
 
+from spider_plugin.io.rebuild import load_generator
 from spider_plugin.io.restricted import generator_record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +40,14 @@ CASES = {
     'stylegan2-ada-pytorch':    case('stylegan2-ada-pytorch', ['--cfg=auto'], ADA),
     'projected-gan-stylegan2':  case('projected-gan', ['--cfg=stylegan2', *SMALL], needs=PG),
     'projected-gan-fastgan':    case('projected-gan', ['--cfg=fastgan'], {'G_kwargs.ngf': 8}, 'encoder', 128, needs=PG),
+}
+OWN_SIZES = {f'{network}_kwargs.channel_{size}': value for network in 'GD' for size, value in (('base', 128), ('max', 8))}
+GROWING = {**OWN_SIZES, 'total_kimg': 0.04}     # two iterations to each of five phases
+OWN = {     # generators of ours in place of the host's
+    'dcgan-in-stylegan3':   case('stylegan3', ['--cfg=dcgan', '--gamma=1', '--cond=1'], OWN_SIZES),
+    'pggan-in-stylegan3':   case('stylegan3', ['--cfg=pggan', '--gamma=1', '--pg-kimg=0.008'], GROWING),
+    'dcgan-in-ada':         case('stylegan2-ada-pytorch', ['--cfg=dcgan'], OWN_SIZES),
+    'pggan-in-ada':         case('stylegan2-ada-pytorch', ['--cfg=pggan', '--pg-kimg=0.008', '--pg-loss=nonsaturating'], GROWING),
 }
 TWO_RANKS = ['stylegan3-stylegan2', 'stylegan2-ada-pytorch', 'projected-gan-stylegan2']
 
@@ -72,7 +81,7 @@ def attached(tmp_path_factory):
 def data(tmp_path_factory, make_zip):
     path = tmp_path_factory.mktemp('data')
     for res in (16, 128):
-        make_zip(path / f'D{res}.zip', n=24, res=res, seed=1)
+        make_zip(path / f'D{res}.zip', n=24, res=res, labels=2 if res == 16 else None, seed=1)
     make_zip(path / 'S.zip', n=40, res=32, seed=2)
     make_zip(path / 'other.zip', n=40, res=32, seed=3)
     return path
@@ -89,7 +98,7 @@ def trained(attached, data, tmp_path_factory):
     def train(name, *options, ranks=1, config=None):
         if (name, options, ranks) in runs:
             return runs[name, options, ranks]
-        what, out = CASES[name], tmp_path_factory.mktemp('run')
+        what, out = (CASES | OWN)[name], tmp_path_factory.mktemp('run')
         for package in what['needs']:
             if importlib.util.find_spec(package) is None:
                 pytest.skip(f'{what["host"]} needs {package}')
@@ -137,6 +146,31 @@ def test_spider_training(name, spider):
     assert set(rank['still']) <= set(idle) and set(rank['no_grad']) <= set(idle)
     assert any(p.startswith('mapping.') for p in rank['params']) and len(rank['params']) > 10
     assert {'key', 'fetch'} == {name for name, stack in rank['uses'] if 'accumulate_gradients' in stack}
+
+@pytest.mark.parametrize('name', OWN)
+def test_generators_of_ours(name, trained, data):
+    """Every weight moves, through every stage, and the snapshot is read without executing it."""
+    run_dir, (rank,), out, _ = trained(name, f'--spider-source={data}/S.zip', '--spider-mapping=residual')
+    assert rank['finite'] and rank['class_name'] in ('DCGANGenerator', 'PGGANGenerator') and 'Spider source:       S' in out
+    assert not rank['still'] and not rank['no_grad'] and len(rank['params']) > 10
+    assert {'key', 'fetch'} == {use for use, stack in rank['uses'] if 'accumulate_gradients' in stack}
+    G = load_generator(snapshot(run_dir), key='G')
+    assert G.c_dim == (2 if '--cond=1' in OWN[name]['args'] else 0)
+    if 'pggan' in name:
+        lines = (run_dir / 'stats.jsonl').read_text().splitlines()
+        resolutions = [json.loads(line)['Progress/resolution']['mean'] for line in lines]
+        assert sorted(set(resolutions)) == [4, 8, 16] and G.synthesis.stage() == (2, 1)
+
+def test_pggan_in_two_ranks_of_stylegan3(trained):
+    """The host compares all tensors of its ranks before a snapshot."""
+    run_dir, ranks, *_ = trained('pggan-in-stylegan3', ranks=2)
+    assert ranks[0]['weights'] == ranks[1]['weights'] and load_generator(snapshot(run_dir)).synthesis.stage() == (2, 1)
+
+def test_pggan_in_two_ranks_of_ada_is_refused(attached, data, tmp_path):
+    tiny = json.dumps(dict(config={}, log=str(tmp_path / 'rank')))
+    done = run(['train.py', f'--outdir={tmp_path}', f'--data={data}/D16.zip', '--gpus=2', '--batch=4', '--cfg=pggan'],
+               attached('stylegan2-ada-pytorch'), SPIDER_DEVICE='cpu', SPIDER_TINY=tiny)
+    assert done.returncode == 2 and '--cfg=pggan trains with one GPU in this host' in done.stderr and '--gpus=1' in done.stderr
 
 FOLLOWS_THE_BATCH = ('w_avg', 'magnitude_ema', 'weight_u', 'weight_v', 'running_mean', 'running_var', 'num_batches_tracked')
 STILL = {'G_opt_kwargs.lr': 0.0, 'D_opt_kwargs.lr': 0.0, 'ema_kimg': 0.001} # What comes out is what went in.

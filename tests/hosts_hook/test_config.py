@@ -142,6 +142,16 @@ def test_dcgan_keeps_what_the_user_set(source):
     assert c['G_kwargs']['class_name'].endswith('DCGANGenerator')
     assert c['G_kwargs']['spider']['mapping'] == 'residual'
 
+def test_dcgan_as_published(source):
+    c, _ = edit(cfg='dcgan_paper', given=['cfg'], spider_source=source, spider_mapping='paper-23x23')
+    assert c['G_kwargs']['class_name'] == 'spider_plugin.bundles.dcgan_paper.RadfordGenerator' and c['G_kwargs']['z_dim'] == 512
+    assert c['G_opt_kwargs']['lr'] == c['D_opt_kwargs']['lr'] == 2e-4 and c['G_opt_kwargs']['betas'] == [0.5, 0.999]
+    for options, words in ((dict(spider_source=source), 'residual cannot be used with --cfg=dcgan_paper; use paper-16x32'),
+                           (dict(given=['mbstd_group']), '--mbstd-group has no effect'),
+                           (dict(host=host(resolution=256)), 'cannot draw .* not 256')):
+        with pytest.raises(UserError, match=words):
+            edit(**dict(dict(cfg='dcgan_paper', given=['cfg']), **options))
+
 #----------------------------------------------------------------------------
 # --cfg=pggan
 
