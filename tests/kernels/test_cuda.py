@@ -67,8 +67,9 @@ def test_works_on_the_stream_it_is_given(library, op):
 
 @pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize('dtype', DTYPES, ids=str)
-def test_public_ops_and_second_derivatives(library, layout, dtype):
-    """Gradients of a gradient's norm (R1, path length) on cuda against the references in float64."""
+def test_public_ops_and_second_derivatives(library, layout, dtype, monkeypatch):
+    """Gradients of a gradient's norm (R1, path length) on cuda, by kernels only, against the references in float64."""
+    monkeypatch.setenv('TORCH_UTILS_EXT', 'require')
     from torch_utils_ext.ops.depthwise import depthwise, depthwise_ref
     from torch_utils_ext.ops.epilogue import epilogue, epilogue_ref
 
