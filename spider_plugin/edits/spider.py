@@ -48,7 +48,8 @@ def apply_spider(c, options, host):
                         f'{"residual" if layers.constant_input else "encoder"}.')
     if layers is not None and name == 'residual' and not layers.constant_input:
         raise UserError(f'--spider-mapping=residual needs a generator that starts from a constant 4x4 input, which '
-                        f'{c["G_kwargs"]["class_name"]} is not; use --spider-mapping=encoder.')
+                        f'{c["G_kwargs"]["class_name"]} is not: added to StyleGAN3 at fixed pixels, the source would end its '
+                        'equivariance (docs/cascades.md); use --spider-mapping=encoder.')
     size = options['spider_size']
     if size is not None and kind.size is None and size > target.resolution:
         raise UserError(f'--spider-size={size} is larger than the {target.resolution} pixels of --data; '
