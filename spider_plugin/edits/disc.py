@@ -13,7 +13,7 @@ FASTGAN  = dict(heads='standard',  dlr=2e-4, blur=0.0)
 STYLEGAN = dict(heads='separable', dlr=2e-3, blur=2.0)
 BETAS, BLUR_KIMG = [0.0, 0.99], 300
 
-_USELESS = {'style_mixing': '--style-mixing', 'pl_weight': '--pl-weight', 'freezed': '--freezed', 'mbstd_group': '--mbstd-group'}
+_USELESS = {'style_mixing': '--style-mixing', 'pl_weight': '--pl-weight', 'freezed': '--freezed'}
 
 def apply_disc(c, options, given, host):
     """Lines for the launch log; none without --disc."""

@@ -22,16 +22,20 @@ from spider_plugin.networks.spectral_norm import SpectralConv2d
 class FrozenConv(torch.nn.Module):
     """A 1x1 convolution that nobody trains: `weight` [out, in, 1, 1] and `bias` [out] are buffers."""
 
-    def __init__(self, in_channels, out_channels, rng):
+    def __init__(self, in_channels, out_channels):
         super().__init__()
-        bound = in_channels ** -0.5
-        for name, shape in (('weight', [out_channels, in_channels, 1, 1]), ('bias', [out_channels])):
-            self.register_buffer(name, (torch.rand(shape, generator=rng) * 2 - 1) * bound)
+        self.register_buffer('weight', torch.zeros([out_channels, in_channels, 1, 1]))
+        self.register_buffer('bias', torch.zeros([out_channels]))
+
+    def draw(self, rng):    # No argument of the constructor: pickles keep those, and a generator is no data.
+        bound = self.weight.shape[1] ** -0.5
+        for buffer in (self.weight, self.bias):
+            buffer.copy_((torch.rand(buffer.shape, generator=rng) * 2 - 1) * bound)
 
 class Fusion(torch.nn.Module):
-    def __init__(self, in_channels, out_channels, rng):
+    def __init__(self, in_channels, out_channels):
         super().__init__()
-        self.out_conv = FrozenConv(in_channels, out_channels, rng)
+        self.out_conv = FrozenConv(in_channels, out_channels)
 
 class ProjectedFeatures(torch.nn.Module):
     """Images -> the four projected maps.
@@ -47,14 +51,17 @@ class ProjectedFeatures(torch.nn.Module):
     def __init__(self, backbone, weights=None, embed=True, width=64, seed=0, precision='float32'):
         super().__init__()
         self.features, self.precision = FrozenFeatures(backbone, weights, embed), precision
-        rng = torch.Generator().manual_seed(seed)
         mixed = [width, width * 2, width * 4, width * 8]
         self.channels = [width, width, width * 2, width * 4]    # of the maps that come out
         self.scratch = torch.nn.Module()
         for i, (channels, out) in enumerate(zip(self.features.channels, mixed, strict=True)):
-            self.scratch.add_module(f'layer{i}_ccm', FrozenConv(channels, out, rng))
+            self.scratch.add_module(f'layer{i}_ccm', FrozenConv(channels, out))
         for i, (channels, out) in enumerate(zip(mixed, self.channels, strict=True)):
-            self.scratch.add_module(f'layer{i}_csm', Fusion(channels, out, rng))
+            self.scratch.add_module(f'layer{i}_csm', Fusion(channels, out))
+        rng = torch.Generator().manual_seed(seed)
+        for module in self.scratch.modules():
+            if isinstance(module, FrozenConv):
+                module.draw(rng)
 
     def forward(self, x):
         """x [N, 3, H, W] in [-1, 1], sides multiples of 32 -> [N, C_l, H / 2 / 2^l, W / 2 / 2^l], l = 0 .. 3, float32."""

@@ -1,0 +1,89 @@
+"""What --disc=projected makes of a host's config, and what it refuses."""
+
+import json
+import pickle
+from types import SimpleNamespace
+
+import pytest
+
+from spider_plugin.config import OPTIONS
+from spider_plugin.edits.disc import apply_disc
+from spider_plugin.errors import UserError
+from spider_plugin.hosts.capabilities import Target
+
+def config(**kwargs):
+    return dict(
+        G_kwargs       = dict(class_name='training.networks_stylegan2.Generator'),
+        D_kwargs       = dict(class_name='training.networks_stylegan2.Discriminator', channel_base=4096),
+        G_opt_kwargs   = dict(class_name='torch.optim.Adam', betas=[0, 0.99], lr=0.0025),
+        D_opt_kwargs   = dict(class_name='torch.optim.Adam', betas=[0, 0.99], lr=0.005),
+        loss_kwargs    = dict(class_name='training.loss.StyleGAN2Loss', r1_gamma=1.0, pl_weight=2),
+        augment_kwargs = dict(class_name='training.augment.AugmentPipe'),
+        ada_target     = 0.6,
+        G_reg_interval = 4) | kwargs
+
+def edit(c=None, given=(), channels=3, cfg=None, **options):
+    c = config() if c is None else c
+    values = {option.key: option.default for option in OPTIONS} | dict(disc='projected', disc_backbone='random') | options
+    host = SimpleNamespace(target=Target('x.zip', 64, channels, 0), local_file=lambda path: path)
+    return c, '\n'.join(apply_disc(c, values | {'cfg': cfg}, {*options, *given}, host))
+
+def test_networks_rates_and_loss():
+    c, lines = edit()
+    assert c['D_kwargs'] == dict(class_name='spider_plugin.bundles.projected.ProjectedDiscriminator', backbone='random',
+                                 weights=None, heads='separable', embed=True, precision='float16')
+    assert c['loss_kwargs'] == dict(class_name='spider_plugin.losses.hinge.ProjectedHingeLoss', blur_init_sigma=2.0,
+                                    blur_fade_kimg=300)
+    assert c['D_opt_kwargs'] == dict(class_name='torch.optim.Adam', betas=[0.0, 0.99], lr=2e-3)
+    assert c['G_opt_kwargs']['lr'] == 0.0025 and c['G_reg_interval'] is None and c['D_reg_interval'] is None
+    assert 'augment_kwargs' not in c and 'ada_target' not in c
+    assert json.loads(json.dumps(c)) == c
+    assert 'separable heads on random (random weights)' in lines and 'R1 (--gamma)' in lines and '2 pixels' in lines
+
+def test_fastgan_gets_standard_heads_and_no_blur():
+    c, lines = edit(config(G_kwargs=dict(class_name='spider_plugin.bundles.fastgan.FastGANGenerator')))
+    assert c['D_kwargs']['heads'] == 'standard' and c['D_opt_kwargs']['lr'] == 2e-4
+    assert c['loss_kwargs']['blur_init_sigma'] == 0 and 'D blur:              none' in lines
+
+def test_what_the_user_says_wins():
+    c, _ = edit(given=['dlr', 'aug', 'fp32'], disc_heads='standard', disc_blur=5.0, disc_embed=False)
+    assert c['D_kwargs']['heads'] == 'standard' and not c['D_kwargs']['embed'] and c['D_kwargs']['precision'] == 'float32'
+    assert c['D_opt_kwargs']['lr'] == 0.005 and c['loss_kwargs']['blur_init_sigma'] == 5 and c['ada_target'] == 0.6
+
+def test_noaug_is_none_at_all():
+    c, lines = edit({key: value for key, value in config().items() if key not in ('augment_kwargs', 'ada_target')}, given=['aug'])
+    assert c['D_kwargs']['augment'] is False and 'D augmentation:      none' in lines
+
+@pytest.mark.parametrize('kwargs, words', [
+    (dict(given=['pl_weight']), '--pl-weight has no effect with --disc=projected'),
+    (dict(given=['freezed']), '--freezed has no effect'),
+    (dict(channels=4), '4 channels'),
+    (dict(cfg='pggan'), '--cfg=pggan'),
+    (dict(disc='none-such'), '--disc=none-such is not a known discriminator; choose from projected'),
+    (dict(disc=None), '--disc-backbone has no effect without --disc=projected'),
+])
+def test_refusals(kwargs, words):
+    with pytest.raises(UserError, match=words) as caught:
+        edit(**{'disc_backbone': 'random', **kwargs})
+    assert '\n' not in caught.value.message
+
+def test_nothing_happens_without_it():
+    c = config()
+    assert apply_disc(c, {option.key: option.default for option in OPTIONS}, set(), None) == [] and c == config()
+
+def test_a_resumed_run_keeps_its_feature_network(tmp_path, host_path):
+    from spider_plugin.bundles import projected as bundle
+    D = bundle.ProjectedDiscriminator(0, 32, 3, heads='separable', feature_resolution=128)
+    (tmp_path / 'snapshot.pkl').write_bytes(pickle.dumps(dict(D=D)))
+    _, lines = edit(config(resume_pkl=f'{tmp_path}/snapshot.pkl'))
+    assert 'D blur:              none' in lines
+    D.feature_network.features.sha256 = 'f' * 64
+    (tmp_path / 'other.pkl').write_bytes(pickle.dumps(dict(D=D)))
+    with pytest.raises(UserError, match='feature network random .sha256 ffffffffffff., not random'):
+        edit(config(resume_pkl=f'{tmp_path}/other.pkl'))
+    edit(config(resume_pkl=f'{tmp_path}/other.pkl'), spider_force=True)
+
+@pytest.fixture
+def host_path():
+    from spider_plugin.io.trusted import add_host_to_path
+    add_host_to_path()
