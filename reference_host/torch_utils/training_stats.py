@@ -29,7 +29,7 @@ def init_multiprocessing(rank, sync_device):
 def report(name, value):
     """Count every element of value (scalar, sequence, array or tensor) towards `name`; returns value.
 
-    All ranks must report the same names; an empty value registers a name and counts nothing.
+    All ranks must report the same names at least once; an empty value registers a name and counts nothing.
     """
     elems = torch.as_tensor(value).detach().flatten()
     elems = (elems.cpu() if elems.device.type == 'mps' else elems).to(torch.float64) # MPS has no float64.
@@ -54,7 +54,7 @@ def _synchronise():
         sums = sums.cpu()
     for name, value in zip(names, sums):
         _cumulative[name] = _cumulative.get(name, torch.zeros(3, dtype=torch.float64)) + value
-    _pending.clear()
+        _pending[name] = torch.zeros(3, dtype=torch.float64) # Stays registered, in all ranks.
 
 #----------------------------------------------------------------------------
 
