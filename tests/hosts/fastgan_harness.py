@@ -25,6 +25,8 @@ def compare(lite, classes, dsc, train, resolution=128):
     with torch.no_grad():
         for p in theirs.parameters():
             p.add_(0.1 * torch.randn_like(p))
+        for _ in range(5):      # The vectors of spectral norm follow; with those of other weights sigma may be about zero.
+            theirs.train()(torch.randn(3, 32), torch.eye(classes)[:3] if classes else torch.zeros(3, 0))
     ours = FastGANGenerator(z_dim=32, c_dim=classes, img_resolution=resolution, ngf=8, lite=lite, dsc={} if dsc else None)
     first = {name: tensor[:classes] if name.endswith('embed.weight') else tensor for name, tensor in theirs.state_dict().items()}
     missing, unexpected = ours.load_state_dict(first, strict=False)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize('train', [True, False])
 @pytest.mark.parametrize('lite, classes, dsc', [(False, 0, False), (True, 0, False), (False, 10, False), (True, 10, False),
-                                                (False, 0, True), (True, 0, True)])
+                                                (False, 0, True), (True, 0, True), (False, 10, True), (True, 10, True)])
 def test_agreement(lite, classes, dsc, train, tmp_path):
     host = Path(os.environ.get('SPIDER_HOSTS') or os.devnull, 'projected-gan')
     if not (host / 'pg_modules').is_dir():
