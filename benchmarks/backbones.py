@@ -50,7 +50,6 @@ BACKBONES = {
                               grid=[(5e-3, 1e-2), (1e-2, 2e-2)], arms=ARMS),
 }
 MAPPINGS = dict(paper='paper-16x32', residual='residual', cascade='residual')
-TUNED_LIKE = dict(cascade='residual')
 
 #----------------------------------------------------------------------------
 # Data: the grey pair, the same images without and with classes.
@@ -124,11 +123,11 @@ def run(work, names):
     for backbone in names:
         what = BACKBONES[backbone]
         tuning = [said(train(work, backbone, arm, *rates, TUNING_SEED))
-                  for arm in what['arms'] if arm not in TUNED_LIKE for rates in what['grid']]
+                  for arm in what['arms'] for rates in what['grid']]
         chosen = {}
         for row in sorted(tuning, key=lambda row: -row['curve'][-1][1]):
             chosen[row['arm']] = row['glr'], row['dlr']
-        rows = [said(train(work, backbone, arm, *chosen[TUNED_LIKE.get(arm, arm)], seed))
+        rows = [said(train(work, backbone, arm, *chosen[arm], seed))
                 for seed in SEEDS for arm in what['arms']]
         write(backbone, dict(tuning=tuning, rows=rows))
 
