@@ -89,6 +89,8 @@ OPTIONS = [
            'that the file carries'),
     Option('--pg-kimg',         click.FloatRange(min=0, min_open=True), 800.0, 'KIMG', 'Length of each phase of --cfg=pggan: a '
            'resolution, or fading in the next', PGGAN),
+    Option('--pg-batch',        _Pairs(), None,     'R:N,R:N', 'Batches of N images from resolution R of --cfg=pggan on, in the '
+           'reference host  [default: --batch]', PGGAN),
     Option('--pg-loss',         click.Choice(LOSSES), 'wgan-gp', None, 'Loss of --cfg=pggan; nonsaturating has --gamma', PGGAN),
     Option('--recompute',       bool,   False,      None,   'Compute the blocks of G and D again in the backward pass: less '
            'memory, more time', group='Memory options'),

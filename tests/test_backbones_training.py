@@ -98,6 +98,13 @@ def test_a_snapshot_in_mid_fade_resumes_where_it_was(grown, train):
     assert stats(resumed, 'Progress/resolution') == [16] * 3 and stats(resumed, 'Progress/fade') == pytest.approx([0.5, 1, 1])
 
 @pytest.mark.slow
+def test_batches_of_stages(train):
+    """Two iterations at 4^2 with 16 images, then 8."""
+    run_dir = train(*PGGAN, '--pg-kimg=0.032', '--pg-batch=4:16,8:8', '--batch-gpu=8', '--kimg=0.048', '--tick=0.001')
+    assert stats(run_dir, 'Progress/kimg') == pytest.approx([0.016, 0.032, 0.040, 0.048])
+    assert stats(run_dir, 'Progress/fade') == pytest.approx([1, 1, 0, 0.25])
+
+@pytest.mark.slow
 def test_pggan_in_two_ranks(train, data):
     """The ranks compare all tensors, the stage among them, before each snapshot."""
     run_dir = train(*PGGAN, '--gpus=2', '--kimg=0.08', '--tick=0.016', f'--spider-source={data}/S.zip')

@@ -36,6 +36,7 @@ def training_loop(
     rank                    = 0,        # Rank of this process.
     batch_size              = 4,        # Images per iteration, over all ranks.
     batch_gpu               = 4,        # Images that one rank handles at a time.
+    batch_schedule          = None,     # [[kimg, images per iteration], ...]: from then on in place of batch_size. None = never.
     ema_kimg                = 10,       # Half-life of the moving average of G's weights, in kimg.
     ema_rampup              = 0.05,     # The half-life is at most this fraction of the images so far. None = no limit.
     G_reg_interval          = None,     # Regularize G at every n-th iteration. None = within the main loss.
@@ -57,7 +58,8 @@ def training_loop(
 ):
     device = setup_process(random_seed * num_gpus + rank, rank, num_gpus, cudnn_benchmark, threads)
     training_set, batches = setup_data(training_set_kwargs, data_loader_kwargs, device, random_seed, num_gpus, rank,
-                                       batch_size, batch_gpu)
+                                       batch_sizes(batch_size, batch_schedule or [], resume_kimg), batch_gpu)
+    sizes = batch_sizes(batch_size, batch_schedule or [], resume_kimg)
     networks = setup_networks(training_set, G_kwargs, D_kwargs, augment_kwargs, augment_p, resume_pkl, device, batch_gpu,
                               verbose=rank == 0)
     loss = dnnlib.util.construct_class_by_name(device=device, G=networks.G, D=networks.D,
@@ -76,12 +78,14 @@ def training_loop(
 
     cur_tick, tick_start_nimg, batch_idx, done = 0, cur_nimg, 0, False
     while not done:
+        batch_size = next(sizes)
         train_iteration(loss, phases, training_set, next(batches), networks.G.z_dim, device, batch_size, batch_gpu,
                         num_gpus, batch_idx, cur_nimg)
         ranks.average(averages)
         cur_nimg += batch_size
         batch_idx += 1
         if batch_idx % ada_interval == 0:
+            augment.step = ada_interval * batch_size / (ada_kimg * 1000)
             augment.adapt()
         update_ema(networks.G_ema, networks.G, ema_beta(batch_size, cur_nimg, ema_kimg, ema_rampup))
         report.progress.step(cur_nimg)
@@ -124,13 +128,22 @@ def setup_process(seed, rank, num_gpus, cudnn_benchmark, threads):
     training_stats.init_multiprocessing(rank=rank, sync_device=device if num_gpus > 1 else None)
     return device
 
-def setup_data(training_set_kwargs, data_loader_kwargs, device, seed, num_gpus, rank, batch_size, batch_gpu):
+def batch_sizes(batch_size, schedule, start_kimg):
+    """Images of each iteration without an end, for schedule [[kimg, images], ...] in ascending order; batch_size before it."""
+    nimg = start_kimg * 1000
+    while True:
+        size = next((size for kimg, size in reversed(schedule) if nimg >= round(kimg * 1000)), batch_size)
+        yield size
+        nimg += size
+
+def setup_data(training_set_kwargs, data_loader_kwargs, device, seed, num_gpus, rank, sizes, batch_gpu):
     """The dataset, and an endless iterator of (images [batch_gpu, C, H, W] in [-1, 1], labels), in lists that make up
-    this rank's share of a batch."""
+    this rank's share of a batch; sizes: images of each batch over all ranks."""
     training_set = dnnlib.util.construct_class_by_name(**training_set_kwargs)
     sampler = misc.InfiniteSampler(dataset=training_set, rank=rank, num_replicas=num_gpus, seed=seed)
-    loader = torch.utils.data.DataLoader(dataset=training_set, sampler=sampler, batch_size=batch_size // num_gpus,
-                                         **data_loader_kwargs)
+    indices = iter(sampler)
+    shares = ([next(indices) for _ in range(size // num_gpus)] for size in sizes)
+    loader = torch.utils.data.DataLoader(dataset=training_set, batch_sampler=shares, **data_loader_kwargs)
 
     def batches():
         for images, labels in loader:

@@ -43,7 +43,39 @@ def apply_progressive(c, options, given, host):
     else:
         loss['r1_gamma'] = host.loss_keyword('r1_gamma')
     c['loss_kwargs'] = loss
+    if options['pg_batch'] is not None:
+        c['batch_schedule'] = _batch_schedule(c, options, host)
     return _schedule_lines(c, options, resolution)
+
+def _batch_schedule(c, options, host):
+    """[[kimg of this run, images], ...]: a resolution has its batch from when it begins to fade in."""
+    from spider_plugin.networks.pggan import pggan_resolutions
+    if not host.loop_takes('batch_schedule'):
+        raise UserError('--pg-batch needs a training loop that can change its batch, which this host has not; leave it out, or '
+                        'train with the reference host (spider train).')
+    stages, schedule = pggan_resolutions(host.target.resolution), []
+    done = _resumed_progress(c, options, host)
+    for resolution, batch in sorted(options['pg_batch']):
+        share = batch // c['num_gpus']
+        if resolution not in stages:
+            raise UserError(f'--pg-batch={resolution}:{batch}: {resolution}^2 is no stage of --data; name some of '
+                            f'{", ".join(map(str, stages))}.')
+        if batch < 1 or batch % c['num_gpus'] or (share > c['batch_gpu'] and share % c['batch_gpu']):
+            raise UserError(f'--pg-batch={resolution}:{batch} does not split into the parts of --gpus={c["num_gpus"]} and '
+                            f'--batch-gpu={c["batch_gpu"]}; choose a multiple.')
+        begin = max(2 * stages.index(resolution) - 1, 0)
+        schedule.append([max(begin - done, 0) * options['pg_kimg'], batch])
+    return schedule
+
+def _resumed_progress(c, options, host):
+    """Phases that the snapshot to resume from has behind it."""
+    if c.get('resume_pkl') is None:
+        return 0
+    from spider_plugin.io.rebuild import load_generator
+    from spider_plugin.io.restricted import generator_record
+    path = host.local_file(c['resume_pkl'])
+    tensors = (load_generator(path, trust=True).state_dict() if options['trust_pickle'] else generator_record(path).state_dict())
+    return float(tensors.get('synthesis.progress', 0))
 
 def _without_sign_of_D(c, given):
     """Adaptive augmentation steers by the sign of D's outputs at real images, which a critic leaves open."""

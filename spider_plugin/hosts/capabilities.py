@@ -90,6 +90,10 @@ class Host:
         parameter = inspect.signature(import_name(loss['class_name'])).parameters.get(name)
         return None if parameter is None else loss.get(name, parameter.default)
 
+    def loop_takes(self, name):
+        """Whether the host's training loop has an argument of that name."""
+        return name in inspect.signature(import_name('training.training_loop.training_loop')).parameters
+
     def local_file(self, path):
         """The file itself, or the copy of a URL in the host's cache."""
         if os.path.exists(path) or '://' not in path:

@@ -181,6 +181,27 @@ def test_pggan_with_the_hosts_regularisation_and_a_source(source):
 def test_pggan_keeps_augmentation_that_is_fixed():
     assert 'augment_kwargs' in pggan(dict(ada_target=None, augment_p=0.2), given=['aug'])[0]
 
+def test_batches_of_stages():
+    own, sizes = host(), dict(num_gpus=2, batch_gpu=8, batch_size=16)
+    own.loop_takes = lambda name: name == 'batch_schedule'
+    c, _ = pggan(sizes, host=own, pg_kimg=10.0, pg_batch=[(16, 8), (4, 32)])
+    assert c['batch_schedule'] == [[0, 32], [30, 8]]
+    for pairs, words in (([(12, 8)], '12.2 is no stage of --data; name some of 4, 8, 16'), ([(4, 3)], 'does not split'),
+                         ([(4, 20)], 'does not split'), ([(4, 0)], 'does not split')):
+        with pytest.raises(UserError, match=words):
+            pggan(sizes, host=own, pg_batch=pairs)
+    own.loop_takes = lambda name: False
+    with pytest.raises(UserError, match='--pg-batch needs a training loop that can change its batch'):
+        pggan(sizes, host=own, pg_batch=[(4, 32)])
+
+def test_batches_of_a_resumed_run(monkeypatch, make_snapshot):
+    monkeypatch.setattr(config, 'resume_from_what_fits', lambda c, options, host: [])
+    own = host()
+    own.loop_takes = lambda name: True
+    sizes = dict(num_gpus=1, batch_gpu=8, batch_size=8, resume_pkl=make_snapshot(pggan=True))
+    c, _ = pggan(sizes, host=own, pg_kimg=10.0, pg_batch=[(4, 32), (8, 16), (16, 8)])
+    assert c['batch_schedule'] == [[0, 32], [0, 16], [0, 8]]        # it is fading in 16^2
+
 @pytest.mark.parametrize(['kwargs', 'words'], [
     (dict(given=['aug']),                           '--aug=ada needs a discriminator whose sign'),
     (dict(given=['style_mixing']),                  '--style-mixing has no effect with --cfg=pggan'),

@@ -1,5 +1,6 @@
 """training/loss.py against networks whose losses can be written down, and the schedule of training_loop.py."""
 
+import itertools
 import math
 
 import pytest
@@ -131,6 +132,14 @@ def test_lazy_regularization_rescales_adam():
     assert group['lr'] == pytest.approx(0.1 * 16 / 17) and group['betas'] == (0.0, pytest.approx(0.99 ** (16 / 17)))
     both, = training_loop.setup_phases('D', D(), opt_kwargs, reg_interval=None)
     assert both.name == 'Dboth' and both.opt.param_groups[0]['lr'] == 0.1
+
+def test_sizes_of_batches():
+    def sizes(count, *args):
+        return list(itertools.islice(training_loop.batch_sizes(*args), count))
+    assert sizes(3, 8, [], 0) == [8, 8, 8]
+    assert sizes(5, 8, [[0, 16], [0.03, 4]], 0) == [16, 16, 4, 4, 4]
+    assert sizes(3, 8, [[0.01, 16]], 0) == [8, 8, 16] and sizes(2, 8, [[0.01, 16]], 0.5) == [16, 16]
+    assert sizes(2, 8, [[0, 16], [0, 4]], 0) == [4, 4]
 
 def test_average_of_weights():
     source, average = torch.nn.BatchNorm1d(1), torch.nn.BatchNorm1d(1)
