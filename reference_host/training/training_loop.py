@@ -57,9 +57,9 @@ def training_loop(
     progress_fn             = None,     # Called with (kimg so far, total kimg).
 ):
     device = setup_process(random_seed * num_gpus + rank, rank, num_gpus, cudnn_benchmark, threads)
+    sizes, sizes_to_load = (batch_sizes(batch_size, batch_schedule or [], resume_kimg) for _ in range(2)) # Loading is ahead.
     training_set, batches = setup_data(training_set_kwargs, data_loader_kwargs, device, random_seed, num_gpus, rank,
-                                       batch_sizes(batch_size, batch_schedule or [], resume_kimg), batch_gpu)
-    sizes = batch_sizes(batch_size, batch_schedule or [], resume_kimg)
+                                       sizes_to_load, batch_gpu)
     networks = setup_networks(training_set, G_kwargs, D_kwargs, augment_kwargs, augment_p, resume_pkl, device, batch_gpu,
                               verbose=rank == 0)
     loss = dnnlib.util.construct_class_by_name(device=device, G=networks.G, D=networks.D,
@@ -67,7 +67,7 @@ def training_loop(
     phases = [*setup_phases('G', networks.G, G_opt_kwargs, G_reg_interval),
               *setup_phases('D', networks.D, D_opt_kwargs, D_reg_interval)]
     averages = moving_averages(networks.G, networks.D, loss)
-    augment = AdaptiveAugment(networks.augment_pipe, ada_target, ada_interval * batch_size / (ada_kimg * 1000))
+    augment = AdaptiveAugment(networks.augment_pipe, ada_target, ada_kimg)
 
     cur_nimg = round(resume_kimg * 1000)
     report = Reporter(run_dir, networks, training_set, training_set_kwargs, metrics, detector, device, batch_gpu,
@@ -85,8 +85,7 @@ def training_loop(
         cur_nimg += batch_size
         batch_idx += 1
         if batch_idx % ada_interval == 0:
-            augment.step = ada_interval * batch_size / (ada_kimg * 1000)
-            augment.adapt()
+            augment.adapt(ada_interval * batch_size)
         update_ema(networks.G_ema, networks.G, ema_beta(batch_size, cur_nimg, ema_kimg, ema_rampup))
         report.progress.step(cur_nimg)
 
@@ -251,20 +250,21 @@ class AdaptiveAugment:
     """Adapts the augmentation probability p so that the mean sign of D at real images comes to `target` (Karras et al.
     2020, "Training Generative Adversarial Networks with Limited Data", section 3, r_t); p stays fixed with target=None."""
 
-    def __init__(self, pipe, target, step):
+    def __init__(self, pipe, target, kimg):
         self.pipe = pipe
         self.target = target
-        self.step = step    # How far p moves at a time.
+        self.kimg = kimg    # Thousands of images in which p can move by one.
         self.signs = training_stats.Collector(regex='Loss/signs/real') if self.active() else None
 
     def active(self):
         return self.pipe is not None and self.target is not None
 
-    def adapt(self):
+    def adapt(self, images):
+        """images: how many there were since the last time."""
         if self.active():
             self.signs.update()
             direction = np.sign(self.signs['Loss/signs/real'] - self.target)
-            self.pipe.p.copy_((self.pipe.p + direction * self.step).clamp(0, 1))
+            self.pipe.p.copy_((self.pipe.p + direction * images / (self.kimg * 1000)).clamp(0, 1))
 
 def ema_beta(batch_size, cur_nimg, ema_kimg, ema_rampup):
     """Weight of the old average after one more batch: 0.5 ^ (batch / half-life)."""

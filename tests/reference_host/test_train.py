@@ -149,10 +149,10 @@ def test_adaption_steers_the_mean_sign(signs, target, steps, p):
     from training.training_loop import AdaptiveAugment
     pipe = torch.nn.Module()
     pipe.register_buffer('p', torch.tensor(0.2))
-    augment = AdaptiveAugment(pipe, target, step=0.1)
+    augment = AdaptiveAugment(pipe, target, kimg=0.1)
     for _ in range(steps):
         training_stats.report('Loss/signs/real', signs)
-        augment.adapt()
+        augment.adapt(10)
     assert float(pipe.p) == pytest.approx(p)
 
 def test_gradients_do_not_depend_on_the_parts_of_a_batch():
