@@ -1,13 +1,16 @@
 """Peak memory of one training step at 1024^2, batch 1, in float32 on a CPU: G and D at published widths with their regularisers
 and Adam, each phase in a fresh process.
 
-    python benchmarks/memory_1024.py --out=benchmarks/results/memory_1024.json [--cases=stylegan2,stylegan3-t] [--plain]
+    python benchmarks/memory_1024.py run [--cases pggan stylegan2] [--phases Gmain] [--plain]    # resumable
+    python benchmarks/memory_1024.py report      # the tables of docs/memory.md from the JSON
 
-peak_gib is ru_maxrss of the process; --plain also runs the cases without --recompute, where the machine has
-the memory (a case that is killed is recorded as such). Both networks and the states of both optimizers are there in every
-process."""
+peak_gib is ru_maxrss of the process, Python and torch included. `run` is with --recompute; --plain is without. A process gets no
+more than --limit GiB of addresses, so that the machine never swaps: one that would need more fails, and is recorded
+as such. Both networks and the states of both optimizers are there in every process. PGGAN is taken in the middle of its last
+fade, where it is largest."""
 
 import argparse
+import importlib
 import json
 import os
 import platform
@@ -21,15 +24,30 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / 'reference_host')]
 
-WIDE   = dict(channel_base=32768, channel_max=512)  # config F of StyleGAN2
-CASES  = {
-    'stylegan2':   dict(G='training.networks_stylegan2.Generator', mapping=8, pl=2.0, kwargs=dict(WIDE)),
-    'stylegan3-t': dict(G='training.networks_stylegan3.Generator', mapping=2, pl=0.0, kwargs=dict(WIDE)),
-    'stylegan3-r': dict(G='training.networks_stylegan3.Generator', mapping=2, pl=0.0, kwargs=dict(
-        channel_base=65536, channel_max=1024, conv_kernel=1, use_radial_filters=True)),
+from spider_plugin.io.cache import atomic_file  # noqa: E402
+
+RESULTS = ROOT / 'benchmarks' / 'results' / 'memory_1024.json'
+PAGE    = ROOT / 'docs' / 'memory.md'
+SHAPE   = dict(c_dim=0, img_resolution=1024, img_channels=3)
+STYLE   = dict(channel_base=32768, channel_max=512)     # config F of StyleGAN2, and StyleGAN3-T
+WIDER   = dict(channel_base=65536, channel_max=1024)    # G of StyleGAN3-R; its D is that of the others
+
+def stylegan(module, layers, phases, pl_weight=0, **kwargs):
+    latents = dict(z_dim=512, w_dim=512, mapping_kwargs=dict(num_layers=layers))
+    precision = dict(num_fp16_res=0, conv_clamp=None)
+    loss = dict(r1_gamma=10, pl_weight=pl_weight, style_mixing_prob=0, pl_batch_shrink=1)
+    return dict(G=(f'training.{module}.Generator', dict(STYLE, **latents, **precision) | kwargs),
+                D=('training.networks_stylegan2.Discriminator', dict(STYLE, **precision)), phases=phases,
+                loss=('training.loss.StyleGAN2Loss', loss))
+
+CASES = {   # Greg: path length; Dreg: R1; Dboth: with WGAN-GP's penalty, which is in every step
+    'pggan': dict(G=('spider_plugin.networks.pggan.PGGANGenerator', dict(z_dim=512)),
+                  D=('spider_plugin.networks.pggan.PGGANDiscriminator', {}), phases=['Gboth', 'Dboth'], progress=15.5,
+                  loss=('spider_plugin.losses.progressive.ProgressiveLoss', dict(objective='wgan-gp'))),
+    'stylegan2':   stylegan('networks_stylegan2', 8, ['Gmain', 'Greg', 'Dmain', 'Dreg'], pl_weight=2),
+    'stylegan3-t': stylegan('networks_stylegan3', 2, ['Gmain', 'Dmain', 'Dreg']),
+    'stylegan3-r': stylegan('networks_stylegan3', 2, ['Gmain', 'Dmain', 'Dreg'], **WIDER, conv_kernel=1, use_radial_filters=True),
 }
-PHASES = ['Greg', 'Gmain', 'Dmain', 'Dreg']      # Greg: path length
-SHAPE  = dict(c_dim=0, img_resolution=1024, img_channels=3)
 
 #----------------------------------------------------------------------------
 # One phase, in its own process.
@@ -41,17 +59,13 @@ def run_case(name, phase, recompute):
     torch.set_num_threads(1)
     torch.manual_seed(0)
     case = CASES[name]
-    def build(class_name, **kwargs):
-        if recompute:
-            return recomputing(class_name, **kwargs)
-        import dnnlib
-        return dnnlib.util.construct_class_by_name(class_name=class_name, **kwargs)
-    G = build(case['G'], z_dim=512, w_dim=512, mapping_kwargs=dict(num_layers=case['mapping']), num_fp16_res=0, conv_clamp=None,
-              **case['kwargs'], **SHAPE)
-    D = build('training.networks_stylegan2.Discriminator', num_fp16_res=0, conv_clamp=None, **WIDE, **SHAPE)
-    from training.loss import StyleGAN2Loss
-    loss = StyleGAN2Loss(device=torch.device('cpu'), G=G, D=D, augment_pipe=None, r1_gamma=10, pl_weight=case['pl'],
-                         style_mixing_prob=0, pl_batch_shrink=1)
+    def build(class_name, kwargs, **more):
+        return (recomputing if recompute else construct)(class_name, **kwargs, **more)
+    G, D = build(*case['G'], **SHAPE), build(*case['D'], **SHAPE)
+    if 'progress' in case:
+        for network in (G.synthesis, D):
+            network.progress.fill_(case['progress'])
+    loss = construct(case['loss'][0], device=torch.device('cpu'), G=G, D=D, augment_pipe=None, **case['loss'][1])
     z, c, images = torch.randn([1, 512]), torch.zeros([1, 0]), torch.rand([1, 3, 1024, 1024]) * 2 - 1
     optimizers = {network: torch.optim.Adam(network.parameters(), lr=2e-3, betas=(0.0, 0.99)) for network in (G, D)}
     for network, optimizer in optimizers.items():   # states, as after a first step
@@ -66,7 +80,12 @@ def run_case(name, phase, recompute):
     grads = [p.grad for p in network.parameters() if p.grad is not None]
     optimizers[network].step()
     return dict(parameters=dict(G=count(G), D=count(D)), built_gib=built, peak_gib=peak(), finite=all(
-        bool(grad.isfinite().all()) for grad in grads), gradients=len(grads), cpu_seconds=round(time.process_time() - start, 1))
+        bool(x.isfinite().all()) for x in [*grads, *network.parameters()]), gradients=len(grads),
+        cpu_seconds=round(time.process_time() - start, 1))
+
+def construct(class_name, **kwargs):
+    module, _, name = class_name.rpartition('.')
+    return getattr(importlib.import_module(module), name)(**kwargs)
 
 def count(network):
     return sum(p.numel() for p in network.parameters())
@@ -76,38 +95,63 @@ def peak():
 
 #----------------------------------------------------------------------------
 
-def in_process(name, phase, recompute):
-    command = [sys.executable, __file__, '--case', name, '--phase', phase, *(['--recompute'] if recompute else [])]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout) if done.returncode == 0 else dict(failed=f'ended with {done.returncode}')
+def in_process(name, phase, recompute, limit):
+    command = [sys.executable, __file__, 'phase', '--cases', name, '--phases', phase, *([] if recompute else ['--plain'])]
+    size = limit * 2 ** 30
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (size, size)))
+    return json.loads(done.stdout) if done.returncode == 0 else dict(
+        failed=f'ended with {done.returncode}, allowed {limit} GiB of addresses')
+
+def run(cases, phases, recompute, limit):
+    import torch
+    content = json.loads(RESULTS.read_text()) if RESULTS.is_file() else dict(cases={})
+    content.update(
+        what='peak of ru_maxrss, one training step, batch 1, 1024x1024, float32, CPU, one thread, seed 0',
+        device=f'{platform.machine()} cpu', versions=dict(torch=torch.__version__, python=platform.python_version()))
+    for name in cases:
+        results = content['cases'].setdefault(name, {}).setdefault('recompute' if recompute else 'plain', {})
+        for phase in CASES[name]['phases']:
+            if (phases and phase not in phases) or 'peak_gib' in results.get(phase, {}):
+                continue
+            results[phase] = in_process(name, phase, recompute, limit)
+            print(name, 'recompute' if recompute else 'plain', phase, results[phase], flush=True)
+            with atomic_file(RESULTS) as temp:
+                temp.write_text(json.dumps(content, indent=1) + '\n')
+
+def table(cases):
+    lines = ['| | parameters of G | of D | phase | peak, GiB | CPU s | peak without `--recompute`, GiB | CPU s |',
+             '|---' * 8 + '|']
+    for name, ways in cases.items():
+        for phase in CASES[name]['phases']:
+            rows = [ways.get(way, {}).get(phase, {}) for way in ('recompute', 'plain')]
+            sizes = next((row['parameters'] for row in rows if 'parameters' in row), None)
+            if sizes is not None:
+                cells = ' | '.join(f'{row["peak_gib"]:.2f} | {row["cpu_seconds"]:.0f}' if 'peak_gib' in row else
+                                   f'{row.get("failed", "not run")} | ' for row in rows)
+                lines.append(f'| {name} | {sizes["G"]:,} | {sizes["D"]:,} | {phase} | {cells} |')
+    return '\n'.join(lines) + '\n'
+
+def report():
+    """Replaces the part of docs/memory.md between its two marker lines."""
+    before, _, rest = PAGE.read_text().partition('<!-- table -->\n')
+    after = rest.partition('<!-- end of table -->\n')[2]
+    PAGE.write_text(f'{before}<!-- table -->\n{table(json.loads(RESULTS.read_text())["cases"])}<!-- end of table -->\n{after}')
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--cases', default=','.join(CASES))
-    parser.add_argument('--plain', action='store_true')
-    parser.add_argument('--out', type=Path)
-    parser.add_argument('--case', help=argparse.SUPPRESS)
-    parser.add_argument('--phase', default='', help='only this one')
-    parser.add_argument('--recompute', action='store_true', help=argparse.SUPPRESS)
+    parser.add_argument('what', choices=['run', 'report', 'phase'], help='phase: one phase in this process, its result printed')
+    parser.add_argument('--cases', nargs='+', choices=list(CASES), default=list(CASES))
+    parser.add_argument('--phases', nargs='+')
+    parser.add_argument('--plain', action='store_true', help='without --recompute')
+    parser.add_argument('--limit', type=int, default=18, metavar='GIB')
     args = parser.parse_args()
-    if args.case:
-        print(json.dumps(run_case(args.case, args.phase, args.recompute)))
-        return
-    import torch
-    results = json.loads(args.out.read_text())['cases'] if args.out and args.out.is_file() else {}
-    for name in args.cases.split(','):
-        for recompute in (True, False) if args.plain else (True,):
-            phases = results.setdefault(name, {}).setdefault('recompute' if recompute else 'plain', {})
-            for phase in [args.phase] if args.phase else PHASES if CASES[name]['pl'] else PHASES[1:]:
-                phases[phase] = in_process(name, phase, recompute)
-                print(name, recompute, phase, phases[phase], file=sys.stderr, flush=True)
-            text = json.dumps(dict(
-                what='peak of ru_maxrss, one training step, batch 1, 1024x1024, float32, CPU, one thread, seed 0',
-                versions=dict(torch=torch.__version__, python=platform.python_version()), device=platform.processor() or
-                platform.machine(), cases=results), indent=2)
-            if args.out:
-                args.out.write_text(text + '\n')
-    print(text)
+    if args.what == 'run':
+        run(args.cases, args.phases, not args.plain, args.limit)
+    elif args.what == 'report':
+        report()
+    else:
+        print(json.dumps(run_case(args.cases[0], args.phases[0], not args.plain)))
 
 if __name__ == '__main__':
     main()
