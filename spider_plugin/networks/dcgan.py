@@ -1,9 +1,8 @@
 """Small convolutional networks (`--cfg=dcgan`), after Radford et al. 2015: a generator fed with Gaussian noise, with a vector
 made from an image source, or, as a residual, with the image itself; and a discriminator. Both take classes.
 
-The generator normalises over the batch, as Radford et al. did, with running statistics that are equal in all ranks
-(networks/norms.py): at these sizes it learns several times as fast as with groups of channels. It draws at half the resolution
-and moves channels into pixels last.
+No layer keeps running statistics and no sample depends on its batch: the generator normalises in groups of channels (Wu and
+He 2018). G draws at half the resolution and moves channels into pixels last.
 
 This module is portable: it travels inside snapshots and imports only torch and the standard library."""
 
@@ -14,7 +13,6 @@ import torch.nn.functional as F
 
 from spider_plugin.networks.latent import LatentMapping
 from spider_plugin.networks.mapping import EqualConv2d, EqualLinear
-from spider_plugin.networks.norms import RankBatchNorm2d
 from spider_plugin.sources.bank import open_spider_source
 from spider_plugin.sources.key import keyed_images
 
@@ -33,13 +31,13 @@ def dcgan_widths(resolutions, channel_base, channel_max):
     return [min(max(base // r // 8 * 8, 8), channel_max) for r in resolutions]
 
 #----------------------------------------------------------------------------
-# Convolution, batch normalisation, ReLU.
+# Convolution, group normalisation, ReLU.
 
 class NormConv2d(torch.nn.Module):
     def __init__(self, in_channels, out_channels, kernel_size=3, stride=1):
         super().__init__()
         self.conv = torch.nn.Conv2d(in_channels, out_channels, kernel_size, stride=stride, padding=(kernel_size - 1) // 2)
-        self.norm = RankBatchNorm2d(out_channels)
+        self.norm = torch.nn.GroupNorm(max(out_channels // 8, 1), out_channels)
         torch.nn.init.normal_(self.conv.weight, std=0.05)
 
     def forward(self, x):
@@ -67,7 +65,7 @@ class DCGANSynthesis(torch.nn.Module):
         fresh = source is not None and gain > 0
         if not fresh:
             self.latent = torch.nn.Linear(w_dim, math.prod(self.bottleneck))
-            self.latent_norm = RankBatchNorm2d(widths[0])
+            self.latent_norm = torch.nn.GroupNorm(max(widths[0] // 8, 1), widths[0])
             torch.nn.init.normal_(self.latent.weight, std=0.1)
         self.decoder = torch.nn.ModuleList([NormConv2d(a, b) for a, b in zip(widths, widths[1:] + widths[-1:], strict=True)])
         self.to_pixels = torch.nn.Conv2d(widths[-1], 4 * img_channels, 3, padding=1)
