@@ -170,7 +170,8 @@ def test_pggan_in_two_ranks_of_ada_is_refused(attached, data, tmp_path):
     tiny = json.dumps(dict(config={}, log=str(tmp_path / 'rank')))
     done = run(['train.py', f'--outdir={tmp_path}', f'--data={data}/D16.zip', '--gpus=2', '--batch=4', '--cfg=pggan'],
                attached('stylegan2-ada-pytorch'), SPIDER_DEVICE='cpu', SPIDER_TINY=tiny)
-    assert done.returncode == 2 and '--cfg=pggan trains with one GPU in this host' in done.stderr and '--gpus=1' in done.stderr
+    said = done.stdout + done.stderr    # the host prints its errors on stdout
+    assert done.returncode == 2 and '--cfg=pggan trains with one GPU in this host' in said and '--gpus=1' in said
 
 FOLLOWS_THE_BATCH = ('w_avg', 'magnitude_ema', 'weight_u', 'weight_v', 'running_mean', 'running_var', 'num_batches_tracked')
 STILL = {'G_opt_kwargs.lr': 0.0, 'D_opt_kwargs.lr': 0.0, 'ema_kimg': 0.001} # What comes out is what went in.
