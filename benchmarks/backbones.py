@@ -43,10 +43,10 @@ ARMS = ('gaussian', 'paper', 'residual')
 
 BACKBONES = {
     'dcgan':             dict(args=['--cfg=dcgan'], its=300, grid=CONVOLUTIONAL, arms=(*ARMS, 'cascade')),
-    'dcgan conditional': dict(args=['--cfg=dcgan', '--cond=1'], its=300, grid=CONVOLUTIONAL, arms=ARMS),
-    'pggan':             dict(args=['--cfg=pggan', '--pg-loss=nonsaturating', '--pg-kimg=1.2', *SMALL], its=300,
+    'dcgan conditional': dict(args=['--cfg=dcgan', '--cond=1'], its=150, grid=CONVOLUTIONAL, arms=ARMS),
+    'pggan':             dict(args=['--cfg=pggan', '--pg-loss=nonsaturating', '--pg-kimg=0.6', *SMALL], its=150,
                               grid=[(2e-3, 2e-3), (5e-3, 5e-3)], arms=ARMS),
-    'stylegan2':         dict(args=['--cfg=stylegan2', '--map-depth=2', '--style-mixing=0', '--pl-weight=0', *SMALL], its=150,
+    'stylegan2':         dict(args=['--cfg=stylegan2', '--map-depth=2', '--style-mixing=0', '--pl-weight=0', *SMALL], its=60,
                               grid=[(5e-3, 1e-2), (1e-2, 2e-2)], arms=ARMS),
 }
 MAPPINGS = dict(paper='paper-16x32', residual='residual', cascade='residual')
