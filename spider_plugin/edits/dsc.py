@@ -7,6 +7,8 @@ import inspect
 from spider_plugin import registry
 from spider_plugin.errors import UserError
 
+CONVS = {'1': [1], '2': [2], 'both': [1, 2]}    # of a block of FastGAN
+
 #----------------------------------------------------------------------------
 
 def apply_layers(c, options, host):
@@ -31,13 +33,21 @@ def _apply_dsc(c, options, host):
             raise UserError('--dsc has nothing to replace in this generator: the layers of StyleGAN3-R are 1x1 already; use '
                             '--cfg=stylegan3-t, or leave it out.')
         _add(c, 'dsc')
+        if options['dsc_convs'] != 'both':
+            raise UserError(f'--dsc-convs={options["dsc_convs"]} is for --cfg=fastgan, whose blocks have two convolutions; leave '
+                            'it out.')
     window = options['dsc_res'] or (0, host.target.resolution)
     c['G_kwargs']['dsc'] = dict(order=options['dsc_order'], rank=options['dsc_rank'], res=list(window))
+    if own and own.dsc:
+        c['G_kwargs']['dsc']['convs'] = CONVS[options['dsc_convs']]
     try:
         layers = {name: layer for name, layer in host.networks()['G'].named_modules() if hasattr(layer, 'dw_weight')}
     except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f'--dsc cannot be used with this generator: {error}; choose another --dsc-res, or leave it '
-                        'out.') from error
+        raise UserError(f'--dsc cannot be used with this generator: {error}; choose other --dsc-* options, or leave '
+                        'it out.') from error
+    if not layers:
+        raise UserError('--dsc leaves every layer of this generator as it is: it has none of --dsc-res='
+                        f'{window[0]}-{window[1]} with --dsc-convs={options["dsc_convs"]}; choose others, or leave it out.')
     now = sum(layer.dw_weight.numel() + layer.pw_weight.numel() for layer in layers.values())
     dense = sum(9 * layer.pw_weight[0].numel() for layer in layers.values())
     return [f'{"DSC layers:":<21s}{len(layers)}, {options["dsc_order"]} first, rank {options["dsc_rank"]}; '
@@ -89,6 +99,10 @@ def check_resumed_dsc(c, before):
         if list(_tuple(before.get(key))) != list(_tuple(now[key])):
             text = '-'.join(map(str, _tuple(before.get(key))))
             raise UserError(f'--resume={c["resume_pkl"]} was trained with --dsc-{key}={text}; pass that.')
+    convs = list(before.get('convs', CONVS['both']))
+    if convs != list(now.get('convs', CONVS['both'])):
+        text = next(name for name, listed in CONVS.items() if listed == convs)
+        raise UserError(f'--resume={c["resume_pkl"]} was trained with --dsc-convs={text}; pass that.')
 
 def _tuple(value):
     return tuple(value) if isinstance(value, (list, tuple)) else (value,)

@@ -16,6 +16,7 @@ import torch
 from spider_plugin.errors import UserError
 from spider_plugin.io.cache import atomic_file, cache_dir, sha256_of_file
 from spider_plugin.io.warm_start import fit_layers
+from spider_plugin.io.warm_start_fastgan import fit_blocks
 
 FORMAT   = 2    # Of the converted pickle.
 NETWORKS = ('G', 'D', 'G_ema')
@@ -86,6 +87,8 @@ def convert(path, contents, modules):
     fits = {}
     for name in ('G', 'G_ema'):
         states[name], fits = fit_layers(states[name], modules['G'])
+        states[name], blocks = fit_blocks(states[name], modules['G'])
+        fits |= blocks
     plans = {name: make_plan(name, states.get(name, {}), modules[name[0]]) for name in NETWORKS}
     if not any(parameter in plans['G'].copied for parameter, _ in modules['G'].named_parameters()):
         raise UserError(f'--resume={path}: no tensor of its G fits the networks of this run; resume from a snapshot of the same '

@@ -1,12 +1,7 @@
 """Training in unmodified checkouts on the CPU, attached, through their own scripts: stock and with --spider-source, on one rank
 and on two; then their own tools on what was written. training_harness.py watches from inside."""
 
-import importlib.util
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +12,6 @@ import torch
 from spider_plugin.io.rebuild import load_generator
 from spider_plugin.io.restricted import generator_record
 
-ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
 
 TICKS = dict(total_kimg=0.016, kimg_per_tick=0.008, image_snapshot_ticks=1, network_snapshot_ticks=1)
@@ -52,30 +46,6 @@ OWN = {     # generators of ours in place of the host's
 TWO_RANKS = ['stylegan3-stylegan2', 'stylegan2-ada-pytorch', 'projected-gan-stylegan2']
 
 #----------------------------------------------------------------------------
-# A copy of each checkout, attached.
-
-def checkout(host):
-    path = Path(os.environ.get('SPIDER_HOSTS') or os.devnull, host)
-    if not (path / 'train.py').is_file():
-        pytest.skip(f'needs a checkout as $SPIDER_HOSTS/{host}')
-    return path
-
-@pytest.fixture(scope='module')
-def attached(tmp_path_factory):
-    from spider_plugin.hosts.attach import attach_source
-    copies = {}
-    def attach(host):
-        if host not in copies:
-            copies[host] = tmp_path_factory.mktemp('hosts') / host
-            shutil.copytree(checkout(host), copies[host], ignore=shutil.ignore_patterns('.git', 'media', 'docs'))
-            shutil.copy(HERE / 'training_harness.py', copies[host] / 'training_harness.py')
-            for name in ('train.py', 'calc_metrics.py'):
-                script = copies[host] / name
-                text = attach_source(script.read_bytes())
-                line = next(line for line in text.splitlines(keepends=True) if b'# attaches spider-plugin' in line)
-                script.write_bytes(text.replace(line, line + b'import training_harness\n'))
-        return copies[host]
-    return attach
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory, make_zip):
@@ -86,30 +56,16 @@ def data(tmp_path_factory, make_zip):
     make_zip(path / 'other.zip', n=40, res=32, seed=3)
     return path
 
-def run(command, cwd, plugin=True, **environment):
-    paths = [*([ROOT] if plugin else []), *filter(None, [os.environ.get('PYTHONPATH')])]
-    env = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, paths)), PYTHONDONTWRITEBYTECODE='1', **environment)
-    return subprocess.run([sys.executable, *map(str, command)], cwd=cwd, env=env, text=True, capture_output=True)
-
 @pytest.fixture(scope='module')
-def trained(attached, data, tmp_path_factory):
-    """trained(case, *options, ranks=1, config=None) -> (run directory, [what each rank saw], stdout, stderr)."""
+def trained(train_attached, data):
+    """trained(case, *options, ranks=1, config=None), each run once; see train_attached."""
     runs = {}
     def train(name, *options, ranks=1, config=None):
-        if (name, options, ranks) in runs:
-            return runs[name, options, ranks]
-        what, out = (CASES | OWN)[name], tmp_path_factory.mktemp('run')
-        for package in what['needs']:
-            if importlib.util.find_spec(package) is None:
-                pytest.skip(f'{what["host"]} needs {package}')
-        tiny = json.dumps(dict(config=what['config'] | (config or {}), log=str(out / 'rank'), backbone='timm' in what['needs']))
-        done = run(['train.py', f'--outdir={out / "runs"}', f'--data={data}/D{what["resolution"]}.zip', f'--gpus={ranks}',
-                    '--batch=4', '--kimg=1', '--workers=1', '--metrics=none', *what['args'], *options],
-                   attached(what['host']), SPIDER_DEVICE='cpu', SPIDER_TINY=tiny)
-        expected = 3 if 'Restart: exit with code 3' in done.stdout else 0 # projected-gan's word for an unfinished kimg.
-        assert done.returncode == expected, done.stdout + done.stderr
-        seen = [json.loads((out / f'rank-{rank}.json').read_text()) for rank in range(ranks)]
-        runs[name, options, ranks] = next((out / 'runs').iterdir()), seen, done.stdout, done.stderr
+        if (name, options, ranks) not in runs:
+            what = (CASES | OWN)[name]
+            runs[name, options, ranks] = train_attached(
+                what['host'], f'{data}/D{what["resolution"]}.zip', *what['args'], *options, ranks=ranks, needs=what['needs'],
+                config=what['config'] | (config or {}))
         return runs[name, options, ranks]
     return train
 
@@ -166,7 +122,7 @@ def test_pggan_in_two_ranks_of_stylegan3(trained):
     run_dir, ranks, *_ = trained('pggan-in-stylegan3', ranks=2)
     assert ranks[0]['weights'] == ranks[1]['weights'] and load_generator(snapshot(run_dir)).synthesis.stage() == (2, 1)
 
-def test_pggan_in_two_ranks_of_ada_is_refused(attached, data, tmp_path):
+def test_pggan_in_two_ranks_of_ada_is_refused(attached, run, data, tmp_path):
     tiny = json.dumps(dict(config={}, log=str(tmp_path / 'rank')))
     done = run(['train.py', f'--outdir={tmp_path}', f'--data={data}/D16.zip', '--gpus=2', '--batch=4', '--cfg=pggan'],
                attached('stylegan2-ada-pytorch'), SPIDER_DEVICE='cpu', SPIDER_TINY=tiny)
@@ -215,7 +171,7 @@ def test_two_ranks(name, spider):
 #----------------------------------------------------------------------------
 
 @pytest.mark.parametrize('name', CASES)
-def test_the_snapshot_opens_in_the_hosts_own_tool(name, spider, data, tmp_path):
+def test_the_snapshot_opens_in_the_hosts_own_tool(name, spider, run, checkout, data, tmp_path):
     from spider_plugin.sources.prepare import prepare_source
     run_dir, host = spider(name)[0], CASES[name]['host']
     other = prepare_source(f'{data}/other.zip', size=json.loads((run_dir / 'training_options.json').read_text())[
@@ -232,28 +188,12 @@ def test_the_snapshot_opens_in_the_hosts_own_tool(name, spider, data, tmp_path):
     drawn = [[np.asarray(PIL.Image.open(path)) for path in sorted((tmp_path / how).glob('*.png'))] for how in found]
     assert len(drawn[0]) == 3 and all(map(np.array_equal, *drawn)) and not np.array_equal(*drawn[0][:2])
 
-TOY = '''
-import torch
-from spider_plugin import registry
-
-@registry.metrics.register('toy')
-def toy(opts):
-    z = torch.randn([4, opts.G.z_dim], generator=torch.Generator().manual_seed(0)).to(opts.device)
-    return dict(toy=float(opts.G(z, torch.zeros([4, opts.G.c_dim])).square().mean()))
-'''
-
 @pytest.mark.parametrize('name', CASES)
-def test_calc_metrics_takes_a_metric_of_a_plugin(name, spider, attached, data, tmp_path):
-    info = tmp_path / 'toy_plugin-1.0.dist-info'
-    info.mkdir()
-    (info / 'METADATA').write_text('Metadata-Version: 2.1\nName: toy-plugin\nVersion: 1.0\n')
-    (info / 'entry_points.txt').write_text('[spider_plugin]\ntoy = toy_plugin\n')
-    (tmp_path / 'toy_plugin.py').write_text(TOY)
+def test_calc_metrics_takes_a_metric_of_a_plugin(name, spider, attached, run, toy_metric, data):
     run_dir, what = spider(name)[0], CASES[name]
-    paths = os.pathsep.join(map(str, [tmp_path, ROOT, *filter(None, [os.environ.get('PYTHONPATH')])]))
-    env = dict(os.environ, PYTHONPATH=paths, SPIDER_DEVICE='cpu', SPIDER_TINY=json.dumps(dict(backbone='timm' in what['needs'])))
-    command = ['calc_metrics.py', f'--network={snapshot(run_dir)}', '--metrics=toy', f'--data={data}/D{what["resolution"]}.zip']
-    done = subprocess.run([sys.executable, *command], cwd=attached(what['host']), env=env, text=True, capture_output=True)
+    done = run(['calc_metrics.py', f'--network={snapshot(run_dir)}', '--metrics=toy', f'--data={data}/D{what["resolution"]}.zip'],
+               attached(what['host']), [toy_metric], SPIDER_DEVICE='cpu',
+               SPIDER_TINY=json.dumps(dict(backbone='timm' in what['needs'])))
     assert done.returncode == 0, done.stdout + done.stderr
     result = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"results"'))
     assert result['metric'] == 'toy' and result['results']['toy'] > 0
@@ -269,7 +209,7 @@ LAYERS = {
 }
 
 @pytest.mark.parametrize('name', LAYERS)
-def test_separable_layers(name, trained, data, tmp_path):
+def test_separable_layers(name, trained, run, checkout, data, tmp_path):
     options, class_name = LAYERS[name]
     source = [f'--spider-source={data}/S.zip', f'--spider-mapping={CASES[name]["mapping"]}']
     run_dir, ranks, out, _ = trained(name, *options, *source, f'--resume={snapshot(trained(name)[0])}',

@@ -46,15 +46,18 @@ def _watch_loop(training_loop):
 
     def construct(*args, class_name=None, **kwargs):
         obj = stock_construct(*args, class_name=class_name, **kwargs)
-        if isinstance(obj, torch.nn.Module) and hasattr(obj, 'mapping') and 'G' not in built:
-            built['G'] = obj, {name: x.clone() for name, x in obj.state_dict().items()}
-            _watch_source(type(obj))
+        if isinstance(obj, torch.nn.Module):
+            name = 'G' if hasattr(obj, 'mapping') else 'D' if class_name.endswith('Discriminator') else None
+            if name is not None and name not in built:
+                built[name] = obj, {name: x.clone() for name, x in obj.state_dict().items()}, _features(obj)
+                if name == 'G':
+                    _watch_source(type(obj))
         return obj
 
     def loop(rank=0, **c):
         dnnlib.util.construct_class_by_name = construct
         stock_loop(rank=rank, **c)
-        G, before = built['G']
+        G, before, _ = built['G']
         after = {name: x.cpu() for name, x in G.state_dict().items()}
         params = {name for name, _ in G.named_parameters()}
         result = dict(
@@ -62,10 +65,21 @@ def _watch_loop(training_loop):
             still=sorted(name for name in params if torch.equal(before[name].cpu(), after[name])), params=sorted(params),
             no_grad=sorted(name for name, p in G.named_parameters() if not seen['grads'].get(id(p))),
             weights=hashlib.sha256(b''.join(after[name].numpy().tobytes() for name in sorted(params))).hexdigest(),
-            finite=all(bool(after[name].isfinite().all()) for name in params))
+            finite=all(bool(after[name].isfinite().all()) for name in params), D=_moves(*built['D']))
         with open(f'{TINY["log"]}-{rank}.json', 'w') as file:
             json.dump(result, file)
     training_loop.training_loop = loop
+
+def _features(D):
+    """Digest of the weights of a frozen feature network."""
+    tensors = getattr(getattr(getattr(D, 'feature_network', None), 'features', None), 'tensors', {})
+    return hashlib.sha256(b''.join(tensor.numpy().tobytes() for _, tensor in sorted(tensors.items()))).hexdigest()
+
+def _moves(D, before, features):
+    params = {name for name, _ in D.named_parameters()}
+    still = sorted(name for name, x in D.state_dict().items() if torch.equal(before[name].cpu(), x.cpu()))
+    return dict(class_name=type(D).__name__, params=sorted(params), still=still, features=[features, _features(D)],
+                finite=all(bool(p.isfinite().all()) for p in D.parameters()))
 
 def _watch_source(cls):
     import sys

@@ -1,0 +1,60 @@
+"""Separable blocks of FastGAN that start from a dense snapshot: --cfg=fastgan --resume=dense.pkl --dsc.
+
+A block is dense as  norm(W / |W| * x + strength noise),  |W| the largest singular value, and separable as the same with
+(P / |P|) (D / |D|) in place of W / |W|. The best D [I, 3, 3] and P [O, I] for W are found as in io/warm_start.py, and errors in a
+row o weigh 1 / deviation of output o, which the norm divides by. What the two spectra make of their product's scale, a, the norm
+takes back out: its running statistics become a mean and a^2 var, the strength of the noise a strength."""
+
+import torch
+
+from spider_plugin.io.warm_start import fit_kernel
+from spider_plugin.networks.spectral_norm import power_iteration
+
+#----------------------------------------------------------------------------
+
+def fit_blocks(state, network):
+    """({name: tensor} with factors in place of the dense kernels of the network's separable blocks, {layer: relative error}).
+
+    state:      of a dense FastGAN generator, ours or projected-gan's.
+    network:    the generator that will train."""
+    state, errors, scales = dict(state), {}, {}
+    for name, block in network.named_modules():
+        for conv, noise, norm in getattr(block, 'stages', ()):
+            layer, dense = f'{name}.{conv}', state.get(f'{name}.{conv}.weight_orig')
+            factors = getattr(block._modules[conv], 'dw_weight', None), getattr(block._modules[conv], 'pw_weight', None)
+            if factors[0] is None or dense is None or dense.shape != (*factors[1].shape[:2], 3, 3):
+                continue
+            moments = [key for key in _moments(f'{name}.{norm}') if key in state]
+            if len(moments) == 2 and dense.isfinite().all():
+                errors[layer], scale = _fit_layer(state, layer, moments)
+                scales.setdefault(f'{name}.{noise}.weight', []).append(scale)
+    for strength, found in scales.items():      # with classes, the two layers of a block share one
+        if strength in state:
+            state[strength] = state[strength] * (sum(found) / len(found))
+    return state, errors
+
+def _moments(norm):
+    return [f'{norm}.{kind}_{what}' for kind in ('running', 'stored') for what in ('mean', 'var')]
+
+def _fit_layer(state, layer, moments):
+    """Replaces the layer's tensors in state, in place; (the relative error of the product, a)."""
+    mean, var = (state[key].double() for key in moments)
+    weight, u, v = (state.pop(f'{layer}.weight_{what}').double() for what in ('orig', 'u', 'v'))
+    rows = (var + 1e-5).rsqrt()
+    dw, pw = (factor[0] for factor in fit_kernel(weight, 1, False, rows / rows.max() if rows.isfinite().all() else None))
+    fitted = torch.einsum('oi,ikl->oikl', pw, dw)
+    norm, dtype = 1.0, state[moments[0]].dtype
+    for part, factor in (('depthwise', dw[:, None]), ('pointwise', pw[:, :, None, None])):
+        matrix = factor.flatten(1)
+        left = torch.ones(len(matrix), dtype=torch.float64)
+        for _ in range(30):
+            left, right = power_iteration(matrix, left)
+        norm = norm * (left @ matrix @ right)
+        size = (3 * matrix.shape[1]) ** -0.5 / factor.square().mean().sqrt()    # of fresh weights, for Adam; the norm is none
+        for what, tensor in (('orig', factor * size), ('u', left), ('v', right)):
+            state[f'{layer}.{part}.weight_{what}'] = tensor.to(dtype).contiguous()
+    scale = float(u @ weight.flatten(1) @ v / norm)
+    state[moments[0]], state[moments[1]] = (t.to(dtype) for t in (mean * scale, var * scale ** 2))
+    return float((fitted - weight).norm() / weight.norm()), scale
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,61 @@
+"""FastGAN's separable blocks from a dense snapshot: the same pictures where dense kernels are separable, near ones elsewhere."""
+
+import pytest
+import torch
+
+from spider_plugin.io.warm_start_fastgan import fit_blocks
+from spider_plugin.networks.fastgan import FastGANGenerator
+
+def networks(dsc=None, **kwargs):
+    torch.manual_seed(0)
+    G = FastGANGenerator(z_dim=16, img_resolution=32, ngf=8, dsc=dsc, **kwargs)
+    with torch.no_grad():
+        for p in G.parameters():
+            if p.ndim == 1:
+                p.add_(0.5 * torch.rand_like(p))
+    return G
+
+def images(G, c_dim=0):
+    """Without noise where there are classes: then the two layers of a block share its strength."""
+    z = torch.randn([8, 16], generator=torch.Generator().manual_seed(1))
+    return G(z, torch.eye(c_dim)[torch.arange(8) % c_dim] if c_dim else None, noise_mode='none' if c_dim else 'const')
+
+def trained(G, c_dim=0):
+    """Statistics and spectral vectors that have settled."""
+    with torch.no_grad():
+        for _ in range(20):
+            images(G.train(), c_dim)
+    return G.eval()
+
+@pytest.mark.parametrize('kwargs', [dict(), dict(lite=True), dict(c_dim=3)])
+def test_separable_kernels_come_over_exactly(kwargs):
+    """The norms follow the product's scale, which no spectral norm keeps."""
+    dense, ours = networks(**kwargs), networks(dsc={}, **kwargs)
+    layers = {name: layer for name, layer in ours.named_modules() if hasattr(layer, 'dw_weight')}
+    with torch.no_grad():
+        for name in layers:
+            weight = dense.get_submodule(name).weight_orig
+            weight.copy_(torch.randn_like(weight[:, :, :1, :1]) * torch.randn_like(weight[:1]) * 0.1)
+    trained(dense, kwargs.get('c_dim', 0))
+    state, errors = fit_blocks(dense.state_dict(), ours)
+    assert errors.keys() == layers.keys() and max(errors.values()) < 1e-5
+    ours.load_state_dict(state)
+    with torch.no_grad():
+        a, b = (images(G.eval(), kwargs.get('c_dim', 0)) for G in (dense, ours))
+    assert (a - b).abs().max() < 2e-3 * a.abs().max()
+
+def test_others_come_over_nearly_and_train():
+    dense, ours = trained(networks()), networks(dsc=dict(res=[16, 32], convs=[2]))
+    before = images(ours.eval()).detach()
+    state, errors = fit_blocks(dense.state_dict(), ours)
+    assert errors.keys() == {'synthesis.feat_16.5', 'synthesis.feat_32.5'} and all(0.1 < e < 1 for e in errors.values())
+    assert 'synthesis.feat_8.5.weight_orig' in state
+    ours.load_state_dict(state)
+    wanted = images(dense).detach()
+    assert (images(ours) - wanted).square().mean() < 0.7 * (before - wanted).square().mean()
+    images(ours.train()).square().mean().backward()
+    assert all(p.grad.isfinite().all() for p in ours.parameters())
+
+def test_other_generators_are_left_alone():
+    state = {'synthesis.b4.conv1.weight': torch.ones([2, 2, 3, 3])}
+    assert fit_blocks(state, torch.nn.Linear(1, 1)) == (state, {})
