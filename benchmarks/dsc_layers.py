@@ -3,11 +3,14 @@
     OMP_NUM_THREADS=1 python benchmarks/dsc_layers.py [--device=cuda] [--out=benchmarks/results/dsc_layers.json]
 
 A layer maps C to C channels: style, 3x3 or depthwise 3x3 and pointwise, demodulation (factorised, the same tiny product on all
-sides), noise, bias, leaky ReLU, gain. Sides: `dense` (its better layout, fair epilogue of eager ops), `native` and
-`native_cl` (depthwise separable in PyTorch, NCHW and channels_last), `ours`. Modes: forward without gradients, forward and
-backward, and the gradient of the style's gradient as path length regularisation takes it. Every side allocates what it returns.
-CPU: thread time of one thread, in a child process per allocator setting (the tuned one avoids page faults for every temporary,
-on all sides). CUDA: events, L2 flushed before each run. Medians of rounds; ratios are per round, native over ours, with range.
+sides), noise, bias, leaky ReLU, gain. Sides: `dense` and `dense_cl`, `native` and `native_cl` (depthwise separable in PyTorch),
+NCHW and channels_last, and `ours`. The pointwise product is PyTorch's on all sides, and all but ours end as StyleGAN2's own
+layers do on plain PyTorch: addcmul of demodulation and noise, then bias, leaky ReLU and gain. Modes: forward without gradients,
+forward and backward, and the gradient of the style's gradient as path length regularisation takes it. Backward passes give the
+gradients of all tensors that an op takes, on both sides: of x, style and filter for style+depthwise. Every side allocates what
+it returns. CPU: thread time of one thread, in a child process per allocator setting (the tuned one avoids page faults for every
+temporary, on all sides; the default one is measured without dense sides and second derivatives). CUDA: events, L2 flushed before
+each run. Milliseconds are medians over rounds; ratios are medians of each round's ratio, side over ours, with their range.
 """
 
 # ruff: noqa: B023  (what is defined in a turn of a loop is called in it)
@@ -38,12 +41,12 @@ GAIN = 2 ** 0.5
 # Sides of an op or a layer: functions of tensors that need gradients.
 
 def native_epilogue(z, d, noise, b):
+    import torch
     import torch.nn.functional as F
-    return F.leaky_relu((z * d[:, :, None, None] + noise).add_(b[:, None, None]), 0.2) * GAIN
+    return F.leaky_relu(torch.addcmul(noise, z, d[:, :, None, None]) + b[:, None, None], 0.2) * GAIN
 
 def layers(x, s, wd, wp, dense, b, noise):
     """{side: function of (x, s, wd, wp, b, noise)}; wd [C, 1, 3, 3], wp [C, C], dense [C, C, 3, 3]."""
-    import torch
     import torch.nn.functional as F
 
     from torch_utils_ext.ops.depthwise import depthwise
@@ -56,13 +59,11 @@ def layers(x, s, wd, wp, dense, b, noise):
 
     def ours(x, s, wd, wp, b, noise):
         h = depthwise(x, s[:, :, None, None].float() * wd[:, 0].float())
-        z = torch.matmul(wp, h.flatten(2)).view_as(x)
-        return epilogue(z, demod(s, wd, wp), noise, b, 'lrelu', gain=GAIN)
+        return epilogue(F.conv2d(h, wp[:, :, None, None]), demod(s, wd, wp), noise, b, 'lrelu', gain=GAIN)
 
     def native(x, s, wd, wp, b, noise):
         h = F.conv2d(x * s[:, :, None, None], wd, padding=1, groups=C)
-        z = torch.matmul(wp, h.flatten(2)).view_as(x)
-        return native_epilogue(z, demod(s, wd, wp).to(x.dtype), noise, b)
+        return native_epilogue(F.conv2d(h, wp[:, :, None, None]), demod(s, wd, wp).to(x.dtype), noise, b)
 
     def native_cl(x, s, wd, wp, b, noise):
         h = F.conv2d(x.contiguous(**cl) * s[:, :, None, None], wd, padding=1, groups=C)
@@ -128,14 +129,14 @@ class Clock:
         end.synchronize()
         return begin.elapsed_time(end) / 1e3
 
-def by_turns(clock, functions, rounds, slow_rounds=3):
+def by_turns(clock, functions, rounds, dense_rounds=3):
     """{side: [seconds]}: all sides in each round, after one run each that is not counted; dense sides in fewer rounds."""
     times = {side: [] for side in functions}
     for function in functions.values():
         function()
     for i in range(rounds):
         for side, function in functions.items():
-            if i < slow_rounds or not side.startswith('dense'):
+            if i < dense_rounds or not side.startswith('dense'):
                 times[side].append(clock.seconds(function))
     return times
 
@@ -144,7 +145,7 @@ def row_of(times, baselines=('native', 'native_cl', 'dense', 'dense_cl')):
     for side in baselines:
         if side in times:
             ratios = sorted(a / b for a, b in zip(times[side], times['ours']))
-            row[side]['over_ours'] = row[side]['ms'] / row['ours']['ms']
+            row[side]['over_ours'] = statistics.median(ratios)
             row[side]['range'] = [ratios[0], ratios[-1]]
     return row
 
@@ -166,24 +167,24 @@ def peak_bytes(device, function):
     except (OSError, StopIteration):
         return None
 
-def saved_bytes(function):
-    """Bytes of distinct storages kept for the backward pass, parameters and inputs left out by `given`."""
+def saved_bytes(function, given):
+    """Bytes of distinct storages kept for the backward pass, those of the tensors that are given left out."""
     import torch
-    kept = {}
+    kept, known = {}, {t.untyped_storage().data_ptr() for t in given}
     def pack(t):
         kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
         return t
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
         y = function()
     del y
-    return sum(kept.values())
+    return sum(size for key, size in kept.items() if key not in known)
 
 #----------------------------------------------------------------------------
 
 def measure(device, dtype, shapes, rounds, everything):
     import torch
     torch.manual_seed(0)
-    clock, result = Clock(device), {}
+    clock, result, start = Clock(device), {}, time.monotonic()
     for N, C, H, W in shapes:
         draw = lambda *shape: torch.randn(shape, device=device).to(dtype)
         x, s = draw(N, C, H, W).requires_grad_(), (draw(N, C) * 0.2 + 1).detach().requires_grad_()
@@ -191,7 +192,7 @@ def measure(device, dtype, shapes, rounds, everything):
         b, noise, g = draw(C).requires_grad_(), draw(N, 1, H, W).requires_grad_(), draw(N, C, H, W)
         d = (draw(N, C).abs() + 0.5).detach().requires_grad_()
         activation = x.numel() * x.element_size()
-        few = max(5, min(rounds, int(rounds * 2 ** 22 / x.numel())))
+        few = max(rounds, min(8 * rounds, rounds * 2 ** 20 // x.numel()))       # more where they cost little
         copy = by_turns(clock, {'ours': lambda: x.detach().clone()}, few)['ours']
         entry = result[f'{N},{C},{H},{W}'] = dict(copy_ms=statistics.median(copy) * 1e3,
                                                   copy_GBps=2 * activation / statistics.median(copy) / 1e9, ops={}, layer={})
@@ -227,16 +228,21 @@ def measure(device, dtype, shapes, rounds, everything):
             first, = torch.autograd.grad((f(*tensors) * g).sum(), s, create_graph=True)
             return torch.autograd.grad(first.square().sum(), needs(side), allow_unused=True)
 
-        modes = {'forward': lambda f, side: plain(f), 'forward+backward': backward, 'double backward': second}
-        for mode, run in modes.items():
-            times = by_turns(clock, {side: (lambda f=f, side=side: run(f, side)) for side, f in sides.items()}, max(5, few // 2))
-            entry['layer'][mode] = row_of(times)
+        modes = {'forward': (lambda f, side: plain(f), rounds), 'forward+backward': (backward, max(5, rounds // 2)),
+                 'double backward': (second, 3)}
+        for mode, (run, times) in modes.items():
+            if everything or mode != 'double backward':
+                entry['layer'][mode] = row_of(by_turns(clock, {side: (lambda f=f, side=side: run(f, side))
+                                                               for side, f in sides.items()}, times))
         for side, f in sides.items():
-            entry['layer']['forward+backward'][side]['saved_bytes'] = saved_bytes(lambda f=f: f(*tensors))
+            entry['layer']['forward+backward'][side]['saved_bytes'] = saved_bytes(lambda f=f: f(*tensors), [*tensors, dense])
             if not everything or device == 'cuda':
                 entry['layer']['forward+backward'][side]['peak_bytes'] = peak_bytes(
                     device, lambda f=f, side=side: backward(f, side))
-        print(f'{N},{C},{H},{W} done', file=sys.stderr, flush=True)
+        op = entry['ops']['style+depthwise']
+        print(f'{N},{C},{H},{W} after {time.monotonic() - start:.0f} s: native over ours is '
+              f'{op["forward"]["native"]["over_ours"]:.2f} and {op["backward"]["native"]["over_ours"]:.2f} for style+depthwise, '
+              f'{entry["layer"]["forward"]["native"]["over_ours"]:.2f} for the layer forward', file=sys.stderr, flush=True)
     return result
 
 def geometric_means(result):

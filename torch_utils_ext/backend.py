@@ -37,17 +37,19 @@ def status():
 
 def run(name, reference, args):
     """The op by a kernel where one serves the call, else by `reference(*args)`; counted."""
-    if mode() == 'off':
+    setting = mode()
+    if setting == 'off':
         return reference(*args)
     reason = _obstacle(args)
     if reason is None:
-        kind = args[0].device.type
+        kind = 'cpu' if args[0].is_cpu else 'cuda'
         state = _loaded[kind] if kind in _loaded else load(kind)
         if state is True:
             _kernel_calls[name] += 1
-            return _ADAPTERS.get(name, _same)(getattr(torch.ops.torch_utils_ext, name), *args)
+            op = getattr(torch.ops.torch_utils_ext, name)
+            return _epilogue(op, *args) if name == 'epilogue' else op(*args)
         reason = f'no kernels for {kind}'
-    if mode() == 'require':
+    if setting == 'require':
         detail = _loaded.get(args[0].device.type)
         raise RuntimeError(f'TORCH_UTILS_EXT=require, but no kernel serves {name}: {reason}'
                            + (f': {detail}' if isinstance(detail, str) else ''))
@@ -58,30 +60,27 @@ def run(name, reference, args):
     _reference_calls[name] += 1
     return reference(*args)
 
-def _same(op, *args):
-    return op(*args)
-
 def _epilogue(op, x, demod, noise, bias, act, alpha, gain, clamp):
     return op(x, demod, noise, bias, int(act == 'lrelu'), alpha, gain, -1.0 if clamp is None else float(clamp))
 
-_ADAPTERS = {'epilogue': _epilogue}
+# Why no kernel takes these arguments, or None. What every call pays: a few microseconds.
 
-# Why no kernel takes these arguments, or None.
-
-_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_DTYPES = frozenset([torch.float32, torch.float16, torch.bfloat16, torch.float64])
 
 def _obstacle(args):
     x = args[0]
     if x.dtype not in _DTYPES:
         return f'activations of type {x.dtype}'
-    if x.device.type not in ('cpu', 'cuda'):
+    if not (x.is_cpu or x.is_cuda):
         return f'tensors on {x.device.type}'
-    if x.device.type == 'cuda' and x.dtype == torch.float64:
+    if x.is_cuda and x.dtype == torch.float64:
         return 'float64 on cuda'
     if x.ndim != 4 or x.numel() == 0:
         return f'activations of shape {list(x.shape)}'
-    if any(isinstance(t, torch.Tensor) and t.device != x.device for t in args):
-        return 'tensors on several devices'
+    device = x.device
+    for t in args:
+        if isinstance(t, torch.Tensor) and t.device != device:
+            return 'tensors on several devices'
     if len(args) == 8 and not (args[5] >= 0 and args[6] > 0 and (args[7] is None or args[7] > 0)):
         return f'epilogue with alpha={args[5]}, gain={args[6]}, clamp={args[7]}'
     if torch._C._functorch.peek_interpreter_stack() is not None or torch.autograd.forward_ad._current_level >= 0:

@@ -16,11 +16,13 @@ def run_op(name, reference, *args):
     return reference(*args) if backend is None else backend.run(name, reference, args)
 
 #----------------------------------------------------------------------------
-# The module that owns the kernels, or None. The answer is kept where it cannot change: a package that is not there.
+# The module that owns the kernels, which reads TORCH_UTILS_EXT itself, or None. The answer is kept where it cannot change.
 
 _backend_lookup = []
 
 def _kernel_backend():
+    if _backend_lookup and _backend_lookup[0] is not None:
+        return _backend_lookup[0]
     mode = os.environ.get('TORCH_UTILS_EXT', 'auto')
     if mode == 'off':
         return None

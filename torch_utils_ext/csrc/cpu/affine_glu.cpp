@@ -66,7 +66,7 @@ int glu_forward(const T* x, affine<T> a, T* y, int64_t N, int64_t C, int64_t HW)
                 V z = noise ? read(noise + i, whole, (int)left) : V{};
                 V v = read(xv + i, whole, (int)left) * value.scale + value.shift + z;
                 V s = sigmoid<A>(read(xg + i, whole, (int)left) * gate.scale + gate.shift + z);
-                put<T, A>(y + j * HW + i, v * s, left);
+                put(y + j * HW + i, v * s, left);
             }
         }
         return TUX_OK;
@@ -109,8 +109,8 @@ int glu_backward(const T* g, const T* x, affine<T> a, T* gx, void* gscale_, void
                     sums[2] += wg;
                     sums[3] += wg * xg;
                     if (gnoise) store(noise_sum + i, load(noise_sum + i) + w + wg);
-                    put<T, A>(gx + va + i, w * value.scale, left);
-                    put<T, A>(gx + ga + i, wg * gate.scale, left);
+                    put(gx + va + i, w * value.scale, left);
+                    put(gx + ga + i, wg * gate.scale, left);
                 }
                 A* to = part + (j * 2 * C + c) * 2;
                 for (int s = 0; s < 4; s++) to[s / 2 * 2 * C + s % 2] = sum_lanes<A>(sums[s]);

@@ -1,84 +1,146 @@
 // Depthwise 3x3: forward, filter gradient, both gradients at once. See ../abi.h for what each computes.
 
 #include "../abi.h"
+#include "bundles.h"
 #include "launch.h"
+#include "rows.h"
 #include "strips.h"
 
 namespace tux {
 
-template <class A> TUX_INLINE void splat_filter(const A* k, int flip, vec<A>* to) {
-    for (int t = 0; t < 9; t++) to[t] = splat<A>(k[flip ? 8 - t : t]);
-}
+template <class T> struct filters_of {      // of planes
+    typedef arithmetic_t<T> A;
+    const A* k;
+    int64_t C;
+    bool per_sample, flip;
 
-template <int R, class T, class A>
-TUX_INLINE void correlate_rows(strip<A> s, int64_t row, const vec<A>* k, T* y, int64_t W) {
-    for (int64_t i = 0; i < W; i += lanes<A>::count) {
-        vec<A> acc[R] = {};
-        correlate<R>(s.row(row) + i, s.stride, k, acc);
-        TUX_UNROLL
-        for (int r = 0; r < R; r++) put<T, A>(y + (row + r) * W + i, acc[r], W - i);
+    TUX_INLINE const A* of(int64_t plane) const { return k + (per_sample ? plane : plane % C) * 9; }
+    TUX_INLINE void splat_to(int64_t plane, vec<A>* to) const {
+        const A* from = of(plane);
+        for (int t = 0; t < 9; t++) to[t] = splat<A>(from[flip ? 8 - t : t]);
     }
+};
+
+//---------------------------------------------------------------------------
+// Planes at least a vector wide.
+
+template <class T>
+int forward_wide(const T* x, filters_of<T> f, T* y, bool streamed, int64_t begin, int64_t end, int64_t H, int64_t W) {
+    typedef arithmetic_t<T> A;
+    const T* zeros = scratch<T>(W);
+    if (!zeros) return TUX_NO_MEMORY;
+    choose(streamed, [&](auto streamed) {
+        for (int64_t p = begin; p < end; p++) {
+            vec<A> k[9];
+            f.splat_to(p, k);
+            const T* plane = x + p * H * W;
+            each_block(0, H, [&](int64_t r, auto rows) {
+                correlate_block<streamed()>(window<rows(), T>(plane, zeros, r, H, W), k, y + (p * H + r) * W, W);
+            });
+        }
+    });
+    return TUX_OK;
 }
 
-template <class T, class A>
-TUX_INLINE void correlate_strip(strip<A> s, int64_t rows, const vec<A>* filter, T* y, int64_t W) {
-    vec<A> k[9];
-    TUX_UNROLL
-    for (int t = 0; t < 9; t++) k[t] = filter[t];
-    int64_t r = 0;
-    for (; r + 4 <= rows; r += 4) correlate_rows<4>(s, r, k, y, W);
-    for (; r < rows; r++) correlate_rows<1>(s, r, k, y, W);
+// Goes through bands of rows that stay in the first-level cache for both gradients.
+template <class T>
+int backward_wide(const T* x, filters_of<T> f, const T* g, T* gx, bool streamed, arithmetic_t<T>* gk, int64_t begin, int64_t end,
+                  int64_t H, int64_t W) {
+    typedef arithmetic_t<T> A;
+    const T* zeros = scratch<T>(W);
+    if (!zeros) return TUX_NO_MEMORY;
+    int64_t band = 8192 / (W * (int64_t)sizeof(T)) / block_rows * block_rows;
+    band = band > block_rows ? band : block_rows;
+    const mask<A> last = last_lanes<A>(W);
+    choose(streamed, [&](auto streamed) {
+        for (int64_t p = begin; p < end; p++) {
+            const T *xp = x + p * H * W, *gp = g + p * H * W;
+            vec<A> k[9], sum[9] = {};
+            if (gx) f.splat_to(p, k);
+            for (int64_t from = 0; from < H; from += band) {
+                int64_t to = from + band < H ? from + band : H;
+                if (gx) each_block(from, to, [&](int64_t r, auto rows) {
+                    correlate_block<streamed()>(window<rows(), T>(gp, zeros, r, H, W), k, gx + (p * H + r) * W, W);
+                });
+                each_block(from, to, [&](int64_t r, auto rows) {
+                    accumulate_block(window<rows(), T>(xp, zeros, r, H, W), gp + r * W, last, sum, W);
+                });
+            }
+            for (int t = 0; t < 9; t++) gk[p * 9 + t] = sum_lanes<A>(sum[t]);
+        }
+    });
+    return TUX_OK;
+}
+
+//---------------------------------------------------------------------------
+// Narrower ones: y = x correlated with the filters, and where there is a g, gk = its products with x.
+
+template <class A> TUX_INLINE void correlate_cells(image<A> x, const vec<A>* k, image<A> y) {
+    for (int64_t c = 0; c < x.W; c++)
+        each_block(0, x.H, [&](int64_t r, auto rows) {
+            vec<A> acc[rows()] = {};
+            correlate<rows()>(x.at(r - 1, c), x.stride(), x.L, k, acc);
+            for (int j = 0; j < rows(); j++) store(y.at(r + j, c), acc[j]);
+        });
+}
+
+template <class A> TUX_INLINE void accumulate_cells(image<A> x, image<A> g, vec<A>* sum) {
+    for (int64_t c = 0; c < x.W; c++)
+        each_block(0, x.H, [&](int64_t r, auto rows) {
+            accumulate<rows()>(x.at(r - 1, c), x.stride(), x.L, g.at(r, c), g.stride(), sum);
+        });
+}
+
+template <class T>
+int narrow(const T* x, const T* g, filters_of<T> f, T* y, arithmetic_t<T>* gk, int64_t begin, int64_t end, int64_t H, int64_t W) {
+    typedef arithmetic_t<T> A;
+    const int L = lanes<A>::count;
+    int64_t padded = image<A>::size(H, W, 1), plain = image<A>::size(H, W, 0);
+    A* memory = scratch<A>(2 * padded + plain + 9 * L);
+    if (!memory) return TUX_NO_MEMORY;
+    image<A> xs = {memory, H, W, 1}, gs = {memory + padded, H, W, 1}, ys = {memory + 2 * padded, H, W, 0};
+    image<A> taps = {memory + 2 * padded + plain, 3, 3, 0};
+    auto pixels = [&](auto* t) { return [=](int64_t p) { return t + p * H * W; }; };
+    for (int64_t p = begin; p < end; p += L) {
+        if (x) gather(bundle<const T>(p, end, pixels(x)), xs);
+        if (g) gather(bundle<const T>(p, end, pixels(g)), gs);
+        if (y) {
+            vec<A> k[9];
+            gather(bundle<const A>(p, end, [&](int64_t i) { return f.of(i); }), taps);
+            for (int t = 0; t < 9; t++) k[t] = load(taps.data + (f.flip ? 8 - t : t) * L);
+            correlate_cells(g ? gs : xs, k, ys);
+            scatter(ys, bundle<T>(p, end, pixels(y)));
+        }
+        if (gk) {
+            vec<A> sum[9] = {};
+            accumulate_cells(xs, gs, sum);
+            for (int t = 0; t < 9; t++) store(taps.data + t * L, sum[t]);
+            scatter(taps, bundle<A>(p, end, [&](int64_t i) { return gk + i * 9; }));
+        }
+    }
+    return TUX_OK;
 }
 
 //---------------------------------------------------------------------------
 
 template <class T>
-int forward(const T* x, const void* filters, int k_per_sample, int flip, T* y, int64_t N, int64_t C, int64_t H, int64_t W) {
+int forward(const T* x, const void* k, int k_per_sample, int flip, T* y, int64_t N, int64_t C, int64_t H, int64_t W) {
     typedef arithmetic_t<T> A;
-    const A* k = (const A*)filters;
-    int64_t rows = strip<A>::rows_for(H, W);
+    filters_of<T> f = {(const A*)k, C, k_per_sample != 0, flip != 0};
     return parallel_planes(N * C, H * W, [&](int64_t begin, int64_t end) {
-        strip<A> s = {scratch<A>(strip<A>::cells(rows, W)), strip<A>::stride_for(W)};
-        if (!s.data) return TUX_NO_MEMORY;
-        for (int64_t i = begin; i < end; i++) {
-            vec<A> kv[9] = {};
-            splat_filter(k + (k_per_sample ? i : i % C) * 9, flip, kv);
-            for (int64_t r = 0; r < H; r += rows) {
-                int64_t n = H - r < rows ? H - r : rows;
-                stage(x + i * H * W, s, r, n, H, W);
-                correlate_strip(s, n, kv, y + i * H * W + r * W, W);
-            }
-        }
-        return TUX_OK;
+        if (W < lanes<A>::count) return narrow(x, (const T*)nullptr, f, y, (A*)nullptr, begin, end, H, W);
+        return forward_wide(x, f, y, streams(y, N * C * H * W, W), begin, end, H, W);
     });
 }
 
 // gk, and gx where it is wanted.
 template <class T>
-int backward(const T* x, const void* filters, int k_per_sample, const T* g, T* gx, void* filter_grad,
-             int64_t N, int64_t C, int64_t H, int64_t W) {
+int backward(const T* x, const void* k, int k_per_sample, const T* g, T* gx, void* gk, int64_t N, int64_t C, int64_t H, int64_t W) {
     typedef arithmetic_t<T> A;
-    const A* k = (const A*)filters;
-    A* gk = (A*)filter_grad;
-    int64_t rows = strip<A>::rows_for(H, W), cells = strip<A>::cells(rows, W);
+    filters_of<T> f = {(const A*)k, C, k_per_sample != 0, true};
     return parallel_planes(N * C, 2 * H * W, [&](int64_t begin, int64_t end) {
-        A* memory = scratch<A>(2 * cells);
-        if (!memory) return TUX_NO_MEMORY;
-        strip<A> sx = {memory, strip<A>::stride_for(W)}, sg = {memory + cells, sx.stride};
-        for (int64_t i = begin; i < end; i++) {
-            vec<A> kv[9] = {};
-            if (gx) splat_filter(k + (k_per_sample ? i : i % C) * 9, 1, kv);
-            A total[9] = {};
-            for (int64_t r = 0; r < H; r += rows) {
-                int64_t n = H - r < rows ? H - r : rows;
-                stage(x + i * H * W, sx, r, n, H, W);
-                stage(g + i * H * W, sg, r, n, H, W);
-                if (gx) correlate_strip(sg, n, kv, gx + i * H * W + r * W, W);
-                accumulate_strip(sx, sg, n, W, total);
-            }
-            memcpy(gk + i * 9, total, sizeof total);
-        }
-        return TUX_OK;
+        if (W < lanes<A>::count) return narrow(x, g, f, gx, (A*)gk, begin, end, H, W);
+        return backward_wide(x, f, g, gx, gx && streams(gx, N * C * H * W, W), (A*)gk, begin, end, H, W);
     });
 }
 

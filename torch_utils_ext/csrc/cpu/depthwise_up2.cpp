@@ -15,18 +15,6 @@ template <class A> struct phase_filters {
     }
 };
 
-template <class A> TUX_INLINE void interleave(vec<A> even, vec<A> odd, vec<A>* lo, vec<A>* hi) {
-    const int L = lanes<A>::count;
-    mask<A> first, second;
-    TUX_UNROLL
-    for (int l = 0; l < L; l++) {
-        first[l] = l / 2 + (l & 1) * L;
-        second[l] = l / 2 + L / 2 + (l & 1) * L;
-    }
-    *lo = __builtin_shuffle(even, odd, first);
-    *hi = __builtin_shuffle(even, odd, second);
-}
-
 // V vectors of one row of x -> the two rows of y above them.
 template <int V, class T, class A>
 TUX_INLINE void up2_columns(const A* row, int64_t stride, const phase_filters<A>& f, T* y, int64_t W, int64_t i) {
@@ -55,8 +43,8 @@ TUX_INLINE void up2_columns(const A* row, int64_t stride, const phase_filters<A>
             int64_t left = 2 * (W - i - c * L);
             vec<A> lo, hi;
             interleave<A>(acc[2 * a][c], acc[2 * a + 1][c], &lo, &hi);
-            put<T, A>(to, lo, left);
-            if (left > L) put<T, A>(to + L, hi, left - L);
+            put(to, lo, left);
+            if (left > L) put(to + L, hi, left - L);
         }
 }
 
@@ -96,10 +84,10 @@ TUX_INLINE void transpose_rows(const strip<A>* s, int64_t row, const phase_filte
             vec<A> k[9];
             TUX_UNROLL
             for (int t = 0; t < 9; t++) k[t] = f.k[p][t];
-            correlate<R>(s[p].row(row) + i, s[p].stride, k, acc);
+            correlate<R>(s[p].row(row) + i, s[p].stride, 1, k, acc);
         }
         TUX_UNROLL
-        for (int r = 0; r < R; r++) put<T, A>(gx + (row + r) * W + i, acc[r], W - i);
+        for (int r = 0; r < R; r++) put(gx + (row + r) * W + i, acc[r], W - i);
     }
 }
 

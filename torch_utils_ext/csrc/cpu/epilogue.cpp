@@ -1,5 +1,7 @@
 // The epilogue of a modulated layer: forward, slope, and all gradients in one pass. See ../abi.h.
 
+#include <math.h>
+
 #include "../abi.h"
 #include "launch.h"
 #include "strips.h"
@@ -12,77 +14,67 @@ template <class T> struct epilogue {
     static const int L = lanes<A>::count;
 
     const A *demod, *noise, *bias;
-    bool noise_per_sample, from_output, bounded;
-    A alpha, gain, clamp, edge;
+    bool noise_per_sample;
+    A alpha, gain, clamp, edge;                     // the last two are NaN, beyond which nothing is, where there is no bound
 
-    epilogue(const tux_epilogue_args* a, int from_output) :
+    epilogue(const tux_epilogue_args* a) :
         demod((const A*)a->demod), noise((const A*)a->noise), bias((const A*)a->bias), noise_per_sample(a->noise_per_sample),
-        from_output(from_output), bounded(a->clamp >= 0), alpha(a->act == TUX_LRELU ? a->alpha : 1), gain(a->gain),
-        clamp(a->clamp), edge(a->clamp)
+        alpha(a->act == TUX_LRELU ? a->alpha : 1), gain(a->gain), clamp(a->clamp >= 0 ? a->clamp : NAN)
     {
         T rounded[L];                               // where an output in T counts as beyond the clamp
         store(rounded, splat<A>(clamp));
         edge = load(rounded)[0];
     }
 
-    // The activation before its gain, for one plane.
+    // The activation before its gain, for one plane. NOISY: whether there is noise.
     struct plane {
         V demod, bias;
         const A* noise;
-        bool plain;
 
-        TUX_INLINE V u(V x, int64_t i, int n) const {
+        template <bool NOISY> TUX_INLINE V u(V x, int64_t i, int64_t n) const {
             V v = x * demod + bias;
-            if (noise) v += n < L ? load_part(noise + i, n) : load(noise + i);
-            return v;
+            return NOISY ? v + get(noise + i, n) : v;
         }
     };
 
     TUX_INLINE plane at(int64_t n, int64_t c, int64_t C, int64_t HW) const {
         return {splat<A>(demod ? demod[n * C + c] : A(1)), splat<A>(bias ? bias[c] : A(0)),
-                noise ? noise + (noise_per_sample ? n * HW : 0) : nullptr, !demod};
+                noise ? noise + (noise_per_sample ? n * HW : 0) : nullptr};
     }
 
     TUX_INLINE V value(V u) const {
-        V y = u > 0 ? u * gain : u * (alpha * gain);
-        if (bounded) {
-            y = y > clamp ? splat<A>(clamp) : y;
-            y = y < -clamp ? splat<A>(-clamp) : y;
-        }
-        return y;
+        V y = u * (u > 0 ? splat<A>(gain) : splat<A>(alpha * gain));
+        y = y > clamp ? splat<A>(clamp) : y;
+        return y < -clamp ? splat<A>(-clamp) : y;
     }
 
-    TUX_INLINE V slope(V saved, const plane& p, int64_t i, int n) const {
-        V u = from_output ? saved : p.u(saved, i, n);
+    template <bool FROM_OUTPUT, bool NOISY> TUX_INLINE V slope(V saved, const plane& p, int64_t i, int64_t n) const {
+        V u = FROM_OUTPUT ? saved : p.template u<NOISY>(saved, i, n);
         V m = u > 0 ? splat<A>(gain) : splat<A>(alpha * gain);
-        if (bounded && from_output) m = (u >= edge) | (u <= -edge) ? V{} : m;
-        if (bounded && !from_output) {
-            V y = u * m;
-            m = (y > clamp) | (y < -clamp) ? V{} : m;
-        }
-        return m;
+        if (FROM_OUTPUT) return (u >= edge) | (u <= -edge) ? V{} : m;
+        V y = u * m;
+        return (y > clamp) | (y < -clamp) ? V{} : m;
     }
 };
 
-template <class T> TUX_INLINE vec<arithmetic_t<T>> get(const T* p, int64_t n) {
-    return n >= lanes<arithmetic_t<T>>::count ? load(p) : load_part(p, (int)n);
-}
-
 template <class T>
 int epilogue_forward(const T* x, const tux_epilogue_args* args, T* y, int64_t N, int64_t C, int64_t HW) {
-    typedef arithmetic_t<T> A;
-    const epilogue<T> e(args, 0);
+    const epilogue<T> e(args);
     return parallel_planes(N * C, HW, [&](int64_t begin, int64_t end) {
-        const int L = lanes<A>::count;
-        for (int64_t j = begin; j < end; j++) {
-            auto p = e.at(j / C, j % C, C, HW);
-            const T* from = x + j * HW;
-            T* to = y + j * HW;
-            int64_t i = 0;
-            if (p.noise) for (; i + L <= HW; i += L) store(to + i, e.value(load(from + i) * p.demod + p.bias + load(p.noise + i)));
-            else for (; i + L <= HW; i += L) store(to + i, e.value(load(from + i) * p.demod + p.bias));
-            if (i < HW) store_part(to + i, e.value(p.u(load_part(from + i, (int)(HW - i)), i, (int)(HW - i))), (int)(HW - i));
-        }
+        choose(e.noise, [&](auto noisy) { choose(streams(y, N * C * HW, HW), [&](auto streamed) {
+            const int L = epilogue<T>::L;
+            int64_t n = begin / C, c = begin % C;
+            for (int64_t j = begin; j < end; j++) {
+                const auto p = e.at(n, c, C, HW);
+                const T* from = x + j * HW;
+                T* to = y + j * HW;
+                int64_t i = 0;
+                for (; i + L <= HW; i += L)
+                    write<streamed()>(to + i, e.value(p.template u<noisy()>(load(from + i), i, L)));
+                if (i < HW) store_part(to + i, e.value(p.template u<noisy()>(load_part(from + i, HW - i), i, HW - i)), HW - i);
+                if (++c == C) c = 0, n++;
+            }
+        }); });
         return TUX_OK;
     });
 }
@@ -90,16 +82,19 @@ int epilogue_forward(const T* x, const tux_epilogue_args* args, T* y, int64_t N,
 template <class T>
 int epilogue_slope(const T* g, const T* saved, int from_output, const tux_epilogue_args* args, T* out, int64_t N, int64_t C,
                    int64_t HW) {
-    typedef arithmetic_t<T> A;
-    const epilogue<T> e(args, from_output);
+    const epilogue<T> e(args);
     return parallel_planes(N * C, HW, [&](int64_t begin, int64_t end) {
-        for (int64_t j = begin; j < end; j++) {
-            auto p = e.at(j / C, j % C, C, HW);
-            for (int64_t i = 0; i < HW; i += lanes<A>::count) {
-                int64_t n = HW - i, at = j * HW + i;
-                put<T, A>(out + at, get(g + at, n) * e.slope(get(saved + at, n), p, i, n < lanes<A>::count ? (int)n : lanes<A>::count), n);
+        choose(from_output, [&](auto output) { choose(e.noise, [&](auto noisy) {
+            int64_t n = begin / C, c = begin % C;
+            for (int64_t j = begin; j < end; j++) {
+                const auto p = e.at(n, c, C, HW);
+                for (int64_t i = 0; i < HW; i += epilogue<T>::L) {
+                    int64_t left = HW - i, at = j * HW + i;
+                    put(out + at, get(g + at, left) * e.template slope<output(), noisy()>(get(saved + at, left), p, i, left), left);
+                }
+                if (++c == C) c = 0, n++;
             }
-        }
+        }); });
         return TUX_OK;
     });
 }
@@ -119,39 +114,39 @@ int epilogue_backward(const T* g, const T* saved, int from_output, const tux_epi
     typedef vec<A> V;
     const int L = lanes<A>::count;
     A *gdemod = (A*)gdemod_, *gnoise = (A*)gnoise_, *gbias = (A*)gbias_;
-    const epilogue<T> e(args, from_output);
+    const epilogue<T> e(args);
     int64_t chunks = chunks_of(HW);
     A* part = (A*)workspace;                        // [N, chunks, C, 2]
     int code = parallel_planes(N * chunks, C * (HW < chunk_pixels ? HW : chunk_pixels), [&](int64_t begin, int64_t end) {
         A noise_sum[chunk_pixels];
-        for (int64_t j = begin; j < end; j++) {
+        auto chunk = [&](int64_t j, auto output, auto noisy, auto summed, auto streamed) {
             int64_t n = j / chunks, from = j % chunks * chunk_pixels, pixels = HW - from < chunk_pixels ? HW - from : chunk_pixels;
-            if (gnoise) memset(noise_sum, 0, sizeof noise_sum);
+            if (summed()) memset(noise_sum, 0, pixels * sizeof(A));
             for (int64_t c = 0; c < C; c++) {
                 auto p = e.at(n, c, C, HW);
-                if (p.noise) p.noise += from;
-                const V d = p.demod;
-                const T *gp = g + (n * C + c) * HW + from, *sp = saved + (n * C + c) * HW + from;
-                T* to = gx + (n * C + c) * HW + from;
-                V sum = {}, product = {};
-                auto step = [&](V gv, V sv, int64_t i, int count) {
-                    V v = gv * e.slope(sv, p, i, count);
-                    sum += v;
-                    product += v * sv;
-                    if (gnoise) store(noise_sum + i, load(noise_sum + i) + v);
-                    return v * d;
+                p.noise += noisy() ? from : 0;
+                int64_t at = (n * C + c) * HW + from, i = 0;
+                V sum[2] = {}, product[2] = {};
+                auto step = [&](int64_t i, int64_t left, int s) {
+                    V x = get(saved + at + i, left), v = get(g + at + i, left) * e.template slope<output(), noisy()>(x, p, i, left);
+                    sum[s] += v;
+                    product[s] += v * x;
+                    if (summed()) put(noise_sum + i, get(noise_sum + i, left) + v, left);
+                    if (left >= L) write<streamed()>(gx + at + i, v * p.demod);
+                    else store_part(gx + at + i, v * p.demod, left);
                 };
-                int64_t i = 0;
-                for (; i + L <= pixels; i += L) store(to + i, step(load(gp + i), load(sp + i), i, L));
-                if (i < pixels) {
-                    int rest = (int)(pixels - i);
-                    store_part(to + i, step(load_part(gp + i, rest), load_part(sp + i, rest), i, rest), rest);
-                }
-                part[(j * C + c) * 2] = sum_lanes<A>(sum);
-                part[(j * C + c) * 2 + 1] = sum_lanes<A>(product);
+                for (; i + 2 * L <= pixels; i += 2 * L) step(i, L, 0), step(i + L, L, 1);
+                for (; i < pixels; i += L) step(i, pixels - i, 0);
+                part[(j * C + c) * 2] = sum_lanes<A>(sum[0] + sum[1]);
+                part[(j * C + c) * 2 + 1] = sum_lanes<A>(product[0] + product[1]);
             }
-            if (gnoise) memcpy(gnoise + n * HW + from, noise_sum, pixels * sizeof(A));
-        }
+            if (summed()) memcpy(gnoise + n * HW + from, noise_sum, pixels * sizeof(A));
+        };
+        choose(from_output, [&](auto output) { choose(!output() && e.noise, [&](auto noisy) {
+            choose(gnoise, [&](auto summed) { choose(streams(gx, N * C * HW, HW), [&](auto streamed) {
+                for (int64_t j = begin; j < end; j++) chunk(j, output, noisy, summed, streamed);
+            }); });
+        }); });
         return TUX_OK;
     });
     for (int64_t n = 0; n < N; n++)

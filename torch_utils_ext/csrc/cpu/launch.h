@@ -36,6 +36,16 @@ template <class Job> int parallel_planes(int64_t count, int64_t work_per_item, J
     return job(0, count);
 }
 
+// f(whether the condition holds, as a constant of the compiler).
+template <class F> TUX_INLINE auto choose(bool condition, F f) { return condition ? f(std::true_type{}) : f(std::false_type{}); }
+
+// Whether an output of `count` values, written in rows of `row`, goes past the caches: it would displace what is in them and be
+// displaced itself before anything reads it. Only whole vectors at their own multiples can.
+template <class T> bool streams(const T* to, int64_t count, int64_t row) {
+    const int64_t L = lanes<arithmetic_t<T>>::count, large = 6 << 20;
+    return count * (int64_t)sizeof(T) >= large && row % L == 0 && (uintptr_t)to % (L * sizeof(T)) == 0;
+}
+
 }  // namespace tux
 
 #define TUX_DISPATCH(dtype, ...)                                                    \

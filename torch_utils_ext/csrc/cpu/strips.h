@@ -104,14 +104,15 @@ TUX_INLINE void stage_phases(const T* plane, const strip<A>* s, int64_t first, i
 
 //---------------------------------------------------------------------------
 // acc[r] += the 3x3 neighbourhoods of rows r = 0 ... R - 1 (strip rows r ... r + 2) at columns i ... i + lanes - 1, times k[9].
+// step: from a column to the next.
 
 template <int R, class A>
-TUX_INLINE void correlate(const A* row, int64_t stride, const vec<A>* k, vec<A>* acc) {
+TUX_INLINE void correlate(const A* row, int64_t stride, int64_t step, const vec<A>* k, vec<A>* acc) {
     TUX_UNROLL
     for (int j = 0; j < R + 2; j++)
         TUX_UNROLL
         for (int v = 0; v < 3; v++) {
-            vec<A> x = load(row + j * stride + v - 1);
+            vec<A> x = load(row + j * stride + (v - 1) * step);
             keep(x);
             TUX_UNROLL
             for (int u = 2; u >= 0; u--)
@@ -121,7 +122,7 @@ TUX_INLINE void correlate(const A* row, int64_t stride, const vec<A>* k, vec<A>*
 
 // sum[9] += products of g rows 0 ... R - 1 with the neighbourhoods of x: the gradient of k.
 template <int R, class A>
-TUX_INLINE void accumulate(const A* x, int64_t x_stride, const A* g, int64_t g_stride, vec<A>* sum) {
+TUX_INLINE void accumulate(const A* x, int64_t x_stride, int64_t x_step, const A* g, int64_t g_stride, vec<A>* sum) {
     vec<A> gv[R];
     TUX_UNROLL
     for (int r = 0; r < R; r++) {
@@ -132,7 +133,7 @@ TUX_INLINE void accumulate(const A* x, int64_t x_stride, const A* g, int64_t g_s
     for (int j = 0; j < R + 2; j++)
         TUX_UNROLL
         for (int v = 0; v < 3; v++) {
-            vec<A> here = load(x + j * x_stride + v - 1);
+            vec<A> here = load(x + j * x_stride + (v - 1) * x_step);
             keep(here);
             TUX_UNROLL
             for (int u = 2; u >= 0; u--)
@@ -147,16 +148,11 @@ TUX_INLINE void accumulate_strip(strip<A> x, strip<A> g, int64_t rows, int64_t W
     int64_t r = 0;
     for (; r + 4 <= rows; r += 4)
         for (int64_t i = 0; i < W; i += lanes<A>::count)
-            accumulate<4>(x.row(r) + i, x.stride, g.row(r + 1) + i, g.stride, sum);
+            accumulate<4>(x.row(r) + i, x.stride, 1, g.row(r + 1) + i, g.stride, sum);
     for (; r < rows; r++)
         for (int64_t i = 0; i < W; i += lanes<A>::count)
-            accumulate<1>(x.row(r) + i, x.stride, g.row(r + 1) + i, g.stride, sum);
+            accumulate<1>(x.row(r) + i, x.stride, 1, g.row(r + 1) + i, g.stride, sum);
     for (int t = 0; t < 9; t++) total[t] += sum_lanes<A>(sum[t]);
-}
-
-template <class T, class A> TUX_INLINE void put(T* to, vec<A> v, int64_t n) {
-    if (n >= lanes<A>::count) store(to, v);
-    else store_part(to, v, (int)n);
 }
 
 }  // namespace tux

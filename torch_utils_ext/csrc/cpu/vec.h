@@ -7,7 +7,8 @@
 
 #include <stdint.h>
 #include <string.h>
-#ifdef __F16C__
+#include <type_traits>
+#ifdef __x86_64__
 #include <immintrin.h>
 #endif
 
@@ -46,7 +47,7 @@ template <class A> using mask = typename lanes<A>::mask;
 
 template <class T> struct arithmetic { typedef float type; };
 template <> struct arithmetic<double> { typedef double type; };
-template <class T> using arithmetic_t = typename arithmetic<T>::type;
+template <class T> using arithmetic_t = typename arithmetic<std::remove_const_t<T>>::type;
 
 //---------------------------------------------------------------------------
 // Whole vectors, at any address.
@@ -164,7 +165,78 @@ template <class T> TUX_INLINE void store_part(T* p, vec<arithmetic_t<T>> v, int 
     copy_pieces(p, part, n);
 }
 
+template <class T> TUX_INLINE arithmetic_t<T> load_one(const T* p) { return load_part(p, 1)[0]; }
+template <class T> TUX_INLINE void store_one(T* p, arithmetic_t<T> a) { store_part(p, splat<arithmetic_t<T>>(a), 1); }
+TUX_INLINE float load_one(const float* p) { return *p; }
+TUX_INLINE double load_one(const double* p) { return *p; }
+TUX_INLINE void store_one(float* p, float a) { *p = a; }
+TUX_INLINE void store_one(double* p, double a) { *p = a; }
+
+// The same, whatever n > 0 is.
+template <class T> TUX_INLINE vec<arithmetic_t<T>> get(const T* p, int64_t n) {
+    return n >= lanes<arithmetic_t<T>>::count ? load(p) : load_part(p, (int)n);
+}
+
+template <class T> TUX_INLINE void put(T* p, vec<arithmetic_t<T>> v, int64_t n) {
+    if (n >= lanes<arithmetic_t<T>>::count) store(p, v);
+    else store_part(p, v, (int)n);
+}
+
+// A whole vector at a multiple of its size; STREAMED: past the caches.
+template <bool STREAMED, class T> TUX_INLINE void write(T* p, vec<arithmetic_t<T>> v) {
+#ifdef __x86_64__
+    if (STREAMED) {
+        T cells[lanes<arithmetic_t<T>>::count];
+        store(cells, v);
+        for (size_t i = 0; i < sizeof cells; i += 16)
+            _mm_stream_si128((__m128i*)((char*)p + i), _mm_loadu_si128((const __m128i*)((char*)cells + i)));
+        return;
+    }
+#endif
+    store(p, v);
+}
+
 //---------------------------------------------------------------------------
+// Lanes.
+
+template <class A> TUX_INLINE vec<A> shift_up(vec<A> v) {       // 0 v0 v1 ...
+    mask<A> from;
+    TUX_UNROLL
+    for (int l = 0; l < lanes<A>::count; l++) from[l] = l ? l - 1 : lanes<A>::count;
+    return __builtin_shuffle(v, vec<A>{}, from);
+}
+
+template <class A> TUX_INLINE vec<A> shift_down(vec<A> v) {     // v1 v2 ... 0
+    mask<A> from;
+    TUX_UNROLL
+    for (int l = 0; l < lanes<A>::count; l++) from[l] = l + 1;
+    return __builtin_shuffle(v, vec<A>{}, from);
+}
+
+template <class A> TUX_INLINE void interleave(vec<A> even, vec<A> odd, vec<A>* lo, vec<A>* hi) {
+    const int L = lanes<A>::count;
+    mask<A> first, second;
+    TUX_UNROLL
+    for (int l = 0; l < L; l++) {
+        first[l] = l / 2 + (l & 1) * L;
+        second[l] = l / 2 + L / 2 + (l & 1) * L;
+    }
+    *lo = __builtin_shuffle(even, odd, first);
+    *hi = __builtin_shuffle(even, odd, second);
+}
+
+// L vectors as a matrix. A perfect shuffle moves the top bit of (row, lane) to its end; as many as lanes has bits swap the two.
+template <class A> TUX_INLINE void transpose(vec<A>* v) {
+    const int L = lanes<A>::count;
+    TUX_UNROLL
+    for (int n = 1; n < L; n *= 2) {
+        vec<A> w[L];
+        TUX_UNROLL
+        for (int i = 0; i < L / 2; i++) interleave<A>(v[i], v[i + L / 2], &w[2 * i], &w[2 * i + 1]);
+        TUX_UNROLL
+        for (int i = 0; i < L; i++) v[i] = w[i];
+    }
+}
 
 template <class A> TUX_INLINE A sum_lanes(vec<A> v) {       // pairwise, always in the same order
     A s[lanes<A>::count];

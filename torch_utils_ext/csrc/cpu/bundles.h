@@ -1,0 +1,81 @@
+// Planes narrower than a vector are worked on as many at a time as a vector has lanes, each in a lane of its own: a cell is a
+// vector that holds one pixel of them all.
+
+#pragma once
+
+#include "vec.h"
+
+namespace tux {
+
+// Planes first ... first + L - 1, or up to end; place(i) is where plane i begins. Lanes that are left over read the first plane
+// and are never written.
+template <class T> struct bundle {
+    static const int L = lanes<arithmetic_t<T>>::count;
+    T* plane[L];
+    int count;
+
+    template <class Place> TUX_INLINE bundle(int64_t first, int64_t end, Place place) : count((int)(end - first < L ? end - first : L)) {
+        for (int l = 0; l < L; l++) plane[l] = place(first + (l < count ? l : 0));
+    }
+};
+
+// Cells in rows of W, with a border of so many cells on every side. Cells of the border are never written.
+template <class A> struct image {
+    static const int L = lanes<A>::count;
+    A* data;
+    int64_t H, W, border;
+
+    static int64_t size(int64_t H, int64_t W, int64_t border) { return (H + 2 * border) * (W + 2 * border) * L; }
+    int64_t stride() const { return (W + 2 * border) * L; }
+    A* at(int64_t r, int64_t c) const { return data + (r + border) * stride() + (c + border) * L; }
+};
+
+template <class A> struct walk {        // over an image, row by row
+    A* here;
+    int64_t W, skip, column;
+
+    TUX_INLINE walk(const image<A>& m) : here(m.at(0, 0)), W(m.W), skip(2 * m.border * image<A>::L), column(0) {}
+    TUX_INLINE A* next() {
+        A* cell = here;
+        here += image<A>::L;
+        if (++column == W) column = 0, here += skip;
+        return cell;
+    }
+};
+
+template <class T, class A> TUX_INLINE void gather(const bundle<const T>& b, const image<A>& to) {
+    const int L = lanes<A>::count;
+    walk<A> w(to);
+    int64_t n = to.H * to.W, i = 0;
+    for (; i + L <= n; i += L) {
+        vec<A> v[L];
+        TUX_UNROLL
+        for (int l = 0; l < L; l++) v[l] = load(b.plane[l] + i);
+        transpose<A>(v);
+        TUX_UNROLL
+        for (int t = 0; t < L; t++) store(w.next(), v[t]);
+    }
+    for (; i < n; i++) {
+        A* cell = w.next();
+        for (int l = 0; l < L; l++) cell[l] = load_one(b.plane[l] + i);
+    }
+}
+
+template <class T, class A> TUX_INLINE void scatter(const image<A>& from, const bundle<T>& b) {
+    const int L = lanes<A>::count;
+    walk<A> w(from);
+    int64_t n = from.H * from.W, i = 0;
+    for (; i + L <= n; i += L) {
+        vec<A> v[L];
+        TUX_UNROLL
+        for (int t = 0; t < L; t++) v[t] = load(w.next());
+        transpose<A>(v);
+        for (int l = 0; l < b.count; l++) store(b.plane[l] + i, v[l]);
+    }
+    for (; i < n; i++) {
+        const A* cell = w.next();
+        for (int l = 0; l < b.count; l++) store_one(b.plane[l] + i, cell[l]);
+    }
+}
+
+}  // namespace tux

@@ -1,0 +1,120 @@
+// Planes at least a vector wide are read where they lie, R rows of output at a time. The first and the last vector of a row
+// have zeros beside them in place of what memory holds there; where the width is no multiple of a vector the last one overlaps
+// the one before it. Rows outside the plane are read from a row of zeros.
+
+#pragma once
+
+#include <stdlib.h>
+#include "vec.h"
+
+namespace tux {
+
+const int64_t block_rows = 4;           // of output, at a time
+
+enum { INSIDE = 0, FIRST = 1, LAST = 2 };       // where a vector lies in its row; both where it is the whole row
+
+template <int WHERE, class T> TUX_INLINE vec<arithmetic_t<T>> tap(const T* p, int v) {
+    if (v == 0 && (WHERE & FIRST)) return shift_up<arithmetic_t<T>>(load(p));
+    if (v == 2 && (WHERE & LAST)) return shift_down<arithmetic_t<T>>(load(p));
+    return load(p + v - 1);
+}
+
+// job(column, constant of where it lies) for the vectors of a row.
+template <class A, class Job> TUX_INLINE void each_vector(int64_t W, Job job) {
+    const int L = lanes<A>::count;
+    if (W == L) return job((int64_t)0, std::integral_constant<int, FIRST | LAST>{});
+    job((int64_t)0, std::integral_constant<int, FIRST>{});
+    for (int64_t i = L; i + L < W; i += L) job(i, std::integral_constant<int, INSIDE>{});
+    job(W - L, std::integral_constant<int, LAST>{});
+}
+
+// job(row, constant R) for the blocks of H rows.
+template <class Job> TUX_INLINE void each_block(int64_t begin, int64_t end, Job job) {
+    int64_t r = begin;
+    for (; r + block_rows <= end; r += block_rows) job(r, std::integral_constant<int, block_rows>{});
+    for (; r < end; r++) job(r, std::integral_constant<int, 1>{});
+}
+
+// Asks for what is read a few thousand bytes after row r, a part of it at each column: reading several rows by turns hides from
+// the processor that they lie one behind the other.
+template <int R, class T> TUX_INLINE void ask_ahead(const T* row, int64_t i) {
+    const char* p = (const char*)(row + i * R) + 4096;
+    TUX_UNROLL
+    for (int64_t b = 0; b < R * lanes<arithmetic_t<T>>::count * (int64_t)sizeof(T); b += 64) __builtin_prefetch(p + b);
+}
+
+// The rows that rows r ... r + R - 1 of the output see.
+template <int R, class T> struct window {
+    const T* row[R + 2];
+
+    TUX_INLINE window(const T* plane, const T* zeros, int64_t r, int64_t H, int64_t W) {
+        for (int j = 0; j < R + 2; j++) {
+            int64_t at = r - 1 + j;
+            row[j] = at >= 0 && at < H ? plane + at * W : zeros;
+        }
+    }
+};
+
+// y rows r ... r + R - 1 = x correlated with k[9].
+template <bool STREAMED, int R, class T, class A = arithmetic_t<T>>
+TUX_INLINE void correlate_block(const window<R, T>& x, const vec<A>* filter, T* y, int64_t W) {
+    vec<A> k[9];
+    TUX_UNROLL
+    for (int t = 0; t < 9; t++) k[t] = filter[t];
+    each_vector<A>(W, [&](int64_t i, auto where) {
+        ask_ahead<R>(x.row[1], i);
+        vec<A> acc[R] = {};
+        TUX_UNROLL
+        for (int j = 0; j < R + 2; j++)
+            TUX_UNROLL
+            for (int v = 0; v < 3; v++) {
+                vec<A> here = tap<where()>(x.row[j] + i, v);
+                keep(here);
+                TUX_UNROLL
+                for (int u = 2; u >= 0; u--)
+                    if (j - u >= 0 && j - u < R) acc[j - u] += k[3 * u + v] * here;
+            }
+        TUX_UNROLL
+        for (int r = 0; r < R; r++) write<STREAMED>(y + r * W + i, acc[r]);
+    });
+}
+
+// sum[9] += products of R rows of g with what they see of x. last: the lanes of the last vector that no other holds.
+template <int R, class T, class A = arithmetic_t<T>>
+TUX_INLINE void accumulate_block(const window<R, T>& x, const T* g, mask<A> last, vec<A>* total, int64_t W) {
+    vec<A> sum[9];
+    TUX_UNROLL
+    for (int t = 0; t < 9; t++) sum[t] = total[t];
+    each_vector<A>(W, [&](int64_t i, auto where) {
+        ask_ahead<R>(x.row[1], i);
+        ask_ahead<R>(g, i);
+        vec<A> gv[R];
+        TUX_UNROLL
+        for (int r = 0; r < R; r++) {
+            gv[r] = load(g + r * W + i);
+            if (where() == LAST) gv[r] = (vec<A>)((mask<A>)gv[r] & last);
+            keep(gv[r]);
+        }
+        TUX_UNROLL
+        for (int j = 0; j < R + 2; j++)
+            TUX_UNROLL
+            for (int v = 0; v < 3; v++) {
+                vec<A> here = tap<where()>(x.row[j] + i, v);
+                keep(here);
+                TUX_UNROLL
+                for (int u = 2; u >= 0; u--)
+                    if (j - u >= 0 && j - u < R) sum[3 * u + v] += gv[j - u] * here;
+            }
+    });
+    TUX_UNROLL
+    for (int t = 0; t < 9; t++) total[t] = sum[t];
+}
+
+template <class A> TUX_INLINE mask<A> last_lanes(int64_t W) {
+    const int L = lanes<A>::count;
+    mask<A> m;
+    for (int l = 0; l < L; l++) m[l] = l >= (L - W % L) % L ? -1 : 0;
+    return m;
+}
+
+}  // namespace tux
