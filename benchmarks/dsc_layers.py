@@ -47,6 +47,7 @@ def native_epilogue(z, d, noise, b):
 
 def layers(x, s, wd, wp, dense, b, noise):
     """{side: function of (x, s, wd, wp, b, noise)}; wd [C, 1, 3, 3], wp [C, C], dense [C, C, 3, 3]."""
+    import torch
     import torch.nn.functional as F
 
     from torch_utils_ext.ops.depthwise import depthwise
