@@ -6,6 +6,8 @@ import pytest
 import scipy.interpolate
 import torch
 
+from spider_plugin.networks.fastgan import FastGANGenerator
+
 N = 6
 
 #----------------------------------------------------------------------------
@@ -22,7 +24,7 @@ def truncation_inside_cutoff(G, z1, z2):
 
 def style_mixing(G, z1, z2):
     ws = G.mapping(z1, None)
-    cutoff = 2
+    cutoff = min(2, G.synthesis.num_ws)
     ws[:, cutoff:] = G.mapping(z2, None)[:, cutoff:]
     return ws, 'z2'
 
@@ -60,6 +62,10 @@ def projector(G, z1, z2):
 def only_styles(G, z1, z2):
     return G.mapping(z1, None)[:, : G.synthesis.num_ws], 'mean'
 
+def make_fastgan(source):
+    torch.manual_seed(0)
+    return FastGANGenerator(z_dim=64, img_resolution=16, ngf=4, spider=dict(mapping='residual', source=source)).eval()
+
 USES = [training, truncation_inside, truncation_inside_cutoff, style_mixing, style_mixing_never_cut,
         style_mixing_within_the_key, path_length, w_avg, ppl, truncation_outside, video, projector, only_styles]
 
@@ -67,9 +73,12 @@ USES = [training, truncation_inside, truncation_inside_cutoff, style_mixing, sty
 
 @pytest.mark.parametrize('use', USES, ids=lambda f: f.__name__)
 @pytest.mark.parametrize('kind', ['bank', 'online'])
-def test_each_use_gets_its_source(kind, use, prepared, make_generator):
-    G = make_generator(prepared(kind))
-    assert G.mapping.key_slots == {'bank': 1, 'online': 3}[kind]         # 2 + 1 floats, 64 + 1 + 1 floats, 32 to a row
+@pytest.mark.parametrize('network', ['stylegan2', 'fastgan'])
+@pytest.mark.filterwarnings('ignore:truncation has no effect')
+def test_each_use_gets_its_source(network, kind, use, prepared, make_generator):
+    G = make_generator(prepared(kind)) if network == 'stylegan2' else make_fastgan(prepared(kind))
+    slots = dict(stylegan2=dict(bank=1, online=3), fastgan=dict(bank=1, online=2))  # 2 + 1 floats, 64 + 1 + 1, 32 or 64 to a row
+    assert G.mapping.key_slots == slots[network][kind]
     assert G.num_ws == G.mapping.num_ws == G.synthesis.num_ws + G.mapping.key_slots
     z1, z2 = torch.randn([2, N, 64], generator=torch.Generator().manual_seed(1))
     ws, whose = use(G, z1, z2)
