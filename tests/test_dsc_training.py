@@ -97,7 +97,7 @@ def test_stylegan3_t(train, checkout, tmp_path):
 
 @pytest.mark.slow
 def test_two_ranks_and_a_cascade(train):
-    source = snapshot(train(*SG2, '--dsc', '--dsc-rank=3', '--gpus=2')[0])
+    source = snapshot(train(*SG2, '--dsc', '--dsc-rank=3', '--gpus=2', '--mbstd-group=2')[0])
     run_dir, out = train(*SG2, '--dsc', f'--spider-source={source}', '--spider-bank=32')
     assert 'SpiderDSCGenerator' in out and snapshot(run_dir).stat().st_size > 0
 

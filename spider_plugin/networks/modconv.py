@@ -11,6 +11,7 @@ import math
 
 import torch
 
+from spider_plugin.networks.winograd import conv3x3, winograd_pays
 from torch_utils_ext.ops.epilogue import epilogue
 
 #----------------------------------------------------------------------------
@@ -58,8 +59,11 @@ class FastLayer2Mixin:
             styles = styles / styles.detach().abs().amax(dim=1, keepdim=True)
         scales = demodulation(styles, weight.square().sum(dim=[2, 3]))
         x = x * styles.to(x.dtype)[:, :, None, None]
-        x = self.host.conv2d_resample.conv2d_resample(x, weight.to(x.dtype), f=self.resample_filter, up=self.up,
-                                                      padding=self.padding, flip_weight=self.up == 1)
+        if self.up == 1 and weight.shape[2] == 3 and winograd_pays(x, weight.shape[0]):
+            x = conv3x3(x, weight.to(x.dtype))
+        else:
+            x = self.host.conv2d_resample.conv2d_resample(x, weight.to(x.dtype), f=self.resample_filter, up=self.up,
+                                                          padding=self.padding, flip_weight=self.up == 1)
         return layer_epilogue(self, x, scales, noise, gain)
 
 #----------------------------------------------------------------------------

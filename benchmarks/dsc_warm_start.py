@@ -1,0 +1,232 @@
+"""Dense, separable and warm-started separable StyleGAN2 at demo scale: score against CPU-seconds, and what the fit is worth.
+
+    python benchmarks/dsc_warm_start.py run         # three seeds of each arm, then the fits; resumable
+    python benchmarks/dsc_warm_start.py report      # the tables of docs/dsc.md from the JSON
+
+Every run is the reference host's own train.py through the attached line, on the grey pair (grey_pair.py), with the source's
+images and the residual mapping, which trains stably at this scale; same options, rates and number of iterations in all arms.
+The score is the Frechet distance of 1000 samples of G_ema on the pair's detector, outside of the training's clock: CPU-seconds
+are the training process's, from its first iteration on, read at the end of each tick. Arms that resume start from the dense run
+of their own seed, D and its optimised weights included. `random layers` is that with separable layers left as they are drawn:
+what it lacks to `warm` is what the fit gives. The fits compare a generator right after the warm start with its dense one, before
+any training: relative difference of the images and score, with and without the weights by styles and demodulation.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import runpy
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / 'benchmarks' / 'results' / 'dsc_warm_start.json'
+PAGE = ROOT / 'docs' / 'dsc.md'
+
+BATCH, EVERY, SAMPLES, REALS, SEEDS = 32, 50, 1000, 4000, [50, 51, 52]
+OPTIONS = {'cfg': 'stylegan2', 'cbase': 256, 'cmax': 32, 'map-depth': 2, 'style-mixing': 0, 'pl-weight': 0, 'gamma': 0.5,
+           'glr': 0.01, 'dlr': 0.02, 'aug': 'noaug', 'metrics': 'none', 'batch': BATCH, 'snap': 1, 'threads': 1, 'workers': 0,
+           'metric-at-start': 'true', 'spider-embed': 4, 'spider-mapping': 'residual'}
+ARMS = {        # options, whether it resumes the dense run
+    'dense':            ([], False),
+    'DSC':              (['--dsc'], False),
+    'DSC, warm':        (['--dsc'], True),
+    'random layers':    (['--dsc'], True),
+}
+FITS = [(order, rank) for order in ('depthwise', 'pointwise') for rank in (1, 2)]
+
+#----------------------------------------------------------------------------
+# One run. The process is this script again, as `child`: train.py, with the fit left out where an arm wants none.
+
+def child(fitted, arguments):
+    if not fitted:
+        import spider_plugin.io.resume
+        spider_plugin.io.resume.fit_layers = lambda state, network: (state, {})
+    from spider_plugin.resources import resource_dir
+    sys.argv = [sys.argv[0], str(resource_dir('reference_host') / 'train.py'), *arguments]
+    runpy.run_module('spider_plugin.hosts.run', run_name='__main__')
+
+def train(work, arm, seed, iterations):
+    """The run's folder; its file `clock` has [CPU-seconds at the first iteration, at the end of each tick ...]."""
+    switches, resumes = ARMS[arm]
+    outdir = work / 'runs' / f'{arm.replace(", ", "-").replace(" ", "-")}-{iterations}-seed{seed}'
+    if (outdir / 'clock').is_file():
+        return outdir
+    outdir.mkdir(parents=True, exist_ok=True)
+    kimg = BATCH / 1000
+    options = OPTIONS | {'outdir': outdir, 'data': work / 'target.zip', 'spider-source': work / 'source.zip', 'seed': seed,
+                         'kimg': kimg * iterations, 'tick': kimg * EVERY}
+    if resumes:
+        options['resume'] = snapshots(train(work, 'dense', seed, iterations))[-1]
+    command = [sys.executable, __file__, 'child', str(int('random' not in arm)), *switches,
+               *(f'--{key}={value}' for key, value in options.items())]
+    env = dict(os.environ, OMP_NUM_THREADS='1', SPIDER_CACHE_DIR=str(work / 'cache'), DNNLIB_CACHE_DIR=str(work / 'cache'))
+    clock, now = [], 0.0
+    with open(outdir / 'output.txt', 'w') as log, subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env) as process:
+        for line in process.stdout:
+            log.write(line)
+            before, now = now, _seconds(process.pid)
+            if line.startswith('tick '):
+                clock = (clock or [before]) + [now]
+    if process.returncode != 0 or len(clock) != iterations // EVERY + 1:
+        sys.exit(f'{outdir}/output.txt: the run failed')
+    (outdir / 'clock').write_text(json.dumps(clock))
+    return outdir
+
+def _seconds(pid):
+    """CPU-seconds of a process so far."""
+    fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+
+def snapshots(outdir):
+    return sorted(max(outdir.glob('*-gpus1-*')).glob('network-snapshot-*.pkl'))
+
+#----------------------------------------------------------------------------
+# Scores.
+
+class Scorer:
+    def __init__(self, work):
+        import grey_pair
+
+        from spider_plugin.metrics.distances import Moments
+        self.detector = torch.jit.load(str(work / 'detector.pt'))
+        self.reals = Moments(self.features(grey_pair.target_images(REALS)))
+
+    def features(self, images):
+        with torch.no_grad():
+            return self.detector(images, return_features=True)
+
+    def __call__(self, images):
+        from spider_plugin.metrics.distances import Moments, fid
+        return round(fid(Moments(self.features(quantised(images))), self.reals).value, 1)
+
+def quantised(images):
+    return (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+
+@torch.no_grad()
+def draw(G):
+    """[SAMPLES, C, R, R], the same latents and noise for each."""
+    z = torch.randn([SAMPLES, G.z_dim], generator=torch.Generator().manual_seed(0))
+    return torch.cat([G(part, torch.zeros([len(part), 0]), noise_mode='const') for part in z.split(250)])
+
+def row(work, arm, seed, iterations, scorer):
+    """One run: [[iteration, CPU-seconds, score], ...]"""
+    from spider_plugin.io.rebuild import load_generator
+    outdir = train(work, arm, seed, iterations)
+    path = outdir / 'curve.json'
+    if not path.is_file():
+        clock = json.loads((outdir / 'clock').read_text())
+        curve = [[i * EVERY, round(seconds - clock[0], 2), scorer(draw(load_generator(snapshot).eval()))]
+                 for i, (seconds, snapshot) in enumerate(zip(clock, snapshots(outdir), strict=True))]
+        path.write_text(json.dumps(curve))
+    return dict(arm=arm, seed=seed, curve=json.loads(path.read_text()))
+
+def fit_rows(work, seed, iterations, scorer):
+    """A dense generator beside separable ones right after the fit."""
+    from spider_plugin.io.bundler import class_with
+    from spider_plugin.io.rebuild import load_generator
+    from spider_plugin.io.warm_start import fit_layers
+    dense = load_generator(snapshots(train(work, 'dense', seed, iterations))[-1]).eval()
+    truth, class_name, rows = draw(dense), f'{type(dense).__module__}.{type(dense).__name__}', []
+    kwargs = dict(dense.init_kwargs)
+    for order, rank in FITS:
+        module, _, name = class_with(class_name, 'dsc').rpartition('.')
+        kwargs['dsc'] = dict(order=order, rank=rank, res=[0, 16])
+        G = getattr(importlib.import_module(module), name)(*dense.init_args, **kwargs)
+        for weighted in (True, False):
+            state, errors = fit_layers(dense.state_dict(), G, weighted)
+            G.load_state_dict(state)
+            images = draw(G.eval())
+            error = (images - truth).norm() / (truth - truth.mean(dim=0)).norm()
+            rows.append(dict(seed=seed, order=order, rank=rank, weighted=weighted, layer_errors=errors, score=scorer(images),
+                             dense_score=scorer(truth), image_error=float(error)))
+    return rows
+
+#----------------------------------------------------------------------------
+
+def run(work, iterations):
+    import grey_pair
+
+    import spider_plugin
+    torch.set_num_threads(1)
+    work.mkdir(parents=True, exist_ok=True)
+    grey_pair.build_datasets(work)
+    if not (work / 'detector.pt').is_file():
+        grey_pair.train_detector(work / 'detector.pt')
+    scorer = Scorer(work)
+    report = dict(environment=dict(device=f'{platform.machine()} cpu, one thread', python=platform.python_version(),
+                                   torch=torch.__version__, spider_plugin=spider_plugin.__version__),
+                  settings=dict(options=OPTIONS, iterations=iterations, samples=SAMPLES, reals=REALS, seeds=SEEDS,
+                                kernels=os.environ.get('TORCH_UTILS_EXT', 'auto'),
+                                metric='Frechet distance, detector of grey_pair.py'),
+                  runs=[], fits=[])
+    for seed in SEEDS:
+        for arm in ARMS:
+            report['runs'].append(row(work, arm, seed, iterations, scorer))
+            print(time.strftime('%H:%M:%S'), arm, seed, report['runs'][-1]['curve'], flush=True)
+            RESULTS.write_text(json.dumps(report, indent=1) + '\n')
+        report['fits'] += fit_rows(work, seed, iterations, scorer)
+        RESULTS.write_text(json.dumps(report, indent=1) + '\n')
+
+#----------------------------------------------------------------------------
+
+def reached(curve, score):
+    """CPU-seconds to a score, between evaluations by interpolation; None where it is not reached."""
+    for (_, t0, a), (_, t1, b) in zip(curve, curve[1:]):
+        if a <= score:
+            return t0
+        if b <= score:
+            return t0 + (t1 - t0) * (a - score) / (a - b)
+    return None
+
+def tables(report):
+    curves = {(r['arm'], r['seed']): r['curve'] for r in report['runs']}
+    seeds, end = sorted({seed for _, seed in curves}), report['settings']['iterations']
+    at = [i for i in (0, end // 6, end // 3, 2 * end // 3, end) if i % EVERY == 0]
+    lines = ['| arm | CPU-s | ' + ' | '.join(f'score @{i}' for i in at)
+             + ' | per seed at the end | CPU-s to the score of *DSC* at its end, per seed |', '|---' * (len(at) + 4) + '|']
+    for arm in ARMS:
+        mine = [curves[arm, seed] for seed in seeds if (arm, seed) in curves]
+        if not mine:
+            continue
+        times = [reached(curves[arm, seed], curves['DSC', seed][-1][2]) for seed in seeds if (arm, seed) in curves]
+        scores = [statistics.fmean(dict((i, s) for i, _, s in curve)[k] for curve in mine) for k in at]
+        lines.append(f'| {arm} | {statistics.median(curve[-1][1] for curve in mine):.0f} | '
+                     + ' | '.join(f'{s:.0f}' for s in scores) + ' | ' + ' '.join(f'{curve[-1][2]:.0f}' for curve in mine)
+                     + ' | ' + ' '.join('never' if t is None else f'{t:.0f}' for t in times) + ' |')
+    lines += ['', '| order | rank | image error, by styles and demodulation | plain | score, weighted | plain | dense score |',
+              '|---|---|---|---|---|---|---|']
+    for order, rank in FITS:
+        cell = lambda key, weighted, order=order, rank=rank: ' '.join(
+            f'{r[key]:.2f}' if key == 'image_error' else f'{r[key]:.0f}' for r in report['fits']
+            if (r['order'], r['rank'], r['weighted']) == (order, rank, weighted))
+        lines.append(f'| {order} | {rank} | {cell("image_error", True)} | {cell("image_error", False)} | {cell("score", True)} '
+                     f'| {cell("score", False)} | {cell("dense_score", True)} |')
+    return '\n'.join(lines) + '\n'
+
+def write_page():
+    """Replaces the part of docs/dsc.md between its two marker lines."""
+    before, _, rest = PAGE.read_text().partition('<!-- warm start -->\n')
+    after = rest.partition('<!-- end of warm start -->\n')[2]
+    PAGE.write_text(f'{before}<!-- warm start -->\n{tables(json.loads(RESULTS.read_text()))}<!-- end of warm start -->\n{after}')
+
+def main():
+    if sys.argv[1:2] == ['child']:
+        return child(sys.argv[2] == '1', sys.argv[3:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('what', choices=['run', 'report'])
+    parser.add_argument('--work', type=Path, default=ROOT / 'out' / 'dsc_warm_start', help='datasets, detector, runs')
+    parser.add_argument('--iterations', type=int, default=300)
+    args = parser.parse_args()
+    write_page() if args.what == 'report' else run(args.work.resolve(), args.iterations)
+
+if __name__ == '__main__':
+    main()
