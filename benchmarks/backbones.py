@@ -35,19 +35,18 @@ BATCH, GAMMA, TUNING_SEED, SEEDS = 32, 0.5, 100, [30, 31, 32]
 CASCADE_SHARE = 1 / 3   # of a cascade's length that its source trains
 
 #----------------------------------------------------------------------------
-# backbone -> options, iterations, iterations between two scores, grid of (glr, dlr), arms.
+# backbone -> options, iterations, grid of (glr, dlr), arms; or, in place of a grid, the backbone whose rates its arms take.
 
-SMALL = ['--cbase=256', '--cmax=32']
 CONVOLUTIONAL = [(1e-3, 1e-2), (2e-3, 2e-2)]
 ARMS = ('gaussian', 'paper', 'residual')
 
 BACKBONES = {
     'dcgan':             dict(args=['--cfg=dcgan'], its=300, grid=CONVOLUTIONAL, arms=(*ARMS, 'cascade')),
-    'dcgan conditional': dict(args=['--cfg=dcgan', '--cond=1'], its=150, grid=CONVOLUTIONAL, arms=ARMS),
-    'pggan':             dict(args=['--cfg=pggan', '--pg-loss=nonsaturating', '--pg-kimg=0.6', *SMALL], its=150,
-                              grid=[(2e-3, 2e-3), (5e-3, 5e-3)], arms=ARMS),
-    'stylegan2':         dict(args=['--cfg=stylegan2', '--map-depth=2', '--style-mixing=0', '--pl-weight=0', *SMALL], its=60,
-                              grid=[(5e-3, 1e-2), (1e-2, 2e-2)], arms=ARMS),
+    'dcgan conditional': dict(args=['--cfg=dcgan', '--cond=1'], its=150, rates_of='dcgan', arms=ARMS),
+    'pggan':             dict(args=['--cfg=pggan', '--pg-loss=nonsaturating', '--pg-kimg=0.6', '--cbase=256',
+                                    '--cmax=32'], its=150, grid=[(2e-3, 2e-3), (5e-3, 5e-3)], arms=ARMS),
+    'stylegan2':         dict(args=['--cfg=stylegan2', '--map-depth=2', '--style-mixing=0', '--pl-weight=0', '--cbase=128',
+                                    '--cmax=16'], its=90, grid=[(5e-3, 1e-2), (1e-2, 2e-2)], arms=ARMS),
 }
 MAPPINGS = dict(paper='paper-16x32', residual='residual', cascade='residual')
 
@@ -122,8 +121,9 @@ def run(work, names):
     prepare(work)
     for backbone in names:
         what = BACKBONES[backbone]
-        tuning = [said(train(work, backbone, arm, *rates, TUNING_SEED))
-                  for arm in what['arms'] for rates in what['grid']]
+        tuned = what.get('rates_of', backbone)
+        grid = BACKBONES[tuned]['grid']
+        tuning = [said(train(work, tuned, arm, *rates, TUNING_SEED)) for arm in what['arms'] for rates in grid]
         chosen = {}
         for row in sorted(tuning, key=lambda row: -row['curve'][-1][1]):
             chosen[row['arm']] = row['glr'], row['dlr']
