@@ -1,12 +1,15 @@
 """A training step of StyleGAN2's synthesis network, forward and backward: NVlabs/stylegan3's own dense layers, the same with
-factorised demodulation (--fast-modconv), and depthwise separable layers in both orders (--dsc).
+--fast-modconv, and depthwise separable layers in both orders (--dsc).
 
-    SPIDER_HOSTS=DIR python benchmarks/dsc_step.py [--rounds 7] [--out benchmarks/results/dsc_step.json]
+    SPIDER_HOSTS=DIR python benchmarks/dsc_step.py [--device=cuda] [--cases=...] [--allocator=default] [--out=FILE.json]
 
-One thread, float32, training mode, all variants in turn in each round. CPU-seconds of this process; ratios are medians over
-rounds of time / time of the dense layers in that round, with the range. Saved bytes are those of storages, parameters aside,
-that the graph keeps between forward and backward. The allocator is tuned for all (environment below): with glibc's default,
-page faults of large temporaries dominate everything native."""
+Training mode, all variants in turn in each round; ratios are medians over rounds of time / time of the dense layers in that
+round, with the range. CPU: one thread, float32, CPU-seconds of this process; the allocator is tuned for all (environment below),
+for with glibc's default one page faults of large temporaries dominate everything native: --allocator=default shows that.
+CUDA: events, the four highest resolutions in float16 as hosts train, peak memory beside. Saved bytes are those of storages,
+parameters aside, that the graph keeps between forward and backward. `factorised demodulation` is --fast-modconv with torch's own
+3x3 convolutions, without Winograd. Cases are added to what FILE.json has. Without SPIDER_HOSTS the dense layers are the reference
+host's, which factorise already: a rehearsal."""
 
 import argparse
 import importlib
@@ -17,20 +20,25 @@ import statistics
 import sys
 import time
 import types
+from pathlib import Path
 
 MALLOC = {'MALLOC_MMAP_MAX_': '0', 'MALLOC_TRIM_THRESHOLD_': '8000000000', 'MALLOC_TOP_PAD_': '268435456'}
-CASES = {'64x64 batch 8': (64, 8), '128x128 batch 4': (128, 4), '256x256 batch 2': (256, 2)}
+CASES = {
+    'cpu':  {'64x64 batch 8': (64, 8), '128x128 batch 4': (128, 4), '256x256 batch 2': (256, 2)},
+    'cuda': {'64x64 batch 32': (64, 32), '256x256 batch 16': (256, 16), '1024x1024 batch 4': (1024, 4)},
+}
 DSC = dict(rank=1, res=[0, 1024])
 VARIANTS = {    # features over the host's generator, arguments
     'dense': ((), {}),
-    'factorised dense': (('fast',), {}),
+    'factorised demodulation': (('fast',), {}),
+    'fast modconv': (('fast',), {}),
     'DSC depthwise first': (('dsc',), dict(dsc=dict(order='depthwise', **DSC))),
     'DSC pointwise first': (('dsc',), dict(dsc=dict(order='pointwise', **DSC))),
 }
 
 #----------------------------------------------------------------------------
 
-def make_synthesis(features, kwargs, resolution):
+def make_synthesis(features, kwargs, resolution, device):
     import torch
 
     from spider_plugin.io.bundler import class_with
@@ -40,8 +48,9 @@ def make_synthesis(features, kwargs, resolution):
     module, _, name = class_name.rpartition('.')
     torch.manual_seed(0)
     return getattr(importlib.import_module(module), name)(
-        z_dim=512, c_dim=0, w_dim=512, img_resolution=resolution, img_channels=3, channel_base=16384, num_fp16_res=0,
-        fused_modconv_default='inference_only', **kwargs).synthesis.train()
+        z_dim=512, c_dim=0, w_dim=512, img_resolution=resolution, img_channels=3, channel_base=16384,
+        num_fp16_res=4 if device == 'cuda' else 0, conv_clamp=256 if device == 'cuda' else None,
+        fused_modconv_default='inference_only', **kwargs).synthesis.train().to(device)
 
 def saved_bytes(synthesis, ws):
     import torch
@@ -69,26 +78,47 @@ def multiply_adds(synthesis):
             total += layer.weight.numel() * pixels // layer.up ** 2
     return total
 
-def measure(resolution, batch, rounds):
+def plain_convolutions(synthesis):
+    """Leaves Winograd's out of the layers' bundle; returns what puts it back."""
+    layer = next(m for m in synthesis.modules() if type(m).__name__ == 'FastLayer')
+    module, name = sys.modules[type(layer).forward.__module__], 'winograd_pays'
+    pays = getattr(module, name)
+    setattr(module, name, lambda *args: False)
+    return lambda: setattr(module, name, pays)
+
+def measure(resolution, batch, rounds, device):
     import torch
-    networks = {name: make_synthesis(*variant, resolution) for name, variant in VARIANTS.items()}
-    ws = torch.randn([batch, networks['dense'].num_ws, 512])
-    def step(synthesis):
-        synthesis.zero_grad(set_to_none=True)
-        start = time.process_time()
-        synthesis(ws).square().sum().backward()
-        return time.process_time() - start
-    seconds = {name: [] for name in networks}
+    networks = {name: make_synthesis(*variant, resolution, device) for name, variant in VARIANTS.items()}
+    ws = torch.randn([batch, networks['dense'].num_ws, 512], device=device)
+    clock = (torch.cuda.synchronize, time.perf_counter) if device == 'cuda' else (lambda: None, time.process_time)
+
+    def step(name):
+        restore = plain_convolutions(networks[name]) if name == 'factorised demodulation' else lambda: None
+        networks[name].zero_grad(set_to_none=True)
+        wait, now = clock
+        wait()
+        start = now()
+        networks[name](ws).square().sum().backward()
+        wait()
+        taken = now() - start
+        restore()
+        return taken
+
+    seconds, peaks = {name: [] for name in networks}, {}
     for i in range(rounds + 1):
-        for name, network in networks.items():
-            taken = step(network)
+        for name in networks:
+            if device == 'cuda':
+                torch.cuda.reset_peak_memory_stats()
+                held = torch.cuda.memory_allocated()
+            taken = step(name)
             if i > 0:
                 seconds[name].append(taken)
+                peaks[name] = torch.cuda.max_memory_allocated() - held if device == 'cuda' else None
     rows = {}
     for name, network in networks.items():
         ratios = [a / b for a, b in zip(seconds[name], seconds['dense'])]
-        rows[name] = dict(cpu_seconds=statistics.median(seconds[name]), ratio=statistics.median(ratios),
-                          ratio_range=[min(ratios), max(ratios)], saved_bytes=saved_bytes(network, ws),
+        rows[name] = dict(seconds=statistics.median(seconds[name]), ratio=statistics.median(ratios),
+                          ratio_range=[min(ratios), max(ratios)], saved_bytes=saved_bytes(network, ws), peak_bytes=peaks[name],
                           parameters=sum(p.numel() for p in network.parameters()), multiply_adds=multiply_adds(network))
     for row in rows.values():
         row['saved_ratio'] = row['saved_bytes'] / rows['dense']['saved_bytes']
@@ -101,33 +131,54 @@ def cpu_name():
     except OSError:
         return platform.processor()
 
-def main():
-    if any(os.environ.get(key) != value for key, value in MALLOC.items()):
-        os.execve(sys.executable, [sys.executable, *sys.argv], dict(os.environ, OMP_NUM_THREADS='1', **MALLOC))
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--rounds', type=int, default=7)
-    parser.add_argument('--cases', default=','.join(CASES))
-    parser.add_argument('--out')
-    args = parser.parse_args()
-    sys.path.insert(0, os.path.join(os.environ['SPIDER_HOSTS'], 'stylegan3'))
+def device_name(device):
     import torch
+    return torch.cuda.get_device_name() if device == 'cuda' else cpu_name()
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--device', choices=list(CASES), default='cpu')
+    parser.add_argument('--allocator', choices=['tuned', 'default'], default='tuned')
+    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--cases', help='comma-separated; default: all of the device')
+    parser.add_argument('--out', type=Path)
+    args = parser.parse_args()
+    cases = args.cases.split(',') if args.cases else list(CASES[args.device])
+    if unknown := [case for case in cases if case not in CASES[args.device]]:
+        parser.error(f'no case {unknown[0]!r}; there are {", ".join(CASES[args.device])}')
+    wanted = MALLOC if args.allocator == 'tuned' and args.device == 'cpu' else {}
+    if any(os.environ.get(key) != wanted.get(key) for key in MALLOC):
+        kept = {key: value for key, value in os.environ.items() if key not in MALLOC}
+        os.execve(sys.executable, [sys.executable, *sys.argv], dict(kept, OMP_NUM_THREADS='1', **wanted))
+
+    import torch
+
+    import torch_utils_ext
+    from spider_plugin.resources import resource_dir
+    hosts = os.environ.get('SPIDER_HOSTS')
+    sys.path.insert(0, os.path.join(hosts, 'stylegan3') if hosts else str(resource_dir('reference_host')))
     sys.modules.setdefault('pkg_resources', types.SimpleNamespace(parse_version=torch.torch_version.TorchVersion))
     torch.set_num_threads(1)
-    import torch_utils_ext
-    report = dict(device=cpu_name(), torch=torch.__version__, python=platform.python_version(), threads=1, dtype='float32',
-                  channel_base=16384, seed=0, rounds=args.rounds, malloc=MALLOC, cases={})
-    for case in args.cases.split(','):
-        report['cases'][case] = rows = measure(*CASES[case], args.rounds)
-        print(f'{case:<26s}{"cpu-s":>8s}{"ratio":>7s}  {"range":<13s}{"saved MB":>9s}{"ratio":>7s}{"params":>9s}{"GMAC":>7s}')
-        for name, row in rows.items():
-            low, high = row['ratio_range']
-            print(f'  {name:<24s}{row["cpu_seconds"]:8.2f}{row["ratio"]:7.2f}  {low:.2f}-{high:.2f}    '
-                  f'{row["saved_bytes"] / 1e6:9.1f}{row["saved_ratio"]:7.2f}{row["parameters"] / 1e6:8.2f}M'
-                  f'{row["multiply_adds"] / 1e9:7.2f}', flush=True)
-    report['torch_utils_ext'] = torch_utils_ext.status()
-    if args.out:
-        with open(args.out, 'w', encoding='utf-8') as file:
-            json.dump(report, file, indent=1)
+    torch.backends.cudnn.benchmark = True
+    report = json.loads(args.out.read_text()) if args.out and args.out.is_file() else dict(cases={})
+    for case in cases:
+        rows = measure(*CASES[args.device][case], args.rounds, args.device)
+        title = f'{case}, {args.allocator} allocator' if args.device == 'cpu' else case
+        report['cases'][title] = dict(
+            device=device_name(args.device), torch=torch.__version__, python=platform.python_version(), threads=1, seed=0,
+            host='NVlabs/stylegan3' if hosts else 'reference host', channel_base=16384, rounds=args.rounds, malloc=wanted,
+            load_average=os.getloadavg(), torch_utils_ext=torch_utils_ext.status(), rows=rows)
+        show(title, rows)
+        if args.out:
+            args.out.write_text(json.dumps(report, indent=1) + '\n')
+
+def show(title, rows):
+    print(f'{title:<34s}{"seconds":>8s}{"ratio":>7s}  {"range":<13s}{"saved MB":>9s}{"ratio":>7s}{"params":>9s}{"GMAC":>7s}')
+    for name, row in rows.items():
+        low, high = row['ratio_range']
+        print(f'  {name:<32s}{row["seconds"]:8.3f}{row["ratio"]:7.2f}  {low:.2f}-{high:.2f}    '
+              f'{row["saved_bytes"] / 1e6:9.1f}{row["saved_ratio"]:7.2f}{row["parameters"] / 1e6:8.2f}M'
+              f'{row["multiply_adds"] / 1e9:7.2f}', flush=True)
 
 if __name__ == '__main__':
     main()

@@ -67,7 +67,8 @@ def train(work, arm, seed, iterations):
         options['resume'] = snapshots(train(work, 'dense', seed, iterations))[-1]
     command = [sys.executable, __file__, 'child', str(int('random' not in arm)), *switches,
                *(f'--{key}={value}' for key, value in options.items())]
-    env = dict(os.environ, OMP_NUM_THREADS='1', SPIDER_CACHE_DIR=str(work / 'cache'), DNNLIB_CACHE_DIR=str(work / 'cache'))
+    env = dict(os.environ, OMP_NUM_THREADS='1', PYTHONUNBUFFERED='1', SPIDER_CACHE_DIR=str(work / 'cache'),
+               DNNLIB_CACHE_DIR=str(work / 'cache'))
     clock, now = [], 0.0
     with open(outdir / 'output.txt', 'w') as log, subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env) as process:

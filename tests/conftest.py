@@ -1,14 +1,17 @@
 """Fixtures for all tests: one thread, a cache of their own, tiny datasets."""
 
+import getpass
 import importlib
 import io
 import json
 import os
 import pickle
+import tempfile
 import zipfile
+from pathlib import Path
 
 os.environ['OMP_NUM_THREADS'] = '1'     # before torch is imported, and for every process that a test starts
-os.environ.setdefault('TORCH_UTILS_EXT', 'off')     # references; tests/ops and tests/kernels build the kernels and require them
+os.environ.setdefault('TORCH_UTILS_EXT', 'off')     # references, except where tests ask for kernels
 
 import numpy as np
 import PIL.Image
@@ -26,6 +29,35 @@ def spider_cache(tmp_path_factory):
     os.environ['SPIDER_CACHE_DIR'] = str(path)
     os.environ['DNNLIB_CACHE_DIR'] = str(path / 'dnnlib')
     return path
+
+#----------------------------------------------------------------------------
+# Kernels of torch_utils_ext, built once per machine and sources, in a cache of their own that outlives the session: its keys are
+# hashes of the sources, so nothing stale is ever found in it.
+
+_opened = []     # what serves CPU tensors now
+
+@pytest.fixture(scope='session')
+def kernel_cache():
+    path = Path(tempfile.gettempdir(), f'torch_utils_ext-{getpass.getuser()}')
+    path.mkdir(exist_ok=True)
+    return path
+
+@pytest.fixture
+def open_kernels(kernel_cache, monkeypatch):
+    """open_kernels('cpu' or 'emulated', the CUDA kernels through the emulation of CUDA): CPU tensors are served by these kernels
+    or not at all for the rest of the test; returns a function, kernel calls of an op so far."""
+    from torch_utils_ext import backend, build
+
+    def open_kernels(kind):
+        monkeypatch.setenv('TORCH_UTILS_EXT', 'require')
+        if _opened != [kind]:
+            with monkeypatch.context() as patch:
+                patch.setenv('SPIDER_CACHE_DIR', str(kernel_cache))
+                path = build.library(kind)
+                assert backend.load('cpu', path) is True, backend.status()['libraries']['cpu']
+            _opened[:] = [kind]
+        return lambda op: backend.status()['kernel_calls'].get(op, 0)
+    return open_kernels
 
 #----------------------------------------------------------------------------
 

@@ -1,4 +1,5 @@
-"""DSC layers are the host's dense layers with their effective kernel, to second derivatives; fast layers are the host's."""
+"""DSC layers are the host's dense layers with their effective kernel, to second derivatives; fast layers are the host's. On the
+references of the ops, and on their kernels for the CPU."""
 
 import importlib
 import sys
@@ -74,6 +75,18 @@ def assert_is_dense_with_its_kernel(layer, dense, run=lambda layer, *args: layer
     x, w = inputs(layer)
     assert_close(derivatives(lambda *args: run(layer, *args), x, w, tensors), derivatives(with_kernel, x, w, tensors))
 
+@pytest.fixture(params=['references', 'kernels'])
+def ops(request, open_kernels):
+    """Runs a test on each; asserts that it did. Yields a list of the ops that it expects to call, for the test to fill."""
+    expected = []
+    if request.param == 'references':
+        yield expected
+        return
+    calls = open_kernels('cpu')
+    before = {op: calls(op) for op in ('epilogue', 'depthwise', 'depthwise_up2')}
+    yield expected
+    assert all(calls(op) > before[op] for op in expected)
+
 #----------------------------------------------------------------------------
 
 @pytest.mark.parametrize('order, up, rank, I, O, resolution', [
@@ -81,7 +94,8 @@ def assert_is_dense_with_its_kernel(layer, dense, run=lambda layer, *args: layer
     ('depthwise', 1, 3, 2, 7, 5), ('depthwise', 2, 2, 3, 4, 10), ('pointwise', 2, 2, 3, 4, 10), ('depthwise', 1, 9, 2, 3, 3),
     ('pointwise', 2, 9, 2, 9, 2), ('depthwise', 2, 1, 4, 40, 4), ('pointwise', 2, 1, 4, 40, 4), ('depthwise', 1, 1, 4, 40, 3),
 ])
-def test_stylegan2_layer_is_dense_with_its_effective_kernel(order, up, rank, I, O, resolution):
+def test_stylegan2_layer_is_dense_with_its_effective_kernel(order, up, rank, I, O, resolution, ops):
+    ops += ['epilogue', 'depthwise_up2' if up == 2 else 'depthwise']
     torch.manual_seed(rank)
     dense = layer2(I, O, resolution, up, conv_clamp=1.5).double()
     layer = converted(layer2(I, O, resolution, up, conv_clamp=1.5), 'dsc', order, rank).double()
@@ -90,7 +104,8 @@ def test_stylegan2_layer_is_dense_with_its_effective_kernel(order, up, rank, I, 
                                                                             gain=0.7))
 
 @pytest.mark.parametrize('rank, I, O', [(1, 5, 3), (2, 2, 4), (9, 2, 3)])
-def test_stylegan3_layer_is_dense_with_its_effective_kernel(rank, I, O):
+def test_stylegan3_layer_is_dense_with_its_effective_kernel(rank, I, O, ops):
+    ops += ['depthwise']
     torch.manual_seed(rank)
     dense, layer = layer3(I, O).double(), converted(layer3(I, O), 'dsc', 'depthwise', rank).double()
     layer.magnitude_ema.fill_(2.5)
@@ -102,7 +117,7 @@ def test_stylegan3_layer_is_dense_with_its_effective_kernel(rank, I, O):
     (lambda: layer3(4, 3), lambda layer, x, w: layer(x, w, update_emas=True)),
     (lambda: layer3(4, 3, conv_kernel=1, use_radial_filters=True), lambda layer, x, w: layer(x, w)),
 ])
-def test_fast_layers_are_the_hosts(make, run):
+def test_fast_layers_are_the_hosts(make, run, ops):
     dense, layer = make().double(), converted(make(), 'fast').double()
     layer.load_state_dict(dense.state_dict())
     names, x_w = sorted(dict(dense.named_parameters())), inputs(dense)
@@ -137,8 +152,9 @@ def test_layers_start_at_unit_variance_before_demodulation(order, up):
         assert torch.allclose(energy, exact, rtol=1e-4, atol=1e-6)
 
 @pytest.mark.parametrize('order', ['depthwise', 'pointwise'])
-def test_half_precision_holds_what_demodulation_takes_out(order):
+def test_half_precision_holds_what_demodulation_takes_out(order, ops):
     """Weights and styles of any scale, inputs as large as the clamp lets them be: finite, and near the same in float32."""
+    ops += ['epilogue', 'depthwise_up2']
     torch.manual_seed(0)
     layer = converted(layer2(64, 32, 16, 2, conv_clamp=256), 'dsc', order, 2)
     with torch.no_grad():
