@@ -33,6 +33,12 @@ ARMS   = {'cpu':  ['dense', 'native', 'ours'],
 #----------------------------------------------------------------------------
 # Networks.
 
+def open_host():
+    import torch
+    sys.path.insert(0, os.path.join(os.environ['SPIDER_HOSTS'], 'projected-gan'))
+    sys.modules.setdefault('pkg_resources', types.SimpleNamespace(parse_version=torch.torch_version.TorchVersion))
+    torch.set_num_threads(1)
+
 def build(arm, args):
     import torch
     torch.manual_seed(0)
@@ -151,28 +157,37 @@ class Arm:
             loss.backward()
 
     def timed(self, batch):
-        import torch
-        if self.args.device != 'cuda':
-            start = time.process_time()
-            self.step(batch)
-            return time.process_time() - start
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        self.step(batch)
-        end.record()
-        torch.cuda.synchronize()
-        return start.elapsed_time(end) / 1e3
+        return seconds(lambda: self.step(batch), self.args.device)
 
     def saved_bytes(self, batch):
-        import torch
-        own, kept = {t.untyped_storage().data_ptr() for t in [*self.G.parameters(), *self.G.buffers()]}, {}
-        def keep(t):
-            kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
-            return t
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t), self.amp:
-            loss = self.forward(batch)
-        del loss
-        return sum(size for key, size in kept.items() if key not in own)
+        with self.amp:
+            return kept_bytes(lambda: self.forward(batch), self.G)
+
+def seconds(step, device):
+    """CPU-seconds of this process, on cuda those between events."""
+    import torch
+    if device != 'cuda':
+        start = time.process_time()
+        step()
+        return time.process_time() - start
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    step()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / 1e3
+
+def kept_bytes(forward, network):
+    """What autograd keeps for the backward pass of forward(), the network's parameters and buffers aside."""
+    import torch
+    own, kept = {t.untyped_storage().data_ptr() for t in [*network.parameters(), *network.buffers()]}, {}
+    def keep(t):
+        kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        result = forward()
+    del result
+    return sum(size for key, size in kept.items() if key not in own)
 
 #----------------------------------------------------------------------------
 # Measurements: of all arms by turns, and of one arm's peak.
@@ -262,10 +277,7 @@ def main():
     parser.add_argument('--part', help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.part:
-        import torch
-        sys.path.insert(0, os.path.join(os.environ['SPIDER_HOSTS'], 'projected-gan'))
-        sys.modules.setdefault('pkg_resources', types.SimpleNamespace(parse_version=torch.torch_version.TorchVersion))
-        torch.set_num_threads(1)
+        open_host()
         print('RESULT ' + json.dumps(measure_time(args) if args.part == 'time' else measure_memory(args, args.part)))
         return
     name = f'{"lite" if args.lite else "big"} {args.resolution}x{args.resolution} batch {args.batch}' + \
