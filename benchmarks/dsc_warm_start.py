@@ -3,9 +3,9 @@
     python benchmarks/dsc_warm_start.py run         # three seeds of each arm, then the fits; resumable
     python benchmarks/dsc_warm_start.py report      # the tables of docs/dsc.md from the JSON
 
-Every run is the reference host's own train.py through the attached line, on the grey pair (grey_pair.py), with the source's
-images and the residual mapping, which trains stably at this scale; same options, rates and number of iterations in all arms.
-The score is the Frechet distance of 1000 samples of G_ema on the pair's detector, outside of the training's clock: CPU-seconds
+Every run is the reference host's own train.py through the attached line, on the demo's neon digits with its crayon digits as the
+source and the residual mapping, which trains stably at this scale; options, rates and number of iterations are those of all arms.
+The score is the Frechet distance of 1000 samples of G_ema on the demo's detector, outside of the training's clock: CPU-seconds
 are the training process's, from its first iteration on, read at the end of each tick. Arms that resume start from the dense run
 of their own seed, D and its optimised weights included. `random layers` is that with separable layers left as they are drawn:
 what it lacks to `warm` is what the fit gives. The fits compare a generator right after the warm start with its dense one, before
@@ -30,9 +30,9 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'benchmarks' / 'results' / 'dsc_warm_start.json'
 PAGE = ROOT / 'docs' / 'dsc.md'
 
-BATCH, EVERY, SAMPLES, REALS, SEEDS = 32, 50, 1000, 4000, [50, 51, 52]
-OPTIONS = {'cfg': 'stylegan2', 'cbase': 256, 'cmax': 32, 'map-depth': 2, 'style-mixing': 0, 'pl-weight': 0, 'gamma': 0.5,
-           'glr': 0.01, 'dlr': 0.02, 'aug': 'noaug', 'metrics': 'none', 'batch': BATCH, 'snap': 1, 'threads': 1, 'workers': 0,
+BATCH, EVERY, ITERATIONS, SAMPLES, IMAGES, SEEDS = 16, 64, 256, 1000, 4000, [50, 51, 52]
+OPTIONS = {'cfg': 'stylegan2', 'cbase': 256, 'cmax': 16, 'map-depth': 2, 'style-mixing': 0, 'pl-weight': 0, 'gamma': 0.5,
+           'glr': 0.01, 'dlr': 0.01, 'aug': 'noaug', 'metrics': 'none', 'batch': BATCH, 'snap': 1, 'threads': 1, 'workers': 0,
            'metric-at-start': 'true', 'spider-embed': 4, 'spider-mapping': 'residual'}
 ARMS = {        # options, whether it resumes the dense run
     'dense':            ([], False),
@@ -40,6 +40,7 @@ ARMS = {        # options, whether it resumes the dense run
     'DSC, warm':        (['--dsc'], True),
     'random layers':    (['--dsc'], True),
 }
+ASKED = ['dense', 'DSC', 'DSC, warm']     # first, seed by seed, so that what is there when a run is stopped is whole
 FITS = [(order, rank) for order in ('depthwise', 'pointwise') for rank in (1, 2)]
 
 #----------------------------------------------------------------------------
@@ -61,7 +62,7 @@ def train(work, arm, seed, iterations):
         return outdir
     outdir.mkdir(parents=True, exist_ok=True)
     kimg = BATCH / 1000
-    options = OPTIONS | {'outdir': outdir, 'data': work / 'target.zip', 'spider-source': work / 'source.zip', 'seed': seed,
+    options = OPTIONS | {'outdir': outdir, 'data': work / 'neon.zip', 'spider-source': work / 'crayon.zip', 'seed': seed,
                          'kimg': kimg * iterations, 'tick': kimg * EVERY}
     if resumes:
         options['resume'] = snapshots(train(work, 'dense', seed, iterations))[-1]
@@ -94,16 +95,16 @@ def snapshots(outdir):
 # Scores.
 
 class Scorer:
-    def __init__(self, work):
-        import grey_pair
-
+    def __init__(self):
+        from spider_plugin.demo.data import target_images
         from spider_plugin.metrics.distances import Moments
-        self.detector = torch.jit.load(str(work / 'detector.pt'))
-        self.reals = Moments(self.features(grey_pair.target_images(REALS)))
+        from spider_plugin.resources import resource_dir
+        self.detector = torch.jit.load(str(resource_dir('reference_host') / 'metrics' / 'demo_detector.pt'))
+        self.reals = Moments(self.features(torch.as_tensor(target_images(IMAGES))))
 
     def features(self, images):
-        with torch.no_grad():
-            return self.detector(images, return_features=True)
+        from spider_plugin.demo.analysis import detector_features
+        return detector_features(self.detector, images)
 
     def __call__(self, images):
         from spider_plugin.metrics.distances import Moments, fid
@@ -140,7 +141,7 @@ def fit_rows(work, seed, iterations, scorer):
     kwargs = dict(dense.init_kwargs)
     for order, rank in FITS:
         module, _, name = class_with(class_name, 'dsc').rpartition('.')
-        kwargs['dsc'] = dict(order=order, rank=rank, res=[0, 16])
+        kwargs['dsc'] = dict(order=order, rank=rank, res=[0, 32])
         G = getattr(importlib.import_module(module), name)(*dense.init_args, **kwargs)
         for weighted in (True, False):
             state, errors = fit_layers(dense.state_dict(), G, weighted)
@@ -154,28 +155,29 @@ def fit_rows(work, seed, iterations, scorer):
 #----------------------------------------------------------------------------
 
 def run(work, iterations):
-    import grey_pair
-
     import spider_plugin
+    from spider_plugin.demo.data import build_datasets
     torch.set_num_threads(1)
-    work.mkdir(parents=True, exist_ok=True)
-    grey_pair.build_datasets(work)
-    if not (work / 'detector.pt').is_file():
-        grey_pair.train_detector(work / 'detector.pt')
-    scorer = Scorer(work)
+    if not (work / 'neon.zip').is_file():
+        work.mkdir(parents=True, exist_ok=True)
+        build_datasets(work, n=IMAGES)
+    scorer = Scorer()
     report = dict(environment=dict(device=f'{platform.machine()} cpu, one thread', python=platform.python_version(),
                                    torch=torch.__version__, spider_plugin=spider_plugin.__version__),
-                  settings=dict(options=OPTIONS, iterations=iterations, samples=SAMPLES, reals=REALS, seeds=SEEDS,
+                  settings=dict(options=OPTIONS, iterations=iterations, samples=SAMPLES, images=IMAGES, seeds=SEEDS,
                                 kernels=os.environ.get('TORCH_UTILS_EXT', 'auto'),
-                                metric='Frechet distance, detector of grey_pair.py'),
+                                metric='Frechet distance on the detector of the demo'),
                   runs=[], fits=[])
-    for seed in SEEDS:
-        for arm in ARMS:
-            report['runs'].append(row(work, arm, seed, iterations, scorer))
-            print(time.strftime('%H:%M:%S'), arm, seed, report['runs'][-1]['curve'], flush=True)
-            RESULTS.write_text(json.dumps(report, indent=1) + '\n')
-        report['fits'] += fit_rows(work, seed, iterations, scorer)
-        RESULTS.write_text(json.dumps(report, indent=1) + '\n')
+    save = lambda: RESULTS.write_text(json.dumps(report, indent=1) + '\n')
+    for arms in (ASKED, [arm for arm in ARMS if arm not in ASKED]):
+        for seed in SEEDS:
+            for arm in arms:
+                report['runs'].append(row(work, arm, seed, iterations, scorer))
+                print(time.strftime('%H:%M:%S'), arm, seed, report['runs'][-1]['curve'], flush=True)
+                save()
+            if arms is ASKED:
+                report['fits'] += fit_rows(work, seed, iterations, scorer)
+                save()
 
 #----------------------------------------------------------------------------
 
@@ -191,7 +193,7 @@ def reached(curve, score):
 def tables(report):
     curves = {(r['arm'], r['seed']): r['curve'] for r in report['runs']}
     seeds, end = sorted({seed for _, seed in curves}), report['settings']['iterations']
-    at = [i for i in (0, end // 6, end // 3, 2 * end // 3, end) if i % EVERY == 0]
+    at = range(0, end + 1, EVERY)
     lines = ['| arm | CPU-s | ' + ' | '.join(f'score @{i}' for i in at)
              + ' | per seed at the end | CPU-s to the score of *DSC* at its end, per seed |', '|---' * (len(at) + 4) + '|']
     for arm in ARMS:
@@ -224,8 +226,8 @@ def main():
         return child(sys.argv[2] == '1', sys.argv[3:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('what', choices=['run', 'report'])
-    parser.add_argument('--work', type=Path, default=ROOT / 'out' / 'dsc_warm_start', help='datasets, detector, runs')
-    parser.add_argument('--iterations', type=int, default=300)
+    parser.add_argument('--work', type=Path, default=ROOT / 'out' / 'dsc_warm_start', help='datasets and runs')
+    parser.add_argument('--iterations', type=int, default=ITERATIONS)
     args = parser.parse_args()
     write_page() if args.what == 'report' else run(args.work.resolve(), args.iterations)
 
