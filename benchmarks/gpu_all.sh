@@ -4,8 +4,8 @@
 # line with path length, style mixing and R1, and its snapshot in the host's own scripts. Without CUDA it rehearses what it can on the
 # cpu, with small sizes.
 #     benchmarks/gpu_all.sh [OUTDIR]
-# in an environment where the plugin and its test extra are installed, nvcc on PATH. Every step has a bound in seconds; one that
-# fails is recorded in OUTDIR/steps.json and the rest goes on. Exit code: 0 where all steps passed, else 1.
+# in an environment where the plugin and its test extra are installed, nvcc on PATH. Every step has a bound in seconds, and all of
+# them one; a step that fails is recorded in OUTDIR/steps.json and the rest goes on. Exit code: 0 where all steps passed, else 1.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=$(mkdir -p "${1:-out/gpu}" && cd "${1:-out/gpu}" && pwd)
@@ -14,12 +14,15 @@ python -c 'import torch; print("torch", torch.__version__, torch.cuda.get_device
     | tee "$out/device.txt"
 grep -q ' cpu$' "$out/device.txt" && cuda= || cuda=yes
 [ -n "$cuda" ] && scale=1 || scale=5     # a cpu gets more time
+total=$((530 * scale))
 failed=0
 : > "$out/steps.jsonl"
 
 step() {    # step NAME SECONDS COMMAND...
     local name=$1 bound=$(($2 * scale)) start=$SECONDS code
     shift 2
+    [ "$bound" -le $((total - start)) ] || bound=$((total - start))
+    if [ "$bound" -le 0 ]; then failed=1; skip "$name" 'no time left'; return; fi
     echo "=== $name (at most $bound s)"
     timeout --kill-after=10 "$bound" "$@" > "$out/$name.txt" 2>&1
     code=$?
@@ -48,14 +51,12 @@ for tool in memcheck racecheck initcheck synccheck; do
 done
 step kernel_bandwidth 60 python benchmarks/kernel_bandwidth.py --out="$out/kernel_bandwidth.json"
 
-# Layers: the benchmarks that exist in this checkout.
-for name in dsc_layers dsc_step; do
-    if [ ! -f "benchmarks/$name.py" ]; then skip "$name" 'not in this checkout'
-    elif ! python "benchmarks/$name.py" --help | grep -q -e --device; then skip "$name" 'has no --device'
-    elif [ -z "$cuda" ]; then skip "$name" 'no CUDA device'
-    else step "$name" 90 python "benchmarks/$name.py" --device=cuda --out="$out/${name}_cuda.json"
-    fi
-done
+# Layers and a whole step of StyleGAN2's synthesis; a few small sizes where there is no CUDA.
+if [ -n "$cuda" ]; then layers=--device=cuda; case=--device=cuda
+else layers='--shapes=2,16,8,8 --rounds=2'; case='--cases=16x16_batch_2 --rounds=1'
+fi
+step dsc_layers 90 python benchmarks/dsc_layers.py $layers --out="$out/dsc_layers.json"
+step dsc_step 60 python benchmarks/dsc_step.py $case --out="$out/dsc_step.json"
 
 # A training, its pictures and its score.
 step test_networks 90 python -m pytest -q -n 2 --dist loadfile -k 'cuda or bank or bit_hash' --ignore=tests/kernels
