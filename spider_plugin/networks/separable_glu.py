@@ -10,6 +10,7 @@ This module is portable: it travels inside snapshots and imports only torch and 
 
 import torch
 
+from torch_utils_ext.dispatch import run_op
 from torch_utils_ext.ops.affine_glu import affine_glu
 from torch_utils_ext.ops.depthwise import depthwise, depthwise_weight_grad
 from torch_utils_ext.ops.depthwise_up2 import (
@@ -30,17 +31,22 @@ def separable_glu(x, depthwise_weight, pointwise_weight, scale, shift, noise=Non
     scale, shift:     [2 O].
     noise, strength:  [N, 1, H', W'] and [1], or None.
     up:               x is first enlarged by two, nearest neighbour; H' = 2 H then, else H' = H.
-    returns           [N, O, H', W'], and mean and variance [2 O] of z, without gradient."""
-    filters = _filters(depthwise_weight, up)
-    return _SeparableGLUFunction.apply(x, filters, pointwise_weight.flatten(1), scale, shift, noise, strength, eps)
+    returns           [N, O, H', W'], and mean and variance [2 O] of z, without gradient.
+
+    Activations are of x's type, under autocast of its type; moments and the gradients of weights are of the weights'."""
+    device = x.device.type
+    x = x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) and x.dtype != torch.float64 else x
+    with torch.autocast(device, enabled=False):
+        filters = _filters(depthwise_weight, up)
+        return _SeparableGLUFunction.apply(x, filters, pointwise_weight.flatten(1), scale, shift, noise, strength, eps)
 
 def separable_glu_ref(x, filters, matrix, scale, shift, noise, strength, eps):
     """The composition of public ops; filters and matrix as below."""
     z = _depthwise(x, filters)
-    z = torch.einsum('oi,nihw->nohw', matrix, z)
+    z = torch.einsum('oi,nihw->nohw', matrix.to(z.dtype), z)
     if noise is not None:
-        z = z + strength * noise
-    var, mean = torch.var_mean(z, dim=[0, 2, 3], unbiased=False)
+        z = (z + strength * noise).to(z.dtype)
+    var, mean = torch.var_mean(z.to(scale.dtype), dim=[0, 2, 3], unbiased=False)
     a = scale * (var + eps).rsqrt()
     return affine_glu(z, a, shift - a * mean), mean, var
 
@@ -55,12 +61,15 @@ def _depthwise(x, filters):
     return depthwise_up2(x, filters) if filters.ndim == 5 else depthwise(x, filters)
 
 def _depthwise_backward(x, filters, g):
-    """Gradients of sum(g * _depthwise(x, filters)) for x and filters."""
-    if filters.ndim == 5:
-        gx, gk = depthwise_up2_transpose(g, filters), depthwise_up2_weight_grad(x, g)
-    else:
-        gx, gk = depthwise(g, filters.flip([2, 3])), depthwise_weight_grad(x, g)
+    """Gradients of sum(g * _depthwise(x, filters)) for x and filters, by a kernel that reads g once where there is one."""
+    name = 'depthwise_up2_backward' if filters.ndim == 5 else 'depthwise_backward'
+    gx, gk = run_op(name, _depthwise_backward_ref, x, filters, g)
     return gx, gk.sum(dim=0, keepdim=True)
+
+def _depthwise_backward_ref(x, filters, g):
+    if filters.ndim == 5:
+        return depthwise_up2_transpose(g, filters), depthwise_up2_weight_grad(x, g)
+    return depthwise(g, filters.flip([2, 3])), depthwise_weight_grad(x, g)
 
 #----------------------------------------------------------------------------
 # Columns of a tile: about what the second-level cache of a core holds. Elsewhere than on a CPU the tile is all there is.
@@ -87,20 +96,26 @@ class _SeparableGLUFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, g, _mean, _var):
+        with torch.autocast(g.device.type, enabled=False):
+            return _SeparableGLUFunction.gradients(ctx, g)
+
+    @staticmethod
+    def gradients(ctx, g):
         *inputs, z, mean, var = ctx.saved_tensors
         if torch.is_grad_enabled():
             return *_composed_backward(inputs, ctx.needs_input_grad[:7], ctx.eps, g), None
         x, filters, matrix, scale, shift, noise, strength = inputs
         r = (var + ctx.eps).rsqrt()
-        v, gscale, gshift = _glu_backward(g, z, scale * r, shift - scale * r * mean)
-        gscale = r * (gscale - mean * gshift)
-        # Batch norm: gz = a v + b z + d with per-channel a, b, d (Ioffe and Szegedy 2015, section 3).
-        count = z.numel() // z.shape[1]
         a = scale * r
+        v, gscale, gshift, _ = run_op('affine_glu_backward', _glu_backward_ref, g, z, a, shift - a * mean, None)
+        gscale, gshift = gscale.sum(dim=0), gshift.sum(dim=0)
+        gscale = r * (gscale - mean * gshift)
+        # Batch norm: gz = v + b z + d with per-channel b, d (Ioffe and Szegedy 2015, section 3).
+        count = z.numel() // z.shape[1]
         b = -a * r * gscale / count
         d = -a * gshift / count - b * mean
         h = _depthwise(x, filters)
-        gmatrix, gnoise, gstrength = _pointwise_backward(h, matrix, v, z, (a, b, d), noise, strength, ctx.needs_input_grad[5])
+        gmatrix, gnoise, gstrength = _pointwise_backward(h, matrix, v, z, (b, d), noise, strength, ctx.needs_input_grad[5])
         gx, gfilters = _depthwise_backward(x, filters, h)
         return gx, gfilters, gmatrix, gscale, gshift, gnoise, gstrength, None
 
@@ -117,31 +132,32 @@ def _composed_backward(inputs, wanted, eps, g):
 def _pointwise_statistics(h, matrix, noise, strength):
     """h [N, I, H, W] -> (z [N, M, H, W], mean [M], var [M])."""
     N, _, H, W = h.shape
-    h, noise = h.flatten(2), None if noise is None else noise.flatten(2)
-    z = h.new_empty([N, len(matrix), H * W])
+    h, noise, wide = h.flatten(2), None if noise is None else noise.flatten(2), matrix.dtype
+    z, matrix = h.new_empty([N, len(matrix), H * W]), matrix.to(h.dtype)
     sums, squares, counts = [], [], []
     for n, columns in _tiles(h):
         tile = torch.mm(matrix, h[n, :, columns].contiguous())
         if noise is not None:
             tile += strength * noise[n, :, columns]
         z[n, :, columns] = tile
+        tile = tile.to(wide)
         counts.append(tile.shape[1])
         sums.append(tile.sum(dim=1))
         tile -= sums[-1].unsqueeze(1) / counts[-1]
         squares.append(torch.linalg.vector_norm(tile, dim=1).square())
-    dtype = torch.float64 if h.device.type == 'cpu' else h.dtype
+    dtype = torch.float64 if h.device.type == 'cpu' else wide
     sums, squares = (torch.stack(t).to(dtype) for t in (sums, squares))
     counts = torch.tensor(counts, dtype=dtype, device=h.device).unsqueeze(1)
     mean = sums.sum(dim=0) / counts.sum()
     var = (squares + (sums / counts - mean).square() * counts).sum(dim=0) / counts.sum()
-    return z.reshape(N, -1, H, W), mean.to(h.dtype), var.to(h.dtype)
+    return z.reshape(N, -1, H, W), mean.to(wide), var.to(wide)
 
 #----------------------------------------------------------------------------
-# With v = a z + b, y = v1 sigmoid(v2): dv1 = g s, dv2 = g v1 s (1 - s), s = sigmoid(v2).
+# With v = a z + b, y = v1 sigmoid(v2): dv1 = g s, dv2 = g v1 s (1 - s), s = sigmoid(v2). The kernel's arguments and results.
 
-def _glu_backward(g, z, a, b):
-    """(dv as [N, 2 C, L], sum dv z, sum dv)."""
-    g, z = g.flatten(2), z.flatten(2)
+def _glu_backward_ref(g, z, a, b, _noise):
+    """(a dv [N, 2 C, H, W]; sum dv z and sum dv, [1, 2 C]; None)."""
+    shape, g, z = z.shape, g.flatten(2), z.flatten(2)
     C = g.shape[1]
     v, a, b = torch.empty_like(z), a.unsqueeze(1), b.unsqueeze(1)
     gscale, gshift = z.new_zeros([z.shape[1]]), z.new_zeros([z.shape[1]])
@@ -156,26 +172,31 @@ def _glu_backward(g, z, a, b):
             for rows, dv in ((first, dv1), (second, dv2)):
                 gshift[rows] += dv.sum(dim=1)
                 gscale[rows] += torch.mul(dv, z[n, rows], out=value).sum(dim=1)
-    return v, gscale, gshift
+                dv *= a[rows]
+    return v.reshape(shape), gscale.unsqueeze(0), gshift.unsqueeze(0), None
 
 #----------------------------------------------------------------------------
 
 def _pointwise_backward(h, matrix, v, z, norm, noise, strength, wants_noise):
-    """With gz = a v + b z + d: replaces h [N, I, H, W] by its gradient matrix^T gz; returns the gradients of matrix, noise and
+    """With gz = v + b z + d: replaces h [N, I, H, W] by its gradient matrix^T gz; returns the gradients of matrix, noise and
     strength."""
-    (a, b, d), h, z = [t.unsqueeze(1) for t in norm], h.flatten(2), z.flatten(2)
-    gmatrix, transposed = torch.zeros_like(matrix), matrix.t().contiguous()
+    (b, d), h, v, z = [t.unsqueeze(1) for t in norm], h.flatten(2), v.flatten(2), z.flatten(2)
+    gmatrix, transposed = torch.zeros_like(matrix), matrix.t().contiguous().to(h.dtype)
     gnoise = torch.empty_like(noise) if noise is not None and wants_noise else None
     gstrength = None if noise is None else torch.zeros_like(strength)
     for n, columns in _tiles(h):
-        gz = torch.addcmul(d, z[n, :, columns], b).addcmul_(v[n, :, columns], a)
-        gmatrix.addmm_(gz, h[n, :, columns].contiguous().t())
-        h[n, :, columns] = torch.mm(transposed, gz)
+        gz = torch.addcmul(d, z[n, :, columns], b).add_(v[n, :, columns])
         if noise is not None:
             summed = gz.sum(dim=0)
-            gstrength += torch.dot(summed, noise[n].flatten()[columns])
+            gstrength += torch.dot(summed, noise[n].flatten()[columns].to(summed.dtype))
             if gnoise is not None:
                 gnoise[n].view(-1)[columns] = summed * strength
+        gz, tile = gz.to(h.dtype), h[n, :, columns].contiguous().t()
+        if gz.dtype == gmatrix.dtype:
+            gmatrix.addmm_(gz, tile)
+        else:
+            gmatrix += torch.mm(gz, tile)
+        h[n, :, columns] = torch.mm(transposed, gz)
     return gmatrix, gnoise, gstrength
 
 #----------------------------------------------------------------------------

@@ -44,6 +44,26 @@ def test_second_derivatives(up, noisy):
     for a, b in zip(*found, strict=True):
         assert torch.allclose(a, b, rtol=1e-7, atol=1e-8)
 
+@CASES
+def test_sixteen_bits(up, noisy):
+    """Activations are rounded, moments and gradients of weights are not; under autocast x becomes what it says."""
+    wide = [t.detach().bfloat16().double().requires_grad_() for t in inputs(up, noisy, size=16)]
+    weights = [t.detach().float().requires_grad_() for t in wide]
+    weights[0] = wide[0].detach().bfloat16().requires_grad_()
+    def grads(args):
+        y, mean, _ = separable_glu(*args, up=up)
+        return y, mean, torch.autograd.grad(y.to(torch.float64).square().sum(), args)
+    (y, mean, found), (expected, _, wanted) = grads(weights), grads(wide)
+    assert y.dtype == torch.bfloat16 and mean.dtype == torch.float32
+    for a, b, t in zip((y, *found), (expected, *wanted), (y, *weights), strict=True):
+        assert a.dtype == t.dtype and (a - b).abs().max() < 0.05 * b.abs().max()
+    weights[0] = weights[0].detach().float().requires_grad_()
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        again, _, more = grads(weights)
+    assert torch.equal(again, y) and more[0].dtype == torch.float32 and torch.equal(more[2], found[2])
+    assert all(g.isfinite().all() for g in torch.autograd.grad(separable_glu(*weights, up=up)[0].square().sum(), weights,
+                                                               create_graph=True))
+
 def test_tiles_do_not_matter(monkeypatch):
     args = inputs(True, True, dtype=torch.float32, size=24)     # 48 x 48: three tiles for each sample
     def grads():
