@@ -21,8 +21,8 @@ ROOT    = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'benchmarks' / 'results' / 'fastgan_quality.json'
 PAGE    = ROOT / 'docs' / 'fastgan.md'
 ARMS    = {'dense': [], 'separable': ['--dsc']}
-ARGS    = ['--cfg=fastgan_lite', '--cbase=1024']
-SEEDS, ITERATIONS, GLR, DLR = [40, 41, 42], 300, 2e-3, 5e-3
+ARGS    = ['--cfg=fastgan_lite', '--cbase=512']
+SEEDS, ITERATIONS, GLR, DLR = [40, 41, 42], 150, 2e-3, 5e-3
 
 #----------------------------------------------------------------------------
 
@@ -32,7 +32,7 @@ def run(work):
     for seed in SEEDS:
         for arm, options in ARMS.items():
             run_dir, seconds = backbones.train_once(work, f'fastgan-{arm}-seed{seed}', f'{work}/target.zip', [*ARGS, *options],
-                                                    ITERATIONS, ITERATIONS // 3, GLR, DLR, seed)
+                                                    ITERATIONS, ITERATIONS, GLR, DLR, seed)
             scores = [json.loads(line) for line in (run_dir / 'metric-fid1k.jsonl').read_text().splitlines()]
             curve = sorted([entry['cur_nimg'] // backbones.BATCH, round(entry['results']['fid1k'], 1)] for entry in scores)
             rows.append(dict(arm=arm, seed=seed, curve=curve, cpu_seconds=seconds))
