@@ -11,7 +11,8 @@ round: median and range. Saved bytes are what autograd keeps between forward and
 nothing but the peak: on a CPU the growth of the resident set in a step, an arm in a fresh process with the default allocator.
 
 cuda has arms with TF32 (dense with it off is projected-gan's default) and with bfloat16 autocast: they have not been run.
-Results of a case are put beside those of other cases in --out, --add keeps the rounds that it holds."""
+Results of a case are put beside those of other cases in --out; --add keeps the rounds that it holds. Loads are averages of the
+machine at the end of each run."""
 
 import argparse
 import json
@@ -192,9 +193,12 @@ def kept_bytes(forward, network):
 #----------------------------------------------------------------------------
 # Measurements: of all arms by turns, and of one arm's peak.
 
+def arms_of(args):
+    return args.arms.split(',') if args.arms else ARMS[args.device]
+
 def measure_time(args):
     import torch
-    arms = {name: Arm(name, args) for name in ARMS[args.device]}
+    arms = {name: Arm(name, args) for name in arms_of(args)}
     results = {name: dict(arm.facts, seconds=[]) for name, arm in arms.items()}
     for name, arm in arms.items():
         arm.step(1)
@@ -270,6 +274,7 @@ def main():
     parser.add_argument('--batch', type=int, default=4)
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--iteration', action='store_true')
+    parser.add_argument('--arms', help='of these only, by commas')
     parser.add_argument('--memory', action='store_true', help='the peak and nothing else')
     parser.add_argument('--device', choices=ARMS, default='cpu')
     parser.add_argument('--out')
@@ -285,7 +290,7 @@ def main():
     out = Path(args.out) if args.out else None
     report = json.loads(out.read_text()) if out and out.exists() else dict(cases={})
     if args.memory:
-        new = dict(arms={arm: child(args, arm, tuned=False) for arm in ARMS[args.device]})
+        new = dict(arms={arm: child(args, arm, tuned=False) for arm in arms_of(args)})
     else:
         new = child(args, 'time', tuned=True)
     if args.device == 'cuda':
@@ -294,7 +299,7 @@ def main():
     else:
         device = f'{cpu_name()}, one thread'
     report.update(seed=0, dtype='float32', malloc=MALLOC)
-    new.update(device=device, python=platform.python_version())
+    new.update(device=device, python=platform.python_version(), load_average=[round(os.getloadavg()[0], 1)])
     merge(report['cases'].setdefault(name, {}), new, keep=args.add)
     show(name, report['cases'][name]['arms'])
     if out:
