@@ -74,6 +74,15 @@ elif [ -z "${SPIDER_HOSTS:-}" ]; then skip host_speed 'SPIDER_HOSTS is not set'
 else step host_speed 120 python benchmarks/host_speed.py --device=cuda --out="$out/host_speed_cuda.json"
 fi
 
+# FastGAN and the projected discriminator beside projected-gan's.
+for name in faster_projected_gan projected_d; do
+    [ "$name" = projected_d ] && more= || more=--lite
+    if [ -z "$cuda" ]; then skip "$name" 'no CUDA device'
+    elif [ -z "${SPIDER_HOSTS:-}" ]; then skip "$name" 'SPIDER_HOSTS is not set'
+    else step "$name" 60 python "benchmarks/$name.py" $more --device=cuda --batch=16 --rounds=10 --out="$out/${name}_cuda.json"
+    fi
+done
+
 python - "$out" <<'END'
 import json, pathlib, sys
 out = pathlib.Path(sys.argv[1])
