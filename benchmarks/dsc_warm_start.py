@@ -40,8 +40,7 @@ ARMS = {        # options, whether it resumes the dense run
     'DSC, warm':        (['--dsc'], True),
     'random layers':    (['--dsc'], True),
 }
-ASKED = ['dense', 'DSC', 'DSC, warm']     # first, seed by seed, so that what is there when a run is stopped is whole
-FITS = [(order, rank) for order in ('depthwise', 'pointwise') for rank in (1, 2)]
+FITS = [('depthwise', 1), ('depthwise', 2), ('pointwise', 1)]
 
 #----------------------------------------------------------------------------
 # One run. The process is this script again, as `child`: train.py, with the fit left out where an arm wants none.
@@ -169,15 +168,14 @@ def run(work, iterations):
                                 metric='Frechet distance on the detector of the demo'),
                   runs=[], fits=[])
     save = lambda: RESULTS.write_text(json.dumps(report, indent=1) + '\n')
-    for arms in (ASKED, [arm for arm in ARMS if arm not in ASKED]):
-        for seed in SEEDS:
-            for arm in arms:
-                report['runs'].append(row(work, arm, seed, iterations, scorer))
-                print(time.strftime('%H:%M:%S'), arm, seed, report['runs'][-1]['curve'], flush=True)
-                save()
-            if arms is ASKED:
-                report['fits'] += fit_rows(work, seed, iterations, scorer)
-                save()
+    asked = [(arm, seed) for seed in SEEDS for arm in ('dense', 'DSC', 'DSC, warm')]    # the fits, and one arm more, come after
+    for arm, seed in asked + [(None, seed) for seed in SEEDS] + [('random layers', seed) for seed in SEEDS]:
+        if arm is None:
+            report['fits'] += fit_rows(work, seed, iterations, scorer)
+        else:
+            report['runs'].append(row(work, arm, seed, iterations, scorer))
+            print(time.strftime('%H:%M:%S'), arm, seed, report['runs'][-1]['curve'], flush=True)
+        save()
 
 #----------------------------------------------------------------------------
 
