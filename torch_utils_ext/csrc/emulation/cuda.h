@@ -19,7 +19,8 @@
 #define blockDim (::emulation::machine.block_size)
 #define gridDim (::emulation::machine.grid_size)
 
-// Shared arrays go by these macros, here and under nvcc (csrc/kernels/device.h), and are indexed with [] only.
+// Our kernels declare shared arrays by SHARED_ARRAY, here and under nvcc (csrc/kernels/device.h), and index them with [] only.
+// DYNAMIC_SHARED_ARRAY is here alone, for the emulation's own tests: no kernel of ours has an array whose size is not a constant.
 #define SHARED_ARRAY(type, name, count) \
     static ::emulation::StaticShared<type, (count)> name##_memory; \
     const ::emulation::Shared<type> name = name##_memory.view(#name)
