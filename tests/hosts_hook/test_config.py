@@ -12,6 +12,7 @@ from spider_plugin import config
 from spider_plugin.config import OPTIONS, apply_options
 from spider_plugin.edits import resume as resume_edit
 from spider_plugin.edits.dcgan import PRESET
+from spider_plugin.edits.dsc import check_resumed_dsc
 from spider_plugin.errors import UserError
 from spider_plugin.hosts.capabilities import Layers, Target
 from spider_plugin.registry import mappings
@@ -385,3 +386,11 @@ def test_recompute_builds_the_same_classes():
     made.networks = lambda: dict(G=torch.nn.Sequential(torch.nn.Linear(3, 3)), D=None)
     with pytest.raises(UserError, match='--recompute finds no block'):
         edit(host=made, recompute=True)
+
+def test_separable_blocks_resume_as_they_were():
+    was = dict(order='depthwise', rank=1, res=[0, 64])      # both, where an old snapshot says nothing
+    c = dict(resume_pkl='a.pkl', G_kwargs=dict(dsc=dict(was, convs=[1])))
+    check_resumed_dsc(c, dict(was, convs=[1]))
+    check_resumed_dsc(c, None)
+    with pytest.raises(UserError, match='--dsc-convs=both; pass that'):
+        check_resumed_dsc(c, was)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from spider_plugin.io.resume import convert
 from spider_plugin.io.warm_start_fastgan import fit_blocks
 from spider_plugin.networks.fastgan import FastGANGenerator
 
@@ -59,3 +60,10 @@ def test_others_come_over_nearly_and_train():
 def test_other_generators_are_left_alone():
     state = {'synthesis.b4.conv1.weight': torch.ones([2, 2, 3, 3])}
     assert fit_blocks(state, torch.nn.Linear(1, 1)) == (state, {})
+
+def test_a_dense_snapshot_resumes_whole(tmp_path):
+    dense, ours = trained(networks(lite=True)), networks(lite=True, dsc={})
+    (tmp_path / 'dense.pkl').write_bytes(b'its content is not read again')
+    _, plans, fits = convert(tmp_path / 'dense.pkl', dict(G=dense, G_ema=dense), dict(G=ours, D=None))
+    assert not plans['G'].new and not plans['G'].unused and not plans['G'].differ and not plans['G_ema'].new
+    assert fits.keys() == {f'synthesis.feat_{r}.1' for r in (8, 16, 32)}
