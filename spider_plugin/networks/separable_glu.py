@@ -160,7 +160,7 @@ def _glu_backward_ref(g, z, a, b, _noise):
     shape, g, z = z.shape, g.flatten(2), z.flatten(2)
     C = g.shape[1]
     v, a, b = torch.empty_like(z), a.unsqueeze(1), b.unsqueeze(1)
-    gscale, gshift = z.new_zeros([z.shape[1]]), z.new_zeros([z.shape[1]])
+    gscale, gshift = a.new_zeros([z.shape[1]]), a.new_zeros([z.shape[1]])
     for n in range(len(z)):
         for first in _rows(g):
             second = slice(first.start + C, first.stop + C)
@@ -170,7 +170,7 @@ def _glu_backward_ref(g, z, a, b, _noise):
             dv2 = torch.mul(dv1, value, out=v[n, second])
             dv2 -= value.copy_(dv2).mul_(gate)
             for rows, dv in ((first, dv1), (second, dv2)):
-                gshift[rows] += dv.sum(dim=1)
+                gshift[rows] += dv.sum(dim=1, dtype=a.dtype)
                 gscale[rows] += torch.mul(dv, z[n, rows], out=value).sum(dim=1)
                 dv *= a[rows]
     return v.reshape(shape), gscale.unsqueeze(0), gshift.unsqueeze(0), None
