@@ -120,16 +120,16 @@ def run(cases, phases, recompute, limit):
                 temp.write_text(json.dumps(content, indent=1) + '\n')
 
 def table(cases):
-    lines = ['| | parameters of G | of D | phase | peak, GiB | CPU s | peak without `--recompute`, GiB | CPU s |',
-             '|---' * 8 + '|']
+    lines = ['| | parameters of G | of D | phase | | peak, GiB | CPU s |', '|---' * 7 + '|']
     for name, ways in cases.items():
-        for phase in CASES[name]['phases']:
-            rows = [ways.get(way, {}).get(phase, {}) for way in ('recompute', 'plain')]
-            sizes = next((row['parameters'] for row in rows if 'parameters' in row), None)
-            if sizes is not None:
-                cells = ' | '.join(f'{row["peak_gib"]:.2f} | {row["cpu_seconds"]:.0f}' if 'peak_gib' in row else
-                                   f'{row.get("failed", "not run")} | ' for row in rows)
-                lines.append(f'| {name} | {sizes["G"]:,} | {sizes["D"]:,} | {phase} | {cells} |')
+        for way, phases in ways.items():
+            for phase, row in phases.items():
+                if 'peak_gib' in row:
+                    sizes = ' | '.join(f'{row["parameters"][network]:,}' for network in 'GD')
+                    words = f'{row["peak_gib"]:.2f} | {row["cpu_seconds"]:.0f}'
+                else:
+                    sizes, words = ' | ', f'{row["failed"]} | '
+                lines.append(f'| {name} | {sizes} | {phase} | {"`--recompute`" if way == "recompute" else way} | {words} |')
     return '\n'.join(lines) + '\n'
 
 def report():
