@@ -3,7 +3,7 @@
 
 #pragma once
 
-#include "vec.h"
+#include "taps.h"
 
 namespace tux {
 
@@ -29,6 +29,39 @@ template <class A> struct image {
     int64_t stride() const { return (W + 2 * border) * L; }
     A* at(int64_t r, int64_t c) const { return data + (r + border) * stride() + (c + border) * L; }
 };
+
+// All cells of an image, or each second one of each second row, from row a and column b on.
+template <class A> struct view {
+    A* data;
+    int64_t H, W, stride, step;
+
+    view(const image<A>& m) : data(m.at(0, 0)), H(m.H), W(m.W), stride(m.stride()), step(m.L) {}
+    view(const image<A>& m, int a, int b) : data(m.at(a, b)), H(m.H / 2), W(m.W / 2), stride(2 * m.stride()), step(2 * m.L) {}
+    A* at(int64_t r, int64_t c) const { return data + r * stride + c * step; }
+};
+
+// y = (ADD: +=) x correlated with k[9].
+template <bool ADD, class A> TUX_INLINE void correlate_cells(view<A> x, const vec<A>* k, view<A> y) {
+    for (int64_t c = 0; c < y.W; c++)
+        each_block(0, y.H, [&](int64_t r, auto rows) {
+            const A* from = x.at(r - 1, c - 1);
+            vec<A> acc[rows()] = {};
+            if (ADD) for (int j = 0; j < rows(); j++) acc[j] = load(y.at(r + j, c));
+            correlate<rows(), A>([&](int j, int v) { return load(from + j * x.stride + v * x.step); }, k, acc);
+            for (int j = 0; j < rows(); j++) store(y.at(r + j, c), acc[j]);
+        });
+}
+
+// sum[9] += products of g with what it sees of x.
+template <class A> TUX_INLINE void accumulate_cells(view<A> x, view<A> g, vec<A>* sum) {
+    for (int64_t c = 0; c < g.W; c++)
+        each_block(0, g.H, [&](int64_t r, auto rows) {
+            const A* from = x.at(r - 1, c - 1);
+            vec<A> gv[rows()];
+            for (int j = 0; j < rows(); j++) gv[j] = load(g.at(r + j, c));
+            accumulate<rows(), A>([&](int j, int v) { return load(from + j * x.stride + v * x.step); }, gv, sum);
+        });
+}
 
 template <class A> struct walk {        // over an image, row by row
     A* here;

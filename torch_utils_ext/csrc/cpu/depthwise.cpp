@@ -4,28 +4,14 @@
 #include "bundles.h"
 #include "launch.h"
 #include "rows.h"
-#include "strips.h"
 
 namespace tux {
-
-template <class T> struct filters_of {      // of planes
-    typedef arithmetic_t<T> A;
-    const A* k;
-    int64_t C;
-    bool per_sample, flip;
-
-    TUX_INLINE const A* of(int64_t plane) const { return k + (per_sample ? plane : plane % C) * 9; }
-    TUX_INLINE void splat_to(int64_t plane, vec<A>* to) const {
-        const A* from = of(plane);
-        for (int t = 0; t < 9; t++) to[t] = splat<A>(from[flip ? 8 - t : t]);
-    }
-};
 
 //---------------------------------------------------------------------------
 // Planes at least a vector wide.
 
 template <class T>
-int forward_wide(const T* x, filters_of<T> f, T* y, bool streamed, int64_t begin, int64_t end, int64_t H, int64_t W) {
+int forward_wide(const T* x, filters_of<arithmetic_t<T>, 9> f, T* y, bool streamed, int64_t begin, int64_t end, int64_t H, int64_t W) {
     typedef arithmetic_t<T> A;
     const T* zeros = scratch<T>(W);
     if (!zeros) return TUX_NO_MEMORY;
@@ -44,7 +30,7 @@ int forward_wide(const T* x, filters_of<T> f, T* y, bool streamed, int64_t begin
 
 // Goes through bands of rows that stay in the first-level cache for both gradients.
 template <class T>
-int backward_wide(const T* x, filters_of<T> f, const T* g, T* gx, bool streamed, arithmetic_t<T>* gk, int64_t begin, int64_t end,
+int backward_wide(const T* x, filters_of<arithmetic_t<T>, 9> f, const T* g, T* gx, bool streamed, arithmetic_t<T>* gk, int64_t begin, int64_t end,
                   int64_t H, int64_t W) {
     typedef arithmetic_t<T> A;
     const T* zeros = scratch<T>(W);
@@ -75,24 +61,8 @@ int backward_wide(const T* x, filters_of<T> f, const T* g, T* gx, bool streamed,
 //---------------------------------------------------------------------------
 // Narrower ones: y = x correlated with the filters, and where there is a g, gk = its products with x.
 
-template <class A> TUX_INLINE void correlate_cells(image<A> x, const vec<A>* k, image<A> y) {
-    for (int64_t c = 0; c < x.W; c++)
-        each_block(0, x.H, [&](int64_t r, auto rows) {
-            vec<A> acc[rows()] = {};
-            correlate<rows()>(x.at(r - 1, c), x.stride(), x.L, k, acc);
-            for (int j = 0; j < rows(); j++) store(y.at(r + j, c), acc[j]);
-        });
-}
-
-template <class A> TUX_INLINE void accumulate_cells(image<A> x, image<A> g, vec<A>* sum) {
-    for (int64_t c = 0; c < x.W; c++)
-        each_block(0, x.H, [&](int64_t r, auto rows) {
-            accumulate<rows()>(x.at(r - 1, c), x.stride(), x.L, g.at(r, c), g.stride(), sum);
-        });
-}
-
 template <class T>
-int narrow(const T* x, const T* g, filters_of<T> f, T* y, arithmetic_t<T>* gk, int64_t begin, int64_t end, int64_t H, int64_t W) {
+int narrow(const T* x, const T* g, filters_of<arithmetic_t<T>, 9> f, T* y, arithmetic_t<T>* gk, int64_t begin, int64_t end, int64_t H, int64_t W) {
     typedef arithmetic_t<T> A;
     const int L = lanes<A>::count;
     int64_t padded = image<A>::size(H, W, 1), plain = image<A>::size(H, W, 0);
@@ -107,13 +77,13 @@ int narrow(const T* x, const T* g, filters_of<T> f, T* y, arithmetic_t<T>* gk, i
         if (y) {
             vec<A> k[9];
             gather(bundle<const A>(p, end, [&](int64_t i) { return f.of(i); }), taps);
-            for (int t = 0; t < 9; t++) k[t] = load(taps.data + (f.flip ? 8 - t : t) * L);
-            correlate_cells(g ? gs : xs, k, ys);
+            for (int t = 0; t < 9; t++) k[t] = load(taps.data + f.tap(t) * L);
+            correlate_cells<false, A>(g ? gs : xs, k, ys);
             scatter(ys, bundle<T>(p, end, pixels(y)));
         }
         if (gk) {
             vec<A> sum[9] = {};
-            accumulate_cells(xs, gs, sum);
+            accumulate_cells<A>(xs, gs, sum);
             for (int t = 0; t < 9; t++) store(taps.data + t * L, sum[t]);
             scatter(taps, bundle<A>(p, end, [&](int64_t i) { return gk + i * 9; }));
         }
@@ -126,7 +96,7 @@ int narrow(const T* x, const T* g, filters_of<T> f, T* y, arithmetic_t<T>* gk, i
 template <class T>
 int forward(const T* x, const void* k, int k_per_sample, int flip, T* y, int64_t N, int64_t C, int64_t H, int64_t W) {
     typedef arithmetic_t<T> A;
-    filters_of<T> f = {(const A*)k, C, k_per_sample != 0, flip != 0};
+    filters_of<arithmetic_t<T>, 9> f = {(const A*)k, C, k_per_sample != 0, flip != 0};
     return parallel_planes(N * C, H * W, [&](int64_t begin, int64_t end) {
         if (W < lanes<A>::count) return narrow(x, (const T*)nullptr, f, y, (A*)nullptr, begin, end, H, W);
         return forward_wide(x, f, y, streams(y, N * C * H * W, W), begin, end, H, W);
@@ -137,7 +107,7 @@ int forward(const T* x, const void* k, int k_per_sample, int flip, T* y, int64_t
 template <class T>
 int backward(const T* x, const void* k, int k_per_sample, const T* g, T* gx, void* gk, int64_t N, int64_t C, int64_t H, int64_t W) {
     typedef arithmetic_t<T> A;
-    filters_of<T> f = {(const A*)k, C, k_per_sample != 0, true};
+    filters_of<arithmetic_t<T>, 9> f = {(const A*)k, C, k_per_sample != 0, true};
     return parallel_planes(N * C, 2 * H * W, [&](int64_t begin, int64_t end) {
         if (W < lanes<A>::count) return narrow(x, g, f, gx, (A*)gk, begin, end, H, W);
         return backward_wide(x, f, g, gx, gx && streams(gx, N * C * H * W, W), (A*)gk, begin, end, H, W);

@@ -26,34 +26,33 @@ template <class T> struct epilogue {
         edge = load(rounded)[0];
     }
 
-    // The activation before its gain, for one plane. NOISY: whether there is noise.
+    // What holds for one plane, in registers. NOISY: whether there is noise.
     struct plane {
-        V demod, bias;
+        V demod, bias, above, below, clamp, edge;
         const A* noise;
 
         template <bool NOISY> TUX_INLINE V u(V x, int64_t i, int64_t n) const {
             V v = x * demod + bias;
             return NOISY ? v + get(noise + i, n) : v;
         }
+
+        TUX_INLINE V value(V u) const {
+            V y = u * (u > 0 ? above : below);
+            y = y > clamp ? clamp : y;
+            return y < -clamp ? -clamp : y;
+        }
+
+        template <bool FROM_OUTPUT, bool NOISY> TUX_INLINE V slope(V saved, int64_t i, int64_t n) const {
+            V v = FROM_OUTPUT ? saved : u<NOISY>(saved, i, n), m = v > 0 ? above : below;
+            if (FROM_OUTPUT) return (v >= edge) | (v <= -edge) ? V{} : m;
+            V y = v * m;
+            return (y > clamp) | (y < -clamp) ? V{} : m;
+        }
     };
 
     TUX_INLINE plane at(int64_t n, int64_t c, int64_t C, int64_t HW) const {
-        return {splat<A>(demod ? demod[n * C + c] : A(1)), splat<A>(bias ? bias[c] : A(0)),
-                noise ? noise + (noise_per_sample ? n * HW : 0) : nullptr};
-    }
-
-    TUX_INLINE V value(V u) const {
-        V y = u * (u > 0 ? splat<A>(gain) : splat<A>(alpha * gain));
-        y = y > clamp ? splat<A>(clamp) : y;
-        return y < -clamp ? splat<A>(-clamp) : y;
-    }
-
-    template <bool FROM_OUTPUT, bool NOISY> TUX_INLINE V slope(V saved, const plane& p, int64_t i, int64_t n) const {
-        V u = FROM_OUTPUT ? saved : p.template u<NOISY>(saved, i, n);
-        V m = u > 0 ? splat<A>(gain) : splat<A>(alpha * gain);
-        if (FROM_OUTPUT) return (u >= edge) | (u <= -edge) ? V{} : m;
-        V y = u * m;
-        return (y > clamp) | (y < -clamp) ? V{} : m;
+        return {splat<A>(demod ? demod[n * C + c] : A(1)), splat<A>(bias ? bias[c] : A(0)), splat<A>(gain), splat<A>(alpha * gain),
+                splat<A>(clamp), splat<A>(edge), noise ? noise + (noise_per_sample ? n * HW : 0) : nullptr};
     }
 };
 
@@ -70,8 +69,8 @@ int epilogue_forward(const T* x, const tux_epilogue_args* args, T* y, int64_t N,
                 T* to = y + j * HW;
                 int64_t i = 0;
                 for (; i + L <= HW; i += L)
-                    write<streamed()>(to + i, e.value(p.template u<noisy()>(load(from + i), i, L)));
-                if (i < HW) store_part(to + i, e.value(p.template u<noisy()>(load_part(from + i, HW - i), i, HW - i)), HW - i);
+                    write<streamed()>(to + i, p.value(p.template u<noisy()>(load(from + i), i, L)));
+                if (i < HW) store_part(to + i, p.value(p.template u<noisy()>(load_part(from + i, HW - i), i, HW - i)), HW - i);
                 if (++c == C) c = 0, n++;
             }
         }); });
@@ -90,7 +89,7 @@ int epilogue_slope(const T* g, const T* saved, int from_output, const tux_epilog
                 const auto p = e.at(n, c, C, HW);
                 for (int64_t i = 0; i < HW; i += epilogue<T>::L) {
                     int64_t left = HW - i, at = j * HW + i;
-                    put(out + at, get(g + at, left) * e.template slope<output(), noisy()>(get(saved + at, left), p, i, left), left);
+                    put(out + at, get(g + at, left) * p.template slope<output(), noisy()>(get(saved + at, left), i, left), left);
                 }
                 if (++c == C) c = 0, n++;
             }
@@ -126,19 +125,19 @@ int epilogue_backward(const T* g, const T* saved, int from_output, const tux_epi
                 auto p = e.at(n, c, C, HW);
                 p.noise += noisy() ? from : 0;
                 int64_t at = (n * C + c) * HW + from, i = 0;
-                V sum[2] = {}, product[2] = {};
-                auto step = [&](int64_t i, int64_t left, int s) {
-                    V x = get(saved + at + i, left), v = get(g + at + i, left) * e.template slope<output(), noisy()>(x, p, i, left);
-                    sum[s] += v;
-                    product[s] += v * x;
+                V sum = {}, product = {};
+                auto step = [&](int64_t i, int64_t left) {
+                    V x = get(saved + at + i, left), v = get(g + at + i, left) * p.template slope<output(), noisy()>(x, i, left);
+                    sum += v;
+                    product += v * x;
                     if (summed()) put(noise_sum + i, get(noise_sum + i, left) + v, left);
                     if (left >= L) write<streamed()>(gx + at + i, v * p.demod);
                     else store_part(gx + at + i, v * p.demod, left);
                 };
-                for (; i + 2 * L <= pixels; i += 2 * L) step(i, L, 0), step(i + L, L, 1);
-                for (; i < pixels; i += L) step(i, pixels - i, 0);
-                part[(j * C + c) * 2] = sum_lanes<A>(sum[0] + sum[1]);
-                part[(j * C + c) * 2 + 1] = sum_lanes<A>(product[0] + product[1]);
+                for (; i + L <= pixels; i += L) step(i, L);
+                if (i < pixels) step(i, pixels - i);
+                part[(j * C + c) * 2] = sum_lanes<A>(sum);
+                part[(j * C + c) * 2 + 1] = sum_lanes<A>(product);
             }
             if (summed()) memcpy(gnoise + n * HW + from, noise_sum, pixels * sizeof(A));
         };

@@ -4,12 +4,9 @@
 
 #pragma once
 
-#include <stdlib.h>
-#include "vec.h"
+#include "taps.h"
 
 namespace tux {
-
-const int64_t block_rows = 4;           // of output, at a time
 
 enum { INSIDE = 0, FIRST = 1, LAST = 2 };       // where a vector lies in its row; both where it is the whole row
 
@@ -26,13 +23,6 @@ template <class A, class Job> TUX_INLINE void each_vector(int64_t W, Job job) {
     job((int64_t)0, std::integral_constant<int, FIRST>{});
     for (int64_t i = L; i + L < W; i += L) job(i, std::integral_constant<int, INSIDE>{});
     job(W - L, std::integral_constant<int, LAST>{});
-}
-
-// job(row, constant R) for the blocks of H rows.
-template <class Job> TUX_INLINE void each_block(int64_t begin, int64_t end, Job job) {
-    int64_t r = begin;
-    for (; r + block_rows <= end; r += block_rows) job(r, std::integral_constant<int, block_rows>{});
-    for (; r < end; r++) job(r, std::integral_constant<int, 1>{});
 }
 
 // Asks for what is read a few thousand bytes after row r, a part of it at each column: reading several rows by turns hides from
@@ -64,16 +54,7 @@ TUX_INLINE void correlate_block(const window<R, T>& x, const vec<A>* filter, T* 
     each_vector<A>(W, [&](int64_t i, auto where) {
         ask_ahead<R>(x.row[1], i);
         vec<A> acc[R] = {};
-        TUX_UNROLL
-        for (int j = 0; j < R + 2; j++)
-            TUX_UNROLL
-            for (int v = 0; v < 3; v++) {
-                vec<A> here = tap<where()>(x.row[j] + i, v);
-                keep(here);
-                TUX_UNROLL
-                for (int u = 2; u >= 0; u--)
-                    if (j - u >= 0 && j - u < R) acc[j - u] += k[3 * u + v] * here;
-            }
+        correlate<R, A>([&](int j, int v) { return tap<where()>(x.row[j] + i, v); }, k, acc);
         TUX_UNROLL
         for (int r = 0; r < R; r++) write<STREAMED>(y + r * W + i, acc[r]);
     });
@@ -95,16 +76,7 @@ TUX_INLINE void accumulate_block(const window<R, T>& x, const T* g, mask<A> last
             if (where() == LAST) gv[r] = (vec<A>)((mask<A>)gv[r] & last);
             keep(gv[r]);
         }
-        TUX_UNROLL
-        for (int j = 0; j < R + 2; j++)
-            TUX_UNROLL
-            for (int v = 0; v < 3; v++) {
-                vec<A> here = tap<where()>(x.row[j] + i, v);
-                keep(here);
-                TUX_UNROLL
-                for (int u = 2; u >= 0; u--)
-                    if (j - u >= 0 && j - u < R) sum[3 * u + v] += gv[j - u] * here;
-            }
+        accumulate<R, A>([&](int j, int v) { return tap<where()>(x.row[j] + i, v); }, gv, sum);
     });
     TUX_UNROLL
     for (int t = 0; t < 9; t++) total[t] = sum[t];

@@ -1,17 +1,16 @@
-// Depthwise kernels work on strips: a few rows of one plane in the type of arithmetic, with zeros around them, small enough for
-// the first-level cache. Rows of any width and dtype then need no code for edges.
+// Strips: a few rows of one plane in the type of arithmetic, with zeros around them, small enough for the first-level cache.
+// Where a plane is rearranged before it is worked on, the rows of it then need no code for edges.
 //
 //   a strip row:   | lanes - 1 cells | 0 | W values | zeros to the next multiple of lanes | lanes zeros |
 //   row j of a strip is row first - 1 + j of the plane; rows outside the plane are zero
 
 #pragma once
 
-#include <stdlib.h>
-#include "vec.h"
+#include "taps.h"
 
 namespace tux {
 
-const int strip_bytes = 10 * 1024;      // aim for one strip; two or three share the cache with the output
+const int strip_bytes = 4 * 1024;       // aim for one strip; five share the cache with the output
 
 template <class A> struct strip {
     A* data;
@@ -31,26 +30,6 @@ template <class A> struct strip {
 };
 
 //---------------------------------------------------------------------------
-// Scratch memory of this thread, zeroed: cells values of type A. NULL where there is none.
-
-template <class A> A* scratch(int64_t cells) {
-    struct owner {
-        void* memory = nullptr;
-        int64_t bytes = 0;
-        ~owner() { free(memory); }
-    };
-    static thread_local owner own;
-    int64_t bytes = (cells * (int64_t)sizeof(A) + 4095) / 4096 * 4096;
-    if (bytes > own.bytes) {
-        free(own.memory);
-        own.memory = aligned_alloc(4096, bytes);
-        own.bytes = own.memory ? bytes : 0;
-    }
-    if (own.memory) memset(own.memory, 0, cells * sizeof(A));
-    return (A*)own.memory;
-}
-
-//---------------------------------------------------------------------------
 // Rows first - 1 ... first + rows of a plane into a strip whose zeros are in place.
 
 template <class T, class A = arithmetic_t<T>>
@@ -61,12 +40,16 @@ TUX_INLINE void stage_row(const T* from, A* to, int64_t W) {
     if (i < W) store(to + i, load_part(from + i, (int)(W - i)));
 }
 
+template <class A> TUX_INLINE void clear_row(A* to, int64_t W) {
+    for (int64_t i = 0; i < W; i += lanes<A>::count) store(to + i, vec<A>{});
+}
+
 template <class T, class A = arithmetic_t<T>>
 TUX_INLINE void stage(const T* plane, strip<A> s, int64_t first, int64_t rows, int64_t H, int64_t W) {
     for (int64_t j = 0; j < rows + 2; j++) {
         int64_t r = first - 1 + j;
         if (r >= 0 && r < H) stage_row(plane + r * W, s.row(j), W);
-        else memset(s.row(j), 0, W * sizeof(A));
+        else clear_row(s.row(j), W);
     }
 }
 
@@ -80,8 +63,8 @@ TUX_INLINE void stage_phases(const T* plane, const strip<A>* s, int64_t first, i
             A* even = s[2 * a].row(j);
             A* odd = s[2 * a + 1].row(j);
             if (r < 0 || r >= H) {
-                memset(even, 0, W * sizeof(A));
-                memset(odd, 0, W * sizeof(A));
+                clear_row(even, W);
+                clear_row(odd, W);
                 continue;
             }
             const T* from = plane + (2 * r + a) * 2 * W;
@@ -103,56 +86,26 @@ TUX_INLINE void stage_phases(const T* plane, const strip<A>* s, int64_t first, i
 }
 
 //---------------------------------------------------------------------------
-// acc[r] += the 3x3 neighbourhoods of rows r = 0 ... R - 1 (strip rows r ... r + 2) at columns i ... i + lanes - 1, times k[9].
-// step: from a column to the next.
+// sum[9] += products of the rows of g with what they see of x.
 
-template <int R, class A>
-TUX_INLINE void correlate(const A* row, int64_t stride, int64_t step, const vec<A>* k, vec<A>* acc) {
-    TUX_UNROLL
-    for (int j = 0; j < R + 2; j++)
-        TUX_UNROLL
-        for (int v = 0; v < 3; v++) {
-            vec<A> x = load(row + j * stride + (v - 1) * step);
-            keep(x);
-            TUX_UNROLL
-            for (int u = 2; u >= 0; u--)
-                if (j - u >= 0 && j - u < R) acc[j - u] += k[3 * u + v] * x;
-        }
-}
-
-// sum[9] += products of g rows 0 ... R - 1 with the neighbourhoods of x: the gradient of k.
-template <int R, class A>
-TUX_INLINE void accumulate(const A* x, int64_t x_stride, int64_t x_step, const A* g, int64_t g_stride, vec<A>* sum) {
-    vec<A> gv[R];
-    TUX_UNROLL
-    for (int r = 0; r < R; r++) {
-        gv[r] = load(g + r * g_stride);
-        keep(gv[r]);
-    }
-    TUX_UNROLL
-    for (int j = 0; j < R + 2; j++)
-        TUX_UNROLL
-        for (int v = 0; v < 3; v++) {
-            vec<A> here = load(x + j * x_stride + (v - 1) * x_step);
-            keep(here);
-            TUX_UNROLL
-            for (int u = 2; u >= 0; u--)
-                if (j - u >= 0 && j - u < R) sum[3 * u + v] += gv[j - u] * here;
-        }
-}
-
-// A strip's worth of both, R rows at a time and what remains one by one.
 template <class A>
-TUX_INLINE void accumulate_strip(strip<A> x, strip<A> g, int64_t rows, int64_t W, A* total) {
-    vec<A> sum[9] = {};
-    int64_t r = 0;
-    for (; r + 4 <= rows; r += 4)
-        for (int64_t i = 0; i < W; i += lanes<A>::count)
-            accumulate<4>(x.row(r) + i, x.stride, 1, g.row(r + 1) + i, g.stride, sum);
-    for (; r < rows; r++)
-        for (int64_t i = 0; i < W; i += lanes<A>::count)
-            accumulate<1>(x.row(r) + i, x.stride, 1, g.row(r + 1) + i, g.stride, sum);
-    for (int t = 0; t < 9; t++) total[t] += sum_lanes<A>(sum[t]);
+TUX_INLINE void accumulate_strip(strip<A> x, strip<A> g, int64_t rows, int64_t W, vec<A>* total) {
+    vec<A> sum[9];
+    TUX_UNROLL
+    for (int t = 0; t < 9; t++) sum[t] = total[t];
+    each_block(0, rows, [&](int64_t r, auto block) {
+        for (int64_t i = 0; i < W; i += lanes<A>::count) {
+            vec<A> gv[block()];
+            TUX_UNROLL
+            for (int j = 0; j < block(); j++) {
+                gv[j] = load(g.row(r + 1 + j) + i);
+                keep(gv[j]);
+            }
+            accumulate<block(), A>([&](int j, int v) { return load(x.row(r + j) + i + v - 1); }, gv, sum);
+        }
+    });
+    TUX_UNROLL
+    for (int t = 0; t < 9; t++) total[t] = sum[t];
 }
 
 }  // namespace tux

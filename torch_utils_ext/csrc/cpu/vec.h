@@ -238,13 +238,18 @@ template <class A> TUX_INLINE void transpose(vec<A>* v) {
     }
 }
 
-template <class A> TUX_INLINE A sum_lanes(vec<A> v) {       // pairwise, always in the same order
-    A s[lanes<A>::count];
-    store(s, v);
+template <int N, class A> TUX_INLINE vec<A> plus_other_half(vec<A> v) {     // of each 2N lanes
+    mask<A> from;
     TUX_UNROLL
-    for (int n = lanes<A>::count / 2; n; n /= 2)
-        for (int i = 0; i < n; i++) s[i] += s[i + n];
-    return s[0];
+    for (int l = 0; l < lanes<A>::count; l++) from[l] = l ^ N;
+    return v + __builtin_shuffle(v, from);
+}
+
+template <class A> TUX_INLINE A sum_lanes(vec<A> v) {       // pairwise, always in the same order
+    if (lanes<A>::count > 8) v = plus_other_half<8, A>(v);
+    if (lanes<A>::count > 4) v = plus_other_half<4, A>(v);
+    if (lanes<A>::count > 2) v = plus_other_half<2, A>(v);
+    return plus_other_half<1, A>(v)[0];
 }
 
 }  // namespace tux
