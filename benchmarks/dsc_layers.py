@@ -130,15 +130,19 @@ class Clock:
         end.synchronize()
         return begin.elapsed_time(end) / 1e3
 
-def by_turns(clock, functions, rounds, dense_rounds=3):
-    """{side: [seconds]}: all sides in each round, after one run each that is not counted; dense sides in fewer rounds."""
+def by_turns(clock, functions, budget):
+    """{side: [seconds]}: all sides in each round, after one run each that is not counted. There are 5 to 99 rounds, as `budget`
+    seconds allow; dense sides take part in the first three."""
     times = {side: [] for side in functions}
     for function in functions.values():
         function()
-    for i in range(rounds):
+    spent, i = 0, 0
+    while i < 5 or spent < budget and i < 99:
         for side, function in functions.items():
-            if i < dense_rounds or not side.startswith('dense'):
+            if i < 3 or not side.startswith('dense'):
                 times[side].append(clock.seconds(function))
+                spent += times[side][-1]
+        i += 1
     return times
 
 def row_of(times, baselines=('native', 'native_cl', 'dense', 'dense_cl')):
@@ -182,7 +186,7 @@ def saved_bytes(function, given):
 
 #----------------------------------------------------------------------------
 
-def measure(device, dtype, shapes, rounds, everything):
+def measure(device, dtype, shapes, budget, everything):
     import torch
     torch.manual_seed(0)
     clock, result, start = Clock(device), {}, time.monotonic()
@@ -193,19 +197,18 @@ def measure(device, dtype, shapes, rounds, everything):
         b, noise, g = draw(C).requires_grad_(), draw(N, 1, H, W).requires_grad_(), draw(N, C, H, W)
         d = (draw(N, C).abs() + 0.5).detach().requires_grad_()
         activation = x.numel() * x.element_size()
-        few = max(rounds, min(8 * rounds, rounds * 2 ** 20 // x.numel()))       # more where they cost little
-        copy = by_turns(clock, {'ours': lambda: x.detach().clone()}, few)['ours']
+        copy = by_turns(clock, {'ours': lambda: x.detach().clone()}, budget / 4)['ours']
         entry = result[f'{N},{C},{H},{W}'] = dict(copy_ms=statistics.median(copy) * 1e3,
                                                   copy_GBps=2 * activation / statistics.median(copy) / 1e9, ops={}, layer={})
         for name, (sides, tensors, passes, back_passes) in ops(x, s, wd, b, noise, d).items():
             def forward(f):
                 with torch.no_grad():
                     return f(*tensors)
-            times = by_turns(clock, {side: (lambda f=f: forward(f)) for side, f in sides.items()}, few)
+            times = by_turns(clock, {side: (lambda f=f: forward(f)) for side, f in sides.items()}, budget)
             outs = {side: f(*tensors) for side, f in sides.items()}
             grad = draw(*outs['ours'].shape)
             back = by_turns(clock, {side: (lambda y=y: torch.autograd.grad(y, tensors, grad, retain_graph=True))
-                                    for side, y in outs.items()}, few)
+                                    for side, y in outs.items()}, budget)
             entry['ops'][name] = {'forward': row_of(times), 'backward': row_of(back)}
             for mode, n in [('forward', passes), ('backward', back_passes)]:
                 ours = entry['ops'][name][mode]['ours']
@@ -229,12 +232,15 @@ def measure(device, dtype, shapes, rounds, everything):
             first, = torch.autograd.grad((f(*tensors) * g).sum(), s, create_graph=True)
             return torch.autograd.grad(first.square().sum(), needs(side), allow_unused=True)
 
-        modes = {'forward': (lambda f, side: plain(f), rounds), 'forward+backward': (backward, max(5, rounds // 2)),
-                 'double backward': (second, 3)}
-        for mode, (run, times) in modes.items():
-            if everything or mode != 'double backward':
-                entry['layer'][mode] = row_of(by_turns(clock, {side: (lambda f=f, side=side: run(f, side))
-                                                               for side, f in sides.items()}, times))
+        for mode, run in {'forward': lambda f, side: plain(f), 'forward+backward': backward, 'double backward': second}.items():
+            if mode != 'double backward':
+                compared = sides
+            elif everything:            # without the dense sides, for the time that they take
+                compared = {side: f for side, f in sides.items() if not side.startswith('dense')}
+            else:
+                continue
+            entry['layer'][mode] = row_of(by_turns(clock, {side: (lambda f=f, side=side: run(f, side))
+                                                           for side, f in compared.items()}, 2 * budget))
         for side, f in sides.items():
             entry['layer']['forward+backward'][side]['saved_bytes'] = saved_bytes(lambda f=f: f(*tensors), [*tensors, dense])
             if not everything or device == 'cuda':
@@ -274,7 +280,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
     parser.add_argument('--dtype', default=None, help='default: float32 on cpu, float16 on cuda')
-    parser.add_argument('--rounds', type=int, default=9)
+    parser.add_argument('--budget', type=float, default=0.5, help='seconds for one comparison, twice as much for a layer')
     parser.add_argument('--shapes', help='N,C,H,W;N,C,H,W;...')
     parser.add_argument('--out')
     parser.add_argument('--part', help=argparse.SUPPRESS)      # a child: measures one allocator setting, writes its JSON here
@@ -292,7 +298,7 @@ def main():
         sys.exit(torch_utils_ext.status()['libraries'][args.device])
     if args.part or args.device == 'cuda':
         torch.backends.cudnn.benchmark = True
-        rows = measure(args.device, dtype, shapes, args.rounds, bool(args.everything))
+        rows = measure(args.device, dtype, shapes, args.budget, bool(args.everything))
         part = dict(shapes=rows, summary=geometric_means(rows), kernels=torch_utils_ext.status())
         parts = {'cuda': part}
     if args.part:
@@ -303,7 +309,7 @@ def main():
         for name, env, everything in [('tuned allocator', MALLOC, 1), ('default allocator', {}, 0)]:
             with tempfile.TemporaryDirectory() as temp:
                 path = os.path.join(temp, 'part.json')
-                command = [sys.executable, __file__, f'--part={path}', f'--everything={everything}', f'--rounds={args.rounds}',
+                command = [sys.executable, __file__, f'--part={path}', f'--everything={everything}', f'--budget={args.budget}',
                            f'--dtype={str(dtype).split(".")[1]}', '--shapes=' + ';'.join(','.join(map(str, s)) for s in shapes)]
                 subprocess.run(command, check=True, env={**{k: v for k, v in os.environ.items() if k not in MALLOC}, **env})
                 parts[name] = json.loads(Path(path).read_text())
@@ -311,7 +317,7 @@ def main():
         (line.split(':')[1].strip() for line in Path('/proc/cpuinfo').read_text().splitlines()
          if line.startswith('model name')), '?')
     report = dict(device=device, threads=1, dtype=str(dtype), torch=torch.__version__, python=platform.python_version(), seed=0,
-                  rounds=args.rounds, malloc=MALLOC, load_average=os.getloadavg(), parts=parts)
+                  budget=args.budget, malloc=MALLOC, load_average=os.getloadavg(), parts=parts)
     for name, part in parts.items():
         show(f'{device}, {name}', part)
     if args.out:
