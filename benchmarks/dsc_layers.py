@@ -5,12 +5,14 @@
 A layer maps C to C channels: style, 3x3 or depthwise 3x3 and pointwise, demodulation (factorised, the same tiny product on all
 sides), noise, bias, leaky ReLU, gain. Sides: `dense` and `dense_cl`, `native` and `native_cl` (depthwise separable in PyTorch),
 NCHW and channels_last, and `ours`. The pointwise product is PyTorch's on all sides, and all but ours end as StyleGAN2's own
-layers do on plain PyTorch: addcmul of demodulation and noise, then bias, leaky ReLU and gain. Modes: forward without gradients,
-forward and backward, and the gradient of the style's gradient as path length regularisation takes it. Backward passes give the
-gradients of all tensors that an op takes, on both sides: of x, style and filter for style+depthwise. Every side allocates what
-it returns. CPU: thread time of one thread, in a child process per allocator setting (the tuned one avoids page faults for every
-temporary, on all sides; the default one is measured without dense sides and second derivatives). CUDA: events, L2 flushed before
-each run. Milliseconds are medians over rounds; ratios are medians of each round's ratio, side over ours, with their range.
+layers do on plain PyTorch: addcmul of demodulation and noise, then bias, leaky ReLU, gain, and the clamp that those layers have
+by default (256; the op is measured without it, too). Modes: forward without gradients, forward and backward, and the gradient of
+the style's gradient as path length regularisation takes it. Backward passes give the gradients of all tensors that an op takes,
+on both sides: of x, style and filter for style+depthwise. Every side allocates what it returns, and the inputs of each run are
+read just before it, so that no side finds in the caches what another left there. CPU: thread time of one thread, in a child
+process per allocator setting (the tuned one avoids page faults for every temporary, on all sides; the default one is measured
+without dense sides and second derivatives). CUDA: events, L2 flushed before each run. Milliseconds are
+medians over rounds; ratios are medians of each round's ratio, side over ours, with their range.
 """
 
 # ruff: noqa: B023  (what is defined in a turn of a loop is called in it)
@@ -35,15 +37,16 @@ CPU_SHAPES = [(8, 512, 4, 4), (8, 512, 8, 8), (8, 512, 16, 16), (8, 256, 32, 32)
               (4, 32, 256, 256)]
 CUDA_SHAPES = [(8, 512, 16, 16), (8, 512, 32, 32), (8, 512, 64, 64), (8, 256, 128, 128), (8, 128, 256, 256), (8, 64, 512, 512),
                (8, 32, 1024, 1024)]
-GAIN = 2 ** 0.5
+GAIN, CLAMP = 2 ** 0.5, 256
 
 #----------------------------------------------------------------------------
 # Sides of an op or a layer: functions of tensors that need gradients.
 
-def native_epilogue(z, d, noise, b):
+def native_epilogue(z, d, noise, b, clamp=CLAMP):
     import torch
     import torch.nn.functional as F
-    return F.leaky_relu(torch.addcmul(noise, z, d[:, :, None, None]) + b[:, None, None], 0.2) * GAIN
+    y = F.leaky_relu(torch.addcmul(noise, z, d[:, :, None, None]) + b[:, None, None], 0.2) * GAIN
+    return y if clamp is None else y.clamp(-clamp, clamp)
 
 def layers(x, s, wd, wp, dense, b, noise):
     """{side: function of (x, s, wd, wp, b, noise)}; wd [C, 1, 3, 3], wp [C, C], dense [C, C, 3, 3]."""
@@ -60,7 +63,7 @@ def layers(x, s, wd, wp, dense, b, noise):
 
     def ours(x, s, wd, wp, b, noise):
         h = depthwise(x, s[:, :, None, None].float() * wd[:, 0].float())
-        return epilogue(F.conv2d(h, wp[:, :, None, None]), demod(s, wd, wp), noise, b, 'lrelu', gain=GAIN)
+        return epilogue(F.conv2d(h, wp[:, :, None, None]), demod(s, wd, wp), noise, b, 'lrelu', gain=GAIN, clamp=CLAMP)
 
     def native(x, s, wd, wp, b, noise):
         h = F.conv2d(x * s[:, :, None, None], wd, padding=1, groups=C)
@@ -97,8 +100,10 @@ def ops(x, s, wd, b, noise, d):
         'style+depthwise': ({'ours': lambda x, s, wd: depthwise(x, s[:, :, None, None].float() * wd[:, 0].float()),
                              'native': lambda x, s, wd: F.conv2d(x * s[:, :, None, None], wd, padding=1, groups=C),
                              }, (x, s, wd), 2, 3),
-        'epilogue': ({'ours': lambda x, d, n, b: epilogue(x, d, n, b, 'lrelu', gain=GAIN), 'native': native_epilogue},
-                     (x, d, noise, b), 2, 3),
+        'epilogue': ({'ours': lambda x, d, n, b: epilogue(x, d, n, b, 'lrelu', gain=GAIN, clamp=CLAMP),
+                      'native': native_epilogue}, (x, d, noise, b), 2, 3),
+        'epilogue, no clamp': ({'ours': lambda x, d, n, b: epilogue(x, d, n, b, 'lrelu', gain=GAIN),
+                                'native': lambda x, d, n, b: native_epilogue(x, d, n, b, None)}, (x, d, noise, b), 2, 3),
         'up2+depthwise': ({'ours': lambda x, wd: depthwise_up2(x, up2_filters_nearest(wd[:, 0].float()).unsqueeze(0)),
                            'native': lambda x, wd: F.conv2d(F.interpolate(x, scale_factor=2), wd, padding=1, groups=C)},
                           (small, wd), 1.25, 1.5),
@@ -130,9 +135,9 @@ class Clock:
         end.synchronize()
         return begin.elapsed_time(end) / 1e3
 
-def by_turns(clock, functions, budget):
+def by_turns(clock, functions, budget, inputs=()):
     """{side: [seconds]}: all sides in each round, after one run each that is not counted. There are 5 to 99 rounds, as `budget`
-    seconds allow; dense sides take part in the first three."""
+    seconds allow; dense sides take part in the first three. inputs: tensors read before each run."""
     times = {side: [] for side in functions}
     for function in functions.values():
         function()
@@ -140,6 +145,8 @@ def by_turns(clock, functions, budget):
     while i < 5 or spent < budget and i < 99:
         for side, function in functions.items():
             if i < 3 or not side.startswith('dense'):
+                for t in inputs:
+                    t.detach().sum()
                 times[side].append(clock.seconds(function))
                 spent += times[side][-1]
         i += 1
@@ -197,18 +204,18 @@ def measure(device, dtype, shapes, budget, everything):
         b, noise, g = draw(C).requires_grad_(), draw(N, 1, H, W).requires_grad_(), draw(N, C, H, W)
         d = (draw(N, C).abs() + 0.5).detach().requires_grad_()
         activation = x.numel() * x.element_size()
-        copy = by_turns(clock, {'ours': lambda: x.detach().clone()}, budget / 4)['ours']
+        copy = by_turns(clock, {'ours': lambda: x.detach().clone()}, budget / 4, [x])['ours']
         entry = result[f'{N},{C},{H},{W}'] = dict(copy_ms=statistics.median(copy) * 1e3,
                                                   copy_GBps=2 * activation / statistics.median(copy) / 1e9, ops={}, layer={})
         for name, (sides, tensors, passes, back_passes) in ops(x, s, wd, b, noise, d).items():
             def forward(f):
                 with torch.no_grad():
                     return f(*tensors)
-            times = by_turns(clock, {side: (lambda f=f: forward(f)) for side, f in sides.items()}, budget)
+            times = by_turns(clock, {side: (lambda f=f: forward(f)) for side, f in sides.items()}, budget, tensors)
             outs = {side: f(*tensors) for side, f in sides.items()}
             grad = draw(*outs['ours'].shape)
             back = by_turns(clock, {side: (lambda y=y: torch.autograd.grad(y, tensors, grad, retain_graph=True))
-                                    for side, y in outs.items()}, budget)
+                                    for side, y in outs.items()}, budget, [*tensors, grad])
             entry['ops'][name] = {'forward': row_of(times), 'backward': row_of(back)}
             for mode, n in [('forward', passes), ('backward', back_passes)]:
                 ours = entry['ops'][name][mode]['ours']
@@ -240,7 +247,7 @@ def measure(device, dtype, shapes, budget, everything):
             else:
                 continue
             entry['layer'][mode] = row_of(by_turns(clock, {side: (lambda f=f, side=side: run(f, side))
-                                                           for side, f in compared.items()}, 2 * budget))
+                                                           for side, f in compared.items()}, 2 * budget, [x]))
         for side, f in sides.items():
             entry['layer']['forward+backward'][side]['saved_bytes'] = saved_bytes(lambda f=f: f(*tensors), [*tensors, dense])
             if not everything or device == 'cuda':

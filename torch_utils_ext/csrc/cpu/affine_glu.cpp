@@ -47,28 +47,29 @@ template <class T> struct affine {
     TUX_INLINE const A* noise_of(int64_t n, int64_t HW) const { return noise ? noise + (noise_per_sample ? n * HW : 0) : nullptr; }
 };
 
-template <class T> TUX_INLINE vec<arithmetic_t<T>> read(const T* p, bool whole, int n) { return whole ? load(p) : load_part(p, n); }
-
 template <class T>
 int glu_forward(const T* x, affine<T> a, T* y, int64_t N, int64_t C, int64_t HW) {
     typedef arithmetic_t<T> A;
     typedef vec<A> V;
     const int L = lanes<A>::count;
     return parallel_planes(N * C, 4 * HW, [&](int64_t begin, int64_t end) {
-        for (int64_t j = begin; j < end; j++) {
-            int64_t n = j / C, c = j % C;
-            auto value = a.at(c), gate = a.at(C + c);
-            const A* noise = a.noise_of(n, HW);
-            const T *xv = x + (n * 2 * C + c) * HW, *xg = xv + C * HW;
-            for (int64_t i = 0; i < HW; i += L) {
-                int64_t left = HW - i;
-                bool whole = left >= L;
-                V z = noise ? read(noise + i, whole, (int)left) : V{};
-                V v = read(xv + i, whole, (int)left) * value.scale + value.shift + z;
-                V s = sigmoid<A>(read(xg + i, whole, (int)left) * gate.scale + gate.shift + z);
-                put(y + j * HW + i, v * s, left);
+        choose(a.noise, [&](auto noisy) { choose(streams(y, N * C * HW, HW), [&](auto streamed) {
+            int64_t n = begin / C, c = begin % C;
+            for (int64_t j = begin; j < end; j++) {
+                const auto value = a.at(c), gate = a.at(C + c);
+                const A* noise = a.noise_of(n, HW);
+                const T *xv = x + (n * 2 * C + c) * HW, *xg = xv + C * HW;
+                auto step = [&](int64_t i, int64_t left) {
+                    V z = noisy() ? get(noise + i, left) : V{};
+                    V v = get(xv + i, left) * value.scale + value.shift + z;
+                    return v * sigmoid<A>(get(xg + i, left) * gate.scale + gate.shift + z);
+                };
+                int64_t i = 0;
+                for (; i + L <= HW; i += L) write<streamed()>(y + j * HW + i, step(i, L));
+                if (i < HW) store_part(y + j * HW + i, step(i, HW - i), (int)(HW - i));
+                if (++c == C) c = 0, n++;
             }
-        }
+        }); });
         return TUX_OK;
     });
 }
@@ -88,35 +89,39 @@ int glu_backward(const T* g, const T* x, affine<T> a, T* gx, void* gscale_, void
     A* part = (A*)workspace;                        // [N, chunks, 2C, 2]
     int code = parallel_planes(N * chunks, 8 * C * (HW < glu_chunk ? HW : glu_chunk), [&](int64_t begin, int64_t end) {
         A noise_sum[glu_chunk];
-        for (int64_t j = begin; j < end; j++) {
+        auto chunk = [&](int64_t j, auto noisy, auto summed) {
             int64_t n = j / chunks, from = j % chunks * glu_chunk, pixels = HW - from < glu_chunk ? HW - from : glu_chunk;
-            const A* noise = a.noise_of(n, HW);
-            if (gnoise) memset(noise_sum, 0, sizeof noise_sum);
+            const A* noise = noisy() ? a.noise_of(n, HW) + from : nullptr;
+            if (summed()) memset(noise_sum, 0, pixels * sizeof(A));
             for (int64_t c = 0; c < C; c++) {
-                auto value = a.at(c), gate = a.at(C + c);
+                const auto value = a.at(c), gate = a.at(C + c);
                 int64_t va = (n * 2 * C + c) * HW + from, ga = va + C * HW;
                 const T* gp = g + (n * C + c) * HW + from;
                 V sums[4] = {};                     // of w and of w x, for value and gate
-                for (int64_t i = 0; i < pixels; i += L) {
-                    int64_t left = pixels - i;
-                    bool whole = left >= L;
-                    V z = noise ? read(noise + from + i, whole, (int)left) : V{};
-                    V xv = read(x + va + i, whole, (int)left), xg = read(x + ga + i, whole, (int)left);
+                auto step = [&](int64_t i, int64_t left) {
+                    V z = noisy() ? get(noise + i, left) : V{};
+                    V xv = get(x + va + i, left), xg = get(x + ga + i, left);
                     V v = xv * value.scale + value.shift + z, s = sigmoid<A>(xg * gate.scale + gate.shift + z);
-                    V w = read(gp + i, whole, (int)left) * s, wg = w * v * (A(1) - s);
+                    V w = get(gp + i, left) * s, wg = w * v * (A(1) - s);
                     sums[0] += w;
                     sums[1] += w * xv;
                     sums[2] += wg;
                     sums[3] += wg * xg;
-                    if (gnoise) store(noise_sum + i, load(noise_sum + i) + w + wg);
-                    put(gx + va + i, w * value.scale, left);
+                    if (summed()) put(noise_sum + i, get(noise_sum + i, left) + w + wg, left);
+                    put(gx + va + i, w * value.scale, left);    // not past the caches: to two places by turns, that is slow
                     put(gx + ga + i, wg * gate.scale, left);
-                }
+                };
+                int64_t i = 0;
+                for (; i + L <= pixels; i += L) step(i, L);
+                if (i < pixels) step(i, pixels - i);
                 A* to = part + (j * 2 * C + c) * 2;
                 for (int s = 0; s < 4; s++) to[s / 2 * 2 * C + s % 2] = sum_lanes<A>(sums[s]);
             }
-            if (gnoise) memcpy(gnoise + n * HW + from, noise_sum, pixels * sizeof(A));
-        }
+            if (summed()) memcpy(gnoise + n * HW + from, noise_sum, pixels * sizeof(A));
+        };
+        choose(a.noise, [&](auto noisy) { choose(gnoise, [&](auto summed) {
+            for (int64_t j = begin; j < end; j++) chunk(j, noisy, summed);
+        }); });
         return TUX_OK;
     });
     for (int64_t n = 0; n < N; n++)

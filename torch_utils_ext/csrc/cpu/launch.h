@@ -42,7 +42,7 @@ template <class F> TUX_INLINE auto choose(bool condition, F f) { return conditio
 // Whether an output of `count` values, written in rows of `row`, goes past the caches: it would displace what is in them and be
 // displaced itself before anything reads it. Only whole vectors at their own multiples can.
 template <class T> bool streams(const T* to, int64_t count, int64_t row) {
-    const int64_t L = lanes<arithmetic_t<T>>::count, large = 6 << 20;
+    const int64_t L = lanes<arithmetic_t<T>>::count, large = 2 << 20;
     return count * (int64_t)sizeof(T) >= large && row % L == 0 && (uintptr_t)to % (L * sizeof(T)) == 0;
 }
 

@@ -225,17 +225,29 @@ template <class A> TUX_INLINE void interleave(vec<A> even, vec<A> odd, vec<A>* l
     *hi = __builtin_shuffle(even, odd, second);
 }
 
-// L vectors as a matrix. A perfect shuffle moves the top bit of (row, lane) to its end; as many as lanes has bits swap the two.
-template <class A> TUX_INLINE void transpose(vec<A>* v) {
+// L vectors as a matrix: blocks of N by N beside the diagonal change places, for N from L / 2 to 1.
+template <int N, class A> TUX_INLINE void transpose_blocks(vec<A>* v) {
     const int L = lanes<A>::count;
+    mask<A> first, second;
     TUX_UNROLL
-    for (int n = 1; n < L; n *= 2) {
-        vec<A> w[L];
-        TUX_UNROLL
-        for (int i = 0; i < L / 2; i++) interleave<A>(v[i], v[i + L / 2], &w[2 * i], &w[2 * i + 1]);
-        TUX_UNROLL
-        for (int i = 0; i < L; i++) v[i] = w[i];
+    for (int l = 0; l < L; l++) {
+        first[l] = l & N ? L + (l ^ N) : l;
+        second[l] = l & N ? L + l : l ^ N;
     }
+    TUX_UNROLL
+    for (int i = 0; i < L; i++)
+        if (!(i & N)) {
+            vec<A> a = __builtin_shuffle(v[i], v[i + N], first);
+            v[i + N] = __builtin_shuffle(v[i], v[i + N], second);
+            v[i] = a;
+        }
+}
+
+template <class A> TUX_INLINE void transpose(vec<A>* v) {
+    if (lanes<A>::count > 8) transpose_blocks<8, A>(v);
+    if (lanes<A>::count > 4) transpose_blocks<4, A>(v);
+    if (lanes<A>::count > 2) transpose_blocks<2, A>(v);
+    transpose_blocks<1, A>(v);
 }
 
 template <int N, class A> TUX_INLINE vec<A> plus_other_half(vec<A> v) {     // of each 2N lanes
