@@ -8,8 +8,8 @@ round, with the range. CPU: one thread, float32, CPU-seconds of this process; th
 for with glibc's default one page faults of large temporaries dominate everything native: --allocator=default shows that.
 CUDA: events, the four highest resolutions in float16 as hosts train, peak memory beside. Saved bytes are those of storages,
 parameters aside, that the graph keeps between forward and backward. `factorised demodulation` is --fast-modconv with torch's own
-3x3 convolutions, without Winograd. Cases are added to what FILE.json has. Without SPIDER_HOSTS the dense layers are the reference
-host's, which factorise already: a rehearsal."""
+3x3 convolutions, without Winograd. Cases and rounds are added to what FILE.json has. Without SPIDER_HOSTS the dense layers are
+the reference host's, which factorise already: a rehearsal."""
 
 import argparse
 import importlib
@@ -87,7 +87,8 @@ def plain_convolutions(synthesis):
     setattr(module, name, lambda *args: False)
     return lambda: setattr(module, name, pays)
 
-def measure(resolution, batch, rounds, device):
+def measure(resolution, batch, rounds, device, earlier):
+    """Rows of the variants; earlier: seconds of rounds of another process, {variant: [seconds]}."""
     import torch
     networks = {name: make_synthesis(*variant, resolution, device) for name, variant in VARIANTS.items()}
     ws = torch.randn([batch, networks['dense'].num_ws, 512], device=device)
@@ -105,22 +106,23 @@ def measure(resolution, batch, rounds, device):
         restore()
         return taken
 
-    seconds, peaks = {name: [] for name in networks}, {}
-    for i in range(rounds + 1):
+    saved = {name: saved_bytes(network, ws) for name, network in networks.items()}
+    step('dense')       # what is allocated first is that of the largest, and not counted
+    seconds, peaks = {name: list(earlier.get(name, [])) for name in networks}, {}
+    for _ in range(rounds):
         for name in networks:
             if device == 'cuda':
                 torch.cuda.reset_peak_memory_stats()
                 held = torch.cuda.memory_allocated()
-            taken = step(name)
-            if i > 0:
-                seconds[name].append(taken)
-                peaks[name] = torch.cuda.max_memory_allocated() - held if device == 'cuda' else None
+            seconds[name].append(step(name))
+            peaks[name] = torch.cuda.max_memory_allocated() - held if device == 'cuda' else None
     rows = {}
     for name, network in networks.items():
         ratios = [a / b for a, b in zip(seconds[name], seconds['dense'])]
         rows[name] = dict(seconds=statistics.median(seconds[name]), ratio=statistics.median(ratios),
-                          ratio_range=[min(ratios), max(ratios)], saved_bytes=saved_bytes(network, ws), peak_bytes=peaks[name],
-                          parameters=sum(p.numel() for p in network.parameters()), multiply_adds=multiply_adds(network))
+                          ratio_range=[min(ratios), max(ratios)], rounds=seconds[name], saved_bytes=saved[name],
+                          peak_bytes=peaks[name], parameters=sum(p.numel() for p in network.parameters()),
+                          multiply_adds=multiply_adds(network))
     for row in rows.values():
         row['saved_ratio'] = row['saved_bytes'] / rows['dense']['saved_bytes']
     return rows
@@ -164,11 +166,12 @@ def main():
     torch.backends.cudnn.benchmark = True
     report = json.loads(args.out.read_text()) if args.out and args.out.is_file() else dict(cases={})
     for case in cases:
-        rows = measure(*known[case], args.rounds, args.device)
         title = f'{case}, {args.allocator} allocator' if args.device == 'cpu' else case
+        before = report['cases'].get(title, dict(rows={}))['rows']
+        rows = measure(*known[case], args.rounds, args.device, {name: row['rounds'] for name, row in before.items()})
         report['cases'][title] = dict(
             device=device_name(args.device), torch=torch.__version__, python=platform.python_version(), threads=1, seed=0,
-            host='NVlabs/stylegan3' if hosts else 'reference host', channel_base=16384, rounds=args.rounds, malloc=wanted,
+            host='NVlabs/stylegan3' if hosts else 'reference host', channel_base=16384, malloc=wanted,
             load_average=os.getloadavg(), torch_utils_ext=torch_utils_ext.status(), rows=rows)
         show(title, rows)
         if args.out:
