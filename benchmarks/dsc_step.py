@@ -22,6 +22,8 @@ import time
 import types
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS, PAGE = ROOT / 'benchmarks' / 'results' / 'dsc_step.json', ROOT / 'docs' / 'dsc.md'
 MALLOC = {'MALLOC_MMAP_MAX_': '0', 'MALLOC_TRIM_THRESHOLD_': '8000000000', 'MALLOC_TOP_PAD_': '268435456'}
 CASES = {
     'cpu':  {'64x64 batch 8': (64, 8), '128x128 batch 4': (128, 4), '256x256 batch 2': (256, 2)},
@@ -145,7 +147,10 @@ def main():
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--cases', help='comma-separated; default: all of the device')
     parser.add_argument('--out', type=Path)
+    parser.add_argument('--report', action='store_true', help='writes the table of docs/dsc.md from the JSON and ends')
     args = parser.parse_args()
+    if args.report:
+        return report_page(args.out or RESULTS)
     cases = args.cases.split(',') if args.cases else list(CASES[args.device])
     known = CASES[args.device] | REHEARSAL
     if unknown := [case for case in cases if case not in known]:
@@ -176,6 +181,19 @@ def main():
         show(title, rows)
         if args.out:
             args.out.write_text(json.dumps(report, indent=1) + '\n')
+
+def report_page(path):
+    """Replaces the part of docs/dsc.md between its two marker lines."""
+    lines = ['| case | layers | CPU-s | of dense | saved MB | of dense | weights | GMAC |', '|---' * 8 + '|']
+    for title, case in json.loads(path.read_text())['cases'].items():
+        for name, row in case['rows'].items():
+            low, high = row['ratio_range']
+            spread = '' if name == 'dense' else f' ({low:.2f} to {high:.2f})'
+            lines.append(f'| {title} | {name} | {row["seconds"]:.2f} | {row["ratio"]:.2f}{spread} '
+                         f'| {row["saved_bytes"] / 1e6:.0f} | {row["saved_ratio"]:.2f} | {row["parameters"] / 1e6:.2f}M | {row["multiply_adds"] / 1e9:.2f} |')
+    before, _, rest = PAGE.read_text().partition('<!-- step -->\n')
+    after = rest.partition('<!-- end of step -->\n')[2]
+    PAGE.write_text(f'{before}<!-- step -->\n' + '\n'.join(lines) + f'\n<!-- end of step -->\n{after}')
 
 def show(title, rows):
     print(f'{title:<34s}{"seconds":>8s}{"ratio":>7s}  {"range":<13s}{"saved MB":>9s}{"ratio":>7s}{"params":>9s}{"GMAC":>7s}')
