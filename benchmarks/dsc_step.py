@@ -190,7 +190,8 @@ def report_page(path):
             low, high = row['ratio_range']
             spread = '' if name == 'dense' else f' ({low:.2f} to {high:.2f})'
             lines.append(f'| {title} | {name} | {row["seconds"]:.2f} | {row["ratio"]:.2f}{spread} '
-                         f'| {row["saved_bytes"] / 1e6:.0f} | {row["saved_ratio"]:.2f} | {row["parameters"] / 1e6:.2f}M | {row["multiply_adds"] / 1e9:.2f} |')
+                         f'| {row["saved_bytes"] / 1e6:.0f} | {row["saved_ratio"]:.2f} | {row["parameters"] / 1e6:.2f}M '
+                         f'| {row["multiply_adds"] / 1e9:.2f} |')
     before, _, rest = PAGE.read_text().partition('<!-- step -->\n')
     after = rest.partition('<!-- end of step -->\n')[2]
     PAGE.write_text(f'{before}<!-- step -->\n' + '\n'.join(lines) + f'\n<!-- end of step -->\n{after}')
