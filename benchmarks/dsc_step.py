@@ -52,8 +52,7 @@ def make_synthesis(features, kwargs, resolution, device):
     torch.manual_seed(0)
     return getattr(importlib.import_module(module), name)(
         z_dim=512, c_dim=0, w_dim=512, img_resolution=resolution, img_channels=3, channel_base=16384,
-        num_fp16_res=4 if device == 'cuda' else 0, conv_clamp=256 if device == 'cuda' else None,
-        fused_modconv_default='inference_only', **kwargs).synthesis.train().to(device)
+        num_fp16_res=4 if device == 'cuda' else 0, fused_modconv_default='inference_only', **kwargs).synthesis.train().to(device)
 
 def saved_bytes(synthesis, ws):
     import torch
@@ -109,7 +108,8 @@ def measure(resolution, batch, rounds, device, earlier):
         return taken
 
     saved = {name: saved_bytes(network, ws) for name, network in networks.items()}
-    step('dense')       # what is allocated first is that of the largest, and not counted
+    for name in networks:       # not counted
+        step(name)
     seconds, peaks = {name: list(earlier.get(name, [])) for name in networks}, {}
     for _ in range(rounds):
         for name in networks:

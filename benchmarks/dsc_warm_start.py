@@ -9,7 +9,7 @@ The score is the Frechet distance of 1000 samples of G_ema on the demo's detecto
 are the training process's, from its first iteration on, read at the end of each tick. Arms that resume start from the dense run
 of their own seed, D and its optimised weights included. `random layers` is that with separable layers left as they are drawn:
 what it lacks to `warm` is what the fit gives. The fits compare a generator right after the warm start with its dense one, before
-any training: relative difference of the images and score, with and without the weights by styles and demodulation.
+any training: relative difference of the images, with and without the weights by styles and demodulation.
 """
 
 import argparse
@@ -40,7 +40,7 @@ ARMS = {        # options, whether it resumes the dense run
     'DSC, warm':        (['--dsc'], True),
     'random layers':    (['--dsc'], True),
 }
-FITS = [('depthwise', 1), ('depthwise', 2), ('pointwise', 1)]
+FITS, FITTED = [('depthwise', 1), ('depthwise', 2), ('pointwise', 1)], 250    # (order, rank), and samples of each
 
 #----------------------------------------------------------------------------
 # One run. The process is this script again, as `child`: train.py, with the fit left out where an arm wants none.
@@ -113,9 +113,9 @@ def quantised(images):
     return (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)
 
 @torch.no_grad()
-def draw(G):
-    """[SAMPLES, C, R, R], the same latents and noise for each."""
-    z = torch.randn([SAMPLES, G.z_dim], generator=torch.Generator().manual_seed(0))
+def draw(G, samples=SAMPLES):
+    """[samples, C, R, R], the same latents and noise for each."""
+    z = torch.randn([samples, G.z_dim], generator=torch.Generator().manual_seed(0))
     return torch.cat([G(part, torch.zeros([len(part), 0]), noise_mode='const') for part in z.split(250)])
 
 def row(work, arm, seed, iterations, scorer):
@@ -130,25 +130,29 @@ def row(work, arm, seed, iterations, scorer):
         path.write_text(json.dumps(curve))
     return dict(arm=arm, seed=seed, curve=json.loads(path.read_text()))
 
-def fit_rows(work, seed, iterations, scorer):
-    """A dense generator beside separable ones right after the fit."""
+def fit_rows(work, seed, iterations):
+    """A dense generator beside separable ones right after the fit. All are made anew, so that their sources have the same images:
+    a snapshot brings a part of its bank along."""
     from spider_plugin.io.bundler import class_with
     from spider_plugin.io.rebuild import load_generator
     from spider_plugin.io.warm_start import fit_layers
-    dense = load_generator(snapshots(train(work, 'dense', seed, iterations))[-1]).eval()
-    truth, class_name, rows = draw(dense), f'{type(dense).__module__}.{type(dense).__name__}', []
-    kwargs = dict(dense.init_kwargs)
+    found = load_generator(snapshots(train(work, 'dense', seed, iterations))[-1])
+    class_name, state, rows = f'{type(found).__module__}.{type(found).__name__}', found.state_dict(), []
+
+    def make(class_name, kwargs):
+        module, _, name = class_name.rpartition('.')
+        return getattr(importlib.import_module(module), name)(**kwargs)
+
+    dense = make(class_name, found.init_kwargs)
+    dense.load_state_dict(state)
+    truth = draw(dense.eval(), FITTED)
     for order, rank in FITS:
-        module, _, name = class_with(class_name, 'dsc').rpartition('.')
-        kwargs['dsc'] = dict(order=order, rank=rank, res=[0, 32])
-        G = getattr(importlib.import_module(module), name)(*dense.init_args, **kwargs)
+        G = make(class_with(class_name, 'dsc'), found.init_kwargs | dict(dsc=dict(order=order, rank=rank, res=[0, 32])))
         for weighted in (True, False):
-            state, errors = fit_layers(dense.state_dict(), G, weighted)
-            G.load_state_dict(state)
-            images = draw(G.eval())
-            error = (images - truth).norm() / (truth - truth.mean(dim=0)).norm()
-            rows.append(dict(seed=seed, order=order, rank=rank, weighted=weighted, layer_errors=errors, score=scorer(images),
-                             dense_score=scorer(truth), image_error=float(error)))
+            fitted, errors = fit_layers(state, G, weighted)
+            G.load_state_dict(fitted)
+            error = (draw(G.eval(), FITTED) - truth).norm() / (truth - truth.mean(dim=0)).norm()
+            rows.append(dict(seed=seed, order=order, rank=rank, weighted=weighted, layer_errors=errors, image_error=float(error)))
     return rows
 
 #----------------------------------------------------------------------------
@@ -171,7 +175,7 @@ def run(work, iterations):
     asked = [(arm, seed) for seed in SEEDS for arm in ('dense', 'DSC', 'DSC, warm')]    # the fits, and one arm more, come after
     for arm, seed in asked + [(None, seed) for seed in SEEDS] + [('random layers', seed) for seed in SEEDS]:
         if arm is None:
-            report['fits'] += fit_rows(work, seed, iterations, scorer)
+            report['fits'] += fit_rows(work, seed, iterations)
         else:
             report['runs'].append(row(work, arm, seed, iterations, scorer))
             print(time.strftime('%H:%M:%S'), arm, seed, report['runs'][-1]['curve'], flush=True)
@@ -204,14 +208,12 @@ def tables(report):
         lines.append(f'| {arm} | {statistics.median(curve[-1][1] for curve in mine):.0f} | '
                      + ' | '.join(f'{s:.0f}' for s in scores) + ' | ' + ' '.join(f'{curve[-1][2]:.0f}' for curve in mine)
                      + ' | ' + ' '.join('never' if t is None else f'{t:.0f}' for t in times) + ' |')
-    lines += ['', '| order | rank | image error, by styles and demodulation | plain | score, weighted | plain | dense score |',
-              '|---|---|---|---|---|---|---|']
+    lines += ['', '| order | rank | image error after the fit, per seed | without weights |', '|---|---|---|---|']
     for order, rank in FITS:
-        cell = lambda key, weighted, order=order, rank=rank: ' '.join(
-            f'{r[key]:.2f}' if key == 'image_error' else f'{r[key]:.0f}' for r in report['fits']
+        cell = lambda weighted, order=order, rank=rank: ' '.join(
+            f'{r["image_error"]:.3f}' for r in report['fits']
             if (r['order'], r['rank'], r['weighted']) == (order, rank, weighted))
-        lines.append(f'| {order} | {rank} | {cell("image_error", True)} | {cell("image_error", False)} | {cell("score", True)} '
-                     f'| {cell("score", False)} | {cell("dense_score", True)} |')
+        lines.append(f'| {order} | {rank} | {cell(True)} | {cell(False)} |')
     return '\n'.join(lines) + '\n'
 
 def write_page():

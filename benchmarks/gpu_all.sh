@@ -52,9 +52,10 @@ done
 step kernel_bandwidth 60 python benchmarks/kernel_bandwidth.py --out="$out/kernel_bandwidth.json"
 
 # Layers and a whole step of StyleGAN2's synthesis; a few small sizes where there is no CUDA.
-if [ -n "$cuda" ]; then layers=--device=cuda; case=--device=cuda
-else layers='--shapes=2,16,8,8 --rounds=2'; case='--cases=16x16_batch_2 --rounds=1'
+if [ -n "$cuda" ]; then device=cuda; layers=--device=cuda; case=--device=cuda
+else device=cpu; layers='--shapes=2,16,8,8 --budget=0.05'; case='--cases=16x16_batch_2 --rounds=1'
 fi
+step library 60 python -c "import sys, torch_utils_ext as t; state = t.load('$device'); print(state); sys.exit(state is not True)"
 step dsc_layers 90 python benchmarks/dsc_layers.py $layers --out="$out/dsc_layers.json"
 step dsc_step 60 python benchmarks/dsc_step.py $case --out="$out/dsc_step.json"
 
