@@ -64,17 +64,19 @@ def test_features_stay_and_the_rest_moves(host, ranks, trained):
     G = generator_record(snapshot(run_dir), key='G')
     assert G.init_kwargs['dsc']['order'] == 'depthwise' and 'synthesis.feat_64.1.pointwise.weight_orig' in G.state_dict()
 
-@pytest.mark.parametrize('host', HOSTS)
+# Not stylegan2-ada-pytorch: it has no --cbase, and a network that the test made tiny behind the options' backs is not the one whose
+# tensors they compare.
+
+@pytest.mark.parametrize('host', ['stylegan3', 'projected-gan'])
 def test_a_snapshot_is_resumed(host, trained):
     """Every tensor is copied; with rates of zero, what comes out is what went in."""
     first = snapshot(trained(host)[0])
     still = {'G_opt_kwargs.lr': 0.0, 'D_opt_kwargs.lr': 0.0}
     run_dir, (rank,), out, _ = trained(host, f'--resume={first}', config=still)
     before, after = read_pickle(first), read_pickle(snapshot(run_dir))
-    stays = host != 'stylegan2-ada-pytorch'     # which has no --glr: rates are set by the option after the test's
     for network, names in (('G', rank['params']), ('D', rank['D']['params'])):
         there, here = before[network].state_dict(), after[network].state_dict()
-        assert len(names) > 20 and (not stays or all(torch.equal(there[name], here[name]) for name in names))
+        assert len(names) > 20 and all(torch.equal(there[name], here[name]) for name in names)
         assert f'{network}: {len(there)} of {len(there)} tensors copied' in out
 
 @pytest.mark.parametrize('host', HOSTS)
