@@ -64,8 +64,8 @@ def test_features_stay_and_the_rest_moves(host, ranks, trained):
     G = generator_record(snapshot(run_dir), key='G')
     assert G.init_kwargs['dsc']['order'] == 'depthwise' and 'synthesis.feat_64.1.pointwise.weight_orig' in G.state_dict()
 
-# Not stylegan2-ada-pytorch: it has no --cbase, and a network that the test made tiny behind the options' backs is not the one whose
-# tensors they compare.
+# Not stylegan2-ada-pytorch: it has no --cbase, and a network that the test made tiny behind the options' backs is not the one
+# whose tensors they compare.
 
 @pytest.mark.parametrize('host', ['stylegan3', 'projected-gan'])
 def test_a_snapshot_is_resumed(host, trained):
