@@ -1,6 +1,6 @@
 """One layer and each of its ops: our kernels beside native PyTorch, by turns in one run.
 
-    OMP_NUM_THREADS=1 python benchmarks/dsc_layers.py [--device=cuda] [--out=benchmarks/results/dsc_layers.json]
+    OMP_NUM_THREADS=1 python benchmarks/dsc_layers.py [--device=cuda] [--out=benchmarks/results/dsc_layers.json [--add]]
 
 A layer maps C to C channels: style, 3x3 or depthwise 3x3 and pointwise, demodulation (factorised, the same tiny product on all
 sides), noise, bias, leaky ReLU, gain. Sides: `dense` and `dense_cl`, `native` and `native_cl` (depthwise separable in PyTorch),
@@ -290,6 +290,7 @@ def main():
     parser.add_argument('--budget', type=float, default=0.5, help='seconds for one comparison, twice as much for a layer')
     parser.add_argument('--shapes', help='N,C,H,W;N,C,H,W;...')
     parser.add_argument('--out')
+    parser.add_argument('--add', action='store_true', help='keep the shapes that --out has, so that a run may be split')
     parser.add_argument('--part', help=argparse.SUPPRESS)      # a child: measures one allocator setting, writes its JSON here
     parser.add_argument('--everything', type=int, default=1, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -325,6 +326,10 @@ def main():
          if line.startswith('model name')), '?')
     report = dict(device=device, threads=1, dtype=str(dtype), torch=torch.__version__, python=platform.python_version(), seed=0,
                   budget=args.budget, malloc=MALLOC, load_average=os.getloadavg(), parts=parts)
+    if args.add and Path(args.out).exists():
+        for name, part in json.loads(Path(args.out).read_text())['parts'].items():
+            parts[name]['shapes'] = {**part['shapes'], **parts[name]['shapes']}
+            parts[name]['summary'] = geometric_means(parts[name]['shapes'])
     for name, part in parts.items():
         show(f'{device}, {name}', part)
     if args.out:
