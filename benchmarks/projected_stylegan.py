@@ -1,7 +1,7 @@
 """A trial, one seed: does a tiny StyleGAN2 get going before a projected discriminator, with the advice of its authors (separable
 heads, blur, a higher rate of D: the defaults of --disc=projected) and without? The demo's neon digits at 64x64, random features.
 
-    python benchmarks/projected_stylegan.py [--work DIR]      # two runs side by side, about 300 CPU-seconds each; resumable
+    python benchmarks/projected_stylegan.py [--work DIR]      # two runs side by side, about 400 CPU-seconds each; resumable
 
 Scores are fid1k on the demo's detector, which sees pixels in fours; they compare with each other only. This is too short for a
 figure of quality."""
@@ -24,7 +24,7 @@ ARMS     = {'as advised': [], 'as for FastGAN': ['--disc-heads=standard', '--dis
 OPTIONS  = ['--cfg=stylegan2', '--cbase=2048', '--cmax=64', '--map-depth=2', '--disc=projected', '--disc-backbone=random',
             '--batch=8', '--gamma=1', '--seed=0', '--metrics=fid1k', '--metric-at-start=true', '--snap=1', '--threads=1',
             '--workers=0']
-BATCH, ITERATIONS, EVERY = 8, 60, 30
+BATCH, ITERATIONS, EVERY = 8, 90, 30
 
 class Halved(torch.nn.Module):
     """A detector of 32x32 on images of 64x64."""
