@@ -29,7 +29,7 @@ TARGETS = {
     'cpu':       dict(sources='cpu/*.cpp',       includes=['cpu/*.h']),
     'cuda':      dict(sources='cuda/*.cu',       includes=['cuda/*', 'kernels/*']),
     'emulated':  dict(sources='emulation/*.cpp', includes=['emulation/*', 'kernels/*', 'cuda/*']),
-    'bind':      dict(sources='bind.cpp',        includes=['abi.h']),
+    'bind':      dict(sources='bind.cpp',        includes=['bind/*']),
 }
 
 _CXX_FLAGS = ['-std=c++17', '-O3', '-fPIC', '-fopenmp', '-fvisibility=default', '-ffp-contract=fast', '-fno-math-errno',
