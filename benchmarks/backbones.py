@@ -22,6 +22,7 @@ from statistics import fmean
 
 import grey_pair
 import torch
+from page_parts import fill
 
 import spider_plugin
 from spider_plugin.io.cache import atomic_file
@@ -168,11 +169,7 @@ def table(results):
     return '\n'.join(lines) + '\n'
 
 def report():
-    """Replaces the part of docs/backbones.md between its two marker lines."""
-    before, _, rest = PAGE.read_text().partition('<!-- table -->\n')
-    after = rest.partition('<!-- end of table -->\n')[2]
-    results = json.loads(RESULTS.read_text())['results']
-    PAGE.write_text(f'{before}<!-- table -->\n{table(results)}<!-- end of table -->\n{after}')
+    fill(PAGE, dict(table=table(json.loads(RESULTS.read_text())['results'])))
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from page_parts import fill
 from PIL import Image
 
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
@@ -15,14 +16,8 @@ OTHER = '#8b5cf6'
 def write(results, work):
     """Replaces the parts of docs/convergence.md between their marker lines; writes docs/convergence.svg and, where the runs are
     still in `work`, docs/convergence.png."""
-    page = DOCS / 'convergence.md'
-    text = page.read_text()
     picture = ['', '![Score against iterations, a line for each seed](convergence.svg)']
-    for name, lines in dict(ratios=ratio_table(results['table']) + picture, scores=score_table(results['table'])).items():
-        before, _, rest = text.partition(f'<!-- {name} -->\n')
-        _, _, after = rest.partition(f'<!-- end of {name} -->\n')
-        text = f'{before}<!-- {name} -->\n' + '\n'.join(lines) + f'\n<!-- end of {name} -->\n{after}'
-    page.write_text(text)
+    fill(DOCS / 'convergence.md', dict(ratios=ratio_table(results['table']) + picture, scores=score_table(results['table'])))
     plot(results, DOCS / 'convergence.svg')
     pictures(results, work, DOCS / 'convergence.png')
 

@@ -22,6 +22,8 @@ import time
 import types
 from pathlib import Path
 
+from page_parts import fill
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / 'benchmarks' / 'results' / 'dsc_step.json', ROOT / 'docs' / 'dsc.md'
 MALLOC = {'MALLOC_MMAP_MAX_': '0', 'MALLOC_TRIM_THRESHOLD_': '8000000000', 'MALLOC_TOP_PAD_': '268435456'}
@@ -192,9 +194,7 @@ def report_page(path):
             lines.append(f'| {title} | {name} | {row["seconds"]:.2f} | {row["ratio"]:.2f}{spread} '
                          f'| {row["saved_bytes"] / 1e6:.0f} | {row["saved_ratio"]:.2f} | {row["parameters"] / 1e6:.2f}M '
                          f'| {row["multiply_adds"] / 1e9:.2f} |')
-    before, _, rest = PAGE.read_text().partition('<!-- step -->\n')
-    after = rest.partition('<!-- end of step -->\n')[2]
-    PAGE.write_text(f'{before}<!-- step -->\n' + '\n'.join(lines) + f'\n<!-- end of step -->\n{after}')
+    fill(PAGE, dict(step=lines))
 
 def show(title, rows):
     print(f'{title:<34s}{"seconds":>8s}{"ratio":>7s}  {"range":<13s}{"saved MB":>9s}{"ratio":>7s}{"params":>9s}{"GMAC":>7s}')

@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 
 import torch
+from page_parts import fill
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'benchmarks' / 'results' / 'dsc_warm_start.json'
@@ -217,10 +218,7 @@ def tables(report):
     return '\n'.join(lines) + '\n'
 
 def write_page():
-    """Replaces the part of docs/dsc.md between its two marker lines."""
-    before, _, rest = PAGE.read_text().partition('<!-- warm start -->\n')
-    after = rest.partition('<!-- end of warm start -->\n')[2]
-    PAGE.write_text(f'{before}<!-- warm start -->\n{tables(json.loads(RESULTS.read_text()))}<!-- end of warm start -->\n{after}')
+    fill(PAGE, {'warm start': tables(json.loads(RESULTS.read_text()))})
 
 def main():
     if sys.argv[1:2] == ['child']:

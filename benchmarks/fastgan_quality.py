@@ -16,6 +16,7 @@ from statistics import fmean, stdev
 
 import backbones
 import torch
+from page_parts import fill
 
 ROOT    = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'benchmarks' / 'results' / 'fastgan_quality.json'
@@ -57,10 +58,7 @@ def table(rows):
     return '\n'.join(lines) + '\n'
 
 def report():
-    """Replaces the part of docs/fastgan.md between its two marker lines."""
-    before, _, rest = PAGE.read_text().partition('<!-- table -->\n')
-    after = rest.partition('<!-- end of table -->\n')[2]
-    PAGE.write_text(f'{before}<!-- table -->\n{table(json.loads(RESULTS.read_text())["rows"])}<!-- end of table -->\n{after}')
+    fill(PAGE, dict(table=table(json.loads(RESULTS.read_text())['rows'])))
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -20,6 +20,8 @@ import sys
 import time
 from pathlib import Path
 
+from page_parts import fill
+
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / 'reference_host')]
@@ -133,10 +135,7 @@ def table(cases):
     return '\n'.join(lines) + '\n'
 
 def report():
-    """Replaces the part of docs/memory.md between its two marker lines."""
-    before, _, rest = PAGE.read_text().partition('<!-- table -->\n')
-    after = rest.partition('<!-- end of table -->\n')[2]
-    PAGE.write_text(f'{before}<!-- table -->\n{table(json.loads(RESULTS.read_text())["cases"])}<!-- end of table -->\n{after}')
+    fill(PAGE, dict(table=table(json.loads(RESULTS.read_text())['cases'])))
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from statistics import fmean, geometric_mean
 
+from page_parts import fill
 from scipy.stats import rankdata
 
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
@@ -13,14 +14,8 @@ COLOURS = dict(sid_source_target='#d0246b', sid_target_source='#b7791f', fid='#2
 
 def write(results):
     """Replaces the parts of docs/neighbors.md between their marker lines, and writes docs/neighbors.svg."""
-    page = DOCS / 'neighbors.md'
-    text = page.read_text()
     tables = {detector: correlation_table(results, detector) for detector in results['correlations']}
-    for name, lines in dict(sources=source_table(results), **tables).items():
-        before, _, rest = text.partition(f'<!-- {name} -->\n')
-        _, _, after = rest.partition(f'<!-- end of {name} -->\n')
-        text = f'{before}<!-- {name} -->\n' + '\n'.join(lines) + f'\n<!-- end of {name} -->\n{after}'
-    page.write_text(text)
+    fill(DOCS / 'neighbors.md', dict(sources=source_table(results), **tables))
     plot(results, DOCS / 'neighbors.svg')
 
 def table(header, rows):
