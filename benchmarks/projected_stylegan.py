@@ -1,80 +1,132 @@
-"""A trial, one seed: does a tiny StyleGAN2 get going before a projected discriminator, with the advice of its authors (separable
-heads, blur, a higher rate of D: the defaults of --disc=projected) and without? The demo's neon digits at 64x64, random features.
+"""Does a tiny StyleGAN2 learn before a projected discriminator, with what that one's authors advise for StyleGANs (separable
+heads, blur, no skip connections) and without? The demo's neon digits at 64x64, three seeds, runs of minutes.
 
-    python benchmarks/projected_stylegan.py [--work DIR]      # two runs side by side, about 400 CPU-seconds each; resumable
+    python benchmarks/projected_stylegan.py run [--backbone=tf_efficientnet_lite0:PATH] [--judge=tf_efficientnet_lite1:PATH]
+    python benchmarks/projected_stylegan.py report      # the table of docs/projected.md from the JSON
 
-Scores are fid1k on the demo's detector, which sees pixels in fours; they compare with each other only. This is too short for a
-figure of quality."""
+`run` does not run again what is in --work already. The discriminator has EfficientNet-Lite0's published weights and sees images
+at 128 pixels. Scores are the host's fid1k on the last features of EfficientNet-Lite1 (its published weights, 128 pixels): a
+network that has seen the same photographs as Lite0, and none of the runs. They compare with each other only."""
 
 import argparse
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
+from statistics import fmean, stdev
 
 import torch
+import torch.nn.functional as F
+from page_parts import fill
 
 from spider_plugin.demo import data
+from spider_plugin.networks.backbones import prepare_backbone
+from spider_plugin.networks.feature_networks import FrozenFeatures
 from spider_plugin.resources import resource_dir
 
-ROOT     = Path(__file__).resolve().parents[1]
-RESULTS  = ROOT / 'benchmarks' / 'results' / 'projected_stylegan.json'
-ARMS     = {'as advised': [], 'as for FastGAN': ['--disc-heads=standard', '--disc-blur=0', '--dlr=0.0002']}
-OPTIONS  = ['--cfg=stylegan2', '--cbase=2048', '--cmax=64', '--map-depth=2', '--disc=projected', '--disc-backbone=random',
-            '--batch=8', '--gamma=1', '--seed=0', '--metrics=fid1k', '--metric-at-start=true', '--snap=1', '--threads=1',
-            '--workers=0']
-BATCH, ITERATIONS, EVERY = 8, 90, 30
+ROOT    = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / 'benchmarks' / 'results' / 'projected_stylegan.json'
+PAGE    = ROOT / 'docs' / 'projected.md'
+ARMS    = {
+    'as for FastGAN': ['--disc-heads=standard', '--disc-blur=0', '--disc-skips=true'],
+    'as advised':     ['--disc-heads=separable', '--disc-blur=2:0.6', '--disc-skips=false'],
+}
+OPTIONS = ['--cfg=stylegan2', '--cbase=1024', '--cmax=64', '--map-depth=2', '--disc=projected', '--disc-size=128', '--batch=4',
+           '--gamma=1', '--glr=0.0025', '--dlr=0.0002', '--metrics=fid1k', '--metric-at-start=true', '--snap=1', '--threads=1',
+           '--workers=0']
+BATCH, ITERATIONS, EVERY, SEEDS = 4, 300, 150, [40, 41, 42]
 
-class Halved(torch.nn.Module):
-    """A detector of 32x32 on images of 64x64."""
+#----------------------------------------------------------------------------
+# Data and detector.
 
-    def __init__(self, detector):
+class Judge(torch.nn.Module):
+    """uint8 [N, 3, 64, 64] -> the mean of the feature network's smallest map, [N, channels]."""
+
+    def __init__(self, name, path):
         super().__init__()
-        self.detector = detector
+        self.network = FrozenFeatures(name, path)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        x = torch.nn.functional.avg_pool2d(images.to(torch.float32), 2)
-        return self.detector(x.round().to(torch.uint8))
+    def forward(self, images):
+        x = F.interpolate(images.to(torch.float32) / 127.5 - 1, [128, 128], mode='bilinear', align_corners=False)
+        return self.network.features(x)[-1].mean(dim=[2, 3])
 
-def prepare(work):
+def prepare(work, judge):
     work.mkdir(parents=True, exist_ok=True)
-    images = data.target_images(2000, 0)
-    data.write_zip(work / 'target.zip', images.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
-    detector = torch.jit.load(str(resource_dir('reference_host') / 'metrics' / 'demo_detector.pt'))
-    torch.jit.script(Halved(detector)).save(str(work / 'detector.pt'))
+    if not (work / 'target.zip').is_file():
+        images = data.target_images(2000, 0)
+        data.write_zip(work / 'target.zip', images.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
+    if not (work / 'detector.pt').is_file():
+        module, images = Judge(*prepare_backbone(judge)), torch.zeros([4, 3, 64, 64], dtype=torch.uint8)
+        module(images)  # its weights are put in order now, and not while it is traced
+        torch.jit.trace(module, images, check_trace=False).save(str(work / 'detector.pt'))
 
-def start(work, arm, more):
-    """The process of a run, or None where it has ended before."""
-    outdir = work / arm.replace(' ', '-')
-    if list(outdir.glob('*/metric-fid1k.jsonl')) and scores(work, arm)[-1][0] == ITERATIONS:
-        return None
-    outdir.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, '-m', 'spider_plugin.hosts.run', resource_dir('reference_host') / 'train.py', f'--outdir={outdir}',
-               f'--data={work}/target.zip', f'--detector={work}/detector.pt', f'--kimg={BATCH * ITERATIONS / 1000}',
-               f'--tick={BATCH * EVERY / 1000}', *OPTIONS, *more]
-    env = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT), SPIDER_CACHE_DIR=str(work / 'cache'),
-               DNNLIB_CACHE_DIR=str(work / 'cache'))
-    with open(outdir / 'output.txt', 'w') as log:
-        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=env)
+#----------------------------------------------------------------------------
+# One run.
 
-def scores(work, arm):
-    """[[iteration, score], ...] of the last run of an arm."""
-    lines = max((work / arm.replace(' ', '-')).glob('*/metric-fid1k.jsonl')).read_text().splitlines()
-    return [[entry['cur_nimg'] // BATCH, round(entry['results']['fid1k'], 1)] for entry in map(json.loads, lines)]
+def train(work, backbone, arm, seed):
+    """The row of a run."""
+    outdir = work / 'runs' / f'{arm.replace(" ", "-")}-seed{seed}'
+    if not (outdir / 'finished').is_file():
+        outdir.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, '-m', 'spider_plugin.hosts.run', resource_dir('reference_host') / 'train.py',
+                   f'--outdir={outdir}', f'--data={work}/target.zip', f'--detector={work}/detector.pt', f'--seed={seed}',
+                   f'--disc-backbone={backbone}', f'--kimg={BATCH * ITERATIONS / 1000}', f'--tick={BATCH * EVERY / 1000}',
+                   *OPTIONS, *ARMS[arm]]
+        env = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT), SPIDER_CACHE_DIR=str(work / 'cache'),
+                   DNNLIB_CACHE_DIR=str(work / 'cache'))
+        start = sum(os.times()[2:4])
+        with open(outdir / 'output.txt', 'w') as log:
+            subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT, env=env)
+        (outdir / 'finished').write_text(f'{sum(os.times()[2:4]) - start:.0f}')
+    run_dir = max(outdir.glob('*-gpus1-*'))
+    scores = [json.loads(line) for line in (run_dir / 'metric-fid1k.jsonl').read_text().splitlines()]
+    stats = [json.loads(line) for line in (run_dir / 'stats.jsonl').read_text().splitlines()]
+    return dict(arm=arm, seed=seed, curve=sorted([entry['cur_nimg'] // BATCH, round(entry['results']['fid1k'], 1)]
+                                                 for entry in scores),
+                loss_D=[round(line['Loss/D/loss']['mean'], 3) for line in stats if 'Loss/D/loss' in line],
+                cpu_seconds=float((outdir / 'finished').read_text()))
+
+def run(work, backbone, judge):
+    prepare(work, judge)
+    rows = []
+    for seed in SEEDS:
+        for arm in ARMS:
+            rows.append(train(work, backbone, arm, seed))
+            print(rows[-1], flush=True)
+    content = dict(
+        environment=dict(device=f'{platform.machine()} cpu, one thread', python=platform.python_version(),
+                         torch=torch.__version__),
+        settings=dict(options=OPTIONS, arms=ARMS, iterations=ITERATIONS, seeds=SEEDS,
+                      metric='fid1k on EfficientNet-Lite1, 128 pixels'), rows=rows)
+    RESULTS.write_text(json.dumps(content, indent=1) + '\n')
+
+#----------------------------------------------------------------------------
+
+def table(rows):
+    lines = ['| | score at the start | half-way, per seed | last, per seed | mean, deviation | loss of D at the end '
+             '| CPU-seconds of a run |', '|---' * 7 + '|']
+    for arm in dict.fromkeys(row['arm'] for row in rows):
+        mine = [row for row in rows if row['arm'] == arm]
+        half, last = ([row['curve'][i][1] for row in mine] for i in (1, -1))
+        losses = ' '.join(f'{row["loss_D"][-1]:.2f}' for row in mine)
+        lines.append(f'| {arm} | {fmean(row["curve"][0][1] for row in mine):.0f} | {" ".join(f"{s:.0f}" for s in half)} '
+                     f'| {" ".join(f"{s:.0f}" for s in last)} | {fmean(last):.0f}, {stdev(last):.0f} '
+                     f'| {losses} | {fmean(row["cpu_seconds"] for row in mine):.0f} |')
+    return '\n'.join(lines) + '\n'
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--work', type=Path, default=ROOT / 'out' / 'projected_stylegan', help='dataset and runs')
-    work = parser.parse_args().work.resolve()
-    prepare(work)
-    for process in [start(work, arm, more) for arm, more in ARMS.items()]:
-        if process is not None and process.wait():
-            sys.exit(f'a run broke off; its output is in {work}')
-    rows = [dict(arm=arm, options=more, curve=scores(work, arm)) for arm, more in ARMS.items()]
-    settings = dict(options=OPTIONS, iterations=ITERATIONS, seed=0, torch=torch.__version__)
-    RESULTS.write_text(json.dumps(dict(settings=settings, rows=rows), indent=1) + '\n')
-    print(json.dumps(rows, indent=1))
+    parser.add_argument('what', choices=['run', 'report'])
+    parser.add_argument('--work', type=Path, default=ROOT / 'out' / 'projected_stylegan', help='dataset, detector, runs')
+    parser.add_argument('--backbone', default='tf_efficientnet_lite0', metavar='NAME[:PATH]')
+    parser.add_argument('--judge', default='tf_efficientnet_lite1', metavar='NAME[:PATH]')
+    args = parser.parse_args()
+    if args.what == 'report':
+        fill(PAGE, dict(stylegan=table(json.loads(RESULTS.read_text())['rows'])))
+    else:
+        run(args.work.resolve(), args.backbone, args.judge)
 
 if __name__ == '__main__':
     main()

@@ -59,6 +59,18 @@ class _Window(click.ParamType):
             self.fail(f'{value!r} is not a resolution or two, such as 8-64.', param, ctx)
         return int(window[1]), int(window[2] or window[1])
 
+class _Blur(click.ParamType):
+    name = 'blur'
+
+    def convert(self, value, param, ctx):
+        if not isinstance(value, str):
+            return value
+        number = r'(\d+\.?\d*|\.\d+)'
+        blur = re.fullmatch(f'{number}(?::{number})?', value)
+        if not blur:
+            self.fail(f'{value!r} is not a blur in pixels, or that and how many kimg it lasts, such as 2 or 2:300.', param, ctx)
+        return float(blur[1]), None if blur[2] is None else float(blur[2])
+
 @dataclasses.dataclass(frozen=True)
 class Option:
     name:    str
@@ -110,8 +122,12 @@ OPTIONS = [
            'file: tf_efficientnet_lite0 to lite4, random, or any of timm where that is installed', DISC),
     Option('--disc-heads',      click.Choice(['standard', 'separable']), None, None, 'Its heads  [default: standard for FastGAN, '
            'separable otherwise]', DISC),
-    Option('--disc-blur',       click.FloatRange(min=0), None, 'SIGMA', 'Blur of the images that it sees, in pixels; it fades  '
-           '[default: 0 for FastGAN and where a run is resumed, 2 otherwise]', DISC),
+    Option('--disc-blur',       _Blur(), None,      'SIGMA[:KIMG]', 'Blur of the images that it sees, in pixels, and when it is '
+           'gone  [default: 0 for FastGAN and where a run is resumed, 2:300 otherwise]', DISC),
+    Option('--disc-size',       int,    None,       'INT', 'Side at which its feature network sees the images: less is faster  '
+           '[default: 224 for smaller images, their own otherwise]', DISC),
+    Option('--disc-skips',      click.BOOL, None,   'BOOL', 'false: a StyleGAN2 generator makes colours in its last block only, '
+           'as its authors advise', DISC),
     Option('--disc-embed',      click.BOOL, True,   'BOOL', 'Snapshots carry the feature network, not its path only', DISC),
 ]
 

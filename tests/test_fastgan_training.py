@@ -66,6 +66,19 @@ def test_training(gpus, data, tmp_path):
     done = run('gen_images.py', f'--network={first}', '--seeds=0-1', f'--outdir={tmp_path / "images"}', cwd=data)
     assert done.returncode == 0 and len(list((tmp_path / 'images').glob('*.png'))) == 2, done.stderr
 
+@pytest.mark.slow
+def test_recompute_beside_a_projected_discriminator(data, tmp_path):
+    """A StyleGAN2 generator's blocks are computed again, and training is the same; FastGAN has none, and a sentence says so."""
+    disc = ['--disc=projected', '--disc-backbone=random', '--disc-size=128']
+    results = [train(data, tmp_path / name, '--cfg=stylegan2', '--map-depth=2', '--disc-skips=false', *disc, *more, kimg='0.012')
+               for name, more in (('plain', []), ('again', ['--recompute']))]
+    assert '3 blocks of G and 0 of D' in results[1][2] and 'colours in its last block only' in results[1][2]
+    for key in ('G', 'D'):
+        plain, again = (generator_record(path, key).state_dict() for _, path, _ in results)
+        assert plain.keys() == again.keys() and all(torch.allclose(plain[name], again[name], atol=1e-4) for name in plain)
+    done = run('train.py', f'--outdir={tmp_path / "none"}', '--data=D.zip', *TINY, '--gpus=1', *disc, '--recompute', cwd=data)
+    assert done.returncode == 2 and '--recompute finds no block' in done.stderr and not (tmp_path / 'none').exists()
+
 def test_what_has_no_effect_is_refused(data, tmp_path):
     done = run('train.py', f'--outdir={tmp_path}', '--data=D.zip', *TINY, '--gpus=1', '--map-depth=2', cwd=data)
     assert done.returncode == 2 and '--map-depth has no effect with --cfg=fastgan_lite' in done.stderr

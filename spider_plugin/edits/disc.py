@@ -1,4 +1,5 @@
-"""--disc=projected: Projected GAN's discriminator and its hinge loss in place of the host's, whatever the generator is.
+"""--disc=projected: Projected GAN's discriminator and its hinge loss in place of the host's, whatever the generator is, and what
+its authors advise to change in a StyleGAN2 generator.
 
 An entry of registry.discriminators is edit(c, options, given, host) -> lines for the launch log, like the one below."""
 
@@ -11,7 +12,7 @@ from spider_plugin.errors import UserError
 
 FASTGAN  = dict(heads='standard',  dlr=2e-4, blur=0.0)
 STYLEGAN = dict(heads='separable', dlr=2e-3, blur=2.0)
-BETAS, BLUR_KIMG = [0.0, 0.99], 300
+BETAS, BLUR_KIMG, LEAST_SIZE = [0.0, 0.99], 300.0, 128
 
 _USELESS = {'style_mixing': '--style-mixing', 'pl_weight': '--pl-weight', 'freezed': '--freezed'}
 
@@ -45,16 +46,18 @@ def edit_projected(c, options, given, host):
     if 'dlr' not in given:
         c['D_opt_kwargs']['lr'] = kind['dlr']
     c['D_opt_kwargs']['betas'] = list(BETAS)
+    if options['disc_size'] is not None:
+        c['D_kwargs']['feature_resolution'] = _size(options['disc_size'])
     augmentation = _augmentation(c, given)
-    blur = _blur(c, options, kind)
-    c['loss_kwargs'] = new(class_name='spider_plugin.losses.hinge.ProjectedHingeLoss', blur_init_sigma=blur,
-                           blur_fade_kimg=BLUR_KIMG if blur else 0)
+    blur, fade = _blur(c, options, kind)
+    c['loss_kwargs'] = new(class_name='spider_plugin.losses.hinge.ProjectedHingeLoss', blur_init_sigma=blur, blur_fade_kimg=fade)
     c['G_reg_interval'] = c['D_reg_interval'] = None
+    lines = _drop_skips(c, host) if options['disc_skips'] is False else []
     _check_resumed(c, name, weights, options, host)
-    return [f'{title + ":":<21s}{value}' for title, value in (
+    return lines + [f'{title + ":":<21s}{value}' for title, value in (
         ('Discriminator',   f'projected, {heads} heads on {name}' + (' (random weights)' if weights is None else '')),
         ('D augmentation',  augmentation),
-        ('D blur',          f'{blur:g} pixels, gone after {BLUR_KIMG} kimg' if blur else 'none'),
+        ('D blur',          f'{blur:g} pixels, gone after {fade:g} kimg' if blur else 'none'),
         ('Switched off',    'R1 (--gamma), path length, style mixing'))]
 
 # DiffAugment is a part of D. The host's adaptive augmentation brought nothing on top of it in Projected GAN, and stays only
@@ -71,16 +74,41 @@ def _augmentation(c, given):
     return 'DiffAugment'
 
 def _blur(c, options, kind):
-    if options['disc_blur'] is not None:
-        return options['disc_blur']
-    return 0.0 if c.get('resume_pkl') is not None else kind['blur']    # D has seen details already.
+    """(sigma in pixels, kimg until it is gone)."""
+    sigma, kimg = options['disc_blur'] or (None, None)
+    if sigma is None:
+        sigma = 0.0 if c.get('resume_pkl') is not None else kind['blur']    # D has seen details already.
+    return (sigma, BLUR_KIMG if kimg is None else kimg) if sigma else (0.0, 0.0)
+
+def _size(size):
+    if size % 32 != 0 or size < LEAST_SIZE:
+        raise UserError(f'--disc-size={size}: the feature network needs a multiple of 32 pixels, {LEAST_SIZE} at least; give '
+                        f'{max(round(size / 32) * 32, LEAST_SIZE)}.')
+    return size
+
+def _has_skips(kwargs):
+    return kwargs.get('synthesis_kwargs', kwargs).get('architecture') != 'orig'
+
+def _drop_skips(c, host):
+    """A StyleGAN2 generator that makes colours in its last block only, as StyleGAN does."""
+    if not host.generator_has('architecture', 'skip'):
+        raise UserError(f'--disc-skips=false has no effect on {c["G_kwargs"]["class_name"]}, which does not add an image at each '
+                        'resolution; leave it out.')
+    c['G_kwargs'].get('synthesis_kwargs', c['G_kwargs'])['architecture'] = 'orig'
+    return [f'{"Generator:":<21s}colours in its last block only']
 
 def _check_resumed(c, name, weights, options, host):
-    """Heads are worth nothing on other features."""
+    """Heads are worth nothing on other features, and a generator's features not much to other colour layers."""
     if c.get('resume_pkl') is None or options['trust_pickle']:
         return
     from spider_plugin.io.restricted import PersistentRecord, read_pickle
-    record = read_pickle(host.local_file(c['resume_pkl'])).get('D')
+    contents = read_pickle(host.local_file(c['resume_pkl']))
+    generator = contents.get('G_ema') or contents.get('G')
+    has_skips = _has_skips(getattr(generator, 'init_kwargs', {}))
+    if has_skips != _has_skips(c['G_kwargs']) and not options['spider_force']:
+        raise UserError(f'--resume={c["resume_pkl"]} was trained with{"" if has_skips else "out"} skip connections in its '
+                        f'generator; give --disc-skips={"true" if has_skips else "false"}, or pass --spider-force.')
+    record = contents.get('D')
     for part in ('feature_network', 'features'):
         if isinstance(record, PersistentRecord):
             record = record.state.get('_modules', {}).get(part, record.state.get(part))

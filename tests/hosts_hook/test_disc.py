@@ -4,12 +4,13 @@ import json
 import pickle
 from types import SimpleNamespace
 
+import click
 import pytest
 
 from spider_plugin.config import OPTIONS
 from spider_plugin.edits.disc import apply_disc
 from spider_plugin.errors import UserError
-from spider_plugin.hosts.capabilities import Target
+from spider_plugin.hosts.capabilities import Host, Target
 
 def config(**kwargs):
     return dict(
@@ -25,7 +26,8 @@ def config(**kwargs):
 def edit(c=None, given=(), channels=3, cfg=None, **options):
     c = config() if c is None else c
     values = {option.key: option.default for option in OPTIONS} | dict(disc='projected', disc_backbone='random') | options
-    host = SimpleNamespace(target=Target('x.zip', 64, channels, 0), local_file=lambda path: path)
+    host = SimpleNamespace(target=Target('x.zip', 64, channels, 0), local_file=lambda path: path,
+                           generator_has=lambda *what: what == ('architecture', 'skip') and 'stylegan2' in str(c['G_kwargs']))
     return c, '\n'.join(apply_disc(c, values | {'cfg': cfg}, {*options, *given}, host))
 
 def test_networks_rates_and_loss():
@@ -46,13 +48,46 @@ def test_fastgan_gets_standard_heads_and_no_blur():
     assert c['loss_kwargs']['blur_init_sigma'] == 0 and 'D blur:              none' in lines
 
 def test_what_the_user_says_wins():
-    c, _ = edit(given=['dlr', 'aug', 'fp32'], disc_heads='standard', disc_blur=5.0, disc_embed=False)
+    c, _ = edit(given=['dlr', 'aug', 'fp32'], disc_heads='standard', disc_blur=(5.0, None), disc_embed=False,
+                disc_size=128)
     assert c['D_kwargs']['heads'] == 'standard' and not c['D_kwargs']['embed'] and c['D_kwargs']['precision'] == 'float32'
     assert c['D_opt_kwargs']['lr'] == 0.005 and c['loss_kwargs']['blur_init_sigma'] == 5 and c['ada_target'] == 0.6
+    assert c['loss_kwargs']['blur_fade_kimg'] == 300 and c['D_kwargs']['feature_resolution'] == 128
+
+def test_the_blur_has_a_length():
+    c, lines = edit(disc_blur=(1.5, 20.0))
+    assert (c['loss_kwargs']['blur_init_sigma'], c['loss_kwargs']['blur_fade_kimg']) == (1.5, 20)
+    assert '1.5 pixels, gone after 20 kimg' in lines
+    c, _ = edit(disc_blur=(0.0, 20.0))
+    assert (c['loss_kwargs']['blur_init_sigma'], c['loss_kwargs']['blur_fade_kimg']) == (0, 0)
+    option, = (option for option in OPTIONS if option.name == '--disc-blur')
+    assert option.type.convert('2', None, None) == (2.0, None) and option.type.convert('.5:40', None, None) == (0.5, 40.0)
+    for wrong in ('-1', '2:', 'two', '2:3:4'):
+        with pytest.raises(click.BadParameter, match='is not a blur'):
+            option.type.convert(wrong, None, None)
+
+def test_a_stylegan2_without_skip_connections():
+    c, lines = edit(disc_skips=False)
+    assert c['G_kwargs']['architecture'] == 'orig' and 'colours in its last block only' in lines
+    nested = dict(class_name='training.networks_stylegan2.Generator', synthesis_kwargs=dict(channel_max=64))
+    c, _ = edit(config(G_kwargs=nested), disc_skips=False)
+    assert c['G_kwargs']['synthesis_kwargs'] == dict(channel_max=64, architecture='orig') and 'architecture' not in c['G_kwargs']
+    c, _ = edit(disc_skips=True)
+    assert 'architecture' not in c['G_kwargs']
 
 def test_noaug_is_none_at_all():
     c, lines = edit({key: value for key, value in config().items() if key not in ('augment_kwargs', 'ada_target')}, given=['aug'])
     assert c['D_kwargs']['augment'] is False and 'D augmentation:      none' in lines
+
+@pytest.mark.parametrize('cfg, found', [('stylegan2', True), ('stylegan3', False)])
+def test_a_host_says_whether_its_generator_has_them(cfg, found, host_path):
+    kwargs = dict(class_name=f'training.networks_{cfg}.Generator', z_dim=8, w_dim=8, channel_base=64, channel_max=8)
+    host = Host(dict(G_kwargs=kwargs))
+    host.target = Target('x.zip', 16, 3, 0)
+    assert host.generator_has('architecture', 'skip') == found
+    if found:
+        kwargs['architecture'] = 'orig'
+        assert not host.generator_has('architecture', 'skip')
 
 @pytest.mark.parametrize('kwargs, words', [
     (dict(given=['pl_weight']), '--pl-weight has no effect with --disc=projected'),
@@ -60,6 +95,10 @@ def test_noaug_is_none_at_all():
     (dict(channels=4), '4 channels'),
     (dict(cfg='pggan'), '--cfg=pggan'),
     (dict(disc='none-such'), '--disc=none-such is not a known discriminator; choose from projected'),
+    (dict(disc_size=100), '--disc-size=100: .* give 128'),
+    (dict(disc_size=250), 'give 256'),
+    (dict(disc_skips=False, c=config(G_kwargs=dict(class_name='training.networks_stylegan3.Generator'))),
+     '--disc-skips=false has no effect on training.networks_stylegan3.Generator'),
     (dict(disc=None), '--disc-backbone has no effect without --disc=projected'),
 ])
 def test_refusals(kwargs, words):
@@ -82,6 +121,20 @@ def test_a_resumed_run_keeps_its_feature_network(tmp_path, host_path):
     with pytest.raises(UserError, match='feature network random .sha256 ffffffffffff., not random'):
         edit(config(resume_pkl=f'{tmp_path}/other.pkl'))
     edit(config(resume_pkl=f'{tmp_path}/other.pkl'), spider_force=True)
+
+def test_a_resumed_run_keeps_its_skip_connections(tmp_path, host_path):
+    from training.networks_stylegan2 import Generator
+    for architecture in ('orig', 'skip'):
+        G = Generator(z_dim=8, w_dim=8, c_dim=0, img_resolution=16, img_channels=3, channel_base=64, channel_max=8,
+                      architecture=architecture)
+        (tmp_path / f'{architecture}.pkl').write_bytes(pickle.dumps(dict(G_ema=G)))
+    edit(config(resume_pkl=f'{tmp_path}/orig.pkl'), disc_skips=False)
+    edit(config(resume_pkl=f'{tmp_path}/skip.pkl'))
+    with pytest.raises(UserError, match='without skip connections .* give --disc-skips=false'):
+        edit(config(resume_pkl=f'{tmp_path}/orig.pkl'))
+    with pytest.raises(UserError, match='with skip connections .* give --disc-skips=true'):
+        edit(config(resume_pkl=f'{tmp_path}/skip.pkl'), disc_skips=False)
+    edit(config(resume_pkl=f'{tmp_path}/skip.pkl'), disc_skips=False, spider_force=True)
 
 @pytest.fixture
 def host_path():

@@ -169,20 +169,25 @@ def to_projected_gan(key):
     layer, place = [(0, 3), (0, 4), (1, 0), (2, 0), (2, 1), (3, 0), (3, 1)][stage]
     return f'feature_network.pretrained.layer{layer}.{place}.' + '.'.join(rest[1:])
 
-def to_port(key):
+def to_port(key, blocks=(1, 2, 2, 3, 3, 4, 1)):
     """The names of the port of EfficientNet on PyPI."""
     if not key.startswith('blocks'):
         return key.replace('conv_stem', '_conv_stem').replace('bn1', '_bn0')
     _, stage, block, layer, rest = key.split('.')
     names = dict(conv_dw='_depthwise_conv', bn1='_bn1', conv_pw='_project_conv', bn2='_bn2') if stage == '0' else dict(
         conv_pw='_expand_conv', bn1='_bn0', conv_dw='_depthwise_conv', bn2='_bn1', conv_pwl='_project_conv', bn3='_bn2')
-    return f'_blocks.{sum([1, 2, 2, 3, 3, 4, 1][:int(stage)]) + int(block)}.{names[layer]}.{rest}'
+    return f'_blocks.{sum(blocks[:int(stage)]) + int(block)}.{names[layer]}.{rest}'
 
 @pytest.mark.parametrize('renamed', [lambda key: key, to_projected_gan, to_port], ids=['timm', 'projected-gan', 'port'])
 def test_names_of_other_files(renamed):
     state = lite_state()
     named = timm_names({renamed(key): value for key, value in state.items()} | {'classifier.weight': torch.zeros(1)})
     assert all(named[key] is value for key, value in state.items())
+
+def test_the_port_has_more_blocks_for_larger_networks():
+    state = lite_state('tf_efficientnet_lite1')
+    named = timm_names({to_port(key, (1, 3, 3, 4, 4, 5, 1)): value for key, value in state.items()}, 'tf_efficientnet_lite1')
+    assert named.keys() == state.keys() and all(named[key] is value for key, value in state.items())
 
 def test_the_same_file_is_prepared_once(tmp_path):
     torch.save(dict(state_dict=lite_state(seed=3)), tmp_path / 'a.pth')
