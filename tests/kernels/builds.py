@@ -61,6 +61,17 @@ def emulated(flags=('-O1', '-Werror'), csrc=CSRC):
         run(['g++', '-shared', *flags, *objects, '-o', scratch / 'emulated.so'])
     return cached([version('g++'), *flags, *sources(csrc)], make) / 'emulated.so'
 
+def cpu(width, csrc=CSRC):
+    """The library of csrc/cpu/*.cpp for processors of one level: x86-64, x86-64-v2, -v3, -v4."""
+    flags = ['-O3', '-fopenmp', f'-march={width}']
+    units = sorted((csrc / 'cpu').glob('*.cpp'))
+    parts = [version('g++'), *flags, csrc / 'abi.h', *sorted((csrc / 'cpu').iterdir())]
+    return cached(parts, lambda scratch: run(['g++', '-std=c++17', '-fPIC', '-w', '-shared', *flags, *units,
+                                              '-o', scratch / 'cpu.so'])) / 'cpu.so'
+
+def processor_has(flag):
+    return flag in Path('/proc/cpuinfo').read_text().split()
+
 def device(architectures, csrc=CSRC):
     """A directory with csrc/cuda/*.cu as device.so, and ptxas.txt: what ptxas said. architectures: arguments of nvcc."""
     units = sorted((csrc / 'cuda').glob('*.cu'))

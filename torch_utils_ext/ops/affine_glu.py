@@ -5,7 +5,7 @@ This module is portable."""
 import torch
 
 from torch_utils_ext.dispatch import run_op
-from torch_utils_ext.ops.depthwise import accumulation_dtype
+from torch_utils_ext.ops.depthwise import accumulation_dtype, in_accumulation_dtype
 
 #----------------------------------------------------------------------------
 
@@ -19,9 +19,7 @@ def affine_glu(x, scale=None, shift=None, noise=None):
     returns [N, C, H, W] in x's dtype."""
     if x.shape[1] % 2:
         raise ValueError(f'affine_glu halves the channels of x, which has {x.shape[1]}')
-    dtype = accumulation_dtype(x)
-    scale, shift, noise = [t if t is None else t.to(dtype) for t in (scale, shift, noise)]
-    return run_op('affine_glu', affine_glu_ref, x, scale, shift, noise)
+    return run_op('affine_glu', affine_glu_ref, x, *in_accumulation_dtype(x, scale, shift, noise))
 
 def affine_glu_ref(x, scale=None, shift=None, noise=None):
     v = x.to(accumulation_dtype(x))

@@ -18,6 +18,11 @@ from torch_utils_ext.dispatch import run_op
 def accumulation_dtype(x):
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
+def in_accumulation_dtype(x, *sides):
+    """The tensors that go with x, or None; without a call for those that have the dtype already, which small layers notice."""
+    dtype = accumulation_dtype(x)
+    return [t if t is None or t.dtype == dtype else t.to(dtype) for t in sides]
+
 #----------------------------------------------------------------------------
 
 def depthwise(x, k):
@@ -26,7 +31,7 @@ def depthwise(x, k):
     x: [N, C, H, W], float32, float16, bfloat16 or float64.
     k: [N, C, 3, 3], or [1, C, 3, 3] shared by the samples; float32 (float64 where x is).
     returns [N, C, H, W] in x's dtype."""
-    return run_op('depthwise', depthwise_ref, x, k.to(accumulation_dtype(x)))
+    return run_op('depthwise', depthwise_ref, x, *in_accumulation_dtype(x, k))
 
 def depthwise_ref(x, k):
     N, C, H, W = x.shape

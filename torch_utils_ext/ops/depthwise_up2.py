@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from torch_utils_ext.dispatch import run_op
-from torch_utils_ext.ops.depthwise import accumulation_dtype
+from torch_utils_ext.ops.depthwise import accumulation_dtype, in_accumulation_dtype
 
 #----------------------------------------------------------------------------
 
@@ -23,7 +23,7 @@ def depthwise_up2(x, k):
     x: [N, C, H, W], float32, float16, bfloat16 or float64.
     k: [N, C, 4, 3, 3], or [1, C, 4, 3, 3] shared by the samples; float32 (float64 where x is).
     returns [N, C, 2H, 2W] in x's dtype."""
-    return run_op('depthwise_up2', depthwise_up2_ref, x, k.to(accumulation_dtype(x)))
+    return run_op('depthwise_up2', depthwise_up2_ref, x, *in_accumulation_dtype(x, k))
 
 def depthwise_up2_ref(x, k):
     N, C, H, W = x.shape
@@ -38,7 +38,7 @@ def depthwise_up2_transpose(g, k):
 
     g: [N, C, 2H, 2W]; k as for depthwise_up2.
     returns [N, C, H, W] in g's dtype."""
-    return run_op('depthwise_up2_transpose', depthwise_up2_transpose_ref, g, k.to(accumulation_dtype(g)))
+    return run_op('depthwise_up2_transpose', depthwise_up2_transpose_ref, g, *in_accumulation_dtype(g, k))
 
 def depthwise_up2_transpose_ref(g, k):
     N, C, H, W = g.shape[0], g.shape[1], g.shape[2] // 2, g.shape[3] // 2

@@ -5,7 +5,7 @@ This module is portable."""
 import torch.nn.functional as F
 
 from torch_utils_ext.dispatch import run_op
-from torch_utils_ext.ops.depthwise import accumulation_dtype
+from torch_utils_ext.ops.depthwise import accumulation_dtype, in_accumulation_dtype
 
 #----------------------------------------------------------------------------
 
@@ -21,9 +21,7 @@ def epilogue(x, demod=None, noise=None, bias=None, act='linear', alpha=0.2, gain
     returns [N, C, H, W] in x's dtype."""
     if act not in ('linear', 'lrelu'):
         raise ValueError(f"act is {act!r}, expected 'linear' or 'lrelu'")
-    dtype = accumulation_dtype(x)
-    demod, noise, bias = [t if t is None else t.to(dtype) for t in (demod, noise, bias)]
-    return run_op('epilogue', epilogue_ref, x, demod, noise, bias, act, float(alpha), float(gain), clamp)
+    return run_op('epilogue', epilogue_ref, x, *in_accumulation_dtype(x, demod, noise, bias), act, float(alpha), float(gain), clamp)
 
 def epilogue_ref(x, demod=None, noise=None, bias=None, act='linear', alpha=0.2, gain=1.0, clamp=None):
     y = x.to(accumulation_dtype(x))

@@ -51,7 +51,6 @@ template <class T>
 int glu_forward(const T* x, affine<T> a, T* y, int64_t N, int64_t C, int64_t HW) {
     typedef arithmetic_t<T> A;
     typedef vec<A> V;
-    const int L = lanes<A>::count;
     return parallel_planes(N * C, 4 * HW, [&](int64_t begin, int64_t end) {
         choose(a.noise, [&](auto noisy) { choose(streams(y, N * C * HW, HW), [&](auto streamed) {
             int64_t n = begin / C, c = begin % C;
@@ -59,14 +58,12 @@ int glu_forward(const T* x, affine<T> a, T* y, int64_t N, int64_t C, int64_t HW)
                 const auto value = a.at(c), gate = a.at(C + c);
                 const A* noise = a.noise_of(n, HW);
                 const T *xv = x + (n * 2 * C + c) * HW, *xg = xv + C * HW;
-                auto step = [&](int64_t i, int64_t left) {
+                write_row<streamed()>(y + j * HW, HW, [&](int64_t i, int64_t left) {
+                    if (streamed()) read_ahead(xv + i), read_ahead(xg + i);
                     V z = noisy() ? get(noise + i, left) : V{};
                     V v = get(xv + i, left) * value.scale + value.shift + z;
                     return v * sigmoid<A>(get(xg + i, left) * gate.scale + gate.shift + z);
-                };
-                int64_t i = 0;
-                for (; i + L <= HW; i += L) write<streamed()>(y + j * HW + i, step(i, L));
-                if (i < HW) store_part(y + j * HW + i, step(i, HW - i), (int)(HW - i));
+                });
                 if (++c == C) c = 0, n++;
             }
         }); });

@@ -61,16 +61,14 @@ int epilogue_forward(const T* x, const tux_epilogue_args* args, T* y, int64_t N,
     const epilogue<T> e(args);
     return parallel_planes(N * C, HW, [&](int64_t begin, int64_t end) {
         choose(e.noise, [&](auto noisy) { choose(streams(y, N * C * HW, HW), [&](auto streamed) {
-            const int L = epilogue<T>::L;
             int64_t n = begin / C, c = begin % C;
             for (int64_t j = begin; j < end; j++) {
                 const auto p = e.at(n, c, C, HW);
                 const T* from = x + j * HW;
-                T* to = y + j * HW;
-                int64_t i = 0;
-                for (; i + L <= HW; i += L)
-                    write<streamed()>(to + i, p.value(p.template u<noisy()>(load(from + i), i, L)));
-                if (i < HW) store_part(to + i, p.value(p.template u<noisy()>(load_part(from + i, HW - i), i, HW - i)), HW - i);
+                write_row<streamed()>(y + j * HW, HW, [&](int64_t i, int64_t left) {
+                    if (streamed()) read_ahead(from + i);
+                    return p.value(p.template u<noisy()>(get(from + i, left), i, left));
+                });
                 if (++c == C) c = 0, n++;
             }
         }); });
@@ -127,6 +125,7 @@ int epilogue_backward(const T* g, const T* saved, int from_output, const tux_epi
                 int64_t at = (n * C + c) * HW + from, i = 0;
                 V sum = {}, product = {};
                 auto step = [&](int64_t i, int64_t left) {
+                    if (streamed()) read_ahead(saved + at + i), read_ahead(g + at + i);
                     V x = get(saved + at + i, left), v = get(g + at + i, left) * p.template slope<output(), noisy()>(x, i, left);
                     sum += v;
                     product += v * x;

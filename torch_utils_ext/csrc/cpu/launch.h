@@ -46,6 +46,22 @@ template <class T> bool streams(const T* to, int64_t count, int64_t row) {
     return count * (int64_t)sizeof(T) >= large && row % L == 0 && (uintptr_t)to % (L * sizeof(T)) == 0;
 }
 
+// to[i] = value(i, lanes from i on) for i < count, several vectors at a time, so that whole lines of the cache are written at once.
+template <bool STREAMED, class T, class Value> TUX_INLINE void write_row(T* to, int64_t count, Value value) {
+    typedef arithmetic_t<T> A;
+    const int L = lanes<A>::count, B = 2;
+    int64_t i = 0;
+    for (; i + B * L <= count; i += B * L) {
+        vec<A> v[B];
+        TUX_UNROLL
+        for (int j = 0; j < B; j++) v[j] = value(i + j * L, L);
+        TUX_UNROLL
+        for (int j = 0; j < B; j++) write<STREAMED>(to + i + j * L, v[j]);
+    }
+    for (; i + L <= count; i += L) write<STREAMED>(to + i, value(i, L));
+    if (i < count) store_part(to + i, value(i, count - i), (int)(count - i));
+}
+
 }  // namespace tux
 
 #define TUX_DISPATCH(dtype, ...)                                                    \

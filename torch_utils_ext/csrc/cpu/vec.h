@@ -185,16 +185,28 @@ template <class T> TUX_INLINE void put(T* p, vec<arithmetic_t<T>> v, int64_t n) 
 // A whole vector at a multiple of its size; STREAMED: past the caches.
 template <bool STREAMED, class T> TUX_INLINE void write(T* p, vec<arithmetic_t<T>> v) {
 #ifdef __x86_64__
-    if (STREAMED) {
-        T cells[lanes<arithmetic_t<T>>::count];
+    if constexpr (STREAMED) {
+        alignas(64) T cells[lanes<arithmetic_t<T>>::count];
         store(cells, v);
-        for (size_t i = 0; i < sizeof cells; i += 16)
-            _mm_stream_si128((__m128i*)((char*)p + i), _mm_loadu_si128((const __m128i*)((char*)cells + i)));
-        return;
+        if constexpr (sizeof cells == 8) {
+            long long word;
+            memcpy(&word, cells, 8);
+            return _mm_stream_si64((long long*)p, word);
+        }
+        if constexpr (sizeof cells == 16) return _mm_stream_si128((__m128i*)p, _mm_load_si128((const __m128i*)cells));
+#if TUX_VECTOR_BYTES >= 32
+        if constexpr (sizeof cells == 32) return _mm256_stream_si256((__m256i*)p, _mm256_load_si256((const __m256i*)cells));
+#endif
+#if TUX_VECTOR_BYTES >= 64
+        if constexpr (sizeof cells == 64) return _mm512_stream_si512((__m512i*)p, _mm512_load_si512(cells));
+#endif
     }
 #endif
     store(p, v);
 }
+
+// Asks for what a pass through memory comes to a page later: the processor's own prefetching ends where a page does.
+TUX_INLINE void read_ahead(const void* p) { __builtin_prefetch((const char*)p + 4096); }
 
 //---------------------------------------------------------------------------
 // Lanes.
