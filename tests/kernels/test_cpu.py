@@ -1,4 +1,4 @@
-"""Our CPU kernels by the ABI: against the references in float64, with outputs that go past the caches, at several vector widths."""
+"""Our CPU kernels by the ABI: against the references in float64, with outputs past the caches, at every vector width."""
 
 import shutil
 

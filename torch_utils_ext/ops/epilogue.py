@@ -21,7 +21,8 @@ def epilogue(x, demod=None, noise=None, bias=None, act='linear', alpha=0.2, gain
     returns [N, C, H, W] in x's dtype."""
     if act not in ('linear', 'lrelu'):
         raise ValueError(f"act is {act!r}, expected 'linear' or 'lrelu'")
-    return run_op('epilogue', epilogue_ref, x, *in_accumulation_dtype(x, demod, noise, bias), act, float(alpha), float(gain), clamp)
+    sides = in_accumulation_dtype(x, demod, noise, bias)
+    return run_op('epilogue', epilogue_ref, x, *sides, act, float(alpha), float(gain), clamp)
 
 def epilogue_ref(x, demod=None, noise=None, bias=None, act='linear', alpha=0.2, gain=1.0, clamp=None):
     y = x.to(accumulation_dtype(x))
