@@ -32,7 +32,7 @@ RESULTS = ROOT / 'benchmarks' / 'results' / 'projected_stylegan.json'
 PAGE    = ROOT / 'docs' / 'projected.md'
 ARMS    = {
     'as for FastGAN': ['--disc-heads=standard', '--disc-blur=0', '--disc-skips=true'],
-    'as advised':     ['--disc-heads=separable', '--disc-blur=2:0.3', '--disc-skips=false'],
+    'as advised':     ['--disc-heads=separable', '--disc-blur=2:0.6', '--disc-skips=false'],
 }
 OPTIONS = ['--cfg=stylegan2', '--cbase=1024', '--cmax=64', '--map-depth=2', '--disc=projected', '--disc-size=128', '--batch=4',
            '--gamma=1', '--glr=0.0025', '--dlr=0.0002', '--metrics=fid1k', '--snap=1', '--threads=1', '--workers=0']

@@ -63,10 +63,10 @@ class _Blur(click.ParamType):
     name = 'blur'
 
     def convert(self, value, param, ctx):
-        if not isinstance(value, str):
+        if isinstance(value, tuple):
             return value
         number = r'(\d+\.?\d*|\.\d+)'
-        blur = re.fullmatch(f'{number}(?::{number})?', value)
+        blur = re.fullmatch(f'{number}(?::{number})?', str(value))
         if not blur:
             self.fail(f'{value!r} is not a blur in pixels, or that and how many kimg it lasts, such as 2 or 2:300.', param, ctx)
         return float(blur[1]), None if blur[2] is None else float(blur[2])

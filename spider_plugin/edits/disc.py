@@ -78,7 +78,8 @@ def _blur(c, options, kind):
     sigma, kimg = options['disc_blur'] or (None, None)
     if sigma is None:
         sigma = 0.0 if c.get('resume_pkl') is not None else kind['blur']    # D has seen details already.
-    return (sigma, BLUR_KIMG if kimg is None else kimg) if sigma else (0.0, 0.0)
+    kimg = BLUR_KIMG if kimg is None else kimg
+    return (sigma, kimg) if sigma and kimg else (0.0, 0.0)
 
 def _size(size):
     if size % 32 != 0 or size < LEAST_SIZE:

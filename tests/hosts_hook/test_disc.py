@@ -58,10 +58,13 @@ def test_the_blur_has_a_length():
     c, lines = edit(disc_blur=(1.5, 20.0))
     assert (c['loss_kwargs']['blur_init_sigma'], c['loss_kwargs']['blur_fade_kimg']) == (1.5, 20)
     assert '1.5 pixels, gone after 20 kimg' in lines
-    c, _ = edit(disc_blur=(0.0, 20.0))
-    assert (c['loss_kwargs']['blur_init_sigma'], c['loss_kwargs']['blur_fade_kimg']) == (0, 0)
+    for none in ((0.0, 20.0), (2.0, 0.0)):
+        c, lines = edit(disc_blur=none)
+        assert (c['loss_kwargs']['blur_init_sigma'], c['loss_kwargs']['blur_fade_kimg']) == (0, 0)
+        assert 'D blur:              none' in lines
     option, = (option for option in OPTIONS if option.name == '--disc-blur')
     assert option.type.convert('2', None, None) == (2.0, None) and option.type.convert('.5:40', None, None) == (0.5, 40.0)
+    assert option.type.convert(2, None, None) == (2.0, None)    # of a preset
     for wrong in ('-1', '2:', 'two', '2:3:4'):
         with pytest.raises(click.BadParameter, match='is not a blur'):
             option.type.convert(wrong, None, None)
