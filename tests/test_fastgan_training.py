@@ -67,6 +67,18 @@ def test_training(gpus, data, tmp_path):
     assert done.returncode == 0 and len(list((tmp_path / 'images').glob('*.png'))) == 2, done.stderr
 
 @pytest.mark.slow
+def test_separable_blocks_start_from_a_dense_snapshot(data, tmp_path):
+    """With rates of zero, what the fit has put into the separable layers is in the snapshot."""
+    dense = train(data, tmp_path / 'dense', kimg='0.004')[1]
+    _run_dir, path, out = train(data, tmp_path / 'separable', '--dsc', f'--resume={dense}', '--glr=0', '--dlr=0', kimg='0.004')
+    assert out.count('fitted to the dense kernel, relative error 0.') >= 2
+    before, after = (generator_record(path, key='G').state_dict() for path in (dense, path))
+    assert torch.equal(before['synthesis.to_big.weight_orig'], after['synthesis.to_big.weight_orig'])
+    kernel, depthwise, pointwise = (state[f'synthesis.feat_16.1.{name}weight_orig'] for state, name in (
+        (before, ''), (after, 'depthwise.'), (after, 'pointwise.')))
+    assert torch.cosine_similarity((pointwise * depthwise.swapaxes(0, 1)).flatten(), kernel.flatten(), dim=0) > 0.3
+
+@pytest.mark.slow
 def test_recompute_beside_a_projected_discriminator(data, tmp_path):
     """A StyleGAN2 generator's blocks are computed again, and training is the same; FastGAN has none, and a sentence says so."""
     disc = ['--disc=projected', '--disc-backbone=random', '--disc-size=128']
