@@ -7,9 +7,9 @@ from page_parts import fill
 from PIL import Image
 
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
-COLOURS = {'gaussian': '#6b7280', 'tanh gaussian': '#374151', 'residual': '#d0246b', 'covariance': '#b7791f',
+COLOURS = {'gaussian': '#6b7280', 'tanh gaussian': '#374151', 'residual': '#d0246b', 'matched': '#7c3aed', 'covariance': '#b7791f',
            'target covariance': '#2f855a', 'noise': '#2563a8'}
-OTHER = '#8b5cf6'
+OTHER = '#94a3b8'
 
 #----------------------------------------------------------------------------
 

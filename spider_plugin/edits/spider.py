@@ -32,7 +32,7 @@ for _name, _kind in MAPPINGS.items():
 #----------------------------------------------------------------------------
 
 def apply_spider(c, options, host):
-    from spider_plugin.sources.prepare import prepare_source
+    from spider_plugin.sources.prepare import is_dataset, prepare_source
     name, target = options['spider_mapping'], host.target
     kind = registry.mappings.lookup(name, '--spider-mapping')
     own = registry.generators[options['cfg']] if options['cfg'] else None
@@ -54,12 +54,19 @@ def apply_spider(c, options, host):
     if size is not None and kind.size is None and size > target.resolution:
         raise UserError(f'--spider-size={size} is larger than the {target.resolution} pixels of --data; '
                         f'use {target.resolution} or less.')
+    matched = options['spider_match']
+    if matched is None:
+        matched = 'covariance' if name == 'residual' and is_dataset(options['spider_source']) else 'none'
+    elif matched != 'none' and not is_dataset(options['spider_source']):
+        raise UserError(f'--spider-match={matched} moves the images of a dataset, and {options["spider_source"]} is none; leave '
+                        'it out, or render images with `spider generate` and give their folder.')
     source = prepare_source(
         options['spider_source'],
         size     = size,
         max_size = kind.size or target.resolution,
         bank     = options['spider_bank'],
         channels = target.channels if name == 'residual' or options['spider_source'] in registry.sources else None,
+        match    = None if matched == 'none' else target.path,
         trust    = options['trust_pickle'],
     )
     _check_source(source, name, kind, target, options['spider_classes'])

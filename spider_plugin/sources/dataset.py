@@ -62,6 +62,14 @@ class ImageDataset:
                 digest.update(len(part).to_bytes(8, 'little') + part)
         return digest.hexdigest()
 
+    def digest(self, indices):
+        """Hex SHA-256 of the names and contents of some images, for what depends on them alone."""
+        digest = hashlib.sha256()
+        for index in indices:
+            for part in (self.file_names[index].encode(), self._read(self.file_names[index])):
+                digest.update(len(part).to_bytes(8, 'little') + part)
+        return digest.hexdigest()
+
     def image(self, index):
         """Image `index` as uint8 [C, H, W]."""
         name = self.file_names[index]

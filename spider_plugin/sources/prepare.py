@@ -19,13 +19,14 @@ from spider_plugin.io.cache import atomic_dir, cache_dir, sha256_of_file
 from spider_plugin.io.progress import Progress
 from spider_plugin.sources.chain import chain, one_hot, remember_parent, rendered_labels, rendered_latents
 from spider_plugin.sources.dataset import ImageDataset
+from spider_plugin.sources.match import GaussianTransport
 from spider_plugin.sources.obtain import fetch, resolve
 
 _FORMAT       = 1       # of the prepared directory and of everything that decides its content
 _DEFAULT_BANK = 16384   # images drawn from a generator or a procedural source
 _DEFAULT_SIZE = 32      # resolution of procedural sources that imitate no dataset
 _BLOCK        = 256     # images in memory at a time
-_REFERENCE    = 4096    # images that the imitation of a dataset looks at, at most
+_REFERENCE    = 4096    # images that the imitation of a dataset, or a match with one, looks at, at most
 
 #----------------------------------------------------------------------------
 
@@ -41,7 +42,7 @@ class PreparedSource:
     num_classes: int        # 0 without labels
     online:      bool
 
-def prepare_source(spec, *, size=None, max_size=None, bank=None, channels=None, trust=False):
+def prepare_source(spec, *, size=None, max_size=None, bank=None, channels=None, match=None, trust=False):
     """Prepares a source, or finds it in the cache.
 
     spec:      a dataset zip or folder, a generator's .pkl, the URL of either, or `name` or `name:PATH` of a registered source
@@ -51,6 +52,7 @@ def prepare_source(spec, *, size=None, max_size=None, bank=None, channels=None, 
     bank:      most images; default: all of a dataset, 16384 of a generator or a procedural source. 'online' runs a
                generator for every batch.
     channels:  1 or 3, what the source must have; procedural sources follow it.
+    match:     a dataset zip or folder, to whose mean and covariance the images of a dataset are moved (sources/match.py).
     trust:     unpickle a generator as hosts do, which runs code that the file carries.
     Raises UserError: one sentence on what cannot be used and what to do."""
     if size is not None and (size < 4 or size & (size - 1)):
@@ -68,8 +70,12 @@ def prepare_source(spec, *, size=None, max_size=None, bank=None, channels=None, 
     elif spec.endswith('.pkl'):
         plan = _plan_generator(spec, pick_size, bank, channels, trust)
     else:
-        plan = _plan_dataset(resolve(spec), pick_size, bank, channels)
+        plan = _plan_dataset(resolve(spec), pick_size, bank, channels, match)
     return _write(plan)
+
+def is_dataset(spec):
+    """Whether a spec names images, not a generator nor a procedural source."""
+    return spec.partition(':')[0] not in registry.sources and not spec.endswith('.pkl')
 
 #----------------------------------------------------------------------------
 # A plan says what will be in the directory; `blocks` yields it, and is only called where the cache lacks it.
@@ -84,7 +90,7 @@ class _Plan:
     extra:       callable = None    # (directory, final directory) -> None, writes what lies beside the bank
     online:      bool = False
 
-def _plan_dataset(path, pick_size, bank, channels):
+def _plan_dataset(path, pick_size, bank, channels, match):
     if bank == 'online':
         raise UserError('--spider-bank=online is for generators; give a dataset a number of images, or nothing.')
     if not Path(path).exists():
@@ -96,10 +102,19 @@ def _plan_dataset(path, pick_size, bank, channels):
     sha256 = dataset.sha256
     order = np.random.RandomState(0).permutation(dataset.num_images)[:bank]
     classes = dataset.labels is not None and dataset.labels.ndim == 1
+    identity = _identity(dataset.name, sha256, _transform(dataset, len(order), size), dataset.licence)
+    blocks = lambda: _dataset_blocks(dataset, order, size)
+    if match is not None:
+        target = ImageDataset(match)
+        _check_channels(path, dataset.channels, target.channels)
+        sample = np.random.RandomState(0).permutation(target.num_images)[:_REFERENCE]
+        identity |= dict(match=target.digest(sample))
+        identity['transform'] += f', moved to the mean and covariance of {target.name}'
+        blocks = lambda: _matched_blocks(dataset, order, target, sample, size)
     return _Plan(
-        identity    = _identity(dataset.name, sha256, _transform(dataset, len(order), size), dataset.licence),
+        identity    = identity,
         shape       = (len(order), dataset.channels, size, size),
-        blocks      = lambda: _dataset_blocks(dataset, order, size),
+        blocks      = blocks,
         labels      = dataset.labels[order].tolist() if classes else None,
         num_classes = dataset.num_classes if classes else 0,
     )
@@ -107,6 +122,12 @@ def _plan_dataset(path, pick_size, bank, channels):
 def _dataset_blocks(dataset, order, size):
     for start in range(0, len(order), _BLOCK):
         yield resize_area(np.stack([dataset.image(i) for i in order[start : start + _BLOCK]]), size)
+
+def _matched_blocks(dataset, order, target, sample, size):
+    stack = lambda data, indices: np.concatenate(list(_dataset_blocks(data, indices, size)))
+    transport = GaussianTransport(stack(dataset, order[:_REFERENCE]), stack(target, sample))
+    for block in _dataset_blocks(dataset, order, size):
+        yield transport(block)
 
 def _plan_procedural(name, argument, pick_size, bank, channels):
     if bank == 'online':

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import click
 import pytest
+import torch
 
 from spider_plugin import config
 from spider_plugin.config import OPTIONS, apply_options
@@ -52,6 +53,14 @@ def edit(c=None, host=host(), given=(), cfg=None, **options):
     host.loss_keyword = lambda name: (LOSS_DEFAULTS.get(c['loss_kwargs']['class_name'], {}) | c['loss_kwargs']).get(name)
     lines = apply_options(c, values, given=set(options) | set(given), host=host)
     return c, '\n'.join(lines)
+
+@pytest.fixture(scope='module', autouse=True)
+def target_in_this_directory(tmp_path_factory, make_zip):
+    path = tmp_path_factory.mktemp('target')
+    make_zip(path / 'target.zip', n=24, res=16, seed=6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path)
+        yield
 
 @pytest.fixture(scope='module')
 def source(tmp_path_factory, make_zip):
@@ -99,6 +108,20 @@ def test_size_bank_and_embed(source):
 @pytest.mark.parametrize('text, count', [('7', 7), ('100k', 100_000), ('2M', 2_000_000), ('online', 'online')])
 def test_sizes_of_banks(text, count):
     assert next(option for option in OPTIONS if option.name == '--spider-bank').type.convert(text, None, None) == count
+
+@pytest.mark.parametrize('mapping, match, moved', [('residual', None, True), ('residual', 'none', False),
+                                                   ('encoder', None, False), ('encoder', 'covariance', True)])
+def test_a_dataset_is_matched_with_the_target(source, mapping, match, moved):
+    c, lines = edit(spider_source=source, spider_mapping=mapping, spider_match=match)
+    plain, _ = edit(spider_source=source, spider_mapping=mapping, spider_match='none')
+    assert ('moved to the mean and covariance of target' in lines) == moved
+    bank, other = (open_source(x['G_kwargs']['spider']['source']) for x in (c, plain))
+    assert torch.equal(bank.images, other.images) != moved
+
+def test_what_is_no_dataset_is_not_matched():
+    assert 'moved' not in edit(spider_source='strokes', spider_bank=8)[1]
+    with pytest.raises(UserError, match='--spider-match=covariance moves the images of a dataset, and strokes is none'):
+        edit(spider_source='strokes', spider_match='covariance')
 
 def test_procedural_sources_follow_the_target():
     c, _ = edit(host=host(channels=1), spider_source='noise', spider_bank=8)
