@@ -7,8 +7,8 @@ from page_parts import fill
 from PIL import Image
 
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
-COLOURS = {'gaussian': '#6b7280', 'tanh gaussian': '#374151', 'residual': '#d0246b', 'matched': '#7c3aed', 'covariance': '#b7791f',
-           'target covariance': '#2f855a', 'noise': '#2563a8'}
+COLOURS = {'gaussian': '#6b7280', 'tanh gaussian': '#374151', 'residual': '#d0246b', 'matched': '#7c3aed',
+           'covariance': '#b7791f', 'target covariance': '#2f855a', 'noise': '#2563a8'}
 OTHER = '#94a3b8'
 
 #----------------------------------------------------------------------------
