@@ -124,10 +124,16 @@ def _dataset_blocks(dataset, order, size):
         yield resize_area(np.stack([dataset.image(i) for i in order[start : start + _BLOCK]]), size)
 
 def _matched_blocks(dataset, order, target, sample, size):
-    stack = lambda data, indices: np.concatenate(list(_dataset_blocks(data, indices, size)))
-    transport = GaussianTransport(stack(dataset, order[:_REFERENCE]), stack(target, sample))
+    transport = GaussianTransport(_read_all(dataset, order[:_REFERENCE], size), _read_all(target, sample, size))
     for block in _dataset_blocks(dataset, order, size):
         yield transport(block)
+
+def _read_all(dataset, indices, size):
+    progress, blocks = Progress(f'Reading {dataset.name}', len(indices)), []
+    for block in _dataset_blocks(dataset, indices, size):
+        blocks.append(block)
+        progress.update(sum(map(len, blocks)))
+    return np.concatenate(blocks)
 
 def _plan_procedural(name, argument, pick_size, bank, channels):
     if bank == 'online':
