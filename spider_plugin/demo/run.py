@@ -31,7 +31,7 @@ BATCH   = 32
 FULL    = dict(images=4000, samples=1000, iterations=1200, tick=50, snap=2)  # tick: iterations to a progress line,
 QUICK   = dict(images=1000, samples=400,  iterations=150,  tick=25, snap=2)  # snap: ticks to a score and a snapshot
 SHARED  = dict(cfg='dcgan', gpus=1, batch=BATCH, gamma=0.5, aug='noaug', metrics=METRIC, detector='demo', workers=0)
-SPIDER  = {'spider-mapping': 'residual', 'spider-embed': 4}
+SPIDER  = {'spider-mapping': 'residual', 'spider-match': 'covariance', 'spider-embed': 4}
 
 class RunFailed(click.ClickException):
     """A run ended by itself before its time; its last lines are in the message."""
@@ -260,7 +260,7 @@ def summarise(runs, pictures, plan, seed, threads, quick):
 def closing_words(summary, outdir):
     spider, baseline = summary['spider']['final'], summary['baseline']['final']
     return (f'After {summary["settings"]["iterations"]} iterations the score (lower is better) is {spider:.0f} from crayon '
-            f'digits and {baseline:.0f} from noise; the source itself scores {summary["identity_score"]:.0f}.\n'
+            f'digits and {baseline:.0f} from noise; the source as it is fed scores {summary["identity_score"]:.0f}.\n'
             f'This is one seed. Read {outdir / "report.html"} ({summary["seconds"]["total"]:.0f} s).')
 
 #----------------------------------------------------------------------------
