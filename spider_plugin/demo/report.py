@@ -84,7 +84,8 @@ def before_and_after(pictures, columns=8, rows=2):
     parts = []
     for row in range(rows):
         part = slice(row * columns, (row + 1) * columns)
-        parts += [strip('source, moved', png(pictures['sources'][part])), strip('became', png(pictures['spider'][part])), '<p></p>']
+        parts += [strip('source, moved', png(pictures['sources'][part])), strip('became', png(pictures['spider'][part]))]
+        parts.append('<p></p>')
     parts += [strip('real target', png(pictures['fresh'][:columns])),
               strip('from noise', png(pictures['baseline'][:columns]))]
     return ''.join(parts)
@@ -122,8 +123,9 @@ def caveats(summary):
         '<b>One seed.</b> Another seed gives other numbers; nothing here has an error bar.',
         '<b>A head start, not speed alone.</b> The residual generator begins as its source image, moved in closed '
         f'form to the mean and covariance of the neon digits, and scores {identity:,.0f} before any training. Much of the '
-        'gap is that, the early part above all. So do not read the share of iterations as &ldquo;so many times faster&rdquo;; what can be said is that '
-        f'at equal iterations the score is {spider["final"]:,.0f} against {baseline["final"]:,.0f}.',
+        'gap is that, the early part above all. So do not read the share of iterations as &ldquo;so many times '
+        f'faster&rdquo;; what can be said is that at equal iterations the score is {spider["final"]:,.0f} against '
+        f'{baseline["final"]:,.0f}.',
         '<b>A very close neighbour.</b> Source and target are digits of the same collection (no scan is in both), painted '
         'in the same four hues. Neighbours further away help less, and some not at all.',
         '<b>Synthetic renderings.</b> The scans are real, and so is the wall; the paint is computed.',
