@@ -88,7 +88,7 @@ def train(work, backbone, arm, glr, dlr, seed):
     elif arm != 'gaussian':
         args = [f'--spider-source={work}/source{classes}.zip']
     if args:
-        args.append(f'--spider-mapping={MAPPINGS[arm]}')
+        args += [f'--spider-mapping={MAPPINGS[arm]}', '--spider-match=none']
     data, args = f'{work}/target{classes}.zip', [*what['args'], *args]
     run_dir, more = train_once(work, name, data, args, its - before, every, glr, dlr, seed)
     scores = [json.loads(line) for line in (run_dir / 'metric-fid1k.jsonl').read_text().splitlines()]
