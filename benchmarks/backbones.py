@@ -36,19 +36,23 @@ BATCH, GAMMA, TUNING_SEED, SEEDS = 32, 0.5, 100, [30, 31, 32]
 CASCADE_SHARE = 1 / 3   # of a cascade's length that its source trains
 
 #----------------------------------------------------------------------------
-# backbone -> options, iterations, grid of (glr, dlr), arms; or, in place of a grid, the backbone whose rates its arms take.
-# StyleGAN2 has one pair of rates for all arms, which benchmarks/results/convergence_first.json chose from four for either arm.
+# backbone -> options, iterations, grid of (glr, dlr), arms; or, in place of a grid, the backbone whose rates its arms take, or
+# one pair for all arms: that of StyleGAN2 was chosen by an earlier study with a larger network (convergence_first.json).
+# StyleGAN3 takes no residual.
 
 CONVOLUTIONAL = [(1e-3, 1e-2), (2e-3, 2e-2)]
+STYLES = [(2.5e-3, 5e-3), (5e-3, 1e-2), (1e-2, 2e-2), (2e-2, 4e-2)]
+STYLE_ARGS = ['--map-depth=2', '--style-mixing=0', '--pl-weight=0', '--cbase=128', '--cmax=16']
 ARMS = ('gaussian', 'paper', 'residual')
 
 BACKBONES = {
-    'dcgan':             dict(args=['--cfg=dcgan'], its=300, grid=CONVOLUTIONAL, arms=(*ARMS, 'cascade')),
-    'dcgan conditional': dict(args=['--cfg=dcgan', '--cond=1'], its=150, rates_of='dcgan', arms=ARMS),
-    'pggan':             dict(args=['--cfg=pggan', '--pg-loss=nonsaturating', '--pg-kimg=0.6', '--cbase=256',
-                                    '--cmax=32'], its=150, grid=[(2e-3, 2e-3), (5e-3, 5e-3)], arms=ARMS),
-    'stylegan2':         dict(args=['--cfg=stylegan2', '--map-depth=2', '--style-mixing=0', '--pl-weight=0', '--cbase=128',
-                                    '--cmax=16'], its=90, grid=[(1e-2, 2e-2)], arms=ARMS),
+    'dcgan':               dict(args=['--cfg=dcgan'], its=300, grid=CONVOLUTIONAL, arms=(*ARMS, 'cascade')),
+    'dcgan conditional':   dict(args=['--cfg=dcgan', '--cond=1'], its=150, rates_of='dcgan', arms=ARMS),
+    'pggan':               dict(args=['--cfg=pggan', '--pg-loss=nonsaturating', '--pg-kimg=0.6', '--cbase=256',
+                                      '--cmax=32'], its=150, grid=[(2e-3, 2e-3), (5e-3, 5e-3)], arms=ARMS),
+    'stylegan2':           dict(args=['--cfg=stylegan2', *STYLE_ARGS], its=90, grid=STYLES, arms=ARMS),
+    'stylegan2, one pair': dict(args=['--cfg=stylegan2', *STYLE_ARGS], its=90, rates=(1e-2, 2e-2), arms=ARMS),
+    'stylegan3-t':         dict(args=['--cfg=stylegan3-t', *STYLE_ARGS], its=60, grid=STYLES[::2], arms=('gaussian', 'paper')),
 }
 MAPPINGS = dict(paper='paper-16x32', residual='residual', cascade='residual')
 
@@ -79,7 +83,7 @@ def train(work, backbone, arm, glr, dlr, seed):
     """Returns the row of one run; `curve` is a list of [iteration, score], which for a cascade begins where its source ends."""
     what = BACKBONES[backbone]
     classes = '-classes' if '--cond=1' in what['args'] else ''
-    name = f'{backbone.replace(" ", "-")}-{arm}-{glr:g}-{dlr:g}-seed{seed}'
+    name = f'{backbone.replace(", ", "-").replace(" ", "-")}-{arm}-{glr:g}-{dlr:g}-seed{seed}'
     its, every, args, before, seconds = what['its'], what['its'] // 3, [], 0, 0
     if arm == 'cascade':
         before = round(its * CASCADE_SHARE)
@@ -124,9 +128,9 @@ def run(work, names):
     for backbone in names:
         what = BACKBONES[backbone]
         tuned = what.get('rates_of', backbone)
-        grid = BACKBONES[tuned]['grid']
-        tuning = [said(train(work, tuned, arm, *rates, TUNING_SEED)) for arm in what['arms'] for rates in grid if len(grid) > 1]
-        chosen = dict.fromkeys(what['arms'], grid[0])
+        grid = BACKBONES[tuned].get('grid', [])
+        tuning = [said(train(work, tuned, arm, *rates, TUNING_SEED)) for arm in what['arms'] for rates in grid]
+        chosen = dict.fromkeys(what['arms'], what.get('rates'))
         for row in sorted(tuning, key=lambda row: -row['curve'][-1][1]):
             chosen[row['arm']] = row['glr'], row['dlr']
         rows = [said(train(work, backbone, arm, *chosen[arm], seed))
@@ -147,7 +151,8 @@ def write(backbone, result):
                          torch=torch.__version__, spider_plugin=spider_plugin.__version__),
         settings=dict(batch=BATCH, gamma=GAMMA, tuning_seed=TUNING_SEED, seeds=SEEDS, cascade_share=CASCADE_SHARE,
                       backbones=BACKBONES, metric='fid1k on the detector of grey_pair.py'))
-    content['results'][backbone] = result
+    results = content['results'] | {backbone: result}
+    content['results'] = {name: results[name] for name in BACKBONES if name in results}
     RESULTS.write_text(json.dumps(content, indent=1) + '\n')
 
 #----------------------------------------------------------------------------
