@@ -105,16 +105,19 @@ def test_spider_training(name, spider):
 
 @pytest.mark.parametrize('name', OWN)
 def test_generators_of_ours(name, trained, data):
-    """Every weight moves, through every stage, and the snapshot is read without executing it."""
+    """Every weight moves and losses are finite, through every stage; the snapshot is read without executing it."""
     run_dir, (rank,), out, _ = trained(name, f'--spider-source={data}/S.zip', '--spider-mapping=residual')
     assert rank['finite'] and rank['class_name'] in ('DCGANGenerator', 'PGGANGenerator') and 'Spider source:       S' in out
     assert not rank['still'] and not rank['no_grad'] and len(rank['params']) > 10
+    assert not rank['D']['still'] and rank['D']['finite']
+    stats = [json.loads(line) for line in (run_dir / 'stats.jsonl').read_text().splitlines()]
+    losses = [tick[name]['mean'] for tick in stats for name in ('Loss/G/loss', 'Loss/D/loss') if tick[name]['num']]
+    assert len(losses) >= 2 * len(stats) - 2 and all(abs(loss) < 1e4 for loss in losses)
     assert {'key', 'fetch'} == {use for use, stack in rank['uses'] if 'accumulate_gradients' in stack}
     G = load_generator(snapshot(run_dir), key='G')
     assert G.c_dim == (2 if '--cond=1' in OWN[name]['args'] else 0)
     if 'pggan' in name:
-        lines = (run_dir / 'stats.jsonl').read_text().splitlines()
-        resolutions = [json.loads(line)['Progress/resolution']['mean'] for line in lines]
+        resolutions = [tick['Progress/resolution']['mean'] for tick in stats]
         assert {4, 8, 16} <= set(resolutions) and resolutions == sorted(resolutions) and G.synthesis.stage() == (2, 1)
 
 def test_pggan_in_two_ranks_of_stylegan3(trained):
