@@ -5,8 +5,8 @@ the reference host's own discriminator, three seeds.
     python benchmarks/fastgan_quality.py report     # the table of docs/fastgan.md from the JSON
 
 Both arms have the same options, rates and length, none of them tuned. A projected discriminator is not in it: its features need
-images of 128 pixels at least, a hundred times the work of this one. Scores are fid1k on the detector of grey_pair.py: they
-compare with each other only."""
+images of 128 pixels at least, and an iteration of 4 images takes longer than one of 32 here (projected_stylegan.py has some).
+Scores are fid1k on the detector of grey_pair.py: they compare with each other only."""
 
 import argparse
 import json

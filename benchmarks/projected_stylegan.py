@@ -32,11 +32,11 @@ RESULTS = ROOT / 'benchmarks' / 'results' / 'projected_stylegan.json'
 PAGE    = ROOT / 'docs' / 'projected.md'
 ARMS    = {
     'as for FastGAN': ['--disc-heads=standard', '--disc-blur=0', '--disc-skips=true'],
-    'as advised':     ['--disc-heads=separable', '--disc-blur=2:0.6', '--disc-skips=false'],
+    'as advised':     ['--disc-heads=separable', '--disc-blur=2:{kimg}', '--disc-skips=false'],
 }
 OPTIONS = ['--cfg=stylegan2', '--cbase=1024', '--cmax=64', '--map-depth=2', '--disc=projected', '--disc-size=128', '--batch=4',
            '--gamma=1', '--glr=0.0025', '--dlr=0.0002', '--metrics=fid1k', '--snap=1', '--threads=1', '--workers=0']
-BATCH, ITERATIONS, SEEDS = 4, 150, [40, 41, 42]
+BATCH, LENGTHS = 4, {150: [40, 41, 42], 300: [40]}   # iterations: seeds; the blur fades over all of a run
 
 #----------------------------------------------------------------------------
 # Data and detector.
@@ -67,15 +67,16 @@ def prepare(work, judge):
 #----------------------------------------------------------------------------
 # One run.
 
-def train(work, backbone, arm, seed):
+def train(work, backbone, arm, iterations, seed):
     """The row of a run."""
-    outdir = work / 'runs' / f'{arm.replace(" ", "-")}-seed{seed}'
+    outdir, kimg = work / 'runs' / f'{arm.replace(" ", "-")}-{iterations}-seed{seed}', BATCH * iterations / 1000
     if not (outdir / 'finished').is_file():
         outdir.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, '-m', 'spider_plugin.hosts.run', resource_dir('reference_host') / 'train.py',
                    f'--outdir={outdir}', f'--data={work}/target.zip', f'--detector={work}/detector.pt', f'--seed={seed}',
-                   f'--disc-backbone={backbone}', f'--kimg={BATCH * ITERATIONS / 1000}', f'--tick={BATCH * ITERATIONS / 1000}',
-                   f'--metric-at-start={seed == SEEDS[0]}', *OPTIONS, *ARMS[arm]]
+                   f'--disc-backbone={backbone}', f'--kimg={kimg}', f'--tick={kimg}',
+                   f'--metric-at-start={(iterations, seed) == (150, 40)}', *OPTIONS,
+                   *(option.format(kimg=kimg) for option in ARMS[arm])]
         env = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT), SPIDER_CACHE_DIR=str(work / 'cache'),
                    DNNLIB_CACHE_DIR=str(work / 'cache'))
         start = sum(os.times()[2:4])
@@ -85,37 +86,40 @@ def train(work, backbone, arm, seed):
     run_dir = max(outdir.glob('*-gpus1-*'))
     scores = [json.loads(line) for line in (run_dir / 'metric-fid1k.jsonl').read_text().splitlines()]
     stats = [json.loads(line) for line in (run_dir / 'stats.jsonl').read_text().splitlines()]
-    return dict(arm=arm, seed=seed, curve=sorted([entry['cur_nimg'] // BATCH, round(entry['results']['fid1k'], 1)]
-                                                 for entry in scores),
+    curve = sorted([entry['cur_nimg'] // BATCH, round(entry['results']['fid1k'], 1)] for entry in scores)
+    return dict(arm=arm, iterations=iterations, seed=seed, curve=curve,
                 loss_D=[round(line['Loss/D/loss']['mean'], 3) for line in stats if 'Loss/D/loss' in line],
                 cpu_seconds=float((outdir / 'finished').read_text()))
 
 def run(work, backbone, judge):
     prepare(work, judge)
-    rows = []
-    for seed in SEEDS:
-        for arm in ARMS:
-            rows.append(train(work, backbone, arm, seed))
-            print(rows[-1], flush=True)
     content = dict(
         environment=dict(device=f'{platform.machine()} cpu, one thread', python=platform.python_version(),
                          torch=torch.__version__),
-        settings=dict(options=OPTIONS, arms=ARMS, iterations=ITERATIONS, seeds=SEEDS,
-                      metric='fid1k on EfficientNet-Lite1, 128 pixels'), rows=rows)
-    RESULTS.write_text(json.dumps(content, indent=1) + '\n')
+        settings=dict(options=OPTIONS, arms=ARMS, batch=BATCH, metric='fid1k on EfficientNet-Lite1, 128 pixels'), rows=[])
+    for iterations, seeds in LENGTHS.items():
+        for seed in seeds:
+            for arm in ARMS:
+                content['rows'].append(train(work, backbone, arm, iterations, seed))
+                print(content['rows'][-1], flush=True)
+                RESULTS.write_text(json.dumps(content, indent=1) + '\n')
 
 #----------------------------------------------------------------------------
 
 def table(rows):
-    lines = ['| | score at the start, first seed | last, per seed | mean, deviation | loss of D over the run '
-             '| CPU-seconds of a run |', '|---' * 6 + '|']
-    for arm in dict.fromkeys(row['arm'] for row in rows):
-        mine = [row for row in rows if row['arm'] == arm]
-        last = [row['curve'][-1][1] for row in mine]
-        each, losses = (' '.join(f'{x:{form}}' for x in numbers) for form, numbers in (
-            ('.0f', last), ('.2f', [row['loss_D'][-1] for row in mine])))
-        lines.append(f'| {arm} | {mine[0]["curve"][0][1]:.0f} | {each} | {fmean(last):.0f}, {stdev(last):.0f} | {losses} '
-                     f'| {fmean(row["cpu_seconds"] for row in mine):.0f} |')
+    """Rows of arms by length; the score at the start is that of the first seed."""
+    lines = ['| | iterations | score at the start | last, per seed | mean, deviation | mean loss of D, per seed '
+             '| CPU-seconds of a run |', '|---' * 7 + '|']
+    for iterations in LENGTHS:
+        for arm in ARMS:
+            if not (mine := [row for row in rows if (row['arm'], row['iterations']) == (arm, iterations)]):
+                continue
+            last, start = [row['curve'][-1][1] for row in mine], mine[0]['curve'][0]
+            each, losses = (' '.join(f'{x:{form}}' for x in numbers) for form, numbers in (
+                ('.0f', last), ('.2f', [row['loss_D'][-1] for row in mine])))
+            mean = f'{fmean(last):.0f}, {stdev(last):.0f}' if len(last) > 1 else ''
+            lines.append(f'| {arm} | {iterations} | {"" if start[0] else f"{start[1]:.0f}"} | {each} | {mean} | {losses} '
+                         f'| {fmean(row["cpu_seconds"] for row in mine):.0f} |')
     return '\n'.join(lines) + '\n'
 
 def main():
