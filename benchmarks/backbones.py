@@ -38,12 +38,12 @@ CASCADE_SHARE = 1 / 3   # of a cascade's length that its source trains
 #----------------------------------------------------------------------------
 # backbone -> options, iterations, grid of (glr, dlr), arms; or, in place of a grid, the backbone whose rates its arms take, or
 # one pair for all arms: that of StyleGAN2 was chosen by an earlier study with a larger network (convergence_first.json).
-# StyleGAN3 takes no residual.
+# StyleGAN3 takes no residual. `matched` is a residual whose source has been moved to the target's mean and covariance.
 
 CONVOLUTIONAL = [(1e-3, 1e-2), (2e-3, 2e-2)]
 STYLES = [(2.5e-3, 5e-3), (5e-3, 1e-2), (1e-2, 2e-2), (2e-2, 4e-2)]
 STYLE_ARGS = ['--map-depth=2', '--style-mixing=0', '--pl-weight=0', '--cbase=128', '--cmax=16']
-ARMS = ('gaussian', 'paper', 'residual')
+ARMS = ('gaussian', 'paper', 'residual', 'matched')
 
 BACKBONES = {
     'dcgan':               dict(args=['--cfg=dcgan'], its=300, grid=CONVOLUTIONAL, arms=(*ARMS, 'cascade')),
@@ -54,7 +54,7 @@ BACKBONES = {
     'stylegan2, one pair': dict(args=['--cfg=stylegan2', *STYLE_ARGS], its=90, rates=(1e-2, 2e-2), arms=ARMS),
     'stylegan3-t':         dict(args=['--cfg=stylegan3-t', *STYLE_ARGS], its=60, grid=STYLES[::2], arms=('gaussian', 'paper')),
 }
-MAPPINGS = dict(paper='paper-16x32', residual='residual', cascade='residual')
+MAPPINGS = dict(paper='paper-16x32', residual='residual', matched='residual', cascade='residual')
 
 #----------------------------------------------------------------------------
 # Data: the grey pair, the same images without and with classes.
@@ -92,7 +92,7 @@ def train(work, backbone, arm, glr, dlr, seed):
     elif arm != 'gaussian':
         args = [f'--spider-source={work}/source{classes}.zip']
     if args:
-        args += [f'--spider-mapping={MAPPINGS[arm]}', '--spider-match=none']
+        args += [f'--spider-mapping={MAPPINGS[arm]}', f'--spider-match={"covariance" if arm == "matched" else "none"}']
     data, args = f'{work}/target{classes}.zip', [*what['args'], *args]
     run_dir, more = train_once(work, name, data, args, its - before, every, glr, dlr, seed)
     scores = [json.loads(line) for line in (run_dir / 'metric-fid1k.jsonl').read_text().splitlines()]
