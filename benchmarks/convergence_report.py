@@ -42,10 +42,15 @@ def ratio_table(entries):
                   'with its source', 'reached', 'seeds'], rows)
 
 def interval(found):
+    """Of a ratio; `at most` where most seeds were there at their first evaluation, so that their ratios are bounds."""
     if found is None:
         return ''
     number = lambda x: 'not reached' if x is None else f'{x:.2f}'
-    return f'{number(found["median"])} ({number(found["ci95"][0])} to {number(found["ci95"][1])})'
+    median, (low, high) = found['median'], found['ci95']
+    if low is None:
+        return 'not reached'
+    bound = 'at most ' if 2 * found['bounds'] > found['seeds'] else ''
+    return f'{bound}{number(median)} ({number(low)} to {number(high)})'
 
 def score_table(entries):
     """A row for each cell and arm: scores before training, at best and at the end, and whether samples are copies."""
