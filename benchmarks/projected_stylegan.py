@@ -36,7 +36,7 @@ ARMS    = {
 }
 OPTIONS = ['--cfg=stylegan2', '--cbase=1024', '--cmax=64', '--map-depth=2', '--disc=projected', '--disc-size=128', '--batch=4',
            '--gamma=1', '--glr=0.0025', '--dlr=0.0002', '--metrics=fid1k', '--snap=1', '--threads=1', '--workers=0']
-BATCH, LENGTHS = 4, {150: [40, 41, 42], 300: [40]}   # iterations: seeds; the blur fades over all of a run
+BATCH, LENGTHS = 4, {150: [40, 41, 42], 300: [40, 41]}   # iterations: seeds; the blur fades over all of a run
 
 #----------------------------------------------------------------------------
 # Data and detector.
