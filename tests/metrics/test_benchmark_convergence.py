@@ -91,6 +91,12 @@ def test_report_writes_a_row_for_each_arm():
     assert len(lines) == 2 + 3 and all(line.count('|') == lines[0].count('|') for line in lines)
     assert '5 of 5' in next(line for line in lines if '| residual |' in line)
 
+@pytest.mark.parametrize('median, ci95, bounds, text', [
+    (0.5, [0.4, 0.6], 0, '0.50 (0.40 to 0.60)'), (0.1, [0.08, 0.2], 3, 'at most 0.10 (0.08 to 0.20)'),
+    (None, [0.8, None], 0, 'not reached (0.80 to not reached)'), (None, [None, None], 0, 'not reached')])
+def test_ratios_say_where_they_are_bounds_or_were_not_reached(median, ci95, bounds, text):
+    assert report.interval(dict(median=median, ci95=ci95, seeds=5, bounds=bounds)) == text
+
 #----------------------------------------------------------------------------
 # Pairs and scores.
 
