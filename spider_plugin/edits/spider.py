@@ -57,9 +57,6 @@ def apply_spider(c, options, host):
     matched = options['spider_match']
     if matched is None:
         matched = 'covariance' if name == 'residual' and is_dataset(options['spider_source']) else 'none'
-    elif matched != 'none' and not is_dataset(options['spider_source']):
-        raise UserError(f'--spider-match={matched} moves the images of a dataset, and {options["spider_source"]} is none; leave '
-                        'it out, or render images with `spider generate` and give their folder.')
     source = prepare_source(
         options['spider_source'],
         size     = size,

@@ -59,6 +59,9 @@ def prepare_source(spec, *, size=None, max_size=None, bank=None, channels=None, 
         raise UserError(f'--spider-size={size} is not a power of two from 4 on; try {_power_of_two_below(max(size, 4))}.')
     if bank is not None and bank != 'online' and (not isinstance(bank, int) or bank < 1):
         raise UserError(f'--spider-bank={bank} is neither a number of images nor "online".')
+    if match is not None and not is_dataset(spec):
+        raise UserError(f'--spider-match=covariance moves the images of a dataset, and {spec} is none; leave it out, or render '
+                        'images with `spider generate` and give their folder.')
     if spec.startswith(('http://', 'https://')):
         spec = fetch(spec)
     name, _, argument = spec.partition(':')
@@ -75,7 +78,8 @@ def prepare_source(spec, *, size=None, max_size=None, bank=None, channels=None, 
 
 def is_dataset(spec):
     """Whether a spec names images, not a generator nor a procedural source."""
-    return spec.partition(':')[0] not in registry.sources and not spec.endswith('.pkl')
+    path = spec.partition('#')[0] if '://' in spec else spec
+    return path.partition(':')[0] not in registry.sources and not path.endswith('.pkl')
 
 #----------------------------------------------------------------------------
 # A plan says what will be in the directory; `blocks` yields it, and is only called where the cache lacks it.

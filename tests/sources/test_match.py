@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from spider_plugin.errors import UserError
 from spider_plugin.sources.dataset import ImageDataset
 from spider_plugin.sources.match import GaussianTransport
-from spider_plugin.sources.prepare import prepare_source
+from spider_plugin.sources.prepare import is_dataset, prepare_source
 
 #----------------------------------------------------------------------------
 
@@ -73,6 +73,12 @@ def test_prepared_banks_say_so_and_are_kept_apart(make_zip, tmp_path):
     wanted = np.stack([ImageDataset(target).image(i) for i in range(60)]).mean(axis=0)
     off = [np.abs(x.mean(axis=0) - wanted).mean() for x in images]
     assert off[1] < 0.5 * off[0]
+
+@pytest.mark.parametrize('spec, images', [('S.zip', True), ('cifar10', True), ('celeba:here', True), ('https://a/b.zip', True),
+                                          ('G.pkl', False), ('https://a/G.pkl#sha256=0', False), ('noise', False),
+                                          ('covariance:S.zip', False)])
+def test_what_is_a_dataset(spec, images):
+    assert is_dataset(spec) == images
 
 def test_a_grey_source_and_a_coloured_target(make_zip, tmp_path):
     with pytest.raises(UserError, match='is grey, but colour images are needed'):
