@@ -64,6 +64,7 @@ def apply_spider(c, options, host):
         bank     = options['spider_bank'],
         channels = target.channels if name == 'residual' or options['spider_source'] in registry.sources else None,
         match    = None if matched == 'none' else target.path,
+        subset   = target.subset,
         trust    = options['trust_pickle'],
     )
     _check_source(source, name, kind, target, options['spider_classes'])

@@ -10,12 +10,13 @@ from spider_plugin.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """The host's training set; label_dim is 0 where it trains without labels."""
+    """The host's training set; label_dim is 0 where it trains without labels; subset: (most images, seed that picks them)."""
 
     path:       str
     resolution: int
     channels:   int
     label_dim:  int
+    subset:     tuple | None = None
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
@@ -39,7 +40,8 @@ class Host:
         kwargs = dict(self._c['training_set_kwargs'])
         dataset = import_name(kwargs.pop('class_name'))(**kwargs)
         label_dim = dataset.label_dim if kwargs.get('use_labels') else 0
-        return Target(kwargs['path'], dataset.resolution, dataset.num_channels, label_dim)
+        subset = None if kwargs.get('max_size') is None else (kwargs['max_size'], kwargs.get('random_seed', 0))
+        return Target(kwargs['path'], dataset.resolution, dataset.num_channels, label_dim, subset)
 
     def generator(self):
         """Builds the host's generator, as training will, and looks at it.

@@ -42,7 +42,7 @@ class PreparedSource:
     num_classes: int        # 0 without labels
     online:      bool
 
-def prepare_source(spec, *, size=None, max_size=None, bank=None, channels=None, match=None, trust=False):
+def prepare_source(spec, *, size=None, max_size=None, bank=None, channels=None, match=None, subset=None, trust=False):
     """Prepares a source, or finds it in the cache.
 
     spec:      a dataset zip or folder, a generator's .pkl, the URL of either, or `name` or `name:PATH` of a registered source
@@ -53,6 +53,7 @@ def prepare_source(spec, *, size=None, max_size=None, bank=None, channels=None, 
                generator for every batch.
     channels:  1 or 3, what the source must have; procedural sources follow it.
     match:     a dataset zip or folder, to whose mean and covariance the images of a dataset are moved (sources/match.py).
+    subset:    (most images, seed) where training sees a part of `match`: no other image is looked at then.
     trust:     unpickle a generator as hosts do, which runs code that the file carries.
     Raises UserError: one sentence on what cannot be used and what to do."""
     if size is not None and (size < 4 or size & (size - 1)):
@@ -73,7 +74,7 @@ def prepare_source(spec, *, size=None, max_size=None, bank=None, channels=None, 
     elif spec.endswith('.pkl'):
         plan = _plan_generator(spec, pick_size, bank, channels, trust)
     else:
-        plan = _plan_dataset(resolve(spec), pick_size, bank, channels, match)
+        plan = _plan_dataset(resolve(spec), pick_size, bank, channels, match, subset)
     return _write(plan)
 
 def is_dataset(spec):
@@ -94,7 +95,7 @@ class _Plan:
     extra:       callable = None    # (directory, final directory) -> None, writes what lies beside the bank
     online:      bool = False
 
-def _plan_dataset(path, pick_size, bank, channels, match):
+def _plan_dataset(path, pick_size, bank, channels, match, subset):
     if bank == 'online':
         raise UserError('--spider-bank=online is for generators; give a dataset a number of images, or nothing.')
     if not Path(path).exists():
@@ -111,7 +112,7 @@ def _plan_dataset(path, pick_size, bank, channels, match):
     if match is not None:
         target = ImageDataset(match)
         _check_channels(path, dataset.channels, target.channels)
-        sample = np.random.RandomState(0).permutation(target.num_images)[:_REFERENCE]
+        sample = np.random.RandomState(0).permutation(_trained_on(target.num_images, subset))[:_REFERENCE]
         identity |= dict(match=target.digest(sample))
         identity['transform'] += f', moved to the mean and covariance of {target.name}'
         blocks = lambda: _matched_blocks(dataset, order, target, sample, size)
@@ -126,6 +127,12 @@ def _plan_dataset(path, pick_size, bank, channels, match):
 def _dataset_blocks(dataset, order, size):
     for start in range(0, len(order), _BLOCK):
         yield resize_area(np.stack([dataset.image(i) for i in order[start : start + _BLOCK]]), size)
+
+def _trained_on(count, subset):
+    """Indices of the images that hosts pick from `count` for a subset."""
+    if subset is None or subset[0] >= count:
+        return np.arange(count)
+    return np.sort(np.random.RandomState(subset[1]).permutation(count)[:subset[0]])
 
 def _matched_blocks(dataset, order, target, sample, size):
     transport = GaussianTransport(_read_all(dataset, order[:_REFERENCE], size), _read_all(target, sample, size))

@@ -11,6 +11,9 @@ import PIL.Image
 import pytest
 import torch
 
+from spider_plugin.hosts.capabilities import Host
+from spider_plugin.sources.dataset import ImageDataset
+from spider_plugin.sources.prepare import prepare_source
 from training.dataset import ImageFolderDataset
 from training.runtime import UserError
 
@@ -155,5 +158,19 @@ def test_broken_image_is_named_through_a_worker(make_zip, tmp_path):
 def test_bad_labels(make_zip, tmp_path, content, word):
     path = make_zip(tmp_path / 'set.zip', n=3, extra={'dataset.json': content.encode()})
     fails(path, 'dataset.json', 'set.zip', word, use_labels=True)
+
+#----------------------------------------------------------------------------
+
+def test_a_matched_source_looks_at_the_images_of_the_subset_alone(make_zip, tmp_path, monkeypatch):
+    source, target = make_zip(tmp_path / 'S.zip', n=60, res=16, seed=1), make_zip(tmp_path / 'T.zip', n=60, res=16, seed=2)
+    kwargs = dict(path=target, max_size=20, random_seed=3)
+    host = Host(dict(training_set_kwargs=dict(class_name='training.dataset.ImageFolderDataset', **kwargs)))
+    seen, image = set(), ImageDataset.image
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageDataset, 'image', lambda self, i: (self.name == 'T' and seen.add(int(i)), image(self, i))[1])
+        prepare_source(source, match=target, subset=host.target.subset)
+    trained_on = ImageFolderDataset(**kwargs)
+    assert len(seen) == len(trained_on) == 20
+    assert all(np.array_equal(ImageDataset(target).image(i), trained_on[j][0]) for j, i in enumerate(sorted(seen)))
 
 #----------------------------------------------------------------------------
