@@ -1,4 +1,4 @@
-"""Does a Spider generator learn faster than a tuned Gaussian one? Four pairs, thirteen arms, tiny networks on a CPU.
+"""Does a Spider generator learn faster than a tuned Gaussian one? Four pairs, many arms, tiny networks on a CPU.
 
     python benchmarks/convergence.py run            # tunes what is not tuned, runs every cell of the plan, writes the JSON
     python benchmarks/convergence.py report         # the tables and the plot of docs/convergence.md from the JSON
@@ -99,12 +99,18 @@ def publish(folder, rows):
     path = folder / 'convergence.json'
     name = lambda row: (row['network'], row['pair'], row['arm'], row['seed'], row['curves']['neutral'][-1][0])
     kept = json.loads(path.read_text())['rows'] if path.is_file() else []
-    rows = list(({name(row): row for row in kept} | {name(row): row for row in rows}).values())
+    rows = sorted(({name(row): row for row in kept} | {name(row): row for row in rows}).values(), key=place)
     entries = analysis.compare(rows, arms.BASELINES)
     write(path, dict(environment=environment(), plan=[dataclasses.asdict(cells) for cells in arms.PLAN],
                      arms={name: dataclasses.asdict(arm) for name, arm in arms.ARMS.items()},
                      pairs={name: pair.about for name, pair in pairs.PAIRS.items()}, common=arms.COMMON, networks=arms.NETWORKS,
                      table=entries, rows=rows))
+
+def place(row):
+    """Of a row in the tables: by network, budget, pair, arm and seed, whatever the order of the runs."""
+    orders = zip((arms.NETWORKS, pairs.PAIRS, arms.ARMS), (row['network'], row['pair'], row['arm']), strict=True)
+    network, pair, arm = (list(names).index(name) for names, name in orders)
+    return network, row['curves']['neutral'][-1][0], pair, arm, row['seed']
 
 def environment():
     return dict(device=f'{platform.machine()} cpu, one thread a run', python=platform.python_version(), torch=torch.__version__,

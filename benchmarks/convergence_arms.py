@@ -1,5 +1,5 @@
 """The arms, grids, seeds and cells of benchmarks/convergence.py: everything that was fixed before the first reported run, but for
-the arm `matched`, which docs/convergence.md says the history of."""
+the arms `matched`, `tuned matched` and `tuned target covariance`, which docs/convergence.md says the history of."""
 
 import dataclasses
 
@@ -44,6 +44,8 @@ ARMS = {
                              'residual'),
     'target covariance': Arm("Gaussian images with the TARGET's own mean and covariance: no source at all",
                              _spider('covariance:{pair}/target.zip'), 'residual'),
+    'tuned matched':     Arm('matched, with rates of its own', _spider(SOURCE, match='covariance')),
+    'tuned target covariance': Arm('target covariance, with rates of its own', _spider('covariance:{pair}/target.zip')),
     'noise':             Arm('noise images through the same network', _spider('noise'), 'residual'),
     'paper-16x32':       Arm('the public code, 16 x 32', _spider(SOURCE, 'paper-16x32')),
     'paper-23x23':       Arm('the public code, 23 x 23', _spider(SOURCE, 'paper-23x23')),
@@ -58,6 +60,8 @@ ARMS = {
 }
 BASELINES = dict(dcgan='gaussian', stylegan2='tanh gaussian')  # dcgan has a tanh; a linear StyleGAN2 does not learn here
 CONTROLS = ['gaussian', 'residual', 'matched', 'covariance', 'target covariance', 'noise']
+FEW = ['gaussian', 'residual', 'matched', 'target covariance']      # where a run is dear
+OWN_RATES = ['tuned matched', 'tuned target covariance']
 MAPPINGS = list(ARMS)[list(ARMS).index('paper-16x32'):]
 
 #----------------------------------------------------------------------------
@@ -80,14 +84,18 @@ PLAN = [
     Cells('controls', 'dcgan', 'carved', CONTROLS, SEEDS),
     Cells('controls', 'dcgan', 'wall', CONTROLS, SEEDS),
     Cells('controls', 'dcgan', 'grey', CONTROLS, SEEDS),
+    Cells('own rates', 'dcgan', 'carved', OWN_RATES, SEEDS),
+    Cells('own rates', 'dcgan', 'wall', OWN_RATES, SEEDS),
     Cells('mappings', 'dcgan', 'carved', MAPPINGS, SEEDS),
     Cells('mappings', 'dcgan', 'wall', MAPPINGS, SEEDS),
     Cells('colour', 'dcgan', 'demo', CONTROLS, SEEDS),
-    Cells('stylegan2', 'stylegan2', 'carved', ['tanh gaussian'] + CONTROLS, SEEDS),
-    Cells('stylegan2', 'stylegan2', 'wall', ['tanh gaussian'] + CONTROLS, SEEDS),
-    Cells('stylegan2', 'stylegan2', 'grey', ['tanh gaussian'] + CONTROLS + ['paper-16x32', 'paper-23x23'], SEEDS),
-    Cells('long', 'dcgan', 'carved', CONTROLS, SEEDS[:2], iterations=3000, every=250),
-    Cells('long', 'dcgan', 'wall', CONTROLS, SEEDS[:2], iterations=3000, every=250),
+    Cells('stylegan2', 'stylegan2', 'carved', ['tanh gaussian', *FEW], SEEDS),
+    Cells('stylegan2', 'stylegan2', 'wall', ['tanh gaussian', *FEW], SEEDS),
+    Cells('stylegan2', 'stylegan2', 'grey', ['tanh gaussian', *FEW, 'paper-16x32', 'paper-23x23'], SEEDS),
+    Cells('own rates', 'stylegan2', 'carved', OWN_RATES, SEEDS),
+    Cells('own rates', 'stylegan2', 'wall', OWN_RATES, SEEDS),
+    Cells('long', 'dcgan', 'carved', FEW, SEEDS[:2], iterations=3000, every=250),
+    Cells('long', 'dcgan', 'wall', FEW, SEEDS[:2], iterations=3000, every=250),
 ]
 QUICK = [Cells('quick', 'dcgan', 'carved', ['gaussian', 'residual'], [0], iterations=96, every=32)]
 

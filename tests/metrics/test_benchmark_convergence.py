@@ -12,6 +12,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / 'benchmarks'))
 
+import convergence  # noqa: E402
 import convergence_analysis as analysis  # noqa: E402
 import convergence_arms as arms  # noqa: E402
 import convergence_pairs as pairs  # noqa: E402
@@ -90,6 +91,25 @@ def test_report_writes_a_row_for_each_arm():
     lines = report.ratio_table(entries)
     assert len(lines) == 2 + 3 and all(line.count('|') == lines[0].count('|') for line in lines)
     assert '5 of 5' in next(line for line in lines if '| residual |' in line)
+
+def test_matrix_has_a_line_for_each_arm_and_a_column_for_each_pair():
+    rows = made_up_rows()
+    stalled = dict(made_up_row('residual', 0, 1e9), pair='wall')
+    entries = analysis.compare(rows + [dict(rows[0], pair='wall'), stalled], dict(dcgan='gaussian'))
+    lines = report.matrix(entries, report.ratio_cell)
+    assert lines[0] == '| arm | grey, 600 | wall, 600 |' and lines[2] == '| gaussian | 1 | 1 |'
+    assert lines[3].startswith('| residual | 0.48') and lines[3].endswith('| not reached, 0 of 1 |')
+    assert [line.split(' | ')[0] for line in lines[4:]] == ['| cascade', '| cascade, with its source']
+
+def test_rows_of_a_later_run_take_their_place(tmp_path):
+    rows = made_up_rows()
+    convergence.publish(tmp_path, rows[5:10])
+    convergence.publish(tmp_path, [dict(row, pair='wall') for row in rows[:2]])
+    convergence.publish(tmp_path, rows[:5] + [dict(rows[5], glr=3)])
+    found = json.loads((tmp_path / 'convergence.json').read_text())['rows']
+    grey = [('grey', arm, seed) for arm in ('gaussian', 'residual') for seed in range(5)]
+    assert [(row['pair'], row['arm'], row['seed']) for row in found] == grey + [('wall', 'gaussian', 0), ('wall', 'gaussian', 1)]
+    assert found[5]['glr'] == 3 and found[5]['ratio']['neutral']['iterations'] < 1
 
 @pytest.mark.parametrize('median, ci95, bounds, text', [
     (0.5, [0.4, 0.6], 0, '0.50 (0.40 to 0.60)'), (0.1, [0.08, 0.2], 3, 'at most 0.10 (0.08 to 0.20)'),
