@@ -92,7 +92,8 @@ def train(work, backbone, arm, glr, dlr, seed):
     elif arm != 'gaussian':
         args = [f'--spider-source={work}/source{classes}.zip']
     if args:
-        args += [f'--spider-mapping={MAPPINGS[arm]}', f'--spider-match={"covariance" if arm == "matched" else "none"}']
+        args += [f'--spider-mapping={MAPPINGS[arm]}', f'--spider-match={"covariance" if arm == "matched" else "none"}',
+                 '--spider-skip=fixed']
     data, args = f'{work}/target{classes}.zip', [*what['args'], *args]
     run_dir, more = train_once(work, name, data, args, its - before, every, glr, dlr, seed)
     scores = [json.loads(line) for line in (run_dir / 'metric-fid1k.jsonl').read_text().splitlines()]

@@ -1,5 +1,5 @@
 """The arms, grids, seeds and cells of benchmarks/convergence.py: everything that was fixed before the first reported run, but for
-the arms `matched`, `tuned matched` and `tuned target covariance`, which docs/convergence.md says the history of."""
+`matched`, the arms of `own rates` and those with a learned skip, which docs/convergence.md says the history of."""
 
 import dataclasses
 
@@ -29,8 +29,8 @@ class Arm:
     data:       str = 'target'
     pretrained: bool = False
 
-def _spider(source, mapping='residual', match='none'):
-    return {'spider-source': source, 'spider-mapping': mapping, 'spider-match': match, 'spider-embed': 4}
+def _spider(source, mapping='residual', match='none', skip='fixed'):
+    return {'spider-source': source, 'spider-mapping': mapping, 'spider-match': match, 'spider-skip': skip, 'spider-embed': 4}
 
 SOURCE = '{pair}/source.zip'
 ARMS = {
@@ -46,6 +46,10 @@ ARMS = {
                              _spider('covariance:{pair}/target.zip'), 'residual'),
     'tuned matched':     Arm('matched, with rates of its own', _spider(SOURCE, match='covariance')),
     'tuned target covariance': Arm('target covariance, with rates of its own', _spider('covariance:{pair}/target.zip')),
+    'learned skip':      Arm('matched, and the gain of its skip is learned', _spider(SOURCE, match='covariance', skip='learned'),
+                             'residual'),
+    'learned skip, target covariance': Arm('target covariance with a learned skip: no source',
+                                           _spider('covariance:{pair}/target.zip', skip='learned'), 'residual'),
     'noise':             Arm('noise images through the same network', _spider('noise'), 'residual'),
     'paper-16x32':       Arm('the public code, 16 x 32', _spider(SOURCE, 'paper-16x32')),
     'paper-23x23':       Arm('the public code, 23 x 23', _spider(SOURCE, 'paper-23x23')),
@@ -61,6 +65,7 @@ ARMS = {
 BASELINES = dict(dcgan='gaussian', stylegan2='tanh gaussian')  # dcgan has a tanh; a linear StyleGAN2 does not learn here
 CONTROLS = ['gaussian', 'residual', 'matched', 'covariance', 'target covariance', 'noise']
 FEW = ['gaussian', 'residual', 'matched', 'target covariance']      # where a run is dear
+LEARNED = ['learned skip', 'learned skip, target covariance']
 OWN_RATES = ['tuned matched', 'tuned target covariance']
 MAPPINGS = list(ARMS)[list(ARMS).index('paper-16x32'):]
 
@@ -84,18 +89,20 @@ PLAN = [
     Cells('controls', 'dcgan', 'carved', CONTROLS, SEEDS),
     Cells('controls', 'dcgan', 'wall', CONTROLS, SEEDS),
     Cells('controls', 'dcgan', 'grey', CONTROLS, SEEDS),
+    Cells('learned skip', 'dcgan', 'carved', LEARNED, SEEDS),
+    Cells('learned skip', 'dcgan', 'wall', LEARNED, SEEDS),
+    Cells('learned skip', 'dcgan', 'grey', LEARNED, SEEDS),
     Cells('own rates', 'dcgan', 'carved', OWN_RATES, SEEDS),
     Cells('own rates', 'dcgan', 'wall', OWN_RATES, SEEDS),
     Cells('mappings', 'dcgan', 'carved', MAPPINGS, SEEDS),
     Cells('mappings', 'dcgan', 'wall', MAPPINGS, SEEDS),
-    Cells('colour', 'dcgan', 'demo', CONTROLS, SEEDS),
-    Cells('stylegan2', 'stylegan2', 'carved', ['tanh gaussian', *FEW], SEEDS),
-    Cells('stylegan2', 'stylegan2', 'wall', ['tanh gaussian', *FEW], SEEDS),
-    Cells('stylegan2', 'stylegan2', 'grey', ['tanh gaussian', *FEW, 'paper-16x32', 'paper-23x23'], SEEDS),
+    Cells('colour', 'dcgan', 'demo', FEW + LEARNED[:1], SEEDS),
+    Cells('stylegan2', 'stylegan2', 'carved', ['tanh gaussian', *FEW, *LEARNED], SEEDS),
+    Cells('stylegan2', 'stylegan2', 'wall', ['tanh gaussian', *FEW, *LEARNED], SEEDS),
     Cells('own rates', 'stylegan2', 'carved', OWN_RATES, SEEDS),
     Cells('own rates', 'stylegan2', 'wall', OWN_RATES, SEEDS),
-    Cells('long', 'dcgan', 'carved', FEW, SEEDS[:2], iterations=3000, every=250),
-    Cells('long', 'dcgan', 'wall', FEW, SEEDS[:2], iterations=3000, every=250),
+    Cells('long', 'dcgan', 'carved', ['gaussian', *LEARNED], SEEDS[:2], iterations=3000, every=250),
+    Cells('long', 'dcgan', 'wall', ['gaussian', *LEARNED], SEEDS[:2], iterations=3000, every=250),
 ]
 QUICK = [Cells('quick', 'dcgan', 'carved', ['gaussian', 'residual'], [0], iterations=96, every=32)]
 

@@ -11,9 +11,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
 STYLES = {      # colour and dashes of an arm in the plot
-    'gaussian': ('#111827', '-'), 'tanh gaussian': ('#6b7280', '-'), 'residual': ('#d0246b', '-'), 'matched': ('#7c3aed', '-'),
+    'gaussian': ('#111827', '-'), 'tanh gaussian': ('#6b7280', '-'), 'residual': ('#f472b6', '-'), 'matched': ('#7c3aed', '-'),
     'tuned matched': ('#7c3aed', ':'), 'covariance': ('#b7791f', '-'), 'target covariance': ('#2f855a', '-'),
-    'tuned target covariance': ('#2f855a', ':'), 'noise': ('#2563a8', '-'), 'paper-16x32': ('#d0246b', '--'),
+    'tuned target covariance': ('#2f855a', ':'), 'learned skip': ('#e11d48', '-'),
+    'learned skip, target covariance': ('#0d9488', '-'), 'noise': ('#2563a8', '-'), 'paper-16x32': ('#d0246b', '--'),
     'paper-23x23': ('#b7791f', '--'), 'encoder': ('#2563a8', '--'), 'whitened': ('#2f855a', '--'), 'transfer': ('#111827', '-.'),
     'transfer + spider': ('#d0246b', '-.'), 'cascade': ('#7c3aed', '-.')}
 

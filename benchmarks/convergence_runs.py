@@ -20,10 +20,12 @@ SAMPLES, REALS, NEIGHBOURS = 1000, 4000, 3
 #----------------------------------------------------------------------------
 
 def train(work, cells, arm, seed, rates, pretrained=None):
-    """Trains unless it is done; returns the run's folder. CPU-seconds of the process are in its file `finished`."""
+    """Trains unless it is done; returns the run's folder, which arms with equal options and rates share. CPU-seconds of the
+    process are in its file `finished`."""
     spec, pair = arms.ARMS[arm], work / cells.pair
     glr, dlr = rates
-    name = f'{cells.network}-{arm.replace(" ", "")}-{glr:g}-{dlr:g}-{cells.iterations}-seed{seed}'
+    same = next(name for name, other in arms.ARMS.items() if (other.options, other.data) == (spec.options, spec.data))
+    name = f'{cells.network}-{same.replace(" ", "")}-{glr:g}-{dlr:g}-{cells.iterations}-seed{seed}'
     outdir = pair / 'runs' / name
     if not (outdir / 'finished').is_file():
         outdir.mkdir(parents=True, exist_ok=True)

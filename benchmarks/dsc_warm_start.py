@@ -34,7 +34,8 @@ PAGE = ROOT / 'docs' / 'dsc.md'
 BATCH, EVERY, ITERATIONS, SAMPLES, IMAGES, SEEDS = 16, 64, 192, 1000, 4000, [50, 51, 52]
 OPTIONS = {'cfg': 'stylegan2', 'cbase': 256, 'cmax': 16, 'map-depth': 2, 'style-mixing': 0, 'pl-weight': 0, 'gamma': 0.5,
            'glr': 0.01, 'dlr': 0.01, 'aug': 'noaug', 'metrics': 'none', 'batch': BATCH, 'snap': 1, 'threads': 1, 'workers': 0,
-           'metric-at-start': 'true', 'spider-embed': 4, 'spider-mapping': 'residual', 'spider-match': 'none'}
+           'metric-at-start': 'true', 'spider-embed': 4, 'spider-mapping': 'residual', 'spider-match': 'none',
+           'spider-skip': 'fixed'}
 ARMS = {        # options, whether it resumes the dense run
     'dense':            ([], False),
     'DSC':              (['--dsc'], False),

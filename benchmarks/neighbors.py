@@ -91,7 +91,8 @@ def train(work, arm, seed, settings):
                    f'--kimg={kimg(settings["iterations"])}', f'--tick={kimg(settings["every"])}', '--snap=1', '--metrics=fid1k',
                    f'--detector={work}/scoring.pt', '--metric-at-start=true', '--threads=1', '--workers=0']
         if arm != 'gaussian':
-            command += [f'--spider-source={work}/{arm}.zip', '--spider-mapping=residual', '--spider-match=none']
+            command += [f'--spider-source={work}/{arm}.zip', '--spider-mapping=residual', '--spider-match=none',
+                        '--spider-skip=fixed']
         env = dict(os.environ, OMP_NUM_THREADS='1', SPIDER_CACHE_DIR=str(work / 'cache'), DNNLIB_CACHE_DIR=str(work / 'cache'))
         before = _children_seconds()
         with open(outdir / 'output.txt', 'w') as log:

@@ -24,7 +24,7 @@ def edit_dcgan_paper(c, given, host):
                  resolutions=dcgan_paper_resolutions)
 
 registry.generators.register('dcgan')(OwnGenerator(
-    edit_dcgan, mappings=('residual', 'paper-16x32', 'paper-23x23', 'encoder', 'whitened')))
+    edit_dcgan, mappings=('residual', 'paper-16x32', 'paper-23x23', 'encoder', 'whitened'), learn_skip=True))
 registry.generators.register('dcgan_paper')(OwnGenerator(
     edit_dcgan_paper, mappings=('paper-16x32', 'paper-23x23', 'encoder', 'whitened')))
 

@@ -50,6 +50,7 @@ def apply_spider(c, options, host):
         raise UserError(f'--spider-mapping=residual needs a generator that starts from a constant 4x4 input, which '
                         f'{c["G_kwargs"]["class_name"]} is not: added to StyleGAN3 at fixed pixels, the source would end its '
                         'equivariance (docs/cascades.md); use --spider-mapping=encoder.')
+    learn_skip = _learn_skip(options['spider_skip'], name, own, options['cfg'])
     size = options['spider_size']
     if size is not None and kind.size is None and size > target.resolution:
         raise UserError(f'--spider-size={size} is larger than the {target.resolution} pixels of --data; '
@@ -71,7 +72,7 @@ def apply_spider(c, options, host):
     classes = _source_classes(options['spider_classes'], source, target)
     gain, resume_lines = resume_spider(c, options, source, classes, host)
     c['G_kwargs']['spider'] = dict(mapping=name, source=source.path, noise=options['spider_noise'],
-                                   embed=options['spider_embed'], gain=gain)
+                                   embed=options['spider_embed'], gain=gain, learn_skip=learn_skip)
     if classes is not None:
         c['G_kwargs']['spider']['classes'] = classes
     if own is None:
@@ -80,6 +81,13 @@ def apply_spider(c, options, host):
     if layers is not None and name == 'residual':
         _compensate_path_length(c, source, layers, host.loss_keyword('pl_weight'))
     return _launch_lines(options, source, target) + resume_lines
+
+def _learn_skip(wanted, mapping, own, cfg):
+    can = mapping == 'residual' and (own is None or own.learn_skip)
+    if wanted == 'learned' and not can:
+        what = f'--cfg={cfg}' if mapping == 'residual' else f'--spider-mapping={mapping}'
+        raise UserError(f'--spider-skip=learned cannot be used with {what}; leave it out.')
+    return can and wanted != 'fixed'
 
 def _check_source(source, name, kind, target, classes):
     if source.resolution < kind.min_size:

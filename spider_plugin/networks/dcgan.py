@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from spider_plugin.networks.latent import LatentMapping
-from spider_plugin.networks.mapping import EqualConv2d, EqualLinear
+from spider_plugin.networks.mapping import EqualConv2d, EqualLinear, add_skip_gain
 from spider_plugin.sources.bank import open_spider_source
 from spider_plugin.sources.key import keyed_images
 
@@ -49,14 +49,16 @@ def upsample_nearest(x):
     return x[:, :, :, None, :, None].expand(n, c, h, 2, w, 2).reshape(n, c, 2 * h, 2 * w)
 
 #----------------------------------------------------------------------------
-# ws -> image. With s the source image, e its encoding, f the features of the latent, x the decoder's output, a = gain:
-#   bottleneck = lerp(f, e(s), a),   skips = a e(s),   y = tanh(x + a atanh(s))
+# ws -> image. With s the source image, e its encoding, f the features of the latent, x the decoder's output, a = source_gain,
+# k = source_skip_gain:
+#   bottleneck = lerp(f, e(s), a),   skips = a e(s),   y = tanh(x + a k atanh(s))
 # In a fresh run a = 1 is fixed, there is no f, and x starts near zero: the untrained generator is the identity on s. With
 # classes, a linear map of the class's embedding is added to its bottleneck. Where a Gaussian generator is resumed, a starts
-# at 0 and is learned. Without a source, y = tanh(x) with features f.
+# at 0 and is learned. k starts at 1 and is learned unless it is fixed. Without a source, y = tanh(x) with features f.
 
 class DCGANSynthesis(torch.nn.Module):
-    def __init__(self, w_dim, img_resolution, img_channels, channel_base, channel_max, source=None, gain=1.0, c_dim=0):
+    def __init__(self, w_dim, img_resolution, img_channels, channel_base, channel_max, source=None, gain=1.0, learn_skip=False,
+                 c_dim=0):
         super().__init__()
         self.w_dim, self.img_resolution, self.img_channels, self.source = w_dim, img_resolution, img_channels, source
         self.resolutions = dcgan_resolutions(img_resolution)
@@ -72,12 +74,12 @@ class DCGANSynthesis(torch.nn.Module):
         torch.nn.init.normal_(self.to_pixels.weight, std=0.005 if fresh else 0.05)
         torch.nn.init.zeros_(self.to_pixels.bias)
         if source is not None:
-            self._attach_source(widths[::-1], gain, fresh)
+            self._attach_source(widths[::-1], gain, fresh, learn_skip)
         if fresh and c_dim > 0:
             self.class_features = torch.nn.Linear(w_dim, math.prod(self.bottleneck), bias=False)
             torch.nn.init.normal_(self.class_features.weight, std=0.1)
 
-    def _attach_source(self, widths, gain, fresh):
+    def _attach_source(self, widths, gain, fresh, learn_skip):
         if self.source.channels != self.img_channels:
             raise ValueError(f'the source has {self.source.channels} channels, the images have {self.img_channels}')
         first = NormConv2d(4 * self.img_channels, widths[0])
@@ -87,6 +89,7 @@ class DCGANSynthesis(torch.nn.Module):
             self.register_buffer('source_gain', torch.tensor(float(gain)))
         else:
             self.source_gain = torch.nn.Parameter(torch.zeros([]))
+        add_skip_gain(self, learn_skip)
 
     def source_image(self, ws):
         """The image that the key in ws [N, rows, w_dim] names; the mean source image where there is no intact key."""
@@ -129,7 +132,7 @@ class DCGANSynthesis(torch.nn.Module):
             x = self._latent_features(ws).lerp(x, self.source_gain)
         elif hasattr(self, 'class_features'):
             x = x + self.class_features(ws[:, 0].to(x.dtype)).reshape(-1, *self.bottleneck)
-        return torch.tanh(self._decode(x, skips) + self.source_gain * torch.atanh(s.clamp(-0.96, 0.96)))
+        return torch.tanh(self._decode(x, skips) + self.source_gain * self.source_skip_gain * torch.atanh(s.clamp(-0.96, 0.96)))
 
 #----------------------------------------------------------------------------
 
@@ -138,7 +141,7 @@ class DCGANGenerator(torch.nn.Module):
 
     z_dim, w_dim:   length of the latent; w_dim (default: the same) must equal it.
     c_dim:          classes, whose embedding is added to the latent; a class has source images of its own where the source has.
-    spider:         None, or {'mapping': kind, 'source': prepared directory, 'noise', 'embed', 'gain', 'classes'}.
+    spider:         None, or {'mapping': kind, 'source': prepared directory, 'noise', 'embed', 'gain', 'learn_skip', 'classes'}.
     channel_base, channel_max: feature maps at resolution r are channel_base / r (default 12 img_resolution / r), at most
                     channel_max.
     forward(z [N, z_dim], c [N, c_dim] or None) -> float32 [N, img_channels, img_resolution, img_resolution] in [-1, 1].
@@ -150,12 +153,14 @@ class DCGANGenerator(torch.nn.Module):
         w_dim = w_dim or z_dim
         self.z_dim, self.c_dim, self.w_dim = z_dim, c_dim, w_dim
         self.img_resolution, self.img_channels = img_resolution, img_channels
-        kind, gain = 'residual', 0.0
+        kind, gain, learn_skip = 'residual', 0.0, False
         self.source = open_spider_source(spider)
         if spider is not None:
-            self.spider_format, kind, gain = 1, spider['mapping'], spider.get('gain', 1.0)
+            self.spider_format, kind = 1, spider['mapping']
+            gain, learn_skip = spider.get('gain', 1.0), spider.get('learn_skip', False)
         residual = self.source if kind == 'residual' else None
-        self.synthesis = DCGANSynthesis(w_dim, img_resolution, img_channels, channel_base, channel_max, residual, gain, c_dim)
+        self.synthesis = DCGANSynthesis(w_dim, img_resolution, img_channels, channel_base, channel_max, residual, gain,
+                                        learn_skip, c_dim)
         self.mapping = LatentMapping(z_dim, c_dim, w_dim, self.source, kind, class_alone=residual is not None and gain > 0)
         self.num_ws = self.mapping.num_ws
 

@@ -138,3 +138,14 @@ def mapping_input(kind, source, z_dim):
     raise ValueError(f'unknown mapping {kind!r}; known are {", ".join(MAPPING_KINDS)}')
 
 #----------------------------------------------------------------------------
+# How strong the source is in the pixels of a residual, k in tanh(x + k atanh(s)).
+
+def add_skip_gain(synthesis, learned):
+    """Gives a residual synthesis network `source_skip_gain`, the factor of the source in pixels: 1, a parameter if learned."""
+    gain = torch.ones([])
+    if learned:
+        synthesis.source_skip_gain = torch.nn.Parameter(gain)
+    else:
+        synthesis.register_buffer('source_skip_gain', gain)
+
+#----------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import contextlib
 import torch
 import torch.nn.functional as F
 
-from spider_plugin.networks.mapping import SourceEncoder, mapping_input
+from spider_plugin.networks.mapping import SourceEncoder, add_skip_gain, mapping_input
 from spider_plugin.sources.bank import open_spider_source
 from spider_plugin.sources.key import key_slots, keyed_images, pack_key
 
@@ -36,14 +36,14 @@ class SpiderMappingMixin:
         return torch.cat([ws[:, : -self.key_slots], rows], dim=1)
 
 #----------------------------------------------------------------------------
-# Residual synthesis. With s the source image, x the host's output, e a small encoder, a = source_gain:
-#   y      = lerp(x, tanh(x + atanh(s)), a)
+# Residual synthesis. With s the source image, x the host's output, e a small encoder, a = source_gain, k = source_skip_gain:
+#   y      = lerp(x, tanh(x + k atanh(s)), a)
 #   const' = lerp(const, e(s), a)
 # a = 1, fixed, in a fresh run, where x starts near zero: the untrained generator is the identity on s. a = 0, learned,
-# where a stock generator is resumed: the first output is the stock one.
+# where a stock generator is resumed: the first output is the stock one. k starts at 1 and is learned unless it is fixed.
 
 class SpiderSynthesisMixin:
-    def attach_source(self, source, gain):
+    def attach_source(self, source, gain, learn_skip=False):
         self.source = source
         block = getattr(self, 'b4', None)
         if getattr(block, 'const', None) is None or not hasattr(block, 'conv1'):
@@ -54,6 +54,7 @@ class SpiderSynthesisMixin:
             self._shrink_rgb(0.05)
         else:
             self.source_gain = torch.nn.Parameter(torch.zeros([]))
+        add_skip_gain(self, learn_skip)
 
     def _shrink_rgb(self, factor):
         with torch.no_grad():
@@ -85,11 +86,12 @@ class SpiderSynthesisMixin:
         with self._replaced_const(self.source_encoder(image.to(weights_dtype))):
             x = super().forward(ws[:, : self.num_ws], *args, **kwargs)
         s = F.interpolate(image.to(x.dtype), size=x.shape[-2:], mode='bilinear', align_corners=False)
-        return torch.lerp(x, torch.tanh(x + torch.atanh(s.clamp(-0.96, 0.96))), self.source_gain.to(x.dtype))
+        s = torch.atanh(s.clamp(-0.96, 0.96)) * self.source_skip_gain.to(x.dtype)
+        return torch.lerp(x, torch.tanh(x + s), self.source_gain.to(x.dtype))
 
 #----------------------------------------------------------------------------
 # `spider` is JSON: {"mapping": kind, "source": prepared directory, "noise": std, "embed": MiB, "gain": 1.0 or 0.0,
-# "classes": None or the source class of each target class, -1 for any}.
+# "learn_skip": bool, "classes": None or the source class of each target class, -1 for any}.
 
 class SpiderGeneratorMixin:
     def __init__(self, *args, spider, **kwargs):
@@ -102,6 +104,6 @@ class SpiderGeneratorMixin:
         if kind == 'residual':
             self.num_ws = self.mapping.num_ws
             self.synthesis.__class__ = self.synthesis_class
-            self.synthesis.attach_source(self.source, spider.get('gain', 1.0))
+            self.synthesis.attach_source(self.source, spider.get('gain', 1.0), spider.get('learn_skip', False))
 
 #----------------------------------------------------------------------------

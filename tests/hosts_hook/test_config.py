@@ -81,7 +81,7 @@ def test_the_edit_is_what_the_option_says(source):
     assert c['loss_kwargs'].pop('pl_weight') == pytest.approx(stock['loss_kwargs'].pop('pl_weight') * 7 / 6)
     assert c == stock # and nothing else
     prepared = spider.pop('source')
-    assert spider == dict(mapping='residual', noise=0.1, embed=3, gain=1.0)
+    assert spider == dict(mapping='residual', noise=0.1, embed=3, gain=1.0, learn_skip=True)
     bank = open_source(prepared)
     assert (len(bank), bank.channels, bank.resolution) == (40, 3, 16) # the smaller of source and target
     assert json.loads(json.dumps(spider)) == spider
@@ -117,6 +117,24 @@ def test_a_dataset_is_matched_with_the_target(source, mapping, match, moved):
     assert ('moved to the mean and covariance of target' in lines) == moved
     bank, other = (open_source(x['G_kwargs']['spider']['source']) for x in (c, plain))
     assert torch.equal(bank.images, other.images) != moved
+
+GROWING = host_config(ada_target=0.6, augment_kwargs={}, total_kimg=1000)
+
+@pytest.mark.parametrize('options, learned', [
+    (dict(),                                        True),
+    (dict(cfg='dcgan', given=['cfg']),              True),
+    (dict(spider_skip='fixed'),                     False),
+    (dict(spider_mapping='encoder'),                False),
+    (dict(cfg='pggan', given=['cfg'], c=GROWING),   False)])
+def test_a_residual_learns_its_skip_unless_it_is_fixed(source, options, learned):
+    c, _ = edit(spider_source=source, **copy.deepcopy(options))
+    assert c['G_kwargs']['spider']['learn_skip'] == learned
+
+@pytest.mark.parametrize('options, words', [(dict(cfg='pggan', given=['cfg'], c=GROWING), '--cfg=pggan'),
+                                            (dict(spider_mapping='encoder'),   '--spider-mapping=encoder')])
+def test_a_skip_is_learned_where_it_can_be(source, options, words):
+    with pytest.raises(UserError, match=f'--spider-skip=learned cannot be used with {words}; leave it out'):
+        edit(spider_source=source, spider_skip='learned', **copy.deepcopy(options))
 
 def test_what_is_no_dataset_is_not_matched():
     assert 'moved' not in edit(spider_source='strokes', spider_bank=8)[1]

@@ -59,12 +59,13 @@ def prepared(tmp_path, monkeypatch):
 @pytest.fixture
 def make_generator(host):
     """make_generator(source directory, mapping='residual', ...) -> a tiny SpiderGenerator over the reference host."""
-    def make(source, mapping='residual', gain=1.0, noise=0.0, seed=0, res=16, channels=3, **kwargs):
+    def make(source, mapping='residual', gain=1.0, learn_skip=False, noise=0.0, seed=0, res=16, channels=3, **kwargs):
         module, _, name = spider_class_name(HOST_GENERATOR).rpartition('.')
         torch.manual_seed(seed)
         kwargs = {'z_dim': 64, 'c_dim': 0, 'w_dim': 32, 'channel_base': 128, 'channel_max': 16, 'num_fp16_res': 0,
                   'mapping_kwargs': {'num_layers': 2}} | kwargs
-        spider = {'mapping': mapping, 'source': source, 'noise': noise, 'embed': 64, 'gain': gain}
+        spider = {'mapping': mapping, 'source': source, 'noise': noise, 'embed': 64, 'gain': gain,
+                  'learn_skip': learn_skip}
         generator = getattr(importlib.import_module(module), name)
         return generator(img_resolution=res, img_channels=channels, spider=spider, **kwargs).eval()
     return make

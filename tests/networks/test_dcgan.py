@@ -132,10 +132,19 @@ def test_a_resumed_gaussian_generator_starts_with_its_own_images(spider):
     stock = trained(DCGANGenerator(64, 0, 16, 3))
     G = DCGANGenerator(64, 0, 16, 3, spider=spider(gain=0.0))
     missing, unexpected = G.load_state_dict(stock.state_dict(), strict=False)
-    assert not unexpected and all('encoder' in name or 'source_gain' in name for name in missing)
+    assert not unexpected and all('encoder' in name or 'source' in name for name in missing)
     assert torch.allclose(G(latents(), None), stock(latents(), None), atol=1e-6)
     G(latents(), None).square().mean().backward()
     assert G.synthesis.source_gain.grad.abs() > 0
+
+def test_a_learned_skip_starts_at_one_and_moves(spider):
+    argument = spider()
+    G, fixed = (DCGANGenerator(64, 0, 16, 3, spider=argument | dict(learn_skip=learn)) for learn in (True, False))
+    fixed.load_state_dict(G.state_dict())       # under the same name, whether learned or not
+    assert torch.equal(G(latents(), None), fixed(latents(), None))
+    assert G.synthesis.source_skip_gain == 1 and 'synthesis.source_skip_gain' not in dict(fixed.named_parameters())
+    (G(latents(), None) - 1).square().mean().backward()
+    assert G.synthesis.source_skip_gain.grad.abs() > 0
 
 def test_source_and_copy_are_shared_and_hold_no_parameter(spider):
     G = DCGANGenerator(64, 0, 16, 3, spider=spider())

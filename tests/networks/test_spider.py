@@ -34,6 +34,16 @@ def test_gain_zero_is_the_stock_output(host, prepared, make_generator):
     G(Z, None, noise_mode='const').square().sum().backward()
     assert G.synthesis.source_gain.grad.abs() > 0
 
+@pytest.mark.parametrize('gain', [0.0, 1.0])
+def test_a_learned_skip_starts_at_one_and_moves(gain, prepared, make_generator):
+    source = prepared('bank')
+    fixed, G = (make_generator(source, gain=gain, learn_skip=learn) for learn in (False, True))
+    G.load_state_dict(fixed.state_dict())
+    assert torch.equal(G(Z, None, noise_mode='const'), fixed(Z, None, noise_mode='const'))
+    assert 'synthesis.source_skip_gain' not in dict(fixed.named_parameters())
+    (G(Z, None, noise_mode='const') - 1).square().sum().backward()
+    assert G.synthesis.source_skip_gain.grad.abs() > 0 if gain else G.synthesis.source_skip_gain.grad == 0
+
 @pytest.mark.parametrize('kind', MAPPING_KINDS)
 def test_host_names_and_shapes_are_kept(kind, host, prepared, make_generator):
     G = make_generator(prepared('bank', res=32), mapping=kind, z_dim=512, res=32)
