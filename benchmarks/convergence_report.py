@@ -146,7 +146,7 @@ def plot(results, path):
 
 #----------------------------------------------------------------------------
 
-def pictures(results, work, pair, path, tile=32, label=260):
+def pictures(results, work, pair, path, tile=32, label=300):
     """Lines of 16 images: target, source, then the last samples of each cell and arm of the pair, of the first seed."""
     drawn = pairs.PAIRS[pair]
     lines = {f'target: {pair}': drawn.target(16, 0), 'source': drawn.source(16, 0)}
