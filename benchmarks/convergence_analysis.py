@@ -89,6 +89,8 @@ def entry(network, pair, iterations, arm, rows):
     copies = [row['end']['copies'] for row in rows if 'copies' in row['end']]
     if copies:
         found['copies'] = {name: mean(c[name] for c in copies) for name in copies[0]}
+    if all('skip' in row['end'] for row in rows):
+        found['skip'] = [row['end']['skip'] for row in rows]
     return found
 
 def mean(values, digits=2):

@@ -104,6 +104,6 @@ PLAN = [
     Cells('long', 'dcgan', 'carved', ['gaussian', *LEARNED], SEEDS[:2], iterations=3000, every=250),
     Cells('long', 'dcgan', 'wall', ['gaussian', *LEARNED], SEEDS[:2], iterations=3000, every=250),
 ]
-QUICK = [Cells('quick', 'dcgan', 'carved', ['gaussian', 'residual'], [0], iterations=96, every=32)]
+QUICK = [Cells('quick', 'dcgan', 'carved', ['gaussian', 'learned skip'], [0], iterations=96, every=32)]
 
 #----------------------------------------------------------------------------

@@ -100,17 +100,18 @@ def interval(found):
     return f'{bound}{number(median)} ({number(low)} to {number(high)})'
 
 def score_table(entries):
-    """Scores before training, at best and at the end, and whether samples are copies."""
+    """Scores before training, at best and at the end, learned factors of the source, and whether samples are copies."""
     rows = []
     for entry in entries:
         neutral, copies = entry['neutral'], entry.get('copies')
         rows.append([*name(entry), f'{entry["rates"][0]:g} / {entry["rates"][1]:g}', f'{neutral["identity"]:.1f}',
                      ' '.join(f'{x:.1f}' for x in neutral['best']), f'{neutral["end"]:.1f}', f'{entry["pixels"]["end"]:.2f}',
-                     f'{neutral["kid"]:.0f}', f'{neutral["precision"]:.2f} / {neutral["recall"]:.2f}',
+                     ' '.join(f'{x:.2f}' for x in entry.get('skip', [])), f'{neutral["kid"]:.0f}',
+                     f'{neutral["precision"]:.2f} / {neutral["recall"]:.2f}',
                      f'{copies["own_source"] / copies["another_source"]:.2f}' if copies else '',
                      f'{copies["nearest_target"] / copies["fresh_nearest_target"]:.2f}' if copies else ''])
-    return table(['network', 'pair', 'budget', 'arm', 'lr G / D', '@0', 'best, per seed', 'end', 'end, pixels', 'KID',
-                  'precision / recall', 'own source', 'nearest target'], rows)
+    return table(['network', 'pair', 'budget', 'arm', 'lr G / D', '@0', 'best, per seed', 'end', 'end, pixels',
+                  'factor, per seed', 'KID', 'precision / recall', 'own source', 'nearest target'], rows)
 
 #----------------------------------------------------------------------------
 

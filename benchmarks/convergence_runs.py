@@ -113,6 +113,9 @@ def score(outdir, cells, scorer, shown=16):
             for space, distance in scorer.distances(images).items():
                 curves[space].append([iteration, distance])
         end = scorer.details(images)
+        skip = getattr(G.synthesis, 'source_skip_gain', None)
+        if isinstance(skip, torch.nn.Parameter):
+            end['skip'] = round(float(skip), 3)
         if getattr(G, 'source', None) is not None and G.source.channels == images.shape[1]:
             sources = (G.source.sample(z) * 127.5 + 128).clamp(0, 255).to(torch.uint8)
             if sources.shape == images.shape:

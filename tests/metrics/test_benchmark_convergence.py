@@ -160,10 +160,11 @@ def test_quick_run_and_its_resumption(tmp_path):
     first = subprocess.run(command, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
     results = json.loads((tmp_path / 'convergence.json').read_text())
-    gaussian, residual = results['rows']
-    assert [i for i, _ in residual['curves']['neutral']] == [0, 32, 64, 96]
-    assert residual['ratio']['neutral']['state'] in ('reached', 'bound', 'censored') and 'ratio' not in gaussian
-    copies = residual['end']['copies']
+    gaussian, spider = results['rows']
+    assert [i for i, _ in spider['curves']['neutral']] == [0, 32, 64, 96]
+    assert spider['ratio']['neutral']['state'] in ('reached', 'bound', 'censored') and 'ratio' not in gaussian
+    assert 0.5 < spider['end']['skip'] != 1 and 'skip' not in gaussian['end']
+    copies = spider['end']['copies']
     assert 0 < copies['own_source'] < copies['another_source']  # 96 iterations leave much of the source
     finished = [path.stat().st_mtime_ns for path in sorted(tmp_path.glob('*/runs/*/finished'))]
     again = subprocess.run(command, capture_output=True, text=True)
