@@ -93,7 +93,7 @@ OPTIONS = [
     Option('--spider-match',    click.Choice(['covariance', 'none']), None, '[covariance|none]', 'Move the images of a dataset '
            'source to the mean and covariance of --data  [default: covariance for residual, none otherwise]'),
     Option('--spider-skip',     click.Choice(['learned', 'fixed']), None, '[learned|fixed]', 'Factor of the source in pixels, 1 '
-           'at first, in a residual  [default: fixed for --cfg=pggan and fastgan, learned otherwise]'),
+           'at first, in a residual  [default: learned in a fresh StyleGAN2 or dcgan; as it was with --resume]'),
     Option('--spider-noise',    click.FloatRange(min=0), 0.0, 'STD', 'Gaussian noise added to source images in [-1, 1]'),
     Option('--spider-bank',     _Bank(), None,      '[INT|online]', 'Most source images; online runs a generator source '
            'for every batch  [default: all of a dataset, 16384 of a generator]'),

@@ -7,21 +7,22 @@ from spider_plugin.errors import UserError
 #----------------------------------------------------------------------------
 
 def resume_spider(c, options, source, classes, host):
-    """(gain of the residual, lines for the launch log)."""
+    """(gain of the residual, whether its skip is learned where no option says so or None for a fresh one, lines for the launch
+    log)."""
     if c.get('resume_pkl') is None:
-        return 1.0, []
+        return 1.0, None, []
     spider, identity = _resumed_spider(host.local_file(c['resume_pkl']), options['trust_pickle'])
     if spider is None:
         if options['spider_mapping'] != 'residual':
-            return 1.0, []
-        return 0.0, ['Spider resume:       a stock generator, so the source starts at gain 0 and the images as they were']
+            return 1.0, False, []
+        return 0.0, False, ['Spider resume:       a stock generator, so the source starts at gain 0 and the images as they were']
     for what, before, now in (('mapping', spider['mapping'], options['spider_mapping']),
                               ('source', _describe(identity), _describe(source.identity)),
                               ('source classes', spider.get('classes'), classes)):
         if before != now and not options['spider_force']:
             raise UserError(f'--resume={c["resume_pkl"]} was trained with the {what} {before}, not {now}; give that one, or '
                             'pass --spider-force.')
-    return spider.get('gain', 1.0), []
+    return spider.get('gain', 1.0), spider.get('learn_skip', False), []
 
 def resume_from_what_fits(c, options, host):
     """Points the host at a pickle of the tensors that fit; lines for the launch log."""

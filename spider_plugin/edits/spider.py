@@ -50,7 +50,7 @@ def apply_spider(c, options, host):
         raise UserError(f'--spider-mapping=residual needs a generator that starts from a constant 4x4 input, which '
                         f'{c["G_kwargs"]["class_name"]} is not: added to StyleGAN3 at fixed pixels, the source would end its '
                         'equivariance (docs/cascades.md); use --spider-mapping=encoder.')
-    learn_skip = _learn_skip(options['spider_skip'], name, own, options['cfg'])
+    can_learn_skip = _can_learn_skip(options['spider_skip'], name, own, options['cfg'])
     size = options['spider_size']
     if size is not None and kind.size is None and size > target.resolution:
         raise UserError(f'--spider-size={size} is larger than the {target.resolution} pixels of --data; '
@@ -70,7 +70,9 @@ def apply_spider(c, options, host):
     )
     _check_source(source, name, kind, target, options['spider_classes'])
     classes = _source_classes(options['spider_classes'], source, target)
-    gain, resume_lines = resume_spider(c, options, source, classes, host)
+    gain, learned_before, resume_lines = resume_spider(c, options, source, classes, host)
+    default = can_learn_skip if learned_before is None else learned_before
+    learn_skip = dict(learned=True, fixed=False).get(options['spider_skip'], default)
     c['G_kwargs']['spider'] = dict(mapping=name, source=source.path, noise=options['spider_noise'],
                                    embed=options['spider_embed'], gain=gain, learn_skip=learn_skip)
     if classes is not None:
@@ -82,12 +84,12 @@ def apply_spider(c, options, host):
         _compensate_path_length(c, source, layers, host.loss_keyword('pl_weight'))
     return _launch_lines(options, source, target) + resume_lines
 
-def _learn_skip(wanted, mapping, own, cfg):
+def _can_learn_skip(wanted, mapping, own, cfg):
     can = mapping == 'residual' and (own is None or own.learn_skip)
     if wanted == 'learned' and not can:
         what = f'--cfg={cfg}' if mapping == 'residual' else f'--spider-mapping={mapping}'
         raise UserError(f'--spider-skip=learned cannot be used with {what}; leave it out.')
-    return can and wanted != 'fixed'
+    return can
 
 def _check_source(source, name, kind, target, classes):
     if source.resolution < kind.min_size:

@@ -1,4 +1,5 @@
-"""Vectors made from a source image, fed to a host's mapping network in place of z.
+"""Vectors made from a source image, fed to a host's mapping network in place of z; and what residual networks share, the
+encoder and the factor of the source.
 
 The two `paper-*` kinds are what the public Spider StyleGAN code computes (arXiv 2305.07613); the others are ours.
 

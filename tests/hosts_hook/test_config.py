@@ -387,8 +387,19 @@ def test_resume_of_a_stock_generator(source, snapshot):
     snapshot(None)
     c, lines = resume(source)
     assert c['G_kwargs']['spider']['gain'] == 0.0 and 'stock generator' in lines
+    assert not c['G_kwargs']['spider']['learn_skip']
+    assert resume(source, spider_skip='learned')[0]['G_kwargs']['spider']['learn_skip']
     c, lines = resume(source, spider_mapping='encoder')
     assert c['G_kwargs']['spider']['gain'] == 1.0 and 'stock generator' not in lines
+
+@pytest.mark.parametrize('before', [True, False])
+def test_a_resumed_skip_stays_what_it_was_unless_an_option_says_so(source, snapshot, before):
+    c, _ = edit(spider_source=source)
+    spider = copy.deepcopy(c['G_kwargs']['spider']) | {'learn_skip': before}
+    snapshot(spider, open_source(spider['source']).identity)
+    assert resume(source)[0]['G_kwargs']['spider']['learn_skip'] == before
+    for option, learned in (('learned', True), ('fixed', False)):
+        assert resume(source, spider_skip=option)[0]['G_kwargs']['spider']['learn_skip'] == learned
 
 def test_resume_needs_the_same_source(source, snapshot):
     c, _ = edit(spider_source=source)
