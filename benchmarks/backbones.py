@@ -25,7 +25,7 @@ import torch
 from page_parts import fill
 
 import spider_plugin
-from spider_plugin.io.cache import atomic_file
+from spider_plugin.files.cache import atomic_file
 from spider_plugin.resources import resource_dir
 
 ROOT = Path(__file__).resolve().parents[1]

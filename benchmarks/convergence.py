@@ -27,7 +27,7 @@ import convergence_runs as runs
 import torch
 
 import spider_plugin
-from spider_plugin.io.cache import atomic_file
+from spider_plugin.files.cache import atomic_file
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'benchmarks' / 'results'

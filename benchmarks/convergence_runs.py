@@ -10,7 +10,7 @@ import convergence_arms as arms
 import convergence_pairs as pairs
 import torch
 
-from spider_plugin.io.cache import atomic_file
+from spider_plugin.files.cache import atomic_file
 from spider_plugin.io.rebuild import load_generator
 from spider_plugin.metrics.distances import Moments, fid, kid
 from spider_plugin.resources import resource_dir

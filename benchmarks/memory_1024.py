@@ -26,7 +26,7 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / 'reference_host')]
 
-from spider_plugin.io.cache import atomic_file  # noqa: E402
+from spider_plugin.files.cache import atomic_file  # noqa: E402
 
 RESULTS = ROOT / 'benchmarks' / 'results' / 'memory_1024.json'
 PAGE    = ROOT / 'docs' / 'memory.md'

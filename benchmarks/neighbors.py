@@ -31,7 +31,7 @@ import torch
 import spider_plugin
 from spider_plugin.demo import data
 from spider_plugin.demo.analysis import detector_features
-from spider_plugin.io.cache import atomic_file, cache_dir
+from spider_plugin.files.cache import atomic_file, cache_dir
 from spider_plugin.metrics.distances import Moments, fid, kid
 from spider_plugin.metrics.sid import sid
 from spider_plugin.resources import resource_dir

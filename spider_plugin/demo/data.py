@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from spider_plugin.errors import UserError
-from spider_plugin.io.cache import atomic_file
+from spider_plugin.files.cache import atomic_file
 
 RESOLUTION = 32
 ASSETS = Path(__file__).resolve().parent / 'assets'

@@ -3,7 +3,7 @@
 import html
 import math
 
-from spider_plugin.page import line, page, png, strip, text
+from spider_plugin.files.html import line, page, png, strip, text
 
 COLOURS = dict(baseline='#6b7280', spider='#d0246b', identity='#b7791f', fresh='#2f855a')
 

@@ -20,7 +20,7 @@ import spider_plugin
 from spider_plugin.demo import analysis, data, report
 from spider_plugin.edits.dcgan import PRESET
 from spider_plugin.errors import UserError
-from spider_plugin.io.cache import atomic_file
+from spider_plugin.files.cache import atomic_file
 from spider_plugin.io.rebuild import load_generator
 from spider_plugin.resources import resource_dir
 

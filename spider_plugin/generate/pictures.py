@@ -9,7 +9,7 @@ import PIL.Image
 import PIL.ImageDraw
 
 from spider_plugin.errors import UserError
-from spider_plugin.io.cache import atomic_file
+from spider_plugin.files.cache import atomic_file
 
 MOVING = ('.gif', '.mp4', '.png')
 FPS    = 25

@@ -22,7 +22,7 @@ import click
 import torch
 
 from spider_plugin.errors import UserError
-from spider_plugin.io.cache import sha256_of_file
+from spider_plugin.files.cache import sha256_of_file
 from spider_plugin.resources import resource_dir
 
 DEFAULT = 'inception'   # What a host with a lookup of its own calls the network of published scores.

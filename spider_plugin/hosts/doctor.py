@@ -20,9 +20,9 @@ from pathlib import Path
 
 import spider_plugin
 from spider_plugin.errors import UserError
+from spider_plugin.files.cache import cache_dir
 from spider_plugin.hosts import compat
 from spider_plugin.hosts.attach import NotUnderstood, Script, attachable, our_statements, read_checkout, skew
-from spider_plugin.io.cache import cache_dir
 
 PYTHON = (3, 10)
 PACKAGES = {    # Oldest version of each, as in pyproject.toml.

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from spider_plugin.errors import UserError
+from spider_plugin.files.cache import atomic_file
 from spider_plugin.hosts.detector import HostDetector, pick_device
-from spider_plugin.io.cache import atomic_file
 from spider_plugin.metrics import neighbor_report
 from spider_plugin.metrics.neighbors import find_neighbors, suggestion
 from spider_plugin.metrics.shards import crew

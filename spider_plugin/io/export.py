@@ -16,7 +16,7 @@ import torch
 
 from spider_plugin import __version__
 from spider_plugin.errors import UserError
-from spider_plugin.io.cache import atomic_file, sha256_of_file
+from spider_plugin.files.cache import atomic_file, sha256_of_file
 from spider_plugin.io.rebuild import checked_bank_state, unpickle
 from spider_plugin.io.restricted import PersistentRecord, read_pickle
 from spider_plugin.io.trusted import FASTGAN, fastgan_options, network_family

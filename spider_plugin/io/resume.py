@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from spider_plugin.errors import UserError
-from spider_plugin.io.cache import atomic_file, cache_dir, sha256_of_file
+from spider_plugin.files.cache import atomic_file, cache_dir, sha256_of_file
 from spider_plugin.io.warm_start import fit_layers
 from spider_plugin.io.warm_start_fastgan import fit_blocks
 

@@ -20,8 +20,8 @@ import torch
 
 from spider_plugin import registry
 from spider_plugin.errors import UserError
-from spider_plugin.io.cache import atomic_file, cache_dir, sha256_of_file
-from spider_plugin.io.progress import Progress
+from spider_plugin.files.cache import atomic_file, cache_dir, sha256_of_file
+from spider_plugin.files.progress import Progress
 from spider_plugin.metrics.sid import MIN_DIM, MIN_SAMPLES
 from spider_plugin.sources.dataset import ImageDataset
 from spider_plugin.sources.obtain import resolve

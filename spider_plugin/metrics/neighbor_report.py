@@ -3,7 +3,7 @@
 import html
 import math
 
-from spider_plugin.page import line, page, strip, text
+from spider_plugin.files.html import line, page, strip, text
 
 COLOURS = ('#d0246b', '#2b6cb0', '#b7791f', '#2f855a', '#6b46c1', '#c05621', '#0d7377', '#6b7280')
 SHOWN   = 60        # Sources with pictures in the page; all are in its table.

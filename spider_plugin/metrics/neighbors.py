@@ -18,13 +18,13 @@ import shlex
 import torch
 
 from spider_plugin.errors import UserError
-from spider_plugin.io.cache import atomic_file, cache_dir
-from spider_plugin.io.progress import Progress
+from spider_plugin.files.cache import atomic_file, cache_dir
+from spider_plugin.files.html import png
+from spider_plugin.files.progress import Progress
 from spider_plugin.metrics.distances import Moments, fid, kid
 from spider_plugin.metrics.features import SetProgress, compute_features, open_set, probe
 from spider_plugin.metrics.shards import Alone
 from spider_plugin.metrics.sid import sid
-from spider_plugin.page import png
 
 FORMAT   = 1                    # Of a comparison, and of everything that decides its numbers.
 MEASURES = ('sid', 'fid', 'kid')

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from spider_plugin import registry
 from spider_plugin.errors import UserError
-from spider_plugin.io.cache import atomic_file, cache_dir, sha256_of_file
-from spider_plugin.io.download import File, download, exclusive
+from spider_plugin.files.cache import atomic_file, cache_dir, sha256_of_file
+from spider_plugin.files.download import File, download, exclusive
 
 WHAT = '--disc-backbone'
 

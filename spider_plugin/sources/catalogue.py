@@ -9,7 +9,7 @@ A package adds entries of its own by an entry point (spider_plugin/registry.py),
 
 import dataclasses
 
-from spider_plugin.io.download import File
+from spider_plugin.files.download import File
 from spider_plugin.registry import datasets
 
 #----------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 from spider_plugin.errors import UserError
-from spider_plugin.io.cache import atomic_file, cache_dir, sha256_of_file
+from spider_plugin.files.cache import atomic_file, cache_dir, sha256_of_file
 
 MAX_DEPTH = 32
 _TEXTS    = ('name', 'sha256', 'transform')     # what every identity has

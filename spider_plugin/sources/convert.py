@@ -20,7 +20,7 @@ import numpy as np
 import PIL.Image
 
 from spider_plugin.errors import UserError
-from spider_plugin.io.cache import atomic_file
+from spider_plugin.files.cache import atomic_file
 
 _CHUNK = 256    # images decoded at a time
 

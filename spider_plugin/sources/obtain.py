@@ -11,9 +11,9 @@ import urllib.parse
 from pathlib import Path
 
 from spider_plugin.errors import UserError
-from spider_plugin.io.cache import cache_dir
-from spider_plugin.io.download import File, WrongFile, check_file, download, exclusive
-from spider_plugin.io.progress import Progress
+from spider_plugin.files.cache import cache_dir
+from spider_plugin.files.download import File, WrongFile, check_file, download, exclusive
+from spider_plugin.files.progress import Progress
 from spider_plugin.registry import datasets
 from spider_plugin.sources.convert import read, write_zip
 

@@ -15,8 +15,8 @@ import torch
 
 from spider_plugin import registry
 from spider_plugin.errors import UserError
-from spider_plugin.io.cache import atomic_dir, cache_dir, sha256_of_file
-from spider_plugin.io.progress import Progress
+from spider_plugin.files.cache import atomic_dir, cache_dir, sha256_of_file
+from spider_plugin.files.progress import Progress
 from spider_plugin.sources.chain import chain, one_hot, remember_parent, rendered_labels, rendered_latents
 from spider_plugin.sources.dataset import ImageDataset
 from spider_plugin.sources.match import GaussianTransport

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from spider_plugin.errors import UserError
-from spider_plugin.io.cache import atomic_dir, atomic_file, cache_dir, sha256_of_file
+from spider_plugin.files.cache import atomic_dir, atomic_file, cache_dir, sha256_of_file
 
 def test_root_comes_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv('HOME', str(tmp_path / 'home'))

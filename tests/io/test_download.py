@@ -10,9 +10,9 @@ import time
 import pytest
 
 from spider_plugin.errors import UserError
-from spider_plugin.io import download as module
-from spider_plugin.io.download import File, WrongFile, check_file, download, exclusive
-from spider_plugin.io.progress import Progress
+from spider_plugin.files import download as module
+from spider_plugin.files.download import File, WrongFile, check_file, download, exclusive
+from spider_plugin.files.progress import Progress
 
 DATA = bytes(range(256)) * 1000     # 256 000 bytes: some blocks
 

@@ -17,7 +17,7 @@ import torch
 
 from spider_plugin import registry
 from spider_plugin.errors import UserError
-from spider_plugin.io.download import File
+from spider_plugin.files.download import File
 from spider_plugin.networks.backbones import prepare_backbone, timm_names
 from spider_plugin.networks.feature_networks import (
     TAPS,

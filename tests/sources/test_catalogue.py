@@ -23,7 +23,7 @@ from click.testing import CliRunner
 
 from spider_plugin import cli, registry
 from spider_plugin.errors import UserError
-from spider_plugin.io.download import File
+from spider_plugin.files.download import File
 from spider_plugin.sources import convert
 from spider_plugin.sources.catalogue import Dataset
 from spider_plugin.sources.dataset import ImageDataset

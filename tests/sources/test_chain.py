@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from spider_plugin.errors import UserError
-from spider_plugin.io.cache import cache_dir, sha256_of_file
+from spider_plugin.files.cache import cache_dir, sha256_of_file
 from spider_plugin.io.export import export
 from spider_plugin.io.rebuild import load_generator
 from spider_plugin.sources import chain as chains

@@ -17,7 +17,7 @@ import requests
 import urllib3
 
 from spider_plugin.errors import UserError
-from spider_plugin.io.progress import Progress
+from spider_plugin.files.progress import Progress
 
 try:
     import fcntl
