@@ -11,9 +11,9 @@ import convergence_pairs as pairs
 import torch
 
 from spider_plugin.files.cache import atomic_file
-from spider_plugin.io.rebuild import load_generator
 from spider_plugin.metrics.distances import Moments, fid, kid
 from spider_plugin.resources import resource_dir
+from spider_plugin.snapshots.rebuild import load_generator
 
 SAMPLES, REALS, NEIGHBOURS = 1000, 4000, 3
 

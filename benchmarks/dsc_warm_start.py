@@ -49,8 +49,8 @@ FITS, FITTED = [('depthwise', 1), ('depthwise', 2), ('pointwise', 1)], 250    # 
 
 def child(fitted, arguments):
     if not fitted:
-        import spider_plugin.io.resume
-        spider_plugin.io.resume.fit_layers = lambda state, network: (state, {})
+        import spider_plugin.snapshots.resume_plan
+        spider_plugin.snapshots.resume_plan.fit_layers = lambda state, network: (state, {})
     from spider_plugin.resources import resource_dir
     sys.argv = [sys.argv[0], str(resource_dir('reference_host') / 'train.py'), *arguments]
     runpy.run_module('spider_plugin.hosts.run', run_name='__main__')
@@ -122,7 +122,7 @@ def draw(G, samples=SAMPLES):
 
 def row(work, arm, seed, iterations, scorer):
     """One run: [[iteration, CPU-seconds, score], ...]"""
-    from spider_plugin.io.rebuild import load_generator
+    from spider_plugin.snapshots.rebuild import load_generator
     outdir = train(work, arm, seed, iterations)
     path = outdir / 'curve.json'
     if not path.is_file():
@@ -135,9 +135,9 @@ def row(work, arm, seed, iterations, scorer):
 def fit_rows(work, seed, iterations):
     """A dense generator beside separable ones right after the fit. All are made anew, so that their sources have the same images:
     a snapshot brings a part of its bank along."""
-    from spider_plugin.io.bundler import class_with
-    from spider_plugin.io.rebuild import load_generator
-    from spider_plugin.io.warm_start import fit_layers
+    from spider_plugin.bundles.source import class_with
+    from spider_plugin.snapshots.rebuild import load_generator
+    from spider_plugin.snapshots.warm_start import fit_layers
     found = load_generator(snapshots(train(work, 'dense', seed, iterations))[-1])
     class_name, state, rows = f'{type(found).__module__}.{type(found).__name__}', found.state_dict(), []
 

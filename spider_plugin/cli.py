@@ -142,7 +142,7 @@ def generate(network, seeds, outdir, **options):
 @click.option('--trust-pickle', 'trust', help='Unpickle as hosts do, which runs code that the file carries', is_flag=True)
 def export(network, out, **options):
     """Turn a snapshot into tensors and a JSON card, without running code that it carries."""
-    from spider_plugin.io.export import export as write
+    from spider_plugin.snapshots.export import export as write
     for path in write(network, out, **options):
         click.echo(path)
 

@@ -104,8 +104,8 @@ def make_snapshot(tmp_path_factory):
     The generator stands in for D, too.
     spider: the `spider` argument of a Spider generator; its class is used then.
     dcgan, pggan: ours, in place of the reference host's StyleGAN2 generator; the latter is fading in 16^2."""
-    from spider_plugin.io.bundler import spider_class_name
-    from spider_plugin.io.rebuild import add_host_to_path
+    from spider_plugin.bundles.source import spider_class_name
+    from spider_plugin.snapshots.rebuild import add_host_to_path
 
     def make(spider=None, c_dim=0, dcgan=False, pggan=False, seed=0, res=16, channels=3, z_dim=16):
         add_host_to_path()

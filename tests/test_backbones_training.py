@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from spider_plugin.io.rebuild import load_generator
-from spider_plugin.io.restricted import generator_record
 from spider_plugin.resources import resource_dir
+from spider_plugin.snapshots.rebuild import load_generator
+from spider_plugin.snapshots.records import generator_record
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ['--batch=8', '--gamma=1', '--cbase=128', '--cmax=8', '--snap=1', '--threads=1', '--workers=0']

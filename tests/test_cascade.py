@@ -17,9 +17,9 @@ from spider_plugin.errors import UserError
 from spider_plugin.generate import generate
 from spider_plugin.generate.cascade import Cascade
 from spider_plugin.generate.walks import slerp
-from spider_plugin.io.rebuild import load_generator
 from spider_plugin.resources import resource_dir
-from spider_plugin.sources.chain import chain, describe_chain
+from spider_plugin.snapshots.lineage import cascade_stages, describe_stages
+from spider_plugin.snapshots.rebuild import load_generator
 from spider_plugin.sources.prepare import prepare_source
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,14 +57,14 @@ def test_three_stages_of_three_families_train_and_generate(make_zip, tmp_path):
                               '--spider-mapping=paper-23x23')
     assert re.search(r'Spider cascade: +this generator <- \S+ <- \S+ <- noise', printed)
     G = load_generator(third)
-    assert len(chain(G.source.identity, third)) == 2
+    assert len(cascade_stages(G.source.identity, third)) == 2
     files = generate(third, [0, 1, 2], tmp_path / 'out', stages=True, walk='w', stage=1, frames=2)
     assert [path.name for path in files[-2:]] == ['stages.png', 'walk-w.gif'] and PIL.Image.open(files[-1]).n_frames == 6
 
 @pytest.mark.slow
 @pytest.mark.parametrize('cfg', ['stylegan3-t', 'stylegan3-r'])
 def test_stylegan3_learns_with_the_papers_mapping(cfg, make_zip, tmp_path):
-    from spider_plugin.io.restricted import generator_record
+    from spider_plugin.snapshots.records import generator_record
     data, source = (make_zip(tmp_path / f'{name}.zip', n=40, res=16, seed=i) for i, name in enumerate(('data', 'source')))
     options = [f'--cfg={cfg}', f'--data={data}', f'--spider-source={source}', '--spider-mapping=paper-16x32']
     runs = (train(tmp_path / f'{glr}', *options, f'--glr={glr}')[0] for glr in (0, 0.0025))
@@ -91,7 +91,7 @@ def test_a_seed_is_traced_to_the_first_latent(cascade):
     for before, after in zip(stages, stages[1:]):   # what a stage draws is what the next one draws from, but for 8 bits a pixel
         drawn = before.G(before.z, before.c, noise_mode='const').clamp(-1, 1)
         assert (F.interpolate(drawn, size=after.image.shape[-2:], mode='area') - after.image).abs().max() < 0.02
-    assert describe_chain(chain(opened.last.source.identity, '')).endswith('<- noise')
+    assert describe_stages(cascade_stages(opened.last.source.identity, '')).endswith('<- noise')
 
 def test_a_walk_starts_at_the_first_seed(cascade, tmp_path):
     """At every stage, through what is walked there; a later stage gets the earlier one's image, not the bank's, hence 3."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from spider_plugin.io.rebuild import load_generator
+from spider_plugin.snapshots.rebuild import load_generator
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ['--gpus=1', '--batch=4', '--gamma=1', '--cbase=256', '--cmax=16', '--tick=0.008', '--snap=1', '--kimg=0.016',

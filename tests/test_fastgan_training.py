@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from spider_plugin.io.rebuild import load_generator
-from spider_plugin.io.restricted import generator_record
+from spider_plugin.snapshots.rebuild import load_generator
+from spider_plugin.snapshots.records import generator_record
 
 ROOT = Path(__file__).resolve().parents[1]
 HOST = ROOT / 'reference_host'

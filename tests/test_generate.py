@@ -7,7 +7,7 @@ import torch
 
 from spider_plugin.errors import UserError
 from spider_plugin.generate import generate, parse_seeds
-from spider_plugin.io.rebuild import load_generator
+from spider_plugin.snapshots.rebuild import load_generator
 from spider_plugin.sources.prepare import prepare_source
 
 @pytest.fixture(scope='module', params=['stylegan2', 'dcgan'])

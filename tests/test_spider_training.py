@@ -15,7 +15,7 @@ import PIL.Image
 import pytest
 import torch
 
-from spider_plugin.io.restricted import generator_record
+from spider_plugin.snapshots.records import generator_record
 from spider_plugin.sources.bank import open_source
 from spider_plugin.sources.prepare import prepare_source
 
@@ -176,7 +176,7 @@ def test_w_avg_draws_from_the_source(checkout, data, tmp_path):
     mapping = record.state['_modules']['mapping'].state_dict()
     # One image, so one w: with a learning rate of zero the average is w (1 - beta^8), a Gaussian z would not be parallel.
     sys.path.insert(0, str(checkout))
-    from spider_plugin.io.rebuild import rebuild_generator
+    from spider_plugin.snapshots.rebuild import rebuild_generator
     G = rebuild_generator(record, 'snapshot')
     w = G.mapping(torch.randn([3, 512]), None)[:, 0]
     assert torch.allclose(w[0], w[1], atol=1e-6)
@@ -220,7 +220,7 @@ def test_the_snapshot_opens_without_the_plugin(checkout, spider_run, tmp_path):
 
 def test_another_source_changes_the_output(checkout, spider_run, data):
     sys.path.insert(0, str(checkout))
-    from spider_plugin.io.rebuild import load_generator
+    from spider_plugin.snapshots.rebuild import load_generator
     G = load_generator(last_snapshot(spider_run[0]))
     z, c = torch.randn([6, G.z_dim]), torch.zeros([6, 0])
     before = G(z, c, noise_mode='const')

@@ -1,4 +1,4 @@
-"""Importing `spider_plugin.bundles.<name>` makes that bundle; see spider_plugin/io/bundler.py.
+"""Importing `spider_plugin.bundles.<name>` makes that bundle; see spider_plugin/bundles/source.py.
 
 Hosts resolve class names such as `spider_plugin.bundles.dcgan.DCGANGenerator` by importing, in every rank."""
 
@@ -7,7 +7,7 @@ import importlib.machinery
 import linecache
 import sys
 
-from spider_plugin.io.bundler import bundle_source
+from spider_plugin.bundles.source import bundle_source
 
 #----------------------------------------------------------------------------
 # The source is kept where `inspect.getsource` looks, because hosts put it into their pickles.

@@ -21,8 +21,8 @@ from spider_plugin.demo import analysis, data, report
 from spider_plugin.edits.dcgan import PRESET
 from spider_plugin.errors import UserError
 from spider_plugin.files.cache import atomic_file
-from spider_plugin.io.rebuild import load_generator
 from spider_plugin.resources import resource_dir
+from spider_plugin.snapshots.rebuild import load_generator
 
 MARKER  = '.spider-demo'    # a folder that holds this file is ours to overwrite
 OURS    = ('data', 'runs', 'cache', 'summary.json', 'report.html')

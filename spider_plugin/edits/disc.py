@@ -102,7 +102,7 @@ def _check_resumed(c, name, weights, options, host):
     """Heads are worth nothing on other features, and a generator's features not much to other colour layers."""
     if c.get('resume_pkl') is None or options['trust_pickle']:
         return
-    from spider_plugin.io.restricted import PersistentRecord, read_pickle
+    from spider_plugin.snapshots.records import PersistentRecord, read_pickle
     contents = read_pickle(host.local_file(c['resume_pkl']))
     generator = contents.get('G_ema') or contents.get('G')
     has_skips = _has_skips(getattr(generator, 'init_kwargs', {}))

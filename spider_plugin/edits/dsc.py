@@ -54,7 +54,7 @@ def _apply_dsc(c, options, host):
             f'{dense / 1e6:.2f}M weights of theirs are now {now / 1e6:.2f}M']
 
 def _add(c, feature):
-    from spider_plugin.io.bundler import class_with
+    from spider_plugin.bundles.source import class_with
     c['G_kwargs']['class_name'] = class_with(c['G_kwargs']['class_name'], feature)
 
 #----------------------------------------------------------------------------
@@ -62,7 +62,7 @@ def _add(c, feature):
 
 def _check_layers(c, options, option, feature):
     """The mixin for the layers of the config's generator. Raises UserError where there is none."""
-    from spider_plugin.io.bundler import host_class
+    from spider_plugin.bundles.source import host_class
     from spider_plugin.networks.dsc import dsc_layer_mixin
     from spider_plugin.networks.modconv import fast_layer_mixin
     if options['cfg']:

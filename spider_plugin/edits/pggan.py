@@ -71,8 +71,8 @@ def _resumed_progress(c, options, host):
     """Phases that the snapshot to resume from has behind it."""
     if c.get('resume_pkl') is None:
         return 0
-    from spider_plugin.io.rebuild import load_generator
-    from spider_plugin.io.restricted import generator_record
+    from spider_plugin.snapshots.rebuild import load_generator
+    from spider_plugin.snapshots.records import generator_record
     path = host.local_file(c['resume_pkl'])
     tensors = (load_generator(path, trust=True).state_dict() if options['trust_pickle'] else generator_record(path).state_dict())
     return float(tensors.get('synthesis.progress', 0))

@@ -28,9 +28,9 @@ def resume_from_what_fits(c, options, host):
     """Points the host at a pickle of the tensors that fit; lines for the launch log."""
     if c.get('resume_pkl') is None:
         return []
-    from spider_plugin.io.rebuild import unpickle
-    from spider_plugin.io.restricted import read_pickle
-    from spider_plugin.io.resume import convert
+    from spider_plugin.snapshots.rebuild import unpickle
+    from spider_plugin.snapshots.records import read_pickle
+    from spider_plugin.snapshots.resume_plan import convert
     path = host.local_file(c['resume_pkl'])
     contents = unpickle(path) if options['trust_pickle'] else read_pickle(path)
     lines = [f'{"Resume from:":<21s}{c["resume_pkl"]}']
@@ -43,8 +43,8 @@ def resume_from_what_fits(c, options, host):
 
 def _resumed_spider(path, trust):
     """(the `spider` argument of the pickled generator, its source's identity); (None, None) for a stock generator."""
-    from spider_plugin.io.rebuild import embedded_bank_state, load_generator
-    from spider_plugin.io.restricted import generator_record
+    from spider_plugin.snapshots.rebuild import embedded_bank_state, load_generator
+    from spider_plugin.snapshots.records import generator_record
     if trust:
         generator = load_generator(path, trust=True)
         spider, identity = getattr(generator, 'init_kwargs', {}).get('spider'), generator.__dict__.get('source')

@@ -7,7 +7,7 @@ import os
 from spider_plugin import registry
 from spider_plugin.edits.resume import resume_spider
 from spider_plugin.errors import UserError
-from spider_plugin.sources.chain import chain, describe_chain
+from spider_plugin.snapshots.lineage import cascade_stages, describe_stages
 
 #----------------------------------------------------------------------------
 # Mapping kinds: the source's resolution unless --spider-size says otherwise (None: the target's), the smallest one that
@@ -78,7 +78,7 @@ def apply_spider(c, options, host):
     if classes is not None:
         c['G_kwargs']['spider']['classes'] = classes
     if own is None:
-        from spider_plugin.io.bundler import spider_class_name
+        from spider_plugin.bundles.source import spider_class_name
         c['G_kwargs']['class_name'] = spider_class_name(c['G_kwargs']['class_name'], layers.mapping)
     if layers is not None and name == 'residual':
         _compensate_path_length(c, source, layers, host.loss_keyword('pl_weight'))
@@ -150,9 +150,9 @@ def _launch_lines(options, source, target):
         ('Spider licence',      source.identity['licence']),
         ('Spider mapping',      options['spider_mapping']),
         ('Snapshots carry',     what))]
-    stages = chain(source.identity, options['spider_source'])
+    stages = cascade_stages(source.identity, options['spider_source'])
     if 'latents' in stages[0]:
-        lines.insert(1, f'{"Spider cascade:":<21s}this generator <- {describe_chain(stages)}')
+        lines.insert(1, f'{"Spider cascade:":<21s}this generator <- {describe_stages(stages)}')
     if os.path.realpath(options['spider_source']) == os.path.realpath(target.path):
         lines.append('Warning: --spider-source is the same as --data, so the task is to copy it.')
     return lines

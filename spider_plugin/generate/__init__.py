@@ -8,7 +8,7 @@ import torch
 from spider_plugin.errors import UserError
 from spider_plugin.generate import pictures, walks
 from spider_plugin.generate.cascade import Cascade
-from spider_plugin.sources.chain import one_hot
+from spider_plugin.sources.parents import one_hot
 
 #----------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """The generators of a cascade, and what each of them draws from for a seed.
 
 A snapshot carries images of the generator before it, not that generator. Image i of them is that of a known latent
-(sources/chain.py), so a seed leads from stage to stage down to the first, where the generators are found."""
+(sources/parents.py), so a seed leads from stage to stage down to the first, where the generators are found."""
 
 import contextlib
 import dataclasses
@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from spider_plugin.errors import UserError
-from spider_plugin.io.rebuild import load_generator
-from spider_plugin.sources.chain import chain, find_parent, given_parents, one_hot, rendered_labels, rendered_latents
+from spider_plugin.snapshots.lineage import cascade_stages
+from spider_plugin.snapshots.rebuild import load_generator
+from spider_plugin.sources.parents import find_parent, given_parents, one_hot, rendered_labels, rendered_latents
 
 #----------------------------------------------------------------------------
 # One stage for a list of seeds.
@@ -57,7 +58,7 @@ class Cascade:
         self.network, self.device, self.trust, self.psi, self.noise_mode = network, device, trust, psi, noise_mode
         self.last = load_generator(network, trust=trust).to(device)
         source = getattr(self.last, 'source', None)
-        identities = [] if source is None else chain(source.identity, network)
+        identities = [] if source is None else cascade_stages(source.identity, network)
         self.before = [identity for identity in identities if 'latents' in identity]    # the generators before, nearest first
         self.parents = given_parents(parents, identities)
 

@@ -105,8 +105,8 @@ def _open_procedural(spec, name, argument, count, like):
 
 def _open_generator(path, count, like, trust):
     if not trust:
-        from spider_plugin.io.restricted import generator_record
-        from spider_plugin.io.trusted import trusted_class
+        from spider_plugin.snapshots.families import trusted_class
+        from spider_plugin.snapshots.records import generator_record
         trusted_class(generator_record(path), path)
     return _rendered(path, Path(path).stem, 'generator', count, max_size=_size_for(like), trust=trust)
 

@@ -116,7 +116,7 @@ def _read(path, name):
     import torch
     what = f'{WHAT}={name}'
     if Path(path).suffix == '.pkl':
-        from spider_plugin.io.restricted import read_pickle
+        from spider_plugin.snapshots.records import read_pickle
         discriminator = read_pickle(path).get('D')
         return discriminator.state_dict() if hasattr(discriminator, 'state_dict') else {}
     if Path(path).suffix == '.safetensors':

@@ -296,7 +296,7 @@ class FastGANGenerator(torch.nn.Module):
     forward(z [N, z_dim], c [N, c_dim] or None) -> [N, img_channels, img_resolution, img_resolution].
     Raises ValueError for sizes that do not fit, and for an unknown mapping."""
 
-    resume_first_rows = ('synthesis.embed.weight',)     # io/resume.py: Projected GAN's has 1000 whatever the classes are
+    resume_first_rows = ('synthesis.embed.weight',)     # snapshots/resume_plan.py: Projected GAN's has 1000 for any classes
 
     def __init__(self, z_dim=256, c_dim=0, img_resolution=256, img_channels=3, w_dim=None, ngf=128, lite=False,
                  channel_max=None, spider=None, dsc=None):

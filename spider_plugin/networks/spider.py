@@ -1,6 +1,6 @@
 """A host's own generator, fed from an image source.
 
-A bundle (io/bundler.py) joins these mixins with a host's Generator, MappingNetwork and SynthesisNetwork. Names and shapes
+A bundle (bundles/source.py) joins these mixins with a host's Generator, MappingNetwork and SynthesisNetwork. Names and shapes
 of the host's parameters stay as they are, so stock pickles resume into the result.
 
 This module is portable: it travels inside snapshots and imports only torch and the standard library."""

@@ -17,10 +17,11 @@ from spider_plugin import registry
 from spider_plugin.errors import UserError
 from spider_plugin.files.cache import atomic_dir, cache_dir, sha256_of_file
 from spider_plugin.files.progress import Progress
-from spider_plugin.sources.chain import chain, one_hot, remember_parent, rendered_labels, rendered_latents
+from spider_plugin.snapshots.lineage import cascade_stages
 from spider_plugin.sources.dataset import ImageDataset
 from spider_plugin.sources.match import GaussianTransport
 from spider_plugin.sources.obtain import fetch, resolve
+from spider_plugin.sources.parents import one_hot, remember_parent, rendered_labels, rendered_latents
 
 _FORMAT       = 1       # of the prepared directory and of everything that decides its content
 _DEFAULT_BANK = 16384   # images drawn from a generator or a procedural source
@@ -35,7 +36,7 @@ class PreparedSource:
     """A directory that spider_plugin.sources.bank.open_source opens, and what is in it."""
 
     path:        str
-    identity:    dict       # name, sha256, transform, licence; of a generator also what sources/chain.py says
+    identity:    dict       # name, sha256, transform, licence; of a generator also what sources/parents.py says
     resolution:  int
     channels:    int
     num_images:  int
@@ -177,7 +178,7 @@ def _procedural_blocks(source, shape, reference):
 # Generators: rendered from seeded latents. One that has a source of its own draws from the images that its pickle carries.
 
 def _plan_generator(path, pick_size, bank, channels, trust):
-    from spider_plugin.io.rebuild import load_generator
+    from spider_plugin.snapshots.rebuild import load_generator
     if not Path(path).is_file():
         raise UserError(f'{path} does not exist; give the path of a generator snapshot (.pkl).')
     generator = load_generator(path, trust=trust)
@@ -192,7 +193,7 @@ def _plan_generator(path, pick_size, bank, channels, trust):
             raise UserError(f'{path} carries no source images (--spider-embed=0), so it cannot be a source itself; '
                             'give a snapshot that does.')
         identity['source'] = generator.source.identity
-    chain(identity, path)
+    cascade_stages(identity, path)
     remember_parent(path, identity['sha256'])
     return _Plan(
         identity    = identity,
@@ -217,9 +218,9 @@ def _generator_blocks(generator, label, size, batch=32):
 # its pickle becomes a prepared directory inside this one.
 
 def _write_generator(temp, final, path, generator):
-    from spider_plugin.io.rebuild import trusted_class
-    from spider_plugin.io.restricted import generator_record
-    from spider_plugin.io.trusted import host_module, network_family
+    from spider_plugin.snapshots.families import host_module, network_family
+    from spider_plugin.snapshots.rebuild import trusted_class
+    from spider_plugin.snapshots.records import generator_record
     record = generator_record(path)
     family = network_family(record)
     if family in ('stylegan2', 'stylegan3') and host_module(family) is None:

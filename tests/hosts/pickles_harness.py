@@ -56,7 +56,7 @@ def write(snapshot, class_name, kwargs, *how):
     return G
 
 def rebuild(snapshot):
-    from spider_plugin.io.rebuild import load_generator
+    from spider_plugin.snapshots.rebuild import load_generator
     G = load_generator(snapshot)
     assert not any(name.startswith('_imported_module_') for name in sys.modules)
     return G

@@ -10,9 +10,9 @@ import sys
 import pytest
 import torch
 
-from spider_plugin.io.export import export
-from spider_plugin.io.restricted import PersistentRecord, read_pickle
-from spider_plugin.io.trusted import network_family
+from spider_plugin.snapshots.export import export
+from spider_plugin.snapshots.families import network_family
+from spider_plugin.snapshots.records import PersistentRecord, read_pickle
 
 ROOT = pathlib.Path(__file__).parents[2]
 HARNESS = pathlib.Path(__file__).with_name('pickles_harness.py')

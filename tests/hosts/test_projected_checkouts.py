@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from spider_plugin.io.restricted import generator_record, read_pickle
+from spider_plugin.snapshots.records import generator_record, read_pickle
 
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent

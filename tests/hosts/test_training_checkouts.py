@@ -9,8 +9,8 @@ import PIL.Image
 import pytest
 import torch
 
-from spider_plugin.io.rebuild import load_generator
-from spider_plugin.io.restricted import generator_record
+from spider_plugin.snapshots.rebuild import load_generator
+from spider_plugin.snapshots.records import generator_record
 
 HERE = Path(__file__).parent
 

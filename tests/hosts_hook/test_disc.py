@@ -141,5 +141,5 @@ def test_a_resumed_run_keeps_its_skip_connections(tmp_path, host_path):
 
 @pytest.fixture
 def host_path():
-    from spider_plugin.io.trusted import add_host_to_path
+    from spider_plugin.snapshots.families import add_host_to_path
     add_host_to_path()

@@ -6,8 +6,8 @@ import pathlib
 import pytest
 import torch
 
-from spider_plugin.io.restricted import generator_record
 from spider_plugin.resources import resource_dir
+from spider_plugin.snapshots.records import generator_record
 
 HOST = resource_dir('reference_host')
 ATTACH = json.loads((resource_dir('patches') / 'attach.json').read_text())

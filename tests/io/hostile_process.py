@@ -16,7 +16,7 @@ from hostile_pickles import EXTENSION, cases, generator, sizes, snapshot
 
 def control(folder):
     """{name: whether the canary appeared} for the live ones."""
-    from spider_plugin.io.trusted import add_host_to_path
+    from spider_plugin.snapshots.families import add_host_to_path
     add_host_to_path()
     canary, sang = folder / 'canary', {}
     for label, pickled in cases(str(canary)).items():
@@ -41,8 +41,8 @@ def ours(folder):
     import resource
 
     from spider_plugin.errors import UserError
-    from spider_plugin.io.export import export
-    from spider_plugin.io.rebuild import load_generator
+    from spider_plugin.snapshots.export import export
+    from spider_plugin.snapshots.rebuild import load_generator
 
     def outcome(function, *args):
         try:

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from spider_plugin.cli import main
 from spider_plugin.errors import UserError
-from spider_plugin.io.export import export
+from spider_plugin.snapshots.export import export
 from spider_plugin.sources.prepare import prepare_source
 
 def unpickled(path, key='G_ema'):

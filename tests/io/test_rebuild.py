@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from spider_plugin.errors import UserError
-from spider_plugin.io.rebuild import load_generator, rebuild_generator
-from spider_plugin.io.restricted import generator_record
+from spider_plugin.snapshots.rebuild import load_generator, rebuild_generator
+from spider_plugin.snapshots.records import generator_record
 from spider_plugin.sources.prepare import prepare_source
 
 def outputs(G, n=6):
@@ -107,7 +107,8 @@ def test_nested_synthesis_kwargs_are_flattened(make_snapshot):
 @pytest.mark.parametrize('dcgan', [False, True])
 def test_a_process_without_a_host_rebuilds(make_snapshot, dcgan, tmp_path):
     """As `spider demo` and `spider generate` do, with nothing but the plugin on the path."""
-    code = 'import sys; from spider_plugin.io.rebuild import load_generator; print(type(load_generator(sys.argv[1])).__name__)'
+    code = ('import sys; from spider_plugin.snapshots.rebuild import load_generator; '
+            'print(type(load_generator(sys.argv[1])).__name__)')
     done = subprocess.run([sys.executable, '-c', code, make_snapshot(dcgan=dcgan)], cwd=tmp_path, capture_output=True, text=True,
                           env=dict(os.environ, PYTHONPATH=str(Path(__file__).resolve().parents[2])))
     assert done.returncode == 0, done.stderr

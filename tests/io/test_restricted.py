@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from spider_plugin.errors import UserError
-from spider_plugin.io.restricted import PersistentRecord, generator_record, read_pickle
+from spider_plugin.snapshots.records import PersistentRecord, generator_record, read_pickle
 
 HOST = Path(__file__).resolve().parents[2] / 'reference_host'
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from spider_plugin.errors import UserError
-from spider_plugin.io.rebuild import add_host_to_path
-from spider_plugin.io.restricted import read_pickle
-from spider_plugin.io.resume import convert, make_plan
+from spider_plugin.snapshots.rebuild import add_host_to_path
+from spider_plugin.snapshots.records import read_pickle
+from spider_plugin.snapshots.resume_plan import convert, make_plan
 
 @pytest.fixture
 def generator():

@@ -9,11 +9,11 @@ import torch
 from torch.nn.utils import spectral_norm
 
 from spider_plugin.errors import UserError
-from spider_plugin.io import trusted
-from spider_plugin.io.export import export
-from spider_plugin.io.rebuild import load_generator, rebuild_generator
-from spider_plugin.io.restricted import PersistentRecord, generator_record, read_pickle
-from spider_plugin.io.trusted import network_family, trusted_class
+from spider_plugin.snapshots import families as trusted
+from spider_plugin.snapshots.export import export
+from spider_plugin.snapshots.families import network_family, trusted_class
+from spider_plugin.snapshots.rebuild import load_generator, rebuild_generator
+from spider_plugin.snapshots.records import PersistentRecord, generator_record, read_pickle
 
 def class_in(monkeypatch, module, name, base=torch.nn.Module, **members):
     """A class that pickles as module.name."""

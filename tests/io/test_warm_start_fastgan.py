@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from spider_plugin.io.resume import convert
-from spider_plugin.io.warm_start_fastgan import fit_blocks
 from spider_plugin.networks.fastgan import FastGANGenerator
+from spider_plugin.snapshots.resume_plan import convert
+from spider_plugin.snapshots.warm_start_fastgan import fit_blocks
 
 def networks(dsc=None, **kwargs):
     torch.manual_seed(0)

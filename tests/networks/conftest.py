@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from spider_plugin.io.bundler import spider_class_name
+from spider_plugin.bundles.source import spider_class_name
 from spider_plugin.resources import resource_dir
 
 IDENTITY = {'name': 'marked', 'sha256': '0' * 64, 'transform': 'none', 'licence': 'CC0'}

@@ -55,7 +55,7 @@ def test_in_evaluation_no_sample_depends_on_its_batch():
 
 @pytest.mark.parametrize('kind', ['paper-16x32', 'encoder', 'whitened'])
 def test_source_and_classes_decide(kind, textures, host, tmp_path):
-    from spider_plugin.io.rebuild import load_generator
+    from spider_plugin.snapshots.rebuild import load_generator
     z_dim = 512 if kind.startswith('paper') else 64
     bundle = importlib.import_module('spider_plugin.bundles.dcgan_paper')
     torch.manual_seed(0)

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from spider_plugin.io.bundler import class_with
+from spider_plugin.bundles.source import class_with
 from spider_plugin.networks import dsc as dsc_module
 from spider_plugin.resources import resource_dir
 

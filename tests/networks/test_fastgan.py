@@ -11,9 +11,9 @@ import warnings
 import pytest
 import torch
 
-from spider_plugin.io.resume import make_plan
 from spider_plugin.networks.fastgan import FastGANBlock, FastGANGenerator
 from spider_plugin.resources import resource_dir
+from spider_plugin.snapshots.resume_plan import make_plan
 
 DSC = dict(order='depthwise', rank=1, res=None)
 

@@ -8,8 +8,8 @@ import pickle
 import pytest
 import torch
 
-from spider_plugin.io.rebuild import add_host_to_path
 from spider_plugin.networks.recompute import recomputable, recomputing
+from spider_plugin.snapshots.rebuild import add_host_to_path
 from spider_plugin.sources.prepare import prepare_source
 
 add_host_to_path()

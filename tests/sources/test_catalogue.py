@@ -241,7 +241,7 @@ def test_published_archive_becomes_a_dataset(publish, server, cache, name, capsy
     assert resolve(name) == path and len(server.asked) == asked         # once
 
 def test_hosts_open_it(publish):
-    from spider_plugin.io.rebuild import add_host_to_path
+    from spider_plugin.snapshots.rebuild import add_host_to_path
     add_host_to_path()
     from training.dataset import ImageFolderDataset
     images, labels = publish('tinyimagenet')

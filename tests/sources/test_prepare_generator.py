@@ -12,7 +12,7 @@ import torch
 
 from spider_plugin.errors import UserError
 from spider_plugin.files.cache import sha256_of_file
-from spider_plugin.io.rebuild import load_generator
+from spider_plugin.snapshots.rebuild import load_generator
 from spider_plugin.sources.bank import open_source
 from spider_plugin.sources.prepare import prepare_source, resize_area
 

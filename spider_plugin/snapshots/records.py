@@ -2,7 +2,7 @@
 
 A host pickle names functions to call and carries the source code of its classes. Here every name is looked up in a fixed
 table of stand-ins that only hold data; persistent objects become `PersistentRecord`s whose source stays a string. The machine
-that follows the pickle's instructions (io/pickle_machine.py) is ours, too, and can call nothing else.
+that follows the pickle's instructions (snapshots/pickle_machine.py) is ours, too, and can call nothing else.
 """
 
 import io
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from spider_plugin.errors import UserError
-from spider_plugin.io.pickle_machine import Damaged, Forbidden, PickleMachine, StandIn, checked_key
+from spider_plugin.snapshots.pickle_machine import Damaged, Forbidden, PickleMachine, StandIn, checked_key
 
 MAX_ENTRIES  = 100_000  # Modules and tensors that one network may have; a pickle can tie modules into knots.
 MAX_NAME     = 1000     # Letters in the dotted name of a tensor.

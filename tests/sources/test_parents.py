@@ -1,4 +1,4 @@
-"""Cascades: the chain of identities, what a file may say of it, and where parents are found."""
+"""Cascades: the identities of the stages, what a file may say of them, and where parents are found."""
 
 import json
 import shutil
@@ -8,10 +8,11 @@ import pytest
 
 from spider_plugin.errors import UserError
 from spider_plugin.files.cache import cache_dir, sha256_of_file
-from spider_plugin.io.export import export
-from spider_plugin.io.rebuild import load_generator
-from spider_plugin.sources import chain as chains
-from spider_plugin.sources.chain import chain, describe_chain, find_parent, given_parents
+from spider_plugin.snapshots.export import export
+from spider_plugin.snapshots.lineage import cascade_stages, describe_stages
+from spider_plugin.snapshots.rebuild import load_generator
+from spider_plugin.sources import parents
+from spider_plugin.sources.parents import find_parent, given_parents
 from spider_plugin.sources.prepare import prepare_source
 
 def identity(name, sha256, source=None, **more):
@@ -28,17 +29,17 @@ def cascade(make_snapshot):
     return [first, second, third]
 
 def test_the_chain_travels_in_the_snapshot(cascade, tmp_path):
-    stages = chain(load_generator(cascade[2]).source.identity, cascade[2])
+    stages = cascade_stages(load_generator(cascade[2]).source.identity, cascade[2])
     assert [stage['sha256'] for stage in stages] == [sha256_of_file(path) for path in cascade[1::-1]]
     assert [stage['latents'] for stage in stages] == [40, 24]
-    assert describe_chain(stages) == 'network-snapshot-000001 <- network-snapshot-000001 <- noise'
+    assert describe_stages(stages) == 'network-snapshot-000001 <- network-snapshot-000001 <- noise'
     files = export(cascade[2], tmp_path / 'g.pt')
-    assert json.loads(files[1].read_text())['source']['cascade'] == describe_chain(stages)
+    assert json.loads(files[1].read_text())['source']['cascade'] == describe_stages(stages)
 
 def test_a_chain_may_begin_with_images(make_snapshot):
     first = make_snapshot(spider=dict(mapping='residual', source=prepare_source('strokes', size=16, bank=20).path, embed=1))
     prepared = prepare_source(first, bank=20)
-    assert describe_chain(chain(prepared.identity, first)) == 'network-snapshot-000001 <- strokes'
+    assert describe_stages(cascade_stages(prepared.identity, first)) == 'network-snapshot-000001 <- strokes'
 
 @pytest.mark.parametrize('broken, words', [
     (dict(name='a'), 'damaged'),
@@ -48,18 +49,18 @@ def test_a_chain_may_begin_with_images(make_snapshot):
 ])
 def test_damaged_chains_are_refused(broken, words):
     with pytest.raises(UserError, match=f'x.pkl.*{words}'):
-        chain(broken, 'x.pkl')
+        cascade_stages(broken, 'x.pkl')
 
 def test_a_chain_that_never_ends_is_refused():
     endless = identity('a', 'a')
     endless['source'] = endless
     with pytest.raises(UserError, match='more than 32 stages'):
-        chain(endless, 'x.pkl')
+        cascade_stages(endless, 'x.pkl')
 
 #----------------------------------------------------------------------------
 
 def test_parents_are_remembered_named_or_found_beside(cascade, tmp_path):
-    second, first = chain(load_generator(cascade[2]).source.identity, cascade[2])
+    second, first = cascade_stages(load_generator(cascade[2]).source.identity, cascade[2])
     assert [find_parent(stage, cascade[2]) for stage in (second, first)] == cascade[1::-1]
     (cache_dir('parents') / f'{second["sha256"]}.json').unlink()
     with pytest.raises(UserError, match=f'{second["sha256"][:12]}.*--parent'):
@@ -74,7 +75,7 @@ def test_parents_are_remembered_named_or_found_beside(cascade, tmp_path):
         find_parent(second, tmp_path / 'network.pkl')
 
 def test_parents_that_are_none(cascade, make_snapshot):
-    stages = chain(load_generator(cascade[2]).source.identity, cascade[2])
+    stages = cascade_stages(load_generator(cascade[2]).source.identity, cascade[2])
     with pytest.raises(UserError, match='is no stage of this cascade'):
         given_parents([make_snapshot(seed=8)], stages)
     with pytest.raises(UserError, match='does not exist'):
@@ -86,6 +87,6 @@ def test_parents_move(cascade, tmp_path):
     """The cache follows the file to where it was used last."""
     moved = Path(shutil.copy(cascade[0], tmp_path / 'moved.pkl'))
     sha256 = sha256_of_file(moved)
-    chains.remember_parent(moved, sha256)
+    parents.remember_parent(moved, sha256)
     assert find_parent(dict(name='n', sha256=sha256), cascade[2]) == str(moved)
-    chains.remember_parent(cascade[0], sha256)
+    parents.remember_parent(cascade[0], sha256)

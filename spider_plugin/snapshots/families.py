@@ -6,10 +6,10 @@ looked up in the host that is running: the checkout's on the path, else the refe
 import importlib.util
 import sys
 
+from spider_plugin.bundles.source import class_with, features_named
 from spider_plugin.errors import UserError
-from spider_plugin.io.bundler import class_with, features_named
-from spider_plugin.io.restricted import PersistentRecord
 from spider_plugin.resources import resource_dir
+from spider_plugin.snapshots.records import PersistentRecord
 
 #----------------------------------------------------------------------------
 # The table.

@@ -1,14 +1,15 @@
 """Separable blocks of FastGAN that start from a dense snapshot: --cfg=fastgan --resume=dense.pkl --dsc.
 
 A block is dense as  norm(W / |W| * x + strength noise),  |W| the largest singular value, and separable as the same with
-(P / |P|) (D / |D|) in place of W / |W|. The best D [I, 3, 3] and P [O, I] for W are found as in io/warm_start.py, and errors in a
-row o weigh 1 / deviation of output o, which the norm divides by. What the two spectra make of their product's scale, a, the norm
-takes back out: its running statistics become a mean and a^2 var, the strength of the noise a strength."""
+(P / |P|) (D / |D|) in place of W / |W|. The best D [I, 3, 3] and P [O, I] for W are found as in snapshots/warm_start.py, and
+errors in row o are weighted by 1 / deviation of output o, by which the norm divides. The two spectral norms change the scale of
+the product by a factor a, which the norm removes: its running statistics become a mean and a^2 var, the noise
+strength becomes a strength."""
 
 import torch
 
-from spider_plugin.io.warm_start import fit_kernel
 from spider_plugin.networks.spectral_norm import power_iteration
+from spider_plugin.snapshots.warm_start import fit_kernel
 
 #----------------------------------------------------------------------------
 

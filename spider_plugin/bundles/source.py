@@ -138,7 +138,7 @@ def bundle_source(name):
     return ''.join(text)
 
 _HEADER = '''"""Portable module of the spider plugin {version} (MIT licence), snapshot format 1. Made by joining its parts; see
-the plugin's spider_plugin/io/bundler.py."""
+the plugin's spider_plugin/bundles/source.py."""
 
 from torch_utils import persistence
 {host_import}'''

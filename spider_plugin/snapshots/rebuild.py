@@ -1,7 +1,7 @@
 """Live generators from host pickles, without executing what the pickles carry.
 
-A pickle is read into inert records (io/restricted.py). What a record calls its class is only a name: a table gives it a class
-that is already on this machine (io/trusted.py). That class is built with the recorded arguments, and given the recorded
+A pickle is read into inert records (snapshots/records.py). What a record calls its class is only a name: a table gives it a class
+that is already on this machine (snapshots/families.py). That class is built with the recorded arguments, and given the recorded
 tensors, all of them, with equal shapes."""
 
 import contextlib
@@ -15,9 +15,9 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
 from spider_plugin.errors import UserError
-from spider_plugin.io.restricted import PersistentRecord, read_pickle, record_in
-from spider_plugin.io.trusted import add_host_to_path, host_module, network_family, trusted_class
 from spider_plugin.resources import resource_dir
+from spider_plugin.snapshots.families import add_host_to_path, host_module, network_family, trusted_class
+from spider_plugin.snapshots.records import PersistentRecord, read_pickle, record_in
 
 #----------------------------------------------------------------------------
 

@@ -17,10 +17,10 @@ import torch
 from spider_plugin import __version__
 from spider_plugin.errors import UserError
 from spider_plugin.files.cache import atomic_file, sha256_of_file
-from spider_plugin.io.rebuild import checked_bank_state, unpickle
-from spider_plugin.io.restricted import PersistentRecord, read_pickle
-from spider_plugin.io.trusted import FASTGAN, fastgan_options, network_family
-from spider_plugin.sources.chain import chain, describe_chain
+from spider_plugin.snapshots.families import FASTGAN, fastgan_options, network_family
+from spider_plugin.snapshots.lineage import cascade_stages, describe_stages
+from spider_plugin.snapshots.rebuild import checked_bank_state, unpickle
+from spider_plugin.snapshots.records import PersistentRecord, read_pickle
 
 _FORMAT = 1
 
@@ -184,9 +184,9 @@ def _source(record, path):
     if state is None:
         return None
     described = {key: state['identity'].get(key) for key in ('name', 'sha256', 'transform', 'licence')}
-    stages = chain(state['identity'], path)
+    stages = cascade_stages(state['identity'], path)
     if 'latents' in stages[0]:
-        described['cascade'] = describe_chain(stages)
+        described['cascade'] = describe_stages(stages)
     mapping = spider.get('mapping') if isinstance(spider, dict) else None
     return _Plain(path).of(described | dict(mapping=mapping, noise=state['noise'], images=len(state['images'])))
 

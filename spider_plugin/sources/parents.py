@@ -1,12 +1,7 @@
-"""Cascades: a source that is a generator with a source of its own, and so on, to any depth.
+"""Parents: the generators that the source images of a cascade were rendered from, and where their files are found.
 
-The identity of a source that was rendered by a generator holds two entries more than that of a dataset:
-
-    latents     how many latents it was rendered from: image i is that of rendered_latents(latents, z_dim)[i]
-    source      the identity of the generator's own source; missing where it draws from noise
-
-An identity travels in the snapshot, and so does the chain. The generators of a chain are files of their own, its parents; a
-tool that needs one finds it by its digest."""
+The identities of a cascade are those of snapshots/lineage.py. Each of its generators is a file of its own; a tool that needs one
+finds it by its digest."""
 
 import json
 import re
@@ -14,9 +9,6 @@ from pathlib import Path
 
 from spider_plugin.errors import UserError
 from spider_plugin.files.cache import atomic_file, cache_dir, sha256_of_file
-
-MAX_DEPTH = 32
-_TEXTS    = ('name', 'sha256', 'transform')     # what every identity has
 
 #----------------------------------------------------------------------------
 # What a generator is rendered from: seeded latents, a class drawn for each where there are classes. (torch is imported when it
@@ -36,32 +28,6 @@ def one_hot(labels, c_dim):
     """int64 [N] -> float32 [N, c_dim], of no columns without classes."""
     import torch
     return torch.nn.functional.one_hot(labels, max(c_dim, 1))[:, :c_dim].to(torch.float32)
-
-#----------------------------------------------------------------------------
-# The chain of an identity. What a file says of itself is not believed to have an end.
-
-def chain(identity, path):
-    """The identities from a source to the first one of its cascade; `path` is the file that holds them, for messages.
-
-    Raises UserError where they are damaged, or one comes back."""
-    found, seen = [], set()
-    while identity is not None:
-        if not isinstance(identity, dict) or not all(isinstance(identity.get(key), str) for key in _TEXTS):
-            raise UserError(f'{path}: the record of its sources is damaged; give a whole snapshot of ours.')
-        if len(found) == MAX_DEPTH:
-            raise UserError(f'{path}: its cascade has more than {MAX_DEPTH} stages; start from a source further down.')
-        if 'latents' in identity and identity['sha256'] in seen:
-            raise UserError(f'{path}: {identity["name"]} ends up as a source of itself, so the record of its sources is damaged; '
-                            'give a whole snapshot of ours.')
-        found.append(identity)
-        seen.add(identity['sha256'])
-        identity = identity.get('source')
-    return found
-
-def describe_chain(identities):
-    """One line: 'B <- A <- tinyimagenet', from the last stage to the first; a generator without a source draws from noise."""
-    names = [identity['name'] for identity in identities]
-    return ' <- '.join(names + (['noise'] if identities and 'latents' in identities[-1] else []))
 
 #----------------------------------------------------------------------------
 # Parents. Where a generator was when it was rendered is kept in the cache, under its digest; snapshots do not say it.
@@ -92,7 +58,7 @@ def find_parent(identity, network, given=()):
                     'of; give that file as --parent.')
 
 def given_parents(paths, identities):
-    """{digest: path} of the files of --parent. Raises UserError for one that is in no chain."""
+    """{digest: path} of the files of --parent. Raises UserError for one that is no stage of the cascade."""
     wanted = {identity['sha256']: identity['name'] for identity in identities if 'latents' in identity}
     found = {}
     for path in paths:

@@ -15,8 +15,8 @@ import torch
 
 from spider_plugin.errors import UserError
 from spider_plugin.files.cache import atomic_file, cache_dir, sha256_of_file
-from spider_plugin.io.warm_start import fit_layers
-from spider_plugin.io.warm_start_fastgan import fit_blocks
+from spider_plugin.snapshots.warm_start import fit_layers
+from spider_plugin.snapshots.warm_start_fastgan import fit_blocks
 
 FORMAT   = 2    # Of the converted pickle.
 NETWORKS = ('G', 'D', 'G_ema')

@@ -1,1 +1,0 @@
-"""Files: the cache, restricted reading of pickles, bundles that make snapshots portable."""

@@ -1,0 +1,1 @@
+"""Snapshots: read without executing anything, told by family, built again, exported, resumed."""
