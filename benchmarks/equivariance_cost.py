@@ -81,7 +81,7 @@ def main():
     parser.add_argument('--seeds', default='0,1,2')
     parser.add_argument('--source', default='strokes')
     args = parser.parse_args()
-    from spider_plugin.sources.bank import open_source
+    from spider_plugin.portable.source.bank import open_source
     from spider_plugin.sources.prepare import prepare_source
     torch.set_num_threads(1)
     bank = open_source(prepare_source(args.source, size=32, bank=64).path)

@@ -45,7 +45,7 @@ def build(arm, args):
     torch.manual_seed(0)
     kwargs = dict(z_dim=256, c_dim=0, img_resolution=args.resolution, img_channels=3, ngf=128)
     if arm.startswith('ours'):
-        from spider_plugin.networks.fastgan import FastGANGenerator
+        from spider_plugin.portable.generators.fastgan import FastGANGenerator
         return FastGANGenerator(**kwargs, lite=args.lite, dsc={}).train()
     from pg_modules import blocks, networks_fastgan
     G = networks_fastgan.Generator(**kwargs, synthesis_kwargs=dict(lite=args.lite))
@@ -57,7 +57,7 @@ def build(arm, args):
 
 def discriminator(arm, args):
     if arm.startswith('ours'):
-        from spider_plugin.networks.projected import ProjectedDiscriminator
+        from spider_plugin.portable.discriminator.projected import ProjectedDiscriminator
         return ProjectedDiscriminator(0, args.resolution, 3).train()
     import torch
     library = torch.library.Library('torchvision', 'FRAGMENT')     # timm asks for it; a wheel that does not fit lacks them

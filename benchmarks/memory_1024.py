@@ -43,9 +43,9 @@ def stylegan(module, layers, phases, pl_weight=0, **kwargs):
                 loss=('training.loss.StyleGAN2Loss', loss))
 
 CASES = {   # Greg: path length; Dreg: R1; Dboth: with WGAN-GP's penalty, which is in every step
-    'pggan': dict(G=('spider_plugin.networks.pggan.PGGANGenerator', dict(z_dim=512)),
-                  D=('spider_plugin.networks.pggan.PGGANDiscriminator', {}), phases=['Gboth', 'Dboth'], progress=15.5,
-                  loss=('spider_plugin.losses.progressive.ProgressiveLoss', dict(objective='wgan-gp'))),
+    'pggan': dict(G=('spider_plugin.portable.generators.pggan.PGGANGenerator', dict(z_dim=512)),
+                  D=('spider_plugin.portable.generators.pggan.PGGANDiscriminator', {}), phases=['Gboth', 'Dboth'], progress=15.5,
+                  loss=('spider_plugin.training.progressive.ProgressiveLoss', dict(objective='wgan-gp'))),
     'stylegan2':   stylegan('networks_stylegan2', 8, ['Gmain', 'Greg', 'Dmain', 'Dreg'], pl_weight=2),
     'stylegan3-t': stylegan('networks_stylegan3', 2, ['Gmain', 'Dmain', 'Dreg']),
     'stylegan3-r': stylegan('networks_stylegan3', 2, ['Gmain', 'Dmain', 'Dreg'], **WIDER, conv_kernel=1, use_radial_filters=True),
@@ -57,7 +57,7 @@ CASES = {   # Greg: path length; Dreg: R1; Dboth: with WGAN-GP's penalty, which 
 def run_case(name, phase, recompute):
     import torch
 
-    from spider_plugin.networks.recompute import recomputing
+    from spider_plugin.training.recompute import recomputing
     torch.set_num_threads(1)
     torch.manual_seed(0)
     case = CASES[name]

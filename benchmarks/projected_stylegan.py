@@ -23,9 +23,9 @@ import torch.nn.functional as F
 from page_parts import fill
 
 from spider_plugin.demo import data
-from spider_plugin.networks.backbones import prepare_backbone
-from spider_plugin.networks.feature_networks import FrozenFeatures
+from spider_plugin.portable.discriminator.feature_networks import FrozenFeatures
 from spider_plugin.resources import resource_dir
+from spider_plugin.weights import prepare_backbone
 
 ROOT    = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'benchmarks' / 'results' / 'projected_stylegan.json'

@@ -4,6 +4,6 @@ __version__ = '0.1.0'
 
 def __getattr__(name):
     if name == 'ProjectedDiscriminator':    # imports torch, which the attached line must not
-        from spider_plugin.projected import ProjectedDiscriminator
+        from spider_plugin.projected_discriminator import ProjectedDiscriminator
         return ProjectedDiscriminator
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -11,7 +11,7 @@
 
     registry.discriminators.register('mine')(edit)              # --disc=mine, as in spider_plugin/edits/disc.py
 
-    registry.feature_networks.register('resnet50')(Backbone(...))   # --disc-backbone, as in spider_plugin/networks/backbones.py
+    registry.feature_networks.register('resnet50')(Backbone(...))   # --disc-backbone, as in spider_plugin/weights.py
 
     @registry.metrics.register('mymetric')      # (opts) -> dict of floats, as in the host's metrics/metric_main.py
     def mymetric(opts): ...
@@ -37,7 +37,7 @@ from spider_plugin.errors import UserError
 
 ENTRY_POINTS = 'spider_plugin'
 BUILTINS     = ('spider_plugin.config', 'spider_plugin.sources.procedural', 'spider_plugin.sources.catalogue',
-                'spider_plugin.networks.backbones', 'spider_plugin.hosts.sid_metric')
+                'spider_plugin.weights', 'spider_plugin.hosts.sid_metric')
 
 #----------------------------------------------------------------------------
 

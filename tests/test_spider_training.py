@@ -15,8 +15,8 @@ import PIL.Image
 import pytest
 import torch
 
+from spider_plugin.portable.source.bank import open_source
 from spider_plugin.snapshots.records import generator_record
-from spider_plugin.sources.bank import open_source
 from spider_plugin.sources.prepare import prepare_source
 
 ROOT = Path(__file__).resolve().parents[1]

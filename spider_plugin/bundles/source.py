@@ -27,11 +27,11 @@ from spider_plugin import __version__
 # The tables.
 
 RECIPES = {     # bundles without a host: their module
-    'dcgan':       'spider_plugin.networks.dcgan',
-    'dcgan_paper': 'spider_plugin.networks.dcgan_paper',
-    'pggan':       'spider_plugin.networks.pggan',
-    'fastgan':     'spider_plugin.networks.fastgan',
-    'projected':   'spider_plugin.networks.projected',
+    'dcgan':       'spider_plugin.portable.generators.dcgan',
+    'dcgan_paper': 'spider_plugin.portable.generators.dcgan_paper',
+    'pggan':       'spider_plugin.portable.generators.pggan',
+    'fastgan':     'spider_plugin.portable.generators.fastgan',
+    'projected':   'spider_plugin.portable.discriminator.projected',
 }
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +50,14 @@ class Feature:
 _MAPPING, _SYNTHESIS = (f'Spider{part}' for part in ('Mapping', 'Synthesis'))
 
 FEATURES = {    # in the order in which they lie over each other, the outermost first
-    'spider': Feature('Spider', 'spider_plugin.networks.spider', (
+    'spider': Feature('Spider', 'spider_plugin.portable.source.spider', (
         (_MAPPING,   f'{_MAPPING}Mixin',   'MappingNetwork',   'mapping_class'),
         (_SYNTHESIS, f'{_SYNTHESIS}Mixin', 'SynthesisNetwork', 'synthesis_class'))),
-    'mapped': Feature('Spider', 'spider_plugin.networks.spider', (
+    'mapped': Feature('Spider', 'spider_plugin.portable.source.spider', (
         (_MAPPING,   f'{_MAPPING}Mixin',   '{mapping}',        'mapping_class'),)),
-    'dsc':    Feature('DSC',    'spider_plugin.networks.dsc', (
+    'dsc':    Feature('DSC',    'spider_plugin.portable.layers.dsc', (
         ('DSCLayer',  'dsc_layer_mixin(_host)',  'SynthesisLayer', 'dsc_layer'),)),
-    'fast':   Feature('Fast',   'spider_plugin.networks.modconv', (
+    'fast':   Feature('Fast',   'spider_plugin.portable.layers.modconv', (
         ('FastLayer', 'fast_layer_mixin(_host)', 'SynthesisLayer', 'fast_layer'),)),
 }
 

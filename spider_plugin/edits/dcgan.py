@@ -11,12 +11,12 @@ PRESET       = dict(z_dim=100, glr=2e-3, dlr=2e-2, betas=[0.5, 0.99])
 PAPER_PRESET = dict(z_dim=100, glr=2e-4, dlr=2e-4, betas=[0.5, 0.999])
 
 def edit_dcgan(c, given, host):
-    from spider_plugin.networks.dcgan import dcgan_resolutions
+    from spider_plugin.portable.generators.dcgan import dcgan_resolutions
     put_networks(c, given, host, cfg='dcgan', G='spider_plugin.bundles.dcgan.DCGANGenerator',
                  D='spider_plugin.bundles.dcgan.DCGANDiscriminator', preset=PRESET, resolutions=dcgan_resolutions)
 
 def edit_dcgan_paper(c, given, host):
-    from spider_plugin.networks.dcgan_paper import dcgan_paper_resolutions
+    from spider_plugin.portable.generators.dcgan_paper import dcgan_paper_resolutions
     if 'mbstd_group' in given:
         raise UserError('--mbstd-group has no effect with --cfg=dcgan_paper; leave it out.')
     put_networks(c, given, host, cfg='dcgan_paper', G='spider_plugin.bundles.dcgan_paper.RadfordGenerator',

@@ -29,7 +29,7 @@ def apply_disc(c, options, given, host):
 
 @registry.discriminators.register('projected')
 def edit_projected(c, options, given, host):
-    from spider_plugin.networks.backbones import prepare_backbone
+    from spider_plugin.weights import prepare_backbone
     for key in sorted(given & set(_USELESS)):
         raise UserError(f'{_USELESS[key]} has no effect with --disc=projected; leave it out.')
     if options['cfg'] == 'pggan':
@@ -50,7 +50,8 @@ def edit_projected(c, options, given, host):
         c['D_kwargs']['feature_resolution'] = _size(options['disc_size'])
     augmentation = _augmentation(c, given)
     blur, fade = _blur(c, options, kind)
-    c['loss_kwargs'] = new(class_name='spider_plugin.losses.hinge.ProjectedHingeLoss', blur_init_sigma=blur, blur_fade_kimg=fade)
+    c['loss_kwargs'] = new(class_name='spider_plugin.training.hinge.ProjectedHingeLoss', blur_init_sigma=blur,
+                           blur_fade_kimg=fade)
     c['G_reg_interval'] = c['D_reg_interval'] = None
     lines = _drop_skips(c, host) if options['disc_skips'] is False else []
     _check_resumed(c, name, weights, options, host)

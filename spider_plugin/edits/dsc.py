@@ -63,8 +63,8 @@ def _add(c, feature):
 def _check_layers(c, options, option, feature):
     """The mixin for the layers of the config's generator. Raises UserError where there is none."""
     from spider_plugin.bundles.source import host_class
-    from spider_plugin.networks.dsc import dsc_layer_mixin
-    from spider_plugin.networks.modconv import fast_layer_mixin
+    from spider_plugin.portable.layers.dsc import dsc_layer_mixin
+    from spider_plugin.portable.layers.modconv import fast_layer_mixin
     if options['cfg']:
         raise UserError(f'{option} cannot be used with --cfg={options["cfg"]}, which has no modulated convolutions; leave it '
                         'out.')

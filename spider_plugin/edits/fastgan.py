@@ -15,7 +15,7 @@ NGF_BASE = 128      # --cbase / NGF_BASE is the width; Projected GAN's 128 is a 
 _NOT_FOR_FASTGAN = {'map_depth': '--map-depth', 'style_mixing': '--style-mixing', 'pl_weight': '--pl-weight'}
 
 def edit_fastgan(c, given, host, lite):
-    from spider_plugin.networks.fastgan import fastgan_widths
+    from spider_plugin.portable.generators.fastgan import fastgan_widths
     cfg = 'fastgan_lite' if lite else 'fastgan'
     for key in sorted(given & set(_NOT_FOR_FASTGAN)):
         raise UserError(f'{_NOT_FOR_FASTGAN[key]} has no effect with --cfg={cfg}, which has no mapping network and one style; '

@@ -17,7 +17,8 @@ class OwnGenerator:
     mappings:   the kinds of --spider-mapping that its class takes by its `spider` argument, the default first; none for a
                 generator that takes no source.
     learn_skip: whether its residual can learn the factor of the source in pixels (`learn_skip` in `spider`).
-    dsc:        whether its class takes a `dsc` argument as networks/dsc.py describes it, and has layers with `dw_weight`."""
+    dsc:        whether its class takes a `dsc` argument as portable/layers/dsc.py describes it, and has layers with
+                `dw_weight`."""
 
     edit:     Callable
     mappings: tuple[str, ...] = ()

@@ -13,14 +13,14 @@ FACTORS = {'128': 1.5, '256': 2, '512': 3, '1024': 3}
 LOSSES  = ('wgan-gp', 'nonsaturating')
 
 def edit_pggan(c, given, host):
-    from spider_plugin.networks.pggan import pggan_resolutions
+    from spider_plugin.portable.generators.pggan import pggan_resolutions
     if c.get('num_gpus', 1) > 1 and host.loss_keyword('G_mapping') is not None:
         raise UserError('--cfg=pggan trains with one GPU in this host, whose DistributedDataParallel wants a gradient for every '
                         'layer, those of later stages too; pass --gpus=1, or use a host like NVlabs/stylegan3.')
     put_networks(c, given, host, cfg='pggan', G='spider_plugin.bundles.pggan.PGGANGenerator',
                  D='spider_plugin.bundles.pggan.PGGANDiscriminator', preset=PRESET, resolutions=pggan_resolutions)
     for network in 'GD':
-        c[f'{network}_opt_kwargs'].update(class_name='spider_plugin.losses.progressive.StageAdam', factors=dict(FACTORS))
+        c[f'{network}_opt_kwargs'].update(class_name='spider_plugin.training.progressive.StageAdam', factors=dict(FACTORS))
 
 registry.generators.register('pggan')(OwnGenerator(
     edit_pggan, mappings=('residual', 'paper-16x32', 'paper-23x23', 'encoder', 'whitened')))
@@ -35,7 +35,7 @@ def apply_progressive(c, options, given, host):
                 raise UserError(f'--{name.replace("_", "-")} has no effect without --cfg=pggan; leave it out.')
         return []
     resolution, objective = host.target.resolution, options['pg_loss']
-    loss = type(c['loss_kwargs'])(class_name='spider_plugin.losses.progressive.ProgressiveLoss', objective=objective,
+    loss = type(c['loss_kwargs'])(class_name='spider_plugin.training.progressive.ProgressiveLoss', objective=objective,
                                   stage_kimg=options['pg_kimg'])
     if objective == 'wgan-gp':
         _without_sign_of_D(c, given)
@@ -49,7 +49,7 @@ def apply_progressive(c, options, given, host):
 
 def _batch_schedule(c, options, host):
     """[[kimg of this run, images], ...]: a resolution has its batch from when it begins to fade in."""
-    from spider_plugin.networks.pggan import pggan_resolutions
+    from spider_plugin.portable.generators.pggan import pggan_resolutions
     if not host.loop_takes('batch_schedule'):
         raise UserError('--pg-batch needs a training loop that can change its batch, which this host has not; leave it out, or '
                         'train with the reference host (spider train).')
@@ -88,7 +88,7 @@ def _without_sign_of_D(c, given):
         c.pop(name, None)
 
 def _schedule_lines(c, options, resolution):
-    from spider_plugin.networks.pggan import pggan_resolutions
+    from spider_plugin.portable.generators.pggan import pggan_resolutions
     stages = pggan_resolutions(resolution)
     kimg, phases = options['pg_kimg'], 2 * len(stages) - 1
     grown = (phases - 1) * kimg

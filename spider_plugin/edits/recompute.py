@@ -2,11 +2,11 @@
 
 from spider_plugin.errors import UserError
 
-_BUILDER = 'spider_plugin.networks.recompute.recomputing'
+_BUILDER = 'spider_plugin.training.recompute.recomputing'
 
 def apply_recompute(c, host):
     """Lets G and D of the config be built with blocks that are computed again; lines for the launch log."""
-    from spider_plugin.networks.recompute import recomputable
+    from spider_plugin.training.recompute import recomputable
     counts = {name: len(recomputable(network)) if network is not None else 0 for name, network in host.networks().items()}
     for name, count in counts.items():
         if count:

@@ -123,7 +123,7 @@ def _source_classes(pairs, source, target):
 # shrink by n / (n + k), and so does the penalty, which the weight makes up for.
 
 def _compensate_path_length(c, source, layers, pl_weight):
-    from spider_plugin.sources.key import key_slots
+    from spider_plugin.portable.source.key import key_slots
     slots = key_slots(_key_dim(source), layers.w_dim)
     if pl_weight:
         c['loss_kwargs']['pl_weight'] = pl_weight * (layers.num_ws + slots) / layers.num_ws

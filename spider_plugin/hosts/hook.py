@@ -55,7 +55,7 @@ def _is_bundle(name):
     return name.startswith('spider_plugin.bundles.')
 
 def _watch_source(bundle):
-    from spider_plugin.hosts.source_cost import watch
+    from spider_plugin.training.source_cost import watch
     watch(bundle)
 
 def extend_command(command):

@@ -25,7 +25,8 @@ from spider_plugin.files.progress import Progress
 from spider_plugin.metrics.sid import MIN_DIM, MIN_SAMPLES
 from spider_plugin.sources.dataset import ImageDataset
 from spider_plugin.sources.obtain import resolve
-from spider_plugin.sources.prepare import prepare_source, resize_area
+from spider_plugin.sources.prepare import prepare_source
+from spider_plugin.sources.resize import resize_area
 
 FORMAT  = 1         # Of the cached file and of everything that decides its content.
 BATCH   = 64        # Images in a call of the detector: part of what decides the last bits.

@@ -8,7 +8,7 @@ strength becomes a strength."""
 
 import torch
 
-from spider_plugin.networks.spectral_norm import power_iteration
+from spider_plugin.portable.layers.spectral_norm import power_iteration
 from spider_plugin.snapshots.warm_start import fit_kernel
 
 #----------------------------------------------------------------------------

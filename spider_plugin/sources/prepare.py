@@ -22,6 +22,7 @@ from spider_plugin.sources.dataset import ImageDataset
 from spider_plugin.sources.match import GaussianTransport
 from spider_plugin.sources.obtain import fetch, resolve
 from spider_plugin.sources.parents import one_hot, remember_parent, rendered_labels, rendered_latents
+from spider_plugin.sources.resize import resize_area
 
 _FORMAT       = 1       # of the prepared directory and of everything that decides its content
 _DEFAULT_BANK = 16384   # images drawn from a generator or a procedural source
@@ -33,7 +34,7 @@ _REFERENCE    = 4096    # images that the imitation of a dataset, or a match wit
 
 @dataclasses.dataclass(frozen=True)
 class PreparedSource:
-    """A directory that spider_plugin.sources.bank.open_source opens, and what is in it."""
+    """A directory that spider_plugin.portable.source.bank.open_source opens, and what is in it."""
 
     path:        str
     identity:    dict       # name, sha256, transform, licence; of a generator also what sources/parents.py says
@@ -239,20 +240,6 @@ def _write_generator(temp, final, path, generator):
     _write_json(temp / 'generator.json', dict(
         format=_FORMAT, identity=identity, class_name=class_name, init_kwargs=kwargs, z_dim=generator.z_dim,
         c_dim=generator.c_dim, resolution=generator.img_resolution, channels=generator.img_channels))
-
-#----------------------------------------------------------------------------
-# Area averaging: an output pixel is the mean of the input under it, with fractions of pixels at its edges.
-
-def resize_area(images, size):
-    """uint8 [N, C, R, R] -> uint8 [N, C, size, size]."""
-    resolution = images.shape[-1]
-    if resolution == size:
-        return images
-    edges = np.arange(size + 1) * (resolution / size)
-    pixels = np.arange(resolution)
-    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    weights = (np.clip(overlap, 0, None) * (size / resolution)).astype(np.float32)      # [size, R], rows sum to 1
-    return np.rint(weights @ images.astype(np.float32) @ weights.T).astype(np.uint8)
 
 #----------------------------------------------------------------------------
 # Writing.

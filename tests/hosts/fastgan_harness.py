@@ -16,7 +16,7 @@ def compare(lite, classes, dsc, train, resolution=128):
     """{name: (ours, theirs)} of output, gradients and buffers."""
     from pg_modules import blocks, networks_fastgan
 
-    from spider_plugin.networks.fastgan import FastGANGenerator
+    from spider_plugin.portable.generators.fastgan import FastGANGenerator
     torch.manual_seed(0)
     theirs = networks_fastgan.Generator(z_dim=32, c_dim=classes, img_resolution=resolution, ngf=8, cond=int(classes > 0),
                                         synthesis_kwargs=dict(lite=lite))

@@ -49,7 +49,7 @@ if __name__ == '__main__':
     results = dict(images=draw(G), spider_modules=[name for name in sys.modules if name.startswith('spider_plugin')],
                    num_ws=getattr(G, 'num_ws', None))
     if other:
-        from spider_plugin.sources.bank import open_source
+        from spider_plugin.portable.source.bank import open_source
         for module in (G, G.mapping, G.synthesis):
             if hasattr(module, 'source'):
                 module.source = open_source(other[0])

@@ -11,9 +11,9 @@ import pathlib
 import pytest
 import torch
 
-from spider_plugin.networks.backbones import prepare_backbone, timm_names
-from spider_plugin.networks.feature_networks import fold_lite
-from spider_plugin.networks.projected import ProjectedDiscriminator
+from spider_plugin.portable.discriminator.feature_networks import fold_lite
+from spider_plugin.portable.discriminator.projected import ProjectedDiscriminator
+from spider_plugin.weights import prepare_backbone, timm_names
 
 HARNESS = pathlib.Path(__file__).with_name('projected_harness.py')
 BOUND = 1e-4    # max|a-b| / max|b| of each tensor

@@ -16,8 +16,8 @@ from spider_plugin.edits.dcgan import PRESET
 from spider_plugin.edits.dsc import check_resumed_dsc
 from spider_plugin.errors import UserError
 from spider_plugin.hosts.capabilities import Layers, Target
+from spider_plugin.portable.source.bank import open_source
 from spider_plugin.registry import mappings
-from spider_plugin.sources.bank import open_source
 
 #----------------------------------------------------------------------------
 
@@ -96,7 +96,7 @@ def test_default_sizes(source, kind, size):
     assert c['loss_kwargs']['pl_weight'] == pytest.approx(2 * 7 / 6 if kind == 'residual' else 2)
 
 def test_every_mapping_is_registered():
-    from spider_plugin.networks.mapping import MAPPING_KINDS
+    from spider_plugin.portable.source.mapping import MAPPING_KINDS
     assert set(mappings) >= set(MAPPING_KINDS)
 
 def test_size_bank_and_embed(source):
@@ -206,9 +206,9 @@ def test_pggan_preset():
     assert c['G_kwargs'] == dict(class_name='spider_plugin.bundles.pggan.PGGANGenerator', z_dim=512, channel_base=4096)
     assert c['D_kwargs'] == dict(class_name='spider_plugin.bundles.pggan.PGGANDiscriminator', channel_base=4096)
     assert c['G_opt_kwargs'] == c['D_opt_kwargs'] == dict(
-        class_name='spider_plugin.losses.progressive.StageAdam', betas=[0.0, 0.99], lr=1e-3,
+        class_name='spider_plugin.training.progressive.StageAdam', betas=[0.0, 0.99], lr=1e-3,
         factors={'128': 1.5, '256': 2, '512': 3, '1024': 3})
-    assert c['loss_kwargs'] == dict(class_name='spider_plugin.losses.progressive.ProgressiveLoss', objective='wgan-gp',
+    assert c['loss_kwargs'] == dict(class_name='spider_plugin.training.progressive.ProgressiveLoss', objective='wgan-gp',
                                     stage_kimg=800)
     assert c['D_reg_interval'] is None and c['G_reg_interval'] is None and 'augment_kwargs' not in c and 'ada_target' not in c
     assert '16^2 has faded in after 3200' in lines and 'Warning: --kimg=1000 ends before' in lines and '--pg-kimg=200' in lines
@@ -432,7 +432,7 @@ def test_recompute_builds_the_same_classes():
     stock, made = host_config(), host()
     made.networks = lambda: dict(G=network, D=None)
     c, lines = edit(host=made, recompute=True)
-    assert c['G_kwargs'] == dict(stock['G_kwargs'], class_name='spider_plugin.networks.recompute.recomputing',
+    assert c['G_kwargs'] == dict(stock['G_kwargs'], class_name='spider_plugin.training.recompute.recomputing',
                                  recomputed_class=stock['G_kwargs']['class_name'])
     assert c['D_kwargs'] == stock['D_kwargs'] and '1 blocks of G and 0 of D' in lines
     made.networks = lambda: dict(G=torch.nn.Sequential(torch.nn.Linear(3, 3)), D=None)

@@ -34,7 +34,7 @@ def test_networks_rates_and_loss():
     c, lines = edit()
     assert c['D_kwargs'] == dict(class_name='spider_plugin.bundles.projected.ProjectedDiscriminator', backbone='random',
                                  weights=None, heads='separable', embed=True, precision='float16')
-    assert c['loss_kwargs'] == dict(class_name='spider_plugin.losses.hinge.ProjectedHingeLoss', blur_init_sigma=2.0,
+    assert c['loss_kwargs'] == dict(class_name='spider_plugin.training.hinge.ProjectedHingeLoss', blur_init_sigma=2.0,
                                     blur_fade_kimg=300)
     assert c['D_opt_kwargs'] == dict(class_name='torch.optim.Adam', betas=[0.0, 0.99], lr=2e-3)
     assert c['G_opt_kwargs']['lr'] == 0.0025 and c['G_reg_interval'] is None and c['D_reg_interval'] is None

@@ -6,8 +6,8 @@ import types
 import pytest
 import torch
 
-from spider_plugin.hosts import source_cost
-from spider_plugin.hosts.source_cost import NAME, WINDOW, SourceClock, watch
+from spider_plugin.training import source_cost
+from spider_plugin.training.source_cost import NAME, WINDOW, SourceClock, watch
 
 @pytest.fixture
 def clock(monkeypatch):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spider_plugin.networks.fastgan import FastGANGenerator
+from spider_plugin.portable.generators.fastgan import FastGANGenerator
 from spider_plugin.snapshots.resume_plan import convert
 from spider_plugin.snapshots.warm_start_fastgan import fit_blocks
 

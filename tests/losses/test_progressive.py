@@ -5,11 +5,11 @@ import importlib
 import pytest
 import torch
 
-from spider_plugin.networks.pggan import PGGANDiscriminator, PGGANGenerator
+from spider_plugin.portable.generators.pggan import PGGANDiscriminator, PGGANGenerator
 
 @pytest.fixture(scope='module')
 def progressive():
-    return importlib.import_module('spider_plugin.losses.progressive')
+    return importlib.import_module('spider_plugin.training.progressive')
 
 def networks(progress=0.0):
     torch.manual_seed(0)

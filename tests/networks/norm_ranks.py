@@ -7,8 +7,8 @@ import sys
 
 import torch
 
-from spider_plugin.networks.norms import RankBatchNorm2d
-from spider_plugin.networks.spectral_norm import SpectralConv2d, SpectralConvTranspose2d, SpectralLinear
+from spider_plugin.portable.layers.norms import RankBatchNorm2d
+from spider_plugin.portable.layers.spectral_norm import SpectralConv2d, SpectralConvTranspose2d, SpectralLinear
 
 rank, ranks, store, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 torch.set_num_threads(1)

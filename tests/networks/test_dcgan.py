@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from spider_plugin.networks.dcgan import DCGANDiscriminator, DCGANGenerator, minibatch_std, upsample_nearest
+from spider_plugin.portable.generators.dcgan import DCGANDiscriminator, DCGANGenerator, minibatch_std, upsample_nearest
 from spider_plugin.resources import resource_dir
 
 IDENTITY = {'name': 'marked', 'sha256': '0' * 64, 'transform': 'none', 'licence': 'CC0'}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from spider_plugin.networks.dcgan_paper import RadfordDiscriminator, RadfordGenerator
+from spider_plugin.portable.generators.dcgan_paper import RadfordDiscriminator, RadfordGenerator
 
 SMALL = dict(channel_base=128, channel_max=32)
 

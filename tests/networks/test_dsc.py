@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spider_plugin.bundles.source import class_with
-from spider_plugin.networks import dsc as dsc_module
+from spider_plugin.portable.layers import dsc as dsc_module
 from spider_plugin.resources import resource_dir
 
 N, W_DIM = 3, 6

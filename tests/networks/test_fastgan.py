@@ -11,7 +11,7 @@ import warnings
 import pytest
 import torch
 
-from spider_plugin.networks.fastgan import FastGANBlock, FastGANGenerator
+from spider_plugin.portable.generators.fastgan import FastGANBlock, FastGANGenerator
 from spider_plugin.resources import resource_dir
 from spider_plugin.snapshots.resume_plan import make_plan
 

@@ -18,8 +18,7 @@ import torch
 from spider_plugin import registry
 from spider_plugin.errors import UserError
 from spider_plugin.files.download import File
-from spider_plugin.networks.backbones import prepare_backbone, timm_names
-from spider_plugin.networks.feature_networks import (
+from spider_plugin.portable.discriminator.feature_networks import (
     TAPS,
     FrozenFeatures,
     fold_lite,
@@ -29,6 +28,7 @@ from spider_plugin.networks.feature_networks import (
     lite_layers,
     random_lite,
 )
+from spider_plugin.weights import prepare_backbone, timm_names
 
 LITE0 = 'tf_efficientnet_lite0'
 
@@ -122,7 +122,7 @@ def test_any_other_network_of_timm(timm, tmp_path):
         prepare_backbone('no-such-net')
 
 def test_timm_is_not_imported_for_our_own():
-    code = ('import sys; from spider_plugin.networks.feature_networks import FrozenFeatures; import torch; '
+    code = ('import sys; from spider_plugin.portable.discriminator.feature_networks import FrozenFeatures; import torch; '
             'FrozenFeatures("random").features(torch.zeros([1, 3, 64, 64])); '
             'assert not {"timm", "torchvision"} & set(sys.modules)')
     subprocess.run([sys.executable, '-c', code], check=True)

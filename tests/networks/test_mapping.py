@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from spider_plugin.networks.mapping import SourceEncoder, WhitenedInput, mapping_input
-from spider_plugin.sources.bank import ImageBank
+from spider_plugin.portable.source.bank import ImageBank
+from spider_plugin.portable.source.encoder import SourceEncoder
+from spider_plugin.portable.source.mapping import WhitenedInput, mapping_input
 
 def _bank(images):
     return ImageBank.from_images(images, {'name': 'test', 'sha256': '', 'transform': '', 'licence': ''})

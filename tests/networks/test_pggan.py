@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from spider_plugin.networks.pggan import PGGANDiscriminator, PGGANGenerator, down_to, faded, stage_and_fade
+from spider_plugin.portable.generators.pggan import PGGANDiscriminator, PGGANGenerator, down_to, faded, stage_and_fade
 
 def latents(n=4, z_dim=32, seed=0):
     return torch.randn([n, z_dim], generator=torch.Generator().manual_seed(seed))

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 
 import spider_plugin
-from spider_plugin.losses.hinge import ProjectedHingeLoss, gaussian_blur
-from spider_plugin.networks.diffaug import color, translation_and_cutout
-from spider_plugin.networks.projected import ProjectedDiscriminator
+from spider_plugin.portable.discriminator.diffaug import color, translation_and_cutout
+from spider_plugin.portable.discriminator.projected import ProjectedDiscriminator
 from spider_plugin.resources import resource_dir
+from spider_plugin.training.hinge import ProjectedHingeLoss, gaussian_blur
 
 SMALL = dict(feature_resolution=128)
 

@@ -8,9 +8,9 @@ import pickle
 import pytest
 import torch
 
-from spider_plugin.networks.recompute import recomputable, recomputing
 from spider_plugin.snapshots.rebuild import add_host_to_path
 from spider_plugin.sources.prepare import prepare_source
+from spider_plugin.training.recompute import recomputable, recomputing
 
 add_host_to_path()
 SHAPE  = dict(c_dim=0, img_resolution=32, img_channels=3)

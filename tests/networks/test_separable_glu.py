@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from spider_plugin.networks import separable_glu as module
-from spider_plugin.networks.separable_glu import separable_glu
+from spider_plugin.portable.layers import separable_glu as module
+from spider_plugin.portable.layers.separable_glu import separable_glu
 
 def inputs(up, noisy, dtype=torch.float64, size=5, n=2):
     generator = torch.Generator().manual_seed(0)

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.nn.utils import spectral_norm
 
-from spider_plugin.networks.norms import RankBatchNorm2d, track_statistics
-from spider_plugin.networks.spectral_norm import SpectralConv2d, SpectralConvTranspose2d, SpectralLinear
+from spider_plugin.portable.layers.norms import RankBatchNorm2d, track_statistics
+from spider_plugin.portable.layers.spectral_norm import SpectralConv2d, SpectralConvTranspose2d, SpectralLinear
 
 LAYERS = {
     'conv':       (SpectralConv2d, torch.nn.Conv2d, (4, 6, 3), dict(padding=1, stride=2), [2, 4, 5, 5]),

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from spider_plugin.networks.mapping import MAPPING_KINDS
+from spider_plugin.portable.source.mapping import MAPPING_KINDS
 
 Z = torch.randn([5, 64], generator=torch.Generator().manual_seed(3))
 
@@ -97,6 +97,6 @@ def test_labels_reach_the_mapping_network(prepared, make_generator):
     assert torch.equal(ws[:, -1], G.mapping(Z, c.roll(1, 0))[:, -1])
 
 def test_a_generator_without_a_constant_is_refused(host, prepared, make_generator):
-    from spider_plugin.networks.spider import SpiderSynthesisMixin
+    from spider_plugin.portable.source.spider import SpiderSynthesisMixin
     with pytest.raises(ValueError, match='4x4'):
         SpiderSynthesisMixin().attach_source(None, 1.0)

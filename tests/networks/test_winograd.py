@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from spider_plugin.bundles.source import class_with
-from spider_plugin.networks import winograd
-from spider_plugin.networks.winograd import conv3x3
+from spider_plugin.portable.layers import winograd
+from spider_plugin.portable.layers.winograd import conv3x3
 from spider_plugin.resources import resource_dir
 
 @pytest.fixture(params=[(1 << 17, 512), (200, 2)], ids=['whole', 'in pieces'])

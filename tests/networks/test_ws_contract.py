@@ -6,7 +6,7 @@ import pytest
 import scipy.interpolate
 import torch
 
-from spider_plugin.networks.fastgan import FastGANGenerator
+from spider_plugin.portable.generators.fastgan import FastGANGenerator
 
 N = 6
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from spider_plugin.sources.bank import GeneratorSource, ImageBank, open_source
+from spider_plugin.portable.source.bank import GeneratorSource, ImageBank, open_source
 
 IDENTITY = {'name': 'test', 'sha256': '0' * 64, 'transform': 'none', 'licence': 'CC0'}
 

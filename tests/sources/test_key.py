@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spider_plugin.sources.key import key_slots, pack_key, unpack_key
+from spider_plugin.portable.source.key import key_slots, pack_key, unpack_key
 
 def _keys(n=32, seed=0):
     return torch.randint(0, 1 << 24, [n, 2], generator=torch.Generator().manual_seed(seed)).float()

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from spider_plugin.errors import UserError
+from spider_plugin.portable.source.bank import open_source
 from spider_plugin.sources import prepare
-from spider_plugin.sources.bank import open_source
 from spider_plugin.sources.dataset import ImageDataset
-from spider_plugin.sources.prepare import prepare_source, resize_area
+from spider_plugin.sources.prepare import prepare_source
+from spider_plugin.sources.resize import resize_area
 
 def contents(prepared):
     with open(f'{prepared.path}/bank.json', encoding='utf-8') as file:

@@ -12,9 +12,10 @@ import torch
 
 from spider_plugin.errors import UserError
 from spider_plugin.files.cache import sha256_of_file
+from spider_plugin.portable.source.bank import open_source
 from spider_plugin.snapshots.rebuild import load_generator
-from spider_plugin.sources.bank import open_source
-from spider_plugin.sources.prepare import prepare_source, resize_area
+from spider_plugin.sources.prepare import prepare_source
+from spider_plugin.sources.resize import resize_area
 
 def rendered(path, count, c=None):
     """What the bank must hold, image by image."""

@@ -10,9 +10,10 @@ import contextlib
 import torch
 import torch.nn.functional as F
 
-from spider_plugin.networks.mapping import SourceEncoder, add_skip_gain, mapping_input
-from spider_plugin.sources.bank import open_spider_source
-from spider_plugin.sources.key import key_slots, keyed_images, pack_key
+from spider_plugin.portable.source.bank import open_spider_source
+from spider_plugin.portable.source.encoder import SourceEncoder, add_skip_gain
+from spider_plugin.portable.source.key import key_slots, keyed_images, pack_key
+from spider_plugin.portable.source.mapping import mapping_input
 
 #----------------------------------------------------------------------------
 # z -> source image -> vector -> the host's mapping network; or, for the residual kind, z -> the host's mapping network,

@@ -11,10 +11,11 @@ import math
 import torch
 import torch.nn.functional as F
 
-from spider_plugin.networks.latent import LatentMapping
-from spider_plugin.networks.mapping import EqualConv2d, EqualLinear, add_skip_gain
-from spider_plugin.sources.bank import open_spider_source
-from spider_plugin.sources.key import keyed_images
+from spider_plugin.portable.layers.equalized import EqualConv2d, EqualLinear
+from spider_plugin.portable.source.bank import open_spider_source
+from spider_plugin.portable.source.encoder import add_skip_gain
+from spider_plugin.portable.source.key import keyed_images
+from spider_plugin.portable.source.latent import LatentMapping
 
 #----------------------------------------------------------------------------
 # Internal resolutions, from the lowest to half the image's, and the feature maps at each.

@@ -1,7 +1,7 @@
 """Progressively grown networks (`--cfg=pggan`), after Karras et al. 2018 (arXiv 1710.10196), 4^2 to 1024^2.
 
 How far a network has grown is a buffer of its own, so that it travels with averages, checks and snapshots: `progress` counts
-phases, each as long as the schedule says (losses/progressive.py): 4^2, fading in 8^2, 8^2, fading in 16^2, and so on.
+phases, each as long as the schedule says (training/progressive.py): 4^2, fading in 8^2, 8^2, fading in 16^2, and so on.
 
 Images are img_resolution wide whatever the stage: G repeats pixels, D averages them.
 
@@ -12,11 +12,11 @@ import math
 import torch
 import torch.nn.functional as F
 
-from spider_plugin.networks.dcgan import ClassProjection, minibatch_std, upsample_nearest
-from spider_plugin.networks.latent import LatentMapping, unit_rms
-from spider_plugin.networks.mapping import SourceEncoder
-from spider_plugin.sources.bank import open_spider_source
-from spider_plugin.sources.key import keyed_images
+from spider_plugin.portable.generators.dcgan import ClassProjection, minibatch_std, upsample_nearest
+from spider_plugin.portable.source.bank import open_spider_source
+from spider_plugin.portable.source.encoder import SourceEncoder
+from spider_plugin.portable.source.key import keyed_images
+from spider_plugin.portable.source.latent import LatentMapping, unit_rms
 
 #----------------------------------------------------------------------------
 # Stages.

@@ -11,10 +11,10 @@ import math
 import torch
 import torch.nn.functional as F
 
-from spider_plugin.networks.diffaug import diffaug
-from spider_plugin.networks.feature_networks import FrozenFeatures
-from spider_plugin.networks.norms import RankBatchNorm2d
-from spider_plugin.networks.spectral_norm import SpectralConv2d
+from spider_plugin.portable.discriminator.diffaug import diffaug
+from spider_plugin.portable.discriminator.feature_networks import FrozenFeatures
+from spider_plugin.portable.layers.norms import RankBatchNorm2d
+from spider_plugin.portable.layers.spectral_norm import SpectralConv2d
 
 #----------------------------------------------------------------------------
 # Projections: buffers, drawn as torch draws a convolution, from a seed.
@@ -163,7 +163,7 @@ class ProjectedDiscriminator(torch.nn.Module):
     img_resolution: side of the images. Below 224 they are resized to 224, and to a multiple of 32 above.
     img_channels:   1 or 3; grey images become RGB.
     backbone:       name of the feature network; `random` needs no weights.
-    weights:        its file, as networks/backbones.py prepares it.
+    weights:        its file, as weights.py prepares it.
     heads:          'standard', or 'separable' (a fourteenth of the parameters).
     augment:        DiffAugment of every image that goes in.
     feature_resolution: side at which the feature network sees the images, a multiple of 32, at least 128; None: as above.

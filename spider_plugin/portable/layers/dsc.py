@@ -14,7 +14,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from spider_plugin.networks.modconv import (
+from spider_plugin.portable.layers.modconv import (
     check_activation,
     demodulation,
     layer3_activation,

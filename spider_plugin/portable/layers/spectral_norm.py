@@ -3,14 +3,14 @@ Adversarial Networks", section 2.1 and Algorithm 1).
 
 State-dict keys are those of torch.nn.utils.spectral_norm: `weight_orig`, `weight_u`, `weight_v`. Its modules keep the last
 normalised weight, a node of the graph, and cannot be copied after a pass in training; these compute it where it is used, so
-that hosts can deep-copy them. u starts the same in every rank and every run, and moves by the rule in networks/norms.py.
+that hosts can deep-copy them. u starts the same in every rank and every run, and moves by the rule in portable/layers/norms.py.
 
 This module is portable: it travels inside snapshots and imports only torch and its neighbours."""
 
 import torch
 import torch.nn.functional as F
 
-from spider_plugin.networks.norms import buffers_move
+from spider_plugin.portable.layers.norms import buffers_move
 
 #----------------------------------------------------------------------------
 
@@ -81,5 +81,24 @@ class SpectralLinear(SpectralNormMixin, torch.nn.Linear):
 
     def forward(self, x):
         return F.linear(x, self.normalized_weight(), self.bias)
+
+class SeparableSpectralConv2d(torch.nn.Module):
+    """Depthwise 3x3 and pointwise, the spectrum of each normalised; the layers of Projected GAN's separable convolution."""
+
+    def __init__(self, in_channels, out_channels):
+        super().__init__()
+        self.depthwise = SpectralConv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
+        self.pointwise = SpectralConv2d(in_channels, out_channels, 1, bias=False)
+
+    def forward(self, x):
+        return self.pointwise(self.depthwise(x))
+
+    @property
+    def dw_weight(self):
+        return self.depthwise.weight_orig
+
+    @property
+    def pw_weight(self):
+        return self.pointwise.weight_orig
 
 #----------------------------------------------------------------------------

@@ -1,10 +1,11 @@
 """Projected GAN's discriminator as a torch module for anybody's training: `spider_plugin.ProjectedDiscriminator`."""
 
-from spider_plugin.networks import projected
-from spider_plugin.networks.backbones import prepare_backbone
+from spider_plugin.portable.discriminator import projected
+from spider_plugin.weights import prepare_backbone
 
 class ProjectedDiscriminator(projected.ProjectedDiscriminator):
-    """The same as networks/projected.py's, for a backbone `NAME` or `NAME:PATH`, whose weights it finds or downloads.
+    """The discriminator of portable/discriminator/projected.py for a feature network `NAME` or `NAME:PATH`, whose weights it
+    finds or downloads.
 
     ProjectedDiscriminator(c_dim, img_resolution, img_channels, backbone='tf_efficientnet_lite0', **the others' keywords)."""
 

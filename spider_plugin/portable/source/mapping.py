@@ -1,14 +1,14 @@
-"""Vectors made from a source image, fed to a host's mapping network in place of z; and what residual networks share, the
-encoder and the factor of the source.
+"""Vectors made from a source image, fed to a host's mapping network in place of z.
 
 The two `paper-*` kinds are what the public Spider StyleGAN code computes (arXiv 2305.07613); the others are ours.
 
-This module is portable: it travels inside snapshots and imports only torch and the standard library."""
-
-import math
+This module is portable: it travels inside snapshots and imports only torch and its neighbours."""
 
 import torch
 import torch.nn.functional as F
+
+from spider_plugin.portable.layers.equalized import EqualLinear
+from spider_plugin.portable.source.encoder import SourceEncoder
 
 #----------------------------------------------------------------------------
 # The public code flattens a grey, resized image: mean over channels, bilinear resize without antialiasing (what the
@@ -31,51 +31,6 @@ class PaperInput(torch.nn.Module):
         return paper_vector(images, self.height, self.width)
 
 #----------------------------------------------------------------------------
-# Convolution and linear layer with equalised learning rate (Karras et al. 2018) and leaky ReLU of unit gain.
-
-class EqualConv2d(torch.nn.Module):
-    def __init__(self, in_channels, out_channels, kernel_size=3, stride=1):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.randn([out_channels, in_channels, kernel_size, kernel_size]))
-        self.bias = torch.nn.Parameter(torch.zeros([out_channels]))
-        self.weight_gain = 1 / math.sqrt(in_channels * kernel_size ** 2)
-        self.stride, self.padding = stride, (kernel_size - 1) // 2
-
-    def forward(self, x):
-        x = F.conv2d(x, self.weight * self.weight_gain, self.bias, stride=self.stride, padding=self.padding)
-        return F.leaky_relu(x, 0.2) * math.sqrt(2)
-
-class EqualLinear(torch.nn.Module):
-    def __init__(self, in_features, out_features, activate=True):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.randn([out_features, in_features]))
-        self.bias = torch.nn.Parameter(torch.zeros([out_features]))
-        self.weight_gain = 1 / math.sqrt(in_features)
-        self.activate = activate
-
-    def forward(self, x):
-        x = F.linear(x, self.weight * self.weight_gain, self.bias)
-        return F.leaky_relu(x, 0.2) * math.sqrt(2) if self.activate else x
-
-#----------------------------------------------------------------------------
-# Pixel-unshuffle, one 3 x 3 convolution, then strided 4 x 4 convolutions down to `out_resolution`.
-
-class SourceEncoder(torch.nn.Module):
-    """image float32 [N, C, R, R] -> features [N, out_channels, r, r]; R and r powers of two, R >= 2 r."""
-
-    def __init__(self, resolution, channels, out_channels, out_resolution=4, base_channels=16):
-        super().__init__()
-        steps = (resolution // (2 * out_resolution)).bit_length() - 1
-        if steps < 0 or resolution != 2 * out_resolution << steps:
-            raise ValueError(f'source resolution {resolution} is no power-of-two multiple of {2 * out_resolution}')
-        widths = [min(base_channels * 2 ** i, out_channels) for i in range(steps)] + [out_channels]
-        layers = [EqualConv2d(4 * channels, widths[0])]
-        layers += [EqualConv2d(a, b, kernel_size=4, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True)]
-        self.layers = torch.nn.Sequential(*layers)
-
-    def forward(self, images):
-        return self.layers(F.pixel_unshuffle(images, 2))
-
 class EncoderInput(torch.nn.Module):
     """`encoder`: a learned map, image -> [N, z_dim]."""
 
@@ -137,16 +92,5 @@ def mapping_input(kind, source, z_dim):
         z = torch.randn([4096, z_dim], generator=torch.Generator().manual_seed(0))
         return WhitenedInput(source.sample(z), z_dim)
     raise ValueError(f'unknown mapping {kind!r}; known are {", ".join(MAPPING_KINDS)}')
-
-#----------------------------------------------------------------------------
-# How strong the source is in the pixels of a residual, k in tanh(x + k atanh(s)).
-
-def add_skip_gain(synthesis, learned):
-    """Gives a residual synthesis network `source_skip_gain`, the factor of the source in pixels: 1, a parameter if learned."""
-    gain = torch.ones([])
-    if learned:
-        synthesis.source_skip_gain = torch.nn.Parameter(gain)
-    else:
-        synthesis.register_buffer('source_skip_gain', gain)
 
 #----------------------------------------------------------------------------

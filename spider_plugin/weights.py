@@ -56,7 +56,7 @@ def prepare_backbone(spec):
     """`NAME` or `NAME:PATH` -> (name, file that FrozenFeatures loads; None for `random`).
 
     Downloads what neither the cache nor an installed package has. Raises UserError naming --disc-backbone."""
-    from spider_plugin.networks.feature_networks import LITE, fold_lite
+    from spider_plugin.portable.discriminator.feature_networks import LITE, fold_lite
     name, _, path = spec.partition(':')
     if name == 'random':
         if path:
@@ -140,7 +140,7 @@ _STAGES_OF = {'layer0': (0, 3), 'layer1': (2, 0), 'layer2': (3, 0), 'layer3': (5
 
 def timm_names(state, name='tf_efficientnet_lite0'):
     """A state dict with the names of timm, from one with its names, Projected GAN's, or the port's on PyPI."""
-    from spider_plugin.networks.feature_networks import lite_blocks
+    from spider_plugin.portable.discriminator.feature_networks import lite_blocks
     if any(key.startswith('feature_network.pretrained.') for key in state):
         return dict(_from_projected_gan(key, tensor) for key, tensor in state.items()
                     if key.startswith('feature_network.pretrained.'))
@@ -186,7 +186,7 @@ def _prepare_timm(name, known, path):
     if not found:
         raise UserError(f'{WHAT}={name} is neither one of {listed} nor a network of timm {timm.__version__}; see '
                         'timm.list_models().')
-    from spider_plugin.networks.feature_networks import timm_network
+    from spider_plugin.portable.discriminator.feature_networks import timm_network
     try:
         module = timm_network(name, pretrained=True, weights=path)
     except ValueError as error:

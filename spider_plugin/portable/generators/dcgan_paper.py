@@ -1,8 +1,8 @@
 """The networks of Radford et al. 2015 (`--cfg=dcgan_paper`): fractionally strided 5x5 convolutions, batch norm, 16^2 to 128^2.
 
 The published ones are those for 64^2, 1024 maps at 4^2 and half as many at each doubling; other sizes start or end elsewhere on
-the same ladder. Running statistics are equal in all ranks (networks/norms.py). D normalises with its batch's own statistics
-whenever it looks at one.
+the same ladder. Running statistics are equal in all ranks (portable/layers/norms.py). D normalises with its batch's own
+statistics whenever it looks at one.
 
 This module is portable: it travels inside snapshots and imports only torch and the standard library."""
 
@@ -11,10 +11,10 @@ import math
 import torch
 import torch.nn.functional as F
 
-from spider_plugin.networks.dcgan import ClassProjection
-from spider_plugin.networks.latent import LatentMapping
-from spider_plugin.networks.norms import RankBatchNorm2d
-from spider_plugin.sources.bank import open_spider_source
+from spider_plugin.portable.generators.dcgan import ClassProjection
+from spider_plugin.portable.layers.norms import RankBatchNorm2d
+from spider_plugin.portable.source.bank import open_spider_source
+from spider_plugin.portable.source.latent import LatentMapping
 
 #----------------------------------------------------------------------------
 

@@ -138,7 +138,7 @@ class FrozenFeatures:
     """A feature network with its weights, a constant.
 
     name:       of LITE, or of a network of timm.
-    path:       its weights as networks/backbones.py prepares them: {name, tensors, mean, std, sha256}, tensors folded, or timm's
+    path:       its weights as weights.py prepares them: {name, tensors, mean, std, sha256}, tensors folded, or timm's
                 state dict. None: of `random`, which is made here.
     embed:      whether a pickle carries the weights; it names the file and its sha256 otherwise.
     features(x [N, 3, H, W] in [-1, 1], dtype) -> four maps, in that dtype."""

@@ -5,8 +5,8 @@ This module is portable: it travels inside snapshots and imports only torch and 
 
 import torch
 
-from spider_plugin.networks.mapping import mapping_input
-from spider_plugin.sources.key import key_slots, pack_key
+from spider_plugin.portable.source.key import key_slots, pack_key
+from spider_plugin.portable.source.mapping import mapping_input
 
 #----------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """Progressive growing inside a host's own loop: the schedule, its losses, and Adam with a rate for each stage.
 
 The loop calls the loss with the number of images so far, or, as stylegan2-ada-pytorch's, without it; then the loss counts for
-itself. Either way it moves the `progress` of G and D (networks/pggan.py) on from where it was when training began, so that a
-resumed run goes on in its stage. Nothing else has to know of the schedule."""
+itself. Either way it moves the `progress` of G and D (portable/generators/pggan.py) on from where it was when training began, so
+that a resumed run goes on in its stage. Nothing else has to know of the schedule."""
 
 import weakref
 
@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from spider_plugin.networks.dcgan import upsample_nearest
-from spider_plugin.networks.pggan import down_to, faded
+from spider_plugin.portable.generators.dcgan import upsample_nearest
+from spider_plugin.portable.generators.pggan import down_to, faded
 from torch_utils import training_stats
 
 #----------------------------------------------------------------------------
 # The schedule.
 
 class Growth:
-    """Moves the progress of networks: `stage_kimg` thousand images to a phase, see networks/pggan.py."""
+    """Moves the progress of networks: `stage_kimg` thousand images to a phase, see portable/generators/pggan.py."""
 
     def __init__(self, networks, stage_kimg):
         self.networks, self.stage_kimg = networks, stage_kimg
@@ -109,7 +109,7 @@ OBJECTIVES = {'wgan-gp': WGANGP, 'nonsaturating': NonSaturating}
 #----------------------------------------------------------------------------
 
 class ProgressiveLoss:
-    """A loss with the interface of the hosts' own, for the networks of networks/pggan.py.
+    """A loss with the interface of the hosts' own, for the networks of portable/generators/pggan.py.
 
     G, or G_mapping and G_synthesis; D; augment_pipe: as the host gives them, in one rank or with gradients averaged by the host.
     objective:  a name in OBJECTIVES, whose arguments are `settings`.

@@ -10,13 +10,18 @@ import warnings
 import torch
 import torch.nn.functional as F
 
-from spider_plugin.networks.latent import LatentMapping, unit_rms
-from spider_plugin.networks.mapping import SourceEncoder
-from spider_plugin.networks.norms import RankBatchNorm2d, buffers_move, track_statistics
-from spider_plugin.networks.separable_glu import separable_glu
-from spider_plugin.networks.spectral_norm import SpectralConv2d, SpectralConvTranspose2d, SpectralLinear
-from spider_plugin.sources.bank import open_spider_source
-from spider_plugin.sources.key import keyed_images
+from spider_plugin.portable.layers.norms import RankBatchNorm2d, buffers_move, track_statistics
+from spider_plugin.portable.layers.separable_glu import separable_glu
+from spider_plugin.portable.layers.spectral_norm import (
+    SeparableSpectralConv2d,
+    SpectralConv2d,
+    SpectralConvTranspose2d,
+    SpectralLinear,
+)
+from spider_plugin.portable.source.bank import open_spider_source
+from spider_plugin.portable.source.encoder import SourceEncoder
+from spider_plugin.portable.source.key import keyed_images
+from spider_plugin.portable.source.latent import LatentMapping, unit_rms
 from torch_utils_ext.ops.affine_glu import affine_glu
 
 #----------------------------------------------------------------------------
@@ -96,25 +101,6 @@ class ClassBatchNorm2d(torch.nn.Module):
         stored = (None, None) if self.training else (self.stored_mean, self.stored_var)
         x = F.batch_norm(x, *stored, training=self.training, eps=self.eps)
         return x * (1 + self.gain(embedding))[:, :, None, None] + self.bias(embedding)[:, :, None, None]
-
-class SeparableSpectralConv2d(torch.nn.Module):
-    """Depthwise 3x3 and pointwise, the spectrum of each normalised; the layers of Projected GAN's separable convolution."""
-
-    def __init__(self, in_channels, out_channels):
-        super().__init__()
-        self.depthwise = SpectralConv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
-        self.pointwise = SpectralConv2d(in_channels, out_channels, 1, bias=False)
-
-    def forward(self, x):
-        return self.pointwise(self.depthwise(x))
-
-    @property
-    def dw_weight(self):
-        return self.depthwise.weight_orig
-
-    @property
-    def pw_weight(self):
-        return self.pointwise.weight_orig
 
 #----------------------------------------------------------------------------
 # nearest x2, then once or twice: convolution, noise (big only), batch norm, gated linear unit. The names of the layers are the

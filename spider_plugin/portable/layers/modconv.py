@@ -11,7 +11,7 @@ import math
 
 import torch
 
-from spider_plugin.networks.winograd import conv3x3, winograd_pays
+from spider_plugin.portable.layers.winograd import conv3x3, winograd_pays
 from torch_utils_ext.ops.epilogue import epilogue
 
 #----------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Portable: the projected discriminator, its feature networks and its augmentation."""

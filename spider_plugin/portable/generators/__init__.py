@@ -1,0 +1,1 @@
+"""Portable: the plugin generators and their discriminators."""

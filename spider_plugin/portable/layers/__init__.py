@@ -1,0 +1,1 @@
+"""Portable: layers that several networks use."""

@@ -1,0 +1,1 @@
+"""Portable: image sources, their keys, and how a source image enters a generator."""
