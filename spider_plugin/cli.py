@@ -206,7 +206,7 @@ def list_presets(names, as_json, markdown):
     `--preset=NAME` of a host's train.py, or of `spider train`, takes it; what you give yourself wins."""
     import json
 
-    from spider_plugin import presets
+    from spider_plugin.options import presets
     found = [presets.load(name) for name in names or presets.names()]
     if markdown:
         click.echo(presets.markdown(), nl=False)

@@ -7,9 +7,9 @@
 
     registry.datasets.register('mine')(Dataset(...))    # as in spider_plugin/sources/catalogue.py
 
-    registry.generators.register('mynet')(OwnGenerator(...))    # --cfg=mynet, as in spider_plugin/edits/generators.py
+    registry.generators.register('mynet')(OwnGenerator(...))    # --cfg=mynet, as in spider_plugin/options/generators.py
 
-    registry.discriminators.register('mine')(edit)              # --disc=mine, as in spider_plugin/edits/disc.py
+    registry.discriminators.register('mine')(edit)              # --disc=mine, as in spider_plugin/options/discriminator.py
 
     registry.feature_networks.register('resnet50')(Backbone(...))   # --disc-backbone, as in spider_plugin/weights.py
 
@@ -36,8 +36,9 @@ from importlib import metadata
 from spider_plugin.errors import UserError
 
 ENTRY_POINTS = 'spider_plugin'
-BUILTINS     = ('spider_plugin.config', 'spider_plugin.sources.procedural', 'spider_plugin.sources.catalogue',
-                'spider_plugin.weights', 'spider_plugin.hosts.sid_metric')
+BUILTINS     = ('spider_plugin.options.spider', 'spider_plugin.options.dcgan', 'spider_plugin.options.fastgan',
+                'spider_plugin.options.pggan', 'spider_plugin.options.discriminator', 'spider_plugin.sources.procedural',
+                'spider_plugin.sources.catalogue', 'spider_plugin.weights', 'spider_plugin.hosts.sid_metric')
 
 #----------------------------------------------------------------------------
 

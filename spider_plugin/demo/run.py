@@ -18,9 +18,9 @@ import torch
 
 import spider_plugin
 from spider_plugin.demo import analysis, data, report
-from spider_plugin.edits.dcgan import PRESET
 from spider_plugin.errors import UserError
 from spider_plugin.files.cache import atomic_file
+from spider_plugin.options.dcgan import PRESET
 from spider_plugin.resources import resource_dir
 from spider_plugin.snapshots.rebuild import load_generator
 

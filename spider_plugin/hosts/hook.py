@@ -12,9 +12,10 @@ import sys
 
 import click
 
-from spider_plugin import presets, registry
+from spider_plugin import registry
 from spider_plugin.errors import UserError
 from spider_plugin.hosts import attach, compat, cpu_device, imports
+from spider_plugin.options import presets
 
 METRICS_MODULE = 'metrics.metric_main'
 
@@ -80,7 +81,7 @@ class _PluginOption(click.Option):
         return super().get_help_record(ctx)
 
 def _extend_training(command, params):
-    from spider_plugin.config import OPTIONS
+    from spider_plugin.options.table import OPTIONS
     command.params += [_PluginOption([option.name], type=option.type, default=option.default, metavar=option.metavar,
                                      help=option.help, is_flag=option.type is bool,
                                      show_default=option.default not in (None, False)) for option in OPTIONS]
@@ -108,7 +109,7 @@ def _extend_cfg(param):
     return ours, 'stylegan2' if 'stylegan2' in own else own[0]
 
 def _training_callback(callback, ours, stand_in):
-    from spider_plugin.config import OPTIONS, apply_options
+    from spider_plugin.options.table import OPTIONS, apply_options
     @functools.wraps(callback)
     def train(*args, **kwargs):
         for line in presets.launch_lines(click.get_current_context()):

@@ -9,8 +9,8 @@ import traceback
 
 import torch
 
-from spider_plugin import config
 from spider_plugin.hosts import compat, imports
+from spider_plugin.options import table as config
 
 TINY = json.loads(os.environ['SPIDER_TINY'])
 

@@ -113,7 +113,7 @@ def toy_plugin(tmp_path):
     (info / 'entry_points.txt').write_text('[spider_plugin]\ntoy = toy_plugin\n')
     (path / 'toy_plugin.py').write_text(textwrap.dedent('''
         from spider_plugin import registry
-        from spider_plugin.edits.generators import OwnGenerator
+        from spider_plugin.options.generators import OwnGenerator
 
         @registry.metrics.register('toy')
         def measure(opts):

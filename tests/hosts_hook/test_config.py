@@ -9,13 +9,13 @@ import click
 import pytest
 import torch
 
-from spider_plugin import config
-from spider_plugin.config import OPTIONS, apply_options
-from spider_plugin.edits import resume as resume_edit
-from spider_plugin.edits.dcgan import PRESET
-from spider_plugin.edits.dsc import check_resumed_dsc
 from spider_plugin.errors import UserError
 from spider_plugin.hosts.capabilities import Layers, Target
+from spider_plugin.options import resume as resume_edit
+from spider_plugin.options import table as config
+from spider_plugin.options.dcgan import PRESET
+from spider_plugin.options.dsc import check_resumed_dsc
+from spider_plugin.options.table import OPTIONS, apply_options
 from spider_plugin.portable.source.bank import open_source
 from spider_plugin.registry import mappings
 

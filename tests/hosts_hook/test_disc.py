@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import click
 import pytest
 
-from spider_plugin.config import OPTIONS
-from spider_plugin.edits.disc import apply_disc
 from spider_plugin.errors import UserError
 from spider_plugin.hosts.capabilities import Host, Target
+from spider_plugin.options.discriminator import apply_disc
+from spider_plugin.options.table import OPTIONS
 
 def config(**kwargs):
     return dict(

@@ -10,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from spider_plugin.edits.generators import OwnGenerator
+from spider_plugin.options.generators import OwnGenerator
 
 SIDS = ['sid50k_full', 'sid50k', 'sid5k', 'sid1k'] # Built in.
 
@@ -39,7 +39,7 @@ def test_help_has_a_group_of_ours(train):
     text = CliRunner().invoke(train(), ['--help'], terminal_width=200).output
     own, ours = text.split('Spider options:')
     assert '--outdir' in own and '--spider-' not in own and '[stylegan2|tiny|dcgan|' in own and 'pggan' in own
-    from spider_plugin.config import OPTIONS
+    from spider_plugin.options.table import OPTIONS
     assert all(option.name in ours for option in OPTIONS)
     assert '[default: residual]' in ours and '[default: 64' in ours
 

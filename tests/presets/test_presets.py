@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from spider_plugin import presets
 from spider_plugin.cli import main
 from spider_plugin.errors import UserError
+from spider_plugin.options import presets
 from spider_plugin.resources import resource_dir
 
 ROOT, HERE = Path(__file__).resolve().parents[2], Path(__file__).parent

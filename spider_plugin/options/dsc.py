@@ -4,10 +4,30 @@ another way. Both go over a host's own layers and over a Spider generator's."""
 import importlib
 import inspect
 
+import click
+
 from spider_plugin import registry
 from spider_plugin.errors import UserError
+from spider_plugin.options.types import Option, Window
 
 CONVS = {'1': [1], '2': [2], 'both': [1, 2]}    # of a block of FastGAN
+
+#----------------------------------------------------------------------------
+
+GROUP = 'Layer options'
+
+OPTIONS = [
+    Option('--dsc',             bool,   False,      None,   'Depthwise separable synthesis layers; with --resume they start from '
+           'the dense ones', GROUP),
+    Option('--dsc-order',       click.Choice(['depthwise', 'pointwise']), 'depthwise', '[depthwise|pointwise]', 'Which factor of '
+           'a layer that upsamples comes first; pointwise runs at low resolution', GROUP),
+    Option('--dsc-rank',        click.IntRange(1, 9), 1, 'INT', 'Filters per channel', GROUP),
+    Option('--dsc-res',         Window(), None,    'LOW-HIGH', 'Resolutions whose layers are separable  [default: all]', GROUP),
+    Option('--dsc-convs',       click.Choice(['1', '2', 'both']), 'both', '[1|2|both]', 'Which of the two convolutions in each '
+           'block of FastGAN are separable', GROUP),
+    Option('--fast-modconv',    bool,   False,      None,   'Dense layers factorise their demodulation: the same function with '
+           'less time and memory in training', GROUP),
+]
 
 #----------------------------------------------------------------------------
 

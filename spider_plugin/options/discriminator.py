@@ -3,8 +3,31 @@ its authors advise to change in a StyleGAN2 generator.
 
 An entry of registry.discriminators is edit(c, options, given, host) -> lines for the launch log, like the one below."""
 
+import click
+
 from spider_plugin import registry
 from spider_plugin.errors import UserError
+from spider_plugin.options.types import Blur, Option
+
+#----------------------------------------------------------------------------
+
+GROUP = 'Discriminator options'
+
+OPTIONS = [
+    Option('--disc',            str,    None,       '[projected]', 'Discriminator and loss in place of the host\'s: projected, '
+           'that of Projected GAN', GROUP),
+    Option('--disc-backbone',   str,    'tf_efficientnet_lite0', 'NAME[:PATH]', 'Its feature network, with its weights from a '
+           'file: tf_efficientnet_lite0 to lite4, random, or any of timm where that is installed', GROUP),
+    Option('--disc-heads',      click.Choice(['standard', 'separable']), None, None, 'Its heads  [default: standard for FastGAN, '
+           'separable otherwise]', GROUP),
+    Option('--disc-blur',       Blur(), None,      'SIGMA[:KIMG]', 'Blur of the images that it sees, in pixels, and when it is '
+           'gone  [default: 0 for FastGAN and where a run is resumed, 2:300 otherwise]', GROUP),
+    Option('--disc-size',       int,    None,       'INT', 'Side at which its feature network sees the images: less is faster  '
+           '[default: 224 for smaller images, their own otherwise]', GROUP),
+    Option('--disc-skips',      click.BOOL, None,   'BOOL', 'false: a StyleGAN2 generator makes colours in its last block only, '
+           'as its authors advise', GROUP),
+    Option('--disc-embed',      click.BOOL, True,   'BOOL', 'Snapshots carry the feature network, not its path only', GROUP),
+]
 
 #----------------------------------------------------------------------------
 # What goes with each kind of generator (the rates of the public code; of its authors' advice for StyleGANs, issue 65 of

@@ -1,6 +1,12 @@
 """--recompute: less memory for more time, in any host whose networks are made of blocks."""
 
 from spider_plugin.errors import UserError
+from spider_plugin.options.types import Option
+
+OPTIONS = [
+    Option('--recompute',       bool,   False,      None,   'Compute the blocks of G and D again in the backward pass: less '
+           'memory, more time', 'Memory options'),
+]
 
 _BUILDER = 'spider_plugin.training.recompute.recomputing'
 

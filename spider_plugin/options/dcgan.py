@@ -1,8 +1,8 @@
 """--cfg=dcgan and --cfg=dcgan_paper."""
 
 from spider_plugin import registry
-from spider_plugin.edits.generators import OwnGenerator, put_networks
 from spider_plugin.errors import UserError
+from spider_plugin.options.generators import OwnGenerator, put_networks
 
 #----------------------------------------------------------------------------
 # Rates are those of the tuned baseline, and the published ones; --glr and --dlr win over them.

@@ -1,8 +1,8 @@
 """--resume with an option of ours: a snapshot continues with the source it was trained with, a stock generator starts as it is,
 and what fits is copied by a plan."""
 
-from spider_plugin.edits.dsc import check_resumed_dsc
 from spider_plugin.errors import UserError
+from spider_plugin.options.dsc import check_resumed_dsc
 
 #----------------------------------------------------------------------------
 

@@ -4,8 +4,8 @@ that of --disc; rates are Projected GAN's."""
 import functools
 
 from spider_plugin import registry
-from spider_plugin.edits.generators import OwnGenerator
 from spider_plugin.errors import UserError
+from spider_plugin.options.generators import OwnGenerator
 
 #----------------------------------------------------------------------------
 

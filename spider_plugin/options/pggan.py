@@ -1,8 +1,11 @@
 """--cfg=pggan: progressively grown networks, their loss and optimizers; and --pg-*: the schedule."""
 
+import click
+
 from spider_plugin import registry
-from spider_plugin.edits.generators import OwnGenerator, put_networks
 from spider_plugin.errors import UserError
+from spider_plugin.options.generators import OwnGenerator, put_networks
+from spider_plugin.options.types import Option, Pairs
 
 #----------------------------------------------------------------------------
 # Published rates (Karras et al. 2018, appendix A.1, and the code released with it): 0.001 to 64^2, then by these factors.
@@ -11,6 +14,20 @@ from spider_plugin.errors import UserError
 PRESET  = dict(z_dim=512, glr=1e-3, dlr=1e-3, betas=[0.0, 0.99])
 FACTORS = {'128': 1.5, '256': 2, '512': 3, '1024': 3}
 LOSSES  = ('wgan-gp', 'nonsaturating')
+
+#----------------------------------------------------------------------------
+
+GROUP = 'PGGAN options'
+
+OPTIONS = [
+    Option('--pg-kimg',         click.FloatRange(min=0, min_open=True), 800.0, 'KIMG', 'Length of each phase of --cfg=pggan: a '
+           'resolution, or fading in the next', GROUP),
+    Option('--pg-batch',        Pairs(), None,     'R:N,R:N', 'Batches of N images from resolution R of --cfg=pggan on, in the '
+           'reference host  [default: --batch]', GROUP),
+    Option('--pg-loss',         click.Choice(LOSSES), 'wgan-gp', None, 'Loss of --cfg=pggan; nonsaturating has --gamma', GROUP),
+]
+
+#----------------------------------------------------------------------------
 
 def edit_pggan(c, given, host):
     from spider_plugin.portable.generators.pggan import pggan_resolutions
