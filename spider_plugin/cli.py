@@ -168,7 +168,7 @@ def neighbors(sources, target, **options):
     `spider sources` lists, or one of noise, strokes, shapes and covariance:PATH. Features are kept in the cache, by content.
     Under torchrun (torchrun ... -m spider_plugin.cli neighbors ...) the ranks share the sources; an interrupted run goes on
     where it was."""
-    from spider_plugin.hosts.neighbors import run_neighbors
+    from spider_plugin.neighbors.command import run_neighbors
     run_neighbors(sources, target, **options)
 
 @main.command()

@@ -1,1 +1,1 @@
-"""Measures of two sets of features: the signed Inception distance, and what finds a friendly neighbour by it."""
+"""Distances between two sets of features: the signed Inception distance, Frechet and kernel distances."""

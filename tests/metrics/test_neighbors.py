@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from spider_plugin.errors import UserError
-from spider_plugin.metrics import features, neighbors
 from spider_plugin.metrics.distances import Moments, fid, kid
-from spider_plugin.metrics.features import SetProgress, compute_features, open_set
-from spider_plugin.metrics.neighbors import disagreements, find_neighbors, rank, suggestion
 from spider_plugin.metrics.sid import sid
+from spider_plugin.neighbors import compare as neighbors
+from spider_plugin.neighbors import features
+from spider_plugin.neighbors.compare import disagreements, find_neighbors, rank, suggestion
+from spider_plugin.neighbors.features import SetProgress, compute_features, open_set
 
 class Pooling:
     """A detector of 12 features that counts what it looks at, and dies when it is told to."""

@@ -18,9 +18,10 @@ from torch.distributed import TCPStore
 
 from spider_plugin import cli
 from spider_plugin.errors import UserError
-from spider_plugin.hosts.detector import HostDetector
-from spider_plugin.metrics import neighbor_report, shards
-from spider_plugin.metrics.neighbors import find_neighbors
+from spider_plugin.neighbors import report as neighbor_report
+from spider_plugin.neighbors import shards
+from spider_plugin.neighbors.compare import find_neighbors
+from spider_plugin.neighbors.detector import HostDetector
 from spider_plugin.resources import resource_dir
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -171,8 +172,8 @@ def test_ranks_need_an_address(monkeypatch):
 KILLED = '''
 import os, signal, sys
 import torch
-from spider_plugin.hosts.detector import HostDetector
-from spider_plugin.metrics.neighbors import find_neighbors
+from spider_plugin.neighbors.detector import HostDetector
+from spider_plugin.neighbors.compare import find_neighbors
 
 class Watched:
     def __init__(self):

@@ -1,4 +1,4 @@
-"""`spider neighbors`: spider_plugin.metrics.neighbors with a host's detector, and what is shown and written of it."""
+"""`spider neighbors`: spider_plugin.neighbors.compare with a host's detector, and what is shown and written of it."""
 
 import json
 import tempfile
@@ -8,10 +8,10 @@ import click
 
 from spider_plugin.errors import UserError
 from spider_plugin.files.cache import atomic_file
-from spider_plugin.hosts.detector import HostDetector, pick_device
-from spider_plugin.metrics import neighbor_report
-from spider_plugin.metrics.neighbors import find_neighbors, suggestion
-from spider_plugin.metrics.shards import crew
+from spider_plugin.neighbors import report as neighbor_report
+from spider_plugin.neighbors.compare import find_neighbors, suggestion
+from spider_plugin.neighbors.detector import HostDetector, pick_device
+from spider_plugin.neighbors.shards import crew
 
 def run_neighbors(sources, target, *, host=None, detector=None, outdir=None, json_path=None, html_path=None, **options):
     """Compares, prints the table, and writes what was asked for; rank 0 speaks and writes.

@@ -6,7 +6,7 @@ all sources before it. So two sources have different ranks only if their interva
 overlaps connects are tied; within a tie they are listed by name. Intervals of sources share the sampling of one target, which
 makes ties a little more frequent than they need be.
 
-Ranks of processes share the sets (metrics/shards.py). Features and comparisons are kept in the cache as they are finished, and
+Ranks of processes share the sets (neighbors/shards.py). Features and comparisons are kept in the cache as they are finished, and
 each depends on nothing but its sets, so that any number of processes, interrupted or not, comes to the same numbers."""
 
 import functools
@@ -22,9 +22,9 @@ from spider_plugin.files.cache import atomic_file, cache_dir
 from spider_plugin.files.html import png
 from spider_plugin.files.progress import Progress
 from spider_plugin.metrics.distances import Moments, fid, kid
-from spider_plugin.metrics.features import SetProgress, compute_features, open_set, probe
-from spider_plugin.metrics.shards import Alone
 from spider_plugin.metrics.sid import sid
+from spider_plugin.neighbors.features import SetProgress, compute_features, open_set, probe
+from spider_plugin.neighbors.shards import Alone
 
 FORMAT   = 1                    # Of a comparison, and of everything that decides its numbers.
 MEASURES = ('sid', 'fid', 'kid')

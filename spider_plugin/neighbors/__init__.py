@@ -1,0 +1,1 @@
+"""`spider neighbors`: sources compared with a target by a feature network, ranked, and reported."""
