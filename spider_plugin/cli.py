@@ -129,8 +129,8 @@ def demo(outdir, seed, threads, quick):
 @click.option('--trust-pickle', 'trust', help='Unpickle as hosts do, which runs code that the file carries', is_flag=True)
 def generate(network, seeds, outdir, **options):
     """Draw images from a snapshot, without running code that it carries."""
-    from spider_plugin.generate import generate as draw
-    from spider_plugin.generate import parse_seeds
+    from spider_plugin.generate.command import generate as draw
+    from spider_plugin.generate.command import parse_seeds
     for path in draw(network, parse_seeds(seeds), outdir, **options):
         click.echo(path)
 

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 
 from spider_plugin.errors import UserError
-from spider_plugin.generate import generate
 from spider_plugin.generate.cascade import Cascade
+from spider_plugin.generate.command import generate
 from spider_plugin.generate.walks import slerp
 from spider_plugin.resources import resource_dir
 from spider_plugin.snapshots.lineage import cascade_stages, describe_stages

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spider_plugin.errors import UserError
-from spider_plugin.generate import generate, parse_seeds
+from spider_plugin.generate.command import generate, parse_seeds
 from spider_plugin.snapshots.rebuild import load_generator
 from spider_plugin.sources.prepare import prepare_source
 

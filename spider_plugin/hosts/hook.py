@@ -14,7 +14,8 @@ import click
 
 from spider_plugin import registry
 from spider_plugin.errors import UserError
-from spider_plugin.hosts import attach, compat, cpu_device, imports
+from spider_plugin.hosts import attach, imports
+from spider_plugin.hosts.shims import cpu_device, stack
 from spider_plugin.options import presets
 
 METRICS_MODULE = 'metrics.metric_main'
@@ -37,7 +38,7 @@ def install():
     imports.after_import(METRICS_MODULE, register_metrics)
     imports.after_import(_is_bundle, _watch_source)
     try:
-        compat.arm()
+        stack.arm()
         cpu_device.arm()
     except UserError as error: # No command is running yet that would show it.
         error.show()
@@ -104,7 +105,7 @@ def _extend_cfg(param):
     if param is None or not isinstance(param.type, click.Choice):
         return {}, None
     own = list(param.type.choices)
-    ours = {f'spider-{name}' if name in own else name: name for name in registry.generators}
+    ours = {f'spider-{name}' if name in own else name: name for name in sorted(registry.generators)}
     param.type = click.Choice([*own, *ours], case_sensitive=param.type.case_sensitive)
     return ours, 'stylegan2' if 'stylegan2' in own else own[0]
 
@@ -127,7 +128,7 @@ def _training_callback(callback, ours, stand_in):
                     print(line)
             if options['cfg'] is not None:
                 desc = re.sub(rf'(?<![^-]){stand_in}(?![^-])', cfg, desc, count=1)
-            compat.mend_launch(c)
+            stack.mend_launch(c)
             if cpu_device.requested():
                 cpu_device.mend_launch(c)
             return desc

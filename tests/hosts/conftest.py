@@ -57,7 +57,7 @@ def checkout():
 @pytest.fixture(scope='session')
 def attached(checkout, tmp_path_factory):
     """attached(host) -> the folder of an attached copy."""
-    from spider_plugin.hosts.attach import attach_source
+    from spider_plugin.hosts.line import attach_source
     copies = {}
     def attach(host):
         if host not in copies:

@@ -10,7 +10,8 @@ import sys
 
 import pytest
 
-from spider_plugin.hosts.attach import attach, detach, detach_source, patch
+from spider_plugin.hosts.attach import attach, detach
+from spider_plugin.hosts.line import detach_source, patch
 from spider_plugin.resources import resource_dir
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

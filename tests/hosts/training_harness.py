@@ -9,7 +9,8 @@ import traceback
 
 import torch
 
-from spider_plugin.hosts import compat, imports
+from spider_plugin.hosts import imports
+from spider_plugin.hosts.shims import stack
 from spider_plugin.options import table as config
 
 TINY = json.loads(os.environ['SPIDER_TINY'])
@@ -32,7 +33,7 @@ def _before(function):
     return shrunk
 
 config.apply_options = _before(config.apply_options)
-compat.mend_launch = _before(compat.mend_launch)
+stack.mend_launch = _before(stack.mend_launch)
 
 #----------------------------------------------------------------------------
 # In each rank: what was built, how its weights moved, their gradients, and which source images were asked for by whom.

@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from spider_plugin import cli
 from spider_plugin.errors import UserError
 from spider_plugin.hosts import attach as module
-from spider_plugin.hosts.attach import NotUnderstood, attach_source, detach_source, our_statements, skew
+from spider_plugin.hosts.attach import skew
+from spider_plugin.hosts.line import NotUnderstood, attach_source, detach_source, our_statements
 from spider_plugin.resources import resource_dir
 
 LINE, MARKER = module.patch()['line'], module.patch()['marker']

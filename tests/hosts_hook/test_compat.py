@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from spider_plugin.errors import UserError
-from spider_plugin.hosts import compat, imports
+from spider_plugin.hosts import imports
+from spider_plugin.hosts.shims import stack
 
-SHIMS = {shim.name: shim for shim in compat.SHIMS}
+SHIMS = {shim.name: shim for shim in stack.SHIMS}
 
 @pytest.fixture(autouse=True)
 def named_anew(monkeypatch):
-    monkeypatch.setattr(compat, '_named', set())
+    monkeypatch.setattr(stack, '_named', set())
 
 def module(name='m', source=''):
     made = types.ModuleType(name)
@@ -25,7 +26,7 @@ def module(name='m', source=''):
 # Each shim: a subject that asks, one that does not, on a stack that lacks it and on one that does not.
 
 def test_every_shim_says_why_in_one_sentence():
-    for shim in compat.SHIMS:
+    for shim in stack.SHIMS:
         assert shim.reason and '. ' not in shim.reason and '\n' not in shim.reason
 
 def test_pkg_resources_is_there_only_where_nobody_has_it(monkeypatch):
@@ -64,18 +65,18 @@ def test_betas(monkeypatch, capsys):
     c = dict(G_opt_kwargs=dict(betas=[0, 0.99]), D_opt_kwargs=dict(lr=1.0), G_kwargs=dict(class_name='no.G'),
              D_kwargs=dict(class_name='no.D'))
     assert SHIMS['betas'].needed()
-    compat.mend_launch(c)
-    compat.mend_launch(c)
+    stack.mend_launch(c)
+    stack.mend_launch(c)
     betas = c['G_opt_kwargs']['betas']
     assert betas == [0.0, 0.99] and isinstance(betas[0], float) and 'betas' not in c['D_opt_kwargs']
     assert capsys.readouterr().err.count('spider-plugin: shim betas: ') == 1
     c['G_opt_kwargs']['betas'] = [0, 0.99]
     monkeypatch.setenv('SPIDER_SHIMS', 'off')
-    compat.mend_launch(c)
+    stack.mend_launch(c)
     assert isinstance(c['G_opt_kwargs']['betas'][0], int)
     monkeypatch.delenv('SPIDER_SHIMS')
     monkeypatch.setattr(torch.optim, 'Adam', lambda *args, **kwargs: None) # One that takes them.
-    compat.mend_launch(c)
+    stack.mend_launch(c)
     assert isinstance(c['G_opt_kwargs']['betas'][0], int)
 
 def test_sqrtm(monkeypatch):
@@ -140,7 +141,7 @@ def test_warnings_of_old_operators(name):
 def test_shims_is_on_or_off(monkeypatch):
     monkeypatch.setenv('SPIDER_SHIMS', 'no')
     with pytest.raises(UserError, match='SPIDER_SHIMS=no'):
-        compat.arm()
+        stack.arm()
 
 #----------------------------------------------------------------------------
 # A host that needs them, in processes: the parent, and a child that was spawned.

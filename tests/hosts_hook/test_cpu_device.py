@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from spider_plugin.errors import UserError
-from spider_plugin.hosts import cpu_device
+from spider_plugin.hosts.shims import cpu_device
 
 @pytest.fixture
 def view(monkeypatch):
@@ -89,7 +89,7 @@ def default(device=torch.device('cuda')):
 def main():
     import colorsys
     print(json.dumps([torch.device('cuda', 0).type, beside.device().type, default(), beside.again(), json.loads is not None,
-                      type(torch).__name__, type(beside.spider_plugin.hosts.cpu_device).__name__]))
+                      type(torch).__name__, type(beside.spider_plugin.hosts.shims.cpu_device).__name__]))
 
 if __name__ == '__main__':
     main()
@@ -97,7 +97,7 @@ if __name__ == '__main__':
 
 def test_modules_of_the_host(tmp_path, python):
     (tmp_path / 'train.py').write_text(_SCRIPT)
-    (tmp_path / 'beside.py').write_text('import spider_plugin.hosts.cpu_device\nimport torch\n'
+    (tmp_path / 'beside.py').write_text('import spider_plugin.hosts.shims.cpu_device\nimport torch\n'
                                         'def device():\n    return torch.device("cuda")\n'
                                         'def again(device=torch.device("cuda")):\n    return device.type\n')
     done = python(tmp_path / 'train.py', SPIDER_DEVICE='cpu')

@@ -10,8 +10,9 @@ import torch
 from click.testing import CliRunner
 
 from spider_plugin import cli
-from spider_plugin.hosts import doctor
-from spider_plugin.hosts.attach import attach, detach_source, patch, read_checkout
+from spider_plugin.hosts import doctor, doctor_checkout
+from spider_plugin.hosts.attach import attach, read_checkout
+from spider_plugin.hosts.line import detach_source, patch
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -171,17 +172,17 @@ def test_hosts_of_another_kind(fake_host):
     assert spider_doctor(host).exit_code == spider_doctor(host / 'no').exit_code == 2
 
 def make_shim(name, where, needed):
-    return doctor.compat.Shim(name=name, reason='why', where=where, asks=lambda subject: True, needed=lambda: needed,
+    return doctor_checkout.stack.Shim(name=name, reason='why', where=where, asks=lambda subject: True, needed=lambda: needed,
                               apply=lambda subject: None)
 
 def test_shims_say_what_doctor_reads(capsys):
-    doctor.compat._use(make_shim('doctored', 'nets', True), None)
-    assert doctor._SHIM.findall(capsys.readouterr().err) == [('doctored', 'why')]
+    doctor_checkout.stack._use(make_shim('doctored', 'nets', True), None)
+    assert doctor_checkout._SHIM.findall(capsys.readouterr().err) == [('doctored', 'why')]
 
 def test_shims_are_named(host, monkeypatch):
     with open(host / 'metrics' / 'metric_main.py', 'a') as file:
         file.write('import sys\nprint("spider-plugin: shim betas: they are integers (SPIDER_SHIMS=off)", file=sys.stderr)\n')
-    monkeypatch.setattr(doctor.compat, 'SHIMS', [make_shim('late', 'launch', True), make_shim('idle', 'launch', False),
+    monkeypatch.setattr(doctor_checkout.stack, 'SHIMS', [make_shim('late', 'launch', True), make_shim('idle', 'launch', False),
                                                  make_shim('deep', 'nets', True)])
     now, later = ask(host)['shims']
     assert now.text == 'betas, applied by itself: they are integers' and now.remedy is None
@@ -192,7 +193,7 @@ def test_shims_are_named(host, monkeypatch):
 def test_a_host_that_never_ends(host, monkeypatch):
     with open(host / 'metrics' / 'metric_main.py', 'a') as file:
         file.write('import time\ntime.sleep(600)\n')
-    monkeypatch.setattr(doctor, 'TIMEOUT', 1)
+    monkeypatch.setattr(doctor_checkout, 'TIMEOUT', 1)
     assert 'takes more than 1 seconds' in ask(host)['train.py'][0].text
     checkout = doctor.Checkout(host, read_checkout(host))
     with checkout.asking():

@@ -1,0 +1,99 @@
+"""Images, grids, walks and stage pictures from a snapshot, read without executing what it carries: `spider generate`."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from spider_plugin.errors import UserError
+from spider_plugin.generate import pictures, walks
+from spider_plugin.generate.cascade import Cascade
+from spider_plugin.sources.parents import one_hot
+
+#----------------------------------------------------------------------------
+
+def generate(network, seeds, outdir, *, trunc=1.0, class_idx=None, grid=False, sources=False, walk=None, walk_out=None,
+             frames=24, stage=None, stages=False, parents=(), noise_mode='const', device=None, trust=False):
+    """Writes seed0000.png and so on to `outdir`; returns the paths of all files written.
+
+    network:    host pickle; its G_ema is used.
+    seeds:      integers; the latent of a seed is what the hosts' own scripts draw for it.
+    trunc:      truncation psi of the mapping network.
+    class_idx:  class of a conditional generator.
+    grid:       also grid.png, all images in one.
+    sources:    also seed0000-source.png, the source image of each output (Spider generators).
+    walk:       what goes from seed to seed and back to the first (generate/walks.py): 'source', 'latent' or 'w', the rest being
+                held as it is at the first seed, or 'both', w and source together; a file name means 'both' into that file.
+    walk_out:   .gif, .mp4 or .png (a row of frames for each seed); default walk-KIND.gif.
+    frames:     frames from one seed to the next.
+    stage:      the stage of a cascade that the walk goes through, 1 being its first generator; default the last.
+    stages:     also stages.png: a row for the images of each stage, and one for each interpolation at each stage.
+    parents:    snapshots of earlier stages, where they are neither remembered nor beside `network`.
+    device:     default: cuda where there is one, else cpu.
+    trust:      unpickle as hosts do, which runs code that the file carries.
+    Raises UserError."""
+    if not seeds:
+        raise UserError('--seeds names no seed; give numbers and ranges such as 0-3,7.')
+    if (walk or stages) and len(seeds) < 2:
+        raise UserError(f'--{"walk" if walk else "stages"} goes from seed to seed; give at least two --seeds.')
+    if frames < 1:
+        raise UserError('--frames must be at least 1.')
+    lonely = '--walk-out' if walk_out is not None else '--stage' if stage is not None else None
+    if walk is None and lonely:
+        raise UserError(f'{lonely} has no effect without --walk; add --walk=w, for example.')
+    kind, walk_out = walks.parse_walk(walk, walk_out) if walk else (None, None)
+    device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    cascade = Cascade(network, device, parents, trust=trust, psi=trunc, noise_mode=noise_mode)
+    G = cascade.last
+    if sources and getattr(G, 'source', None) is None:
+        raise UserError(f'--sources: {network} is no Spider generator and has no source images; leave the option out.')
+    z = torch.stack([_latent(seed, G.z_dim) for seed in seeds]).to(device)
+    c = _labels(G, class_idx, network).expand(len(seeds), -1).to(device)
+
+    names = [f'seed{seed:04d}' for seed in seeds]
+    images = _render(G, z, c, dict(truncation_psi=trunc, noise_mode=noise_mode))
+    files = {f'{name}.png': image for name, image in zip(names, images)}
+    if sources:
+        files |= {f'{name}-source.png': image for name, image in zip(names, pictures.to_uint8(G.source.sample(z, c)))}
+    if grid:
+        files['grid.png'] = pictures.tile(images)
+    if stages:
+        files['stages.png'] = walks.stage_picture(cascade.trace(z, c), len(seeds))
+    steps = walks.frames_of(cascade, cascade.trace(z, c, stage), kind, frames) if walk else None    # refuses before any file
+    outdir = Path(outdir)
+    written = [pictures.save_png(outdir / name, image) for name, image in files.items()]
+    if walk:
+        written.append(pictures.save_frames(outdir / walk_out, steps, frames))
+    return written
+
+def parse_seeds(text):
+    """'0-3,7' -> [0, 1, 2, 3, 7]. Raises UserError."""
+    seeds = []
+    for part in text.split(','):
+        first, dash, last = part.strip().partition('-')
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise UserError(f'--seeds={text} is not a list of numbers and ranges such as 0-3,7.')
+        seeds += range(int(first), int(last or first) + 1)
+    return seeds
+
+#----------------------------------------------------------------------------
+# What the hosts' gen_images.py feeds a generator for a seed, so that pictures can be compared across tools.
+
+def _latent(seed, z_dim):
+    return torch.from_numpy(np.random.RandomState(seed).randn(z_dim))
+
+def _labels(G, class_idx, network):
+    if G.c_dim == 0:
+        if class_idx is not None:
+            raise UserError(f'--class={class_idx}: {network} is not conditional; leave the option out.')
+        return torch.zeros([1, 0])
+    if class_idx is None or not 0 <= class_idx < G.c_dim:
+        raise UserError(f'{network} is conditional; give --class=0 to --class={G.c_dim - 1}.')
+    return one_hot(torch.tensor([class_idx]), G.c_dim)
+
+@torch.no_grad()
+def _render(G, z, c, options, batch=16):
+    parts = zip(z.split(batch), c.split(batch))
+    return np.concatenate([pictures.to_uint8(G(z_part, c_part, **options)) for z_part, c_part in parts])
+
+#----------------------------------------------------------------------------
