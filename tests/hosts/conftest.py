@@ -1,121 +1,157 @@
-"""Checkouts of public hosts, from the folder that SPIDER_HOSTS names."""
+"""A minimal host with the attached line, plugins of other authors, and processes that have the plugin or lack it."""
 
-import importlib.util
 import json
 import os
-import pathlib
-import shutil
 import subprocess
 import sys
+import textwrap
+from pathlib import Path
 
 import pytest
-import torch
 
-HERE = pathlib.Path(__file__).parent
-ROOT = pathlib.Path(__file__).parents[2]
-HARNESS = HERE / 'harness.py'
-REFERENCE_HOST = ROOT / 'reference_host'
+from spider_plugin.resources import resource_dir
 
-@pytest.fixture(scope='session')
-def stylegan3():
-    """Folder of a checkout of NVlabs/stylegan3."""
-    path = pathlib.Path(os.environ.get('SPIDER_HOSTS') or os.devnull, 'stylegan3')
-    if not (path / 'training' / 'networks_stylegan2.py').is_file():
-        pytest.skip('needs a checkout of NVlabs/stylegan3 as $SPIDER_HOSTS/stylegan3')
-    return path
-
-@pytest.fixture(scope='session')
-def reference_host():
-    return REFERENCE_HOST
-
-@pytest.fixture
-def run_in(tmp_path):
-    """run_in(host folder, call, **arguments) -> what the harness's function returns, in a process that sees that host only."""
-    def run(host_dir, call, harness=HARNESS, **arguments):
-        job, result = tmp_path / 'job.pt', tmp_path / 'result.pt'
-        torch.save(dict(call=call, **arguments), job)
-        env = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
-        done = subprocess.run([sys.executable, harness, host_dir, job, result], env=env, cwd=tmp_path, text=True,
-                              capture_output=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return torch.load(result)
-    return run
+ROOT = Path(__file__).resolve().parents[2]
+ATTACH = json.loads((resource_dir('patches') / 'attach.json').read_text())
 
 #----------------------------------------------------------------------------
-# Their own scripts, in a copy of each checkout that is attached; training_harness.py watches from inside.
+# The host: a click command that builds c and launches, a registry of metrics, and a child that tells what it sees.
 
-@pytest.fixture(scope='session')
-def checkout():
-    """checkout(host) -> its folder."""
-    def find(host):
-        path = pathlib.Path(os.environ.get('SPIDER_HOSTS') or os.devnull, host)
-        if not (path / 'train.py').is_file():
-            pytest.skip(f'needs a checkout as $SPIDER_HOSTS/{host}')
-        return path
-    return find
+_TRAIN = '''"""A host."""
+LINE
 
-@pytest.fixture(scope='session')
-def attached(checkout, tmp_path_factory):
-    """attached(host) -> the folder of an attached copy."""
-    from spider_plugin.hosts.line import attach_source
-    copies = {}
-    def attach(host):
-        if host not in copies:
-            copies[host] = tmp_path_factory.mktemp('hosts') / host
-            shutil.copytree(checkout(host), copies[host], ignore=shutil.ignore_patterns('.git', 'media', 'docs'))
-            shutil.copy(HERE / 'training_harness.py', copies[host] / 'training_harness.py')
-            for name in ('train.py', 'calc_metrics.py'):
-                script = copies[host] / name
-                text = attach_source(script.read_bytes())
-                line = next(line for line in text.splitlines(keepends=True) if b'# attaches spider-plugin' in line)
-                script.write_bytes(text.replace(line, line + b'import training_harness\n'))
-        return copies[host]
-    return attach
+import json
+import multiprocessing
+import os
+import sys
 
-@pytest.fixture(scope='session')
-def run():
-    """run(command, folder, more folders of modules, plugin=True, **environment) -> the finished process."""
-    def start(command, cwd, paths=(), plugin=True, **environment):
-        paths = [*paths, *([ROOT] if plugin else []), *filter(None, [os.environ.get('PYTHONPATH')])]
-        env = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, paths)), PYTHONDONTWRITEBYTECODE='1', **environment)
-        return subprocess.run([sys.executable, *map(str, command)], cwd=cwd, env=env, text=True, capture_output=True)
-    return start
+import click
 
-@pytest.fixture(scope='session')
-def train_attached(attached, run, tmp_path_factory):
-    """train_attached(host, data, *options, ranks=1, config={}, needs=()) -> (run directory, [what each rank saw], stdout, stderr)
+from metrics import metric_main
 
-    config: values for the config by dotted name; needs: packages that the host wants."""
-    def train(host, data, *options, ranks=1, config=None, needs=()):
-        for package in needs:
-            if importlib.util.find_spec(package) is None:
-                pytest.skip(f'{host} needs {package}')
-        out = tmp_path_factory.mktemp('run')
-        tiny = json.dumps(dict(config=config or {}, log=str(out / 'rank'), backbone='timm' in needs))
-        done = run(['train.py', f'--outdir={out / "runs"}', f'--data={data}', f'--gpus={ranks}', '--batch=4', '--kimg=1',
-                    '--workers=1', '--metrics=none', *options], attached(host), SPIDER_DEVICE='cpu', SPIDER_TINY=tiny)
-        expected = 3 if 'Restart: exit with code 3' in done.stdout else 0   # projected-gan's word for an unfinished kimg
-        assert done.returncode == expected, done.stdout + done.stderr
-        seen = [json.loads((out / f'rank-{rank}.json').read_text()) for rank in range(ranks)]
-        return next((out / 'runs').iterdir()), seen, done.stdout, done.stderr
-    return train
+def subprocess_fn(c):
+    hooked = hasattr(click.core.Command.__init__, 'spider_plugin')
+    print(json.dumps(dict(c=c, metrics=metric_main.list_valid_metrics(), hooked=hooked, torch='torch' in sys.modules,
+                          child=__name__)), flush=True)
 
-TOY = '''
-import torch
-from spider_plugin import registry
+def launch_training(c, desc, outdir, dry_run):
+    os.makedirs(os.path.join(outdir, desc))
+    with open(os.path.join(outdir, desc, 'training_options.json'), 'w') as file:
+        json.dump(c, file)
+    process = multiprocessing.get_context('spawn').Process(target=subprocess_fn, args=(c,))
+    process.start()
+    process.join()
+    raise SystemExit(process.exitcode)
 
-@registry.metrics.register('toy')
-def toy(opts):
-    z = torch.randn([4, opts.G.z_dim], generator=torch.Generator().manual_seed(0)).to(opts.device)
-    return dict(toy=float(opts.G(z, torch.zeros([4, opts.G.c_dim])).square().mean()))
+def SETUP(data, cfg, detector):
+    c = dict(cfg=cfg, detector=detector,
+             G_kwargs=dict(class_name='nets.Generator'), D_kwargs=dict(class_name='nets.Discriminator'),
+             G_opt_kwargs=dict(lr=1.0), D_opt_kwargs=dict(lr=1.0), loss_kwargs={},
+             training_set_kwargs=dict(class_name='data.Data', path=data))
+    return f'{cfg}-run', c
+
+@click.command()
+@click.option('--outdir', required=True)
+@click.option('--data', required=True)
+@click.option('--cfg', type=click.Choice(['stylegan2', 'tiny']), default='tiny')
+@click.option('--glr', type=float)
+@click.option('--detector')
+@click.option('--code', type=int, default=0)
+def main(outdir, data, cfg, glr, detector, code):
+    """Train."""
+    if code:
+        raise SystemExit(code)
+    desc, c = SETUP(data=data, cfg=cfg, detector=detector)
+    LAUNCH(c=c, desc=desc, outdir=outdir, dry_run=False)
+
+if __name__ == '__main__':
+    main()
+'''
+
+_METRICS = '''
+_metrics = {}
+
+def register_metric(fn):
+    _metrics[fn.__name__] = fn
+    return fn
+
+def is_valid_metric(name):
+    return name in _metrics
+
+def list_valid_metrics():
+    return list(_metrics)
+
+@register_metric
+def fid(opts):
+    return dict(fid=1.0)
 '''
 
 @pytest.fixture
-def toy_metric(tmp_path):
-    """Folder of an installed plugin of ours with a metric, `toy`."""
-    info = tmp_path / 'toy_plugin-1.0.dist-info'
-    info.mkdir()
+def fake_host(tmp_path):
+    """Writes the host; fake_host(line=..., launch=..., setup=...) -> path of its train.py. launch and setup name the functions
+    that get the config and make it."""
+    def write(line=ATTACH['line'], launch='launch_training', setup='make_config'):
+        tree = tmp_path / 'host'
+        (tree / 'metrics').mkdir(parents=True, exist_ok=True)
+        (tree / 'metrics' / '__init__.py').write_text('')
+        (tree / 'metrics' / 'metric_main.py').write_text(_METRICS)
+        script = _TRAIN.replace('LINE', line).replace('LAUNCH', launch).replace('SETUP', setup)
+        (tree / 'train.py').write_text(script.replace('def launch_training', f'def {launch}'))
+        return tree / 'train.py'
+    return write
+
+#----------------------------------------------------------------------------
+# Another author's package, as pip would leave it on the path.
+
+@pytest.fixture
+def toy_plugin(tmp_path):
+    """Directory for PYTHONPATH: registers the metric `toy` (the network's resolution), a `fid` of its own, --cfg=toynet."""
+    path = tmp_path / 'site'
+    info = path / 'toy_plugin-1.0.dist-info'
+    info.mkdir(parents=True)
     (info / 'METADATA').write_text('Metadata-Version: 2.1\nName: toy-plugin\nVersion: 1.0\n')
     (info / 'entry_points.txt').write_text('[spider_plugin]\ntoy = toy_plugin\n')
-    (tmp_path / 'toy_plugin.py').write_text(TOY)
-    return tmp_path
+    (path / 'toy_plugin.py').write_text(textwrap.dedent('''
+        from spider_plugin import registry
+        from spider_plugin.options.generators import OwnGenerator
+
+        @registry.metrics.register('toy')
+        def measure(opts):
+            return dict(toy=opts.G.img_resolution)
+
+        def edit(c, given, host):
+            c['G_kwargs'] = dict(class_name='toy_plugin.Net')
+
+        registry.generators.register('toynet')(OwnGenerator(edit))
+
+        @registry.metrics.register('fid')
+        def other_fid(opts):
+            return dict(fid=0.0)
+    '''))
+    return path
+
+#----------------------------------------------------------------------------
+# Processes. An installed plugin is hidden by finders that do not see it.
+
+_HIDE = '''
+import runpy, sys
+class Hidden:
+    def __init__(self, finder):
+        self.finder = finder
+    def find_spec(self, name, path=None, target=None):
+        return None if name.split('.')[0] == 'spider_plugin' else self.finder.find_spec(name, path, target)
+sys.meta_path[:] = map(Hidden, sys.meta_path)
+del sys.argv[0]
+sys.path[0] = sys.argv[0].rpartition('/')[0]
+runpy.run_path(sys.argv[0], run_name='__main__')
+'''
+
+@pytest.fixture
+def python():
+    """python(*args, plugin=True, paths=(), cwd=None, **environment) -> CompletedProcess with text output."""
+    def run(*args, plugin=True, paths=(), cwd=None, **environment):
+        env = {key: value for key, value in os.environ.items() if not key.startswith('SPIDER_') or key == 'SPIDER_CACHE_DIR'}
+        env |= {'PYTHONPATH': os.pathsep.join(map(str, [*paths, ROOT])), 'PYTHONWARNINGS': 'ignore', **environment}
+        command = [sys.executable, *([] if plugin else ['-c', _HIDE]), *map(str, args)]
+        return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True)
+    return run

@@ -115,7 +115,7 @@ def test_track_statistics():
 
 def test_buffers_are_equal_in_two_ranks(tmp_path):
     job = pathlib.Path(__file__).with_name('norm_ranks.py')
-    env = dict(os.environ, PYTHONPATH=str(pathlib.Path(__file__).parents[2]))
+    env = dict(os.environ, PYTHONPATH=str(pathlib.Path(__file__).parents[3]))
     runs = [subprocess.Popen([sys.executable, job, str(rank), '2', tmp_path / 'store', tmp_path / f'{rank}.pt'], env=env)
             for rank in (0, 1)]
     assert [run.wait(timeout=120) for run in runs] == [0, 0]
