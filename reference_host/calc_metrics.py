@@ -11,7 +11,7 @@ import click
 import dnnlib
 from metrics import metric_main
 from training import ranks, runtime
-from training.runtime import UserError
+from training.runtime import SpiderError
 from training.snapshots import load_networks
 
 #----------------------------------------------------------------------------
@@ -23,21 +23,21 @@ def pick_dataset_kwargs(network_dict, data, mirror):
     elif network_dict.get('training_set_kwargs') is not None:
         kwargs = dnnlib.EasyDict(network_dict['training_set_kwargs'])
     else:
-        raise UserError('--data: the network pickle does not say what it was trained on; give a folder or zip')
+        raise SpiderError('--data: the network pickle does not say what it was trained on; give a folder or zip')
     if mirror is not None:
         kwargs.xflip = mirror
     return kwargs
 
 def match_dataset(kwargs, G):
-    """Completes the options by what G asks for. Raises UserError where the dataset does not fit."""
+    """Completes the options by what G asks for. Raises SpiderError where the dataset does not fit."""
     with runtime.named('--data'):
         kwargs.use_labels = G.c_dim != 0
         dataset = dnnlib.util.construct_class_by_name(**kwargs)
         ours = [dataset.num_channels, dataset.resolution, dataset.label_dim]
         theirs = [G.img_channels, G.img_resolution, G.c_dim]
         if ours != theirs:
-            raise UserError(f'{kwargs.path} has channels, resolution and label size {ours}, but the network {theirs}; '
-                            'give the dataset it was trained on')
+            raise SpiderError(f'{kwargs.path} has channels, resolution and label size {ours}, but the network {theirs}; '
+                              'give the dataset it was trained on')
         kwargs.resolution = dataset.resolution
     return kwargs
 

@@ -18,7 +18,7 @@ import PIL.Image
 import PIL.ImageOps
 
 from training.dataset import is_image_file
-from training.runtime import UserError
+from training.runtime import SpiderError
 
 #----------------------------------------------------------------------------
 # Sources.
@@ -36,11 +36,11 @@ class Source:
             try:
                 self.zip = zipfile.ZipFile(path)
             except (OSError, zipfile.BadZipFile) as err:
-                raise UserError(f'--source: {path} is neither a folder nor a readable zip ({err})') from err
+                raise SpiderError(f'--source: {path} is neither a folder nor a readable zip ({err})') from err
             names = self.zip.namelist()
         self.names = sorted(name for name in names if is_image_file(name) and not name.startswith('__MACOSX/'))
         if not self.names:
-            raise UserError(f'--source: {path} holds no images; give a folder or zip with PNG or JPEG files')
+            raise SpiderError(f'--source: {path} holds no images; give a folder or zip with PNG or JPEG files')
         self.labels = self.read_labels() if 'dataset.json' in names else {}
 
     def read(self, name):
@@ -55,13 +55,13 @@ class Source:
             labels = json.loads(self.read('dataset.json')).get('labels')
             return {name.replace('\\', '/'): label for name, label in labels or []}
         except (ValueError, TypeError, AttributeError) as err:
-            raise UserError(f'--source: dataset.json in {self.path} is not {{"labels": [[file name, label], ...]}} '
-                            f'({err}); correct or remove it') from err
+            raise SpiderError(f'--source: dataset.json in {self.path} is not {{"labels": [[file name, label], ...]}} '
+                              f'({err}); correct or remove it') from err
 
     def bad_file(self, name, err):
         reason = (str(err) or type(err).__name__).splitlines()[0].rstrip('.')
-        return UserError(f'--source: {name} in {self.path} cannot be read as an image ({reason}); replace or remove '
-                         'that file')
+        return SpiderError(f'--source: {name} in {self.path} cannot be read as an image ({reason}); replace or remove '
+                           'that file')
 
     def is_grey(self, name):
         """From its header, is the image grey without transparency?"""
@@ -162,26 +162,26 @@ class FolderDest:
         shutil.rmtree(self.temp)
 
 def open_dest(path):
-    """Raises UserError where the destination cannot be made or is taken."""
+    """Raises SpiderError where the destination cannot be made or is taken."""
     taken = os.listdir(path) if os.path.isdir(path) else os.path.lexists(path)
     if taken:
-        raise UserError(f'--dest: {path} is there already; choose another name or remove it')
+        raise SpiderError(f'--dest: {path} is there already; choose another name or remove it')
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         return ZipDest(path) if path.lower().endswith('.zip') else FolderDest(path)
     except OSError as err:
-        raise UserError(f'--dest: {path} cannot be written ({err.strerror}); choose another place') from err
+        raise SpiderError(f'--dest: {path} cannot be written ({err.strerror}); choose another place') from err
 
 #----------------------------------------------------------------------------
 # Conversion.
 
 def check_square(name, size, transform):
-    """Raises UserError unless the transformed size is one that train.py takes."""
+    """Raises SpiderError unless the transformed size is one that train.py takes."""
     width, height = size
     if width != height or width & (width - 1) != 0:
         remedy = '--transform=center-crop --resolution=WxH' if transform == 'none' else '--resolution=WxH'
-        raise UserError(f'--source: {name} gives a {width}x{height} image, but images must be square with a power of two '
-                        f'as their side; use {remedy}')
+        raise SpiderError(f'--source: {name} gives a {width}x{height} image, but images must be square with a power of two '
+                          f'as their side; use {remedy}')
 
 def convert(source, dest, names, transform, resolution):
     """Writes the transformed images and dataset.json to dest, with a line of progress on stderr."""
@@ -193,8 +193,8 @@ def convert(source, dest, names, transform, resolution):
         if first is None:
             first = name, image.size
         if image.size != first[1]:
-            raise UserError(f'--source: {name} is {image.width}x{image.height}, but {first[0]} is '
-                            f'{first[1][0]}x{first[1][1]}; use --transform=center-crop --resolution=WxH')
+            raise SpiderError(f'--source: {name} is {image.width}x{image.height}, but {first[0]} is '
+                              f'{first[1][0]}x{first[1][1]}; use --transform=center-crop --resolution=WxH')
         data = io.BytesIO()
         image.save(data, format='png', compress_level=1)
         out_name = f'{i // 1000:05d}/img{i:08d}.png'
@@ -225,9 +225,9 @@ def convert_dataset(source, dest, max_images, transform, resolution):
     middle; `center-crop-wide` the largest part of the aspect ratio of --resolution, on a black square.
     """
     if transform != 'none' and resolution is None:
-        raise UserError(f'--resolution: --transform={transform} needs it, such as --resolution=64x64')
+        raise SpiderError(f'--resolution: --transform={transform} needs it, such as --resolution=64x64')
     if transform == 'center-crop-wide' and resolution[0] < resolution[1]:
-        raise UserError('--resolution: --transform=center-crop-wide needs a width of at least the height')
+        raise SpiderError('--resolution: --transform=center-crop-wide needs a width of at least the height')
     source = Source(source)
     dest = open_dest(dest)
     try:

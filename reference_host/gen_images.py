@@ -13,35 +13,35 @@ import torch
 
 import tool_utils
 from training import runtime
-from training.runtime import UserError
+from training.runtime import SpiderError
 from training.snapshots import load_generator
 
 #----------------------------------------------------------------------------
 # Steps.
 
 def move_input(G, translate, rotate):
-    """Moves and turns the input of a network that supports it (alias-free ones). Raises UserError otherwise."""
+    """Moves and turns the input of a network that supports it (alias-free ones). Raises SpiderError otherwise."""
     if translate == (0, 0) and rotate == 0:
         return
     transform = getattr(getattr(G.synthesis, 'input', None), 'transform', None)
     if transform is None:
-        raise UserError('--translate, --rotate: this network cannot move its images; leave these options out')
+        raise SpiderError('--translate, --rotate: this network cannot move its images; leave these options out')
     sin, cos = np.sin(np.deg2rad(rotate)), np.cos(np.deg2rad(rotate))
     matrix = np.array([[cos, sin, translate[0]], [-sin, cos, translate[1]], [0, 0, 1]])
     transform.copy_(torch.from_numpy(np.linalg.inv(matrix))) # The network transforms coordinates, not pixels.
 
 def load_ws(fname, G, device):
-    """The array `w` of an .npz of projector.py: float32 [N, num_ws, w_dim]. Raises UserError where it does not fit G."""
+    """The array `w` of an .npz of projector.py: float32 [N, num_ws, w_dim]. Raises SpiderError where it does not fit G."""
     try:
         with np.load(fname, allow_pickle=False) as data:
             ws = torch.from_numpy(data['w'].astype(np.float32)).to(device)
     except Exception as err: # A file of any other kind can fail in many ways.
         reason = (str(err).strip() or type(err).__name__).splitlines()[0].rstrip('.')
-        raise UserError(f'--projected-w: {fname} cannot be read as an .npz with an array w ({reason}); give the '
-                        'projected_w.npz of projector.py') from err
+        raise SpiderError(f'--projected-w: {fname} cannot be read as an .npz with an array w ({reason}); give the '
+                          'projected_w.npz of projector.py') from err
     if ws.ndim != 3 or ws.shape[1:] != (G.num_ws, G.w_dim):
-        raise UserError(f'--projected-w: w has the shape {list(ws.shape)}, but the network takes [N, {G.num_ws}, {G.w_dim}]; '
-                        'give the network it was projected with')
+        raise SpiderError(f'--projected-w: w has the shape {list(ws.shape)}, but the network takes [N, {G.num_ws}, {G.w_dim}]; '
+                          'give the network it was projected with')
     return ws
 
 #----------------------------------------------------------------------------
@@ -71,7 +71,7 @@ def generate_images(network_pkl, seeds, projected_w, truncation_psi, class_idx, 
     python gen_images.py --network=network-snapshot-000100.pkl --seeds=0-3,7 --trunc=0.7 --outdir=out
     """
     if (seeds is None) == (projected_w is None):
-        raise UserError('--seeds, --projected-w: give one of them, which says what to generate')
+        raise SpiderError('--seeds, --projected-w: give one of them, which says what to generate')
     device = runtime.pick_device()
     G = load_generator(network_pkl, device)
     move_input(G, translate, rotate)

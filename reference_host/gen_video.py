@@ -14,7 +14,7 @@ import torch
 import tool_utils
 import video_utils
 from training import runtime
-from training.runtime import UserError
+from training.runtime import SpiderError
 from training.snapshots import load_generator
 
 #----------------------------------------------------------------------------
@@ -23,16 +23,16 @@ BATCH = 8 # Images of a grid that are rendered at once.
 
 def arrange_seeds(seeds, grid, num_keyframes, shuffle_seed):
     """Seeds [cells, keyframes]: each cell of the grid walks through seeds of its own, from the first on; where there are
-    too few, they are used again. Raises UserError."""
+    too few, they are used again. Raises SpiderError."""
     cells = grid[0] * grid[1]
     if num_keyframes is None:
         if len(seeds) % cells != 0:
-            raise UserError(f'--seeds: {len(seeds)} seeds do not fill {cells} cells of the grid evenly; give a multiple '
-                            'of that, or --num-keyframes')
+            raise SpiderError(f'--seeds: {len(seeds)} seeds do not fill {cells} cells of the grid evenly; give a multiple '
+                              'of that, or --num-keyframes')
         num_keyframes = len(seeds) // cells
     if num_keyframes < 2:
-        raise UserError('--num-keyframes: a walk needs two keyframes at least; give it, or more --seeds for each cell of '
-                        'the grid')
+        raise SpiderError('--num-keyframes: a walk needs two keyframes at least; give it, or more --seeds for each cell of '
+                          'the grid')
     order = np.resize(seeds, cells * num_keyframes)
     if shuffle_seed is not None:
         np.random.RandomState(shuffle_seed).shuffle(order)

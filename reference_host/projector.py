@@ -22,7 +22,7 @@ import tool_utils
 import video_utils
 from metrics import metric_utils
 from training import runtime
-from training.runtime import UserError
+from training.runtime import SpiderError
 from training.snapshots import load_generator
 
 #----------------------------------------------------------------------------
@@ -149,12 +149,12 @@ def project(G, distance, label, num_steps, seed):
 # From options to what project() takes.
 
 def load_target(fname, G, device):
-    """An image file as [1, C, R, R] in [-1, 1]; what is not square is cut at both ends. Raises UserError."""
+    """An image file as [1, C, R, R] in [-1, 1]; what is not square is cut at both ends. Raises SpiderError."""
     try:
         image = PIL.ImageOps.exif_transpose(PIL.Image.open(fname)).convert('L' if G.img_channels == 1 else 'RGB')
     except Exception as err: # Of a damaged file, as of another kind of file.
         reason = 'no such file' if isinstance(err, FileNotFoundError) else type(err).__name__
-        raise UserError(f'--target: {fname} cannot be read as an image ({reason}); give a PNG or a JPEG') from err
+        raise SpiderError(f'--target: {fname} cannot be read as an image ({reason}); give a PNG or a JPEG') from err
     size, side = image.size, min(image.size)
     image = PIL.ImageOps.fit(image, [G.img_resolution] * 2, PIL.Image.Resampling.LANCZOS)
     if size != image.size:
@@ -164,25 +164,25 @@ def load_target(fname, G, device):
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device, torch.float32) / 127.5 - 1
 
 def pick_distance(loss, detector, target):
-    """The distance that the options ask for. Raises UserError."""
+    """The distance that the options ask for. Raises SpiderError."""
     if loss == 'pixel':
         if detector is not None:
-            raise UserError('--detector has no effect on --loss=pixel; leave one of them out')
+            raise SpiderError('--detector has no effect on --loss=pixel; leave one of them out')
         return pixel_distance(target)
     try:
         return feature_distance(target, metric_utils.get_feature_detector(detector or 'vgg16', device=target.device))
-    except UserError as err:
+    except SpiderError as err:
         reason = err.message.split('; give', 1)[0]
-        raise UserError(f'{reason}; give another --detector=FILE.pt, or --loss=pixel, which needs none') from err
+        raise SpiderError(f'{reason}; give another --detector=FILE.pt, or --loss=pixel, which needs none') from err
 
 def check_gradients(G, distance, device):
-    """Raises UserError where w cannot be optimised."""
+    """Raises SpiderError where w cannot be optimised."""
     w = torch.zeros([1, G.num_ws, G.w_dim], device=device, requires_grad=True)
     img = G.synthesis(w, noise_mode='const')
     if not img.requires_grad:
-        raise UserError('--network: its images do not depend on w, so there is nothing to project; give another network')
+        raise SpiderError('--network: its images do not depend on w, so there is nothing to project; give another network')
     if not distance(img).requires_grad:
-        raise UserError('--detector: its features have no gradient; give another network, or --loss=pixel')
+        raise SpiderError('--detector: its features have no gradient; give another network, or --loss=pixel')
 
 def save_path_video(outdir, G, path, target):
     """proj.mp4, or proj.gif where that cannot be written: the target beside what became of the mean image."""

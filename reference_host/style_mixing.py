@@ -12,7 +12,7 @@ import torch
 
 import tool_utils
 from training import runtime
-from training.runtime import UserError
+from training.runtime import SpiderError
 from training.snapshots import load_generator
 
 #----------------------------------------------------------------------------
@@ -20,11 +20,11 @@ from training.snapshots import load_generator
 COARSE_STYLES = 7 # So many are mixed without --styles, as far as the network has them.
 
 def pick_styles(styles, num_ws):
-    """Rows of ws to take from the columns. Raises UserError where the network does not have them."""
+    """Rows of ws to take from the columns. Raises SpiderError where the network does not have them."""
     if styles is None:
         return list(range(min(COARSE_STYLES, num_ws)))
     if max(styles) >= num_ws:
-        raise UserError(f'--styles: {max(styles)} is out of range; the network has the styles 0 to {num_ws - 1}')
+        raise SpiderError(f'--styles: {max(styles)} is out of range; the network has the styles 0 to {num_ws - 1}')
     return styles
 
 def mix(ws_row, ws_col, styles):

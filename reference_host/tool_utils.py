@@ -11,7 +11,7 @@ import PIL.Image
 import torch
 
 import dnnlib
-from training.runtime import UserError
+from training.runtime import SpiderError
 
 #----------------------------------------------------------------------------
 # Option types.
@@ -52,13 +52,13 @@ def parse_grid(text):
 # From options to inputs of the network.
 
 def class_label(G, class_idx, device):
-    """One-hot label [1, c_dim]. Raises UserError where --class and the network do not fit."""
+    """One-hot label [1, c_dim]. Raises SpiderError where --class and the network do not fit."""
     label = torch.zeros([1, G.c_dim], device=device)
     if G.c_dim == 0:
         if class_idx is not None:
             print('--class is ignored: the network has no labels')
     elif class_idx is None or not 0 <= class_idx < G.c_dim:
-        raise UserError(f'--class: the network has labels; give one from 0 to {G.c_dim - 1}')
+        raise SpiderError(f'--class: the network has labels; give one from 0 to {G.c_dim - 1}')
     else:
         label[0, class_idx] = 1
     return label
@@ -105,7 +105,7 @@ def written_whole(fname):
             os.remove(temp)
 
 def make_outdir(path, option='--outdir'):
-    """Makes a folder, and tries that files can be written there. Raises UserError."""
+    """Makes a folder, and tries that files can be written there. Raises SpiderError."""
     probe = os.path.join(path, f'.{os.getpid()}.tmp')
     try:
         os.makedirs(path, exist_ok=True)
@@ -113,7 +113,7 @@ def make_outdir(path, option='--outdir'):
             pass
         os.remove(probe)
     except OSError as err:
-        raise UserError(f'{option}: {path} cannot be written ({err.strerror}); choose another folder') from err
+        raise SpiderError(f'{option}: {path} cannot be written ({err.strerror}); choose another folder') from err
 
 #----------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import torch
 import dnnlib
 from metrics import metric_main
 from training import augment, ranks, runtime
-from training.runtime import UserError
+from training.runtime import SpiderError
 
 #----------------------------------------------------------------------------
 # Launch.
@@ -26,12 +26,12 @@ def next_run_dir(outdir, desc):
     return os.path.join(outdir, f'{max(numbers, default=-1) + 1:05d}-{desc}')
 
 def check_outdir(outdir):
-    """Raises UserError unless runs can be put into outdir, which need not exist yet."""
+    """Raises SpiderError unless runs can be put into outdir, which need not exist yet."""
     parent = os.path.abspath(outdir)
     while not os.path.exists(parent):
         parent = os.path.dirname(parent)
     if not os.path.isdir(parent) or not os.access(parent, os.W_OK | os.X_OK):
-        raise UserError(f'--outdir: {outdir} cannot be written because {parent} is not a writable folder; choose another')
+        raise SpiderError(f'--outdir: {outdir} cannot be written because {parent} is not a writable folder; choose another')
 
 def print_options(c):
     metrics = 'none (turn on with --metrics=fid5k)'
@@ -70,7 +70,7 @@ def launch_training(c, desc, outdir, dry_run):
         with open(os.path.join(c.run_dir, 'training_options.json'), 'w') as f:
             json.dump(c, f, indent=2)
     except OSError as err:
-        raise UserError(f'--outdir: {c.run_dir} cannot be written ({err.strerror}); choose another folder') from err
+        raise SpiderError(f'--outdir: {c.run_dir} cannot be written ({err.strerror}); choose another folder') from err
     ranks.launch('training.training_loop.run_rank', c.num_gpus, **c)
 
 #----------------------------------------------------------------------------
@@ -89,26 +89,26 @@ def init_dataset_kwargs(data):
         return kwargs, dataset.name
 
 def check_batch(opts):
-    """Raises UserError where the batch cannot be divided as asked."""
+    """Raises SpiderError where the batch cannot be divided as asked."""
     if opts.batch % opts.gpus != 0:
-        raise UserError(f'--batch: {opts.batch} images do not split evenly over {opts.gpus} ranks (--gpus); choose a multiple')
+        raise SpiderError(f'--batch: {opts.batch} images do not split evenly over {opts.gpus} ranks (--gpus); choose a multiple')
     if opts.batch // opts.gpus % opts.batch_gpu != 0:
-        raise UserError(f'--batch: the {opts.batch // opts.gpus} images of a rank are not a multiple of '
-                        f'--batch-gpu={opts.batch_gpu}; change one of them')
+        raise SpiderError(f'--batch: the {opts.batch // opts.gpus} images of a rank are not a multiple of '
+                          f'--batch-gpu={opts.batch_gpu}; change one of them')
     if opts.batch_gpu % opts.mbstd_group != 0:
-        raise UserError(f'--mbstd-group: the {opts.batch_gpu} images handled at a time do not split into groups of '
-                        f'{opts.mbstd_group}; choose a divisor of {opts.batch_gpu}')
+        raise SpiderError(f'--mbstd-group: the {opts.batch_gpu} images handled at a time do not split into groups of '
+                          f'{opts.mbstd_group}; choose a divisor of {opts.batch_gpu}')
 
 def check_augmentation(opts):
-    """Raises UserError where an option of the augmentation belongs to another --aug."""
+    """Raises SpiderError where an option of the augmentation belongs to another --aug."""
     for name, modes in (('p', ['fixed']), ('target', ['ada']), ('augpipe', ['ada', 'fixed'])):
         if opts[name] is not None and opts.aug not in modes:
-            raise UserError(f'--{name}: it has no effect with --aug={opts.aug}; leave it out or use --aug={modes[0]}')
+            raise SpiderError(f'--{name}: it has no effect with --aug={opts.aug}; leave it out or use --aug={modes[0]}')
 
 def check_resume(path):
-    """Raises UserError unless there is a file to resume from."""
+    """Raises SpiderError unless there is a file to resume from."""
     if path is not None and not dnnlib.util.is_url(path) and not os.path.isfile(path):
-        raise UserError(f'--resume: {path} does not exist; give a network pickle (network-snapshot-*.pkl) or its URL')
+        raise SpiderError(f'--resume: {path} does not exist; give a network pickle (network-snapshot-*.pkl) or its URL')
 
 #----------------------------------------------------------------------------
 # What a --cfg stands for: StyleGAN2 (Karras et al. 2020), and StyleGAN3-T and -R (Karras et al. 2021).
@@ -132,7 +132,7 @@ def configure_data(c, opts):
     """Adds the dataset and its loader; returns the name of the dataset."""
     c.training_set_kwargs, dataset_name = init_dataset_kwargs(opts.data)
     if opts.cond and not c.training_set_kwargs.use_labels:
-        raise UserError(f'--cond: {opts.data} has no labels; add them to its dataset.json or use --cond=False')
+        raise SpiderError(f'--cond: {opts.data} has no labels; add them to its dataset.json or use --cond=False')
     if c.training_set_kwargs.use_labels and not opts.cond:
         print('The dataset has labels, which are not used; use them with --cond=True')
     c.training_set_kwargs.update(use_labels=opts.cond, xflip=opts.mirror, random_seed=opts.seed)

@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 
 from tool_utils import to_image, written_whole
-from training.runtime import UserError
+from training.runtime import SpiderError
 
 #----------------------------------------------------------------------------
 
@@ -20,15 +20,15 @@ def has_mp4():
     return importlib.util.find_spec(MP4_PACKAGE) is not None
 
 def check_video_name(fname, option):
-    """Raises UserError where no video of this name can be written."""
+    """Raises SpiderError where no video of this name can be written."""
     suffix = os.path.splitext(fname)[1].lower()
     if suffix not in ('.mp4', '.gif'):
-        raise UserError(f'{option}: {fname} is neither an .mp4 nor a .gif; give a name with one of these endings')
+        raise SpiderError(f'{option}: {fname} is neither an .mp4 nor a .gif; give a name with one of these endings')
     if os.path.isdir(fname):
-        raise UserError(f'{option}: {fname} is a folder; give the name of a file')
+        raise SpiderError(f'{option}: {fname} is a folder; give the name of a file')
     if suffix == '.mp4' and not has_mp4():
-        raise UserError(f'{option}: an .mp4 needs imageio-ffmpeg (pip install "spider-plugin[video]", or pip install '
-                        'imageio-ffmpeg); install it, or give a name that ends in .gif')
+        raise SpiderError(f'{option}: an .mp4 needs imageio-ffmpeg (pip install "spider-plugin[video]", or pip install '
+                          'imageio-ffmpeg); install it, or give a name that ends in .gif')
 
 def save_video(fname, render, num_frames, fps, progress):
     """Writes frames 0 to num_frames - 1 as a video, whole or not at all.

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from spider_plugin import __version__
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.resources import resource_dir
 
 @click.group(context_settings=dict(max_content_width=120, help_option_names=['-h', '--help']))
@@ -82,7 +82,7 @@ def doctor(directory):
 def init(directory):
     """Copy the embedded host into DIRECTORY, which must be new or empty."""
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise UserError(f'{directory} is not empty; give a new directory.')
+        raise SpiderError(f'{directory} is not empty; give a new directory.')
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix='.', dir=directory) as temp: # A copy that breaks off leaves nothing.
@@ -91,7 +91,7 @@ def init(directory):
             for entry in Path(temp, 'host').iterdir():
                 entry.rename(directory / entry.name)
     except OSError as error:
-        raise UserError(f'Cannot write {directory} ({error.strerror or error}); give another directory.') from error
+        raise SpiderError(f'Cannot write {directory} ({error.strerror or error}); give another directory.') from error
     click.echo(f'A host is ready in {directory}; try: cd {directory} && python train.py --help')
 
 #----------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import click
 
-class UserError(click.ClickException):
+class SpiderError(click.ClickException, ValueError):
     """One sentence on stderr that names the option or file and the remedy; exit code 2."""
 
     exit_code = 2

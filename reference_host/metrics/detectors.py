@@ -18,7 +18,7 @@ import requests
 import torch
 
 import dnnlib
-from training.runtime import UserError
+from training.runtime import SpiderError
 
 #----------------------------------------------------------------------------
 
@@ -60,7 +60,7 @@ def get_feature_detector_name(url):
 # Lookup.
 
 def find(url):
-    """The file that a --detector value stands for, downloaded if need be. Raises UserError where there is none."""
+    """The file that a --detector value stands for, downloaded if need be. Raises SpiderError where there is none."""
     if url == 'demo':
         return DEMO_DETECTOR
     if public_name(url) is not None:
@@ -71,7 +71,7 @@ def find(url):
             try:
                 download(url, path)
             except (OSError, ValueError) as err:
-                raise UserError(f'--detector: {url} cannot be downloaded ({first_line(err)}); give a file instead') from err
+                raise SpiderError(f'--detector: {url} cannot be downloaded ({first_line(err)}); give a file instead') from err
         return path
     return url
 
@@ -89,9 +89,9 @@ def find_public(name):
     try:
         download(spec.url, path, spec.sha256)
     except (OSError, ValueError) as err:
-        raise UserError(f'--detector: the {name} network is not on this machine and cannot be downloaded '
-                        f'({first_line(err)}); give --detector=FILE.pt, set SPIDER_DETECTOR=FILE.pt, or put {spec.url} '
-                        f'into {os.path.dirname(path)}') from err
+        raise SpiderError(f'--detector: the {name} network is not on this machine and cannot be downloaded '
+                          f'({first_line(err)}); give --detector=FILE.pt, set SPIDER_DETECTOR=FILE.pt, or put {spec.url} '
+                          f'into {os.path.dirname(path)}') from err
     return path
 
 def copies(name):
@@ -192,8 +192,8 @@ def get_feature_detector(url, device=torch.device('cpu'), num_gpus=1, rank=0, ve
         try:
             net = TorchFidelityInception(path) if is_checkpoint(path) else torch.jit.load(path, map_location=device)
         except (OSError, RuntimeError, ValueError) as err:
-            raise UserError(f'--detector: {url} cannot be loaded as a TorchScript file ({first_line(err)}); give a file '
-                            'written by torch.jit.save') from err
+            raise SpiderError(f'--detector: {url} cannot be loaded as a TorchScript file ({first_line(err)}); give a file '
+                              'written by torch.jit.save') from err
         _detectors[url, device] = net.eval().to(device)
     return _detectors[url, device]
 

@@ -5,7 +5,7 @@ import numpy as np
 import torch
 
 from metrics import metric_utils
-from training.runtime import UserError
+from training.runtime import SpiderError
 
 #----------------------------------------------------------------------------
 # Kernels. Lengths are in pixels.
@@ -98,10 +98,10 @@ def input_transform(G):
     return transform if isinstance(transform, torch.Tensor) and tuple(transform.shape) == (3, 3) else None
 
 def check_generator(G):
-    """Raises UserError where the input of a generator cannot be moved."""
+    """Raises SpiderError where the input of a generator cannot be moved."""
     if input_transform(G) is None:
-        raise UserError('--metrics: equivariance needs a generator whose input can be moved, as that of StyleGAN3 can; leave '
-                        'the eqt and eqr metrics out')
+        raise SpiderError('--metrics: equivariance needs a generator whose input can be moved, as that of StyleGAN3 can; leave '
+                          'the eqt and eqr metrics out')
 
 def shift_int(synthesize, img, rng, max_shift=1/8):
     """Errors and where they are known for a random translation by whole pixels: eq. 3."""

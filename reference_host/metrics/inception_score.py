@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from metrics import metric_utils
-from training.runtime import UserError
+from training.runtime import SpiderError
 
 #----------------------------------------------------------------------------
 
@@ -17,14 +17,14 @@ def inception_score(probs, num_splits=10):
     return tuple(float(statistic(scores)) for statistic in (np.mean, np.std))
 
 def check_detector(opts, detector_kwargs):
-    """Raises UserError unless what the detector gives are class probabilities."""
+    """Raises SpiderError unless what the detector gives are class probabilities."""
     detector = metric_utils.get_feature_detector(opts.detector, device=opts.device)
     images = torch.zeros([2, 3, opts.G.img_resolution, opts.G.img_resolution], dtype=torch.uint8, device=opts.device)
     with torch.no_grad():
         probs = metric_utils.run_detector(detector, images, detector_kwargs)
     if probs.min() < 0 or (probs.sum(dim=1) - 1).abs().max() > 1e-3:
-        raise UserError('--detector: the Inception score needs a network that gives class probabilities; give the '
-                        'Inception network (--detector=inception)')
+        raise SpiderError('--detector: the Inception score needs a network that gives class probabilities; give the '
+                          'Inception network (--detector=inception)')
 
 def compute_is(opts, num_gen, num_splits=10):
     """Inception score of num_gen generated images. The published scores leave out the bias of the last layer."""

@@ -16,7 +16,7 @@ from metrics import (
     precision_recall,
 )
 from training import ranks, runtime
-from training.runtime import UserError
+from training.runtime import SpiderError
 
 #----------------------------------------------------------------------------
 # Registry.
@@ -40,11 +40,11 @@ def detector_of(metric, detector):
     return detector if pick is None else pick(detector)
 
 def check_metrics(metrics, detector, resolution, get_G=None):
-    """Raises UserError where one of the metrics is unknown, lacks a detector that fits the images, or asks of the generator
+    """Raises SpiderError where one of the metrics is unknown, lacks a detector that fits the images, or asks of the generator
     get_G() what it cannot do. Downloads public detectors that are not here."""
     for metric in metrics:
         if not is_valid_metric(metric):
-            raise UserError(f'--metrics: {metric} is unknown; choose from {", ".join(list_valid_metrics())}')
+            raise SpiderError(f'--metrics: {metric} is unknown; choose from {", ".join(list_valid_metrics())}')
     for metric in metrics:
         if hasattr(_metric_dict[metric], 'pick_detector'):
             check_detector(metric, detector, resolution)
@@ -54,12 +54,12 @@ def check_metrics(metrics, detector, resolution, get_G=None):
 def check_detector(metric, detector, resolution):
     if detector == 'demo' and resolution != detectors.DEMO_RESOLUTION:
         side = detectors.DEMO_RESOLUTION
-        raise UserError(f'--detector: demo is for {side}x{side} images, but these are {resolution}x{resolution}; give '
-                        'a TorchScript file')
+        raise SpiderError(f'--detector: demo is for {side}x{side} images, but these are {resolution}x{resolution}; give '
+                          'a TorchScript file')
     try:
         detectors.get_feature_detector(detector_of(metric, detector))
-    except UserError as err:
-        raise UserError(err.message.replace('--detector: ', f'--detector: {metric} needs a feature network: ', 1)) from err
+    except SpiderError as err:
+        raise SpiderError(err.message.replace('--detector: ', f'--detector: {metric} needs a feature network: ', 1)) from err
 
 #----------------------------------------------------------------------------
 # Evaluation.

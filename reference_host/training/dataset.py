@@ -12,7 +12,7 @@ import PIL.Image
 import torch
 
 import dnnlib
-from training.runtime import UserError
+from training.runtime import SpiderError
 
 try:
     import pyspng
@@ -72,8 +72,8 @@ class Dataset(torch.utils.data.Dataset):
         raw_idx, flip = self._entries[idx]
         image = self._load_raw_image(raw_idx)
         if list(image.shape) != self.image_shape or image.dtype != np.uint8:
-            raise UserError(f'{self.describe(idx)} is {image.dtype} {list(image.shape)}, but uint8 {self.image_shape} '
-                            'was expected; convert the images with dataset_tool.py')
+            raise SpiderError(f'{self.describe(idx)} is {image.dtype} {list(image.shape)}, but uint8 {self.image_shape} '
+                              'was expected; convert the images with dataset_tool.py')
         if flip:
             image = image[:, :, ::-1]
         return image.copy(), self.get_label(idx)
@@ -180,12 +180,12 @@ class ImageFolderDataset(Dataset):
         self._all_fnames = self._list_files()
         self._image_fnames = sorted(fname for fname in self._all_fnames if is_image_file(fname))
         if not self._image_fnames:
-            raise UserError(f'{self._path} holds no images; give a folder or zip with PNG or JPEG files')
+            raise SpiderError(f'{self._path} holds no images; give a folder or zip with PNG or JPEG files')
 
         shape = self._check_header(self._image_fnames[0])
         if resolution is not None and shape[1] != resolution:
-            raise UserError(f'{self._path} holds {shape[1]}x{shape[1]} images, but {resolution}x{resolution} is asked '
-                            'for; resize them with dataset_tool.py')
+            raise SpiderError(f'{self._path} holds {shape[1]}x{shape[1]} images, but {resolution}x{resolution} is asked '
+                              'for; resize them with dataset_tool.py')
         name = os.path.splitext(os.path.basename(os.path.abspath(self._path)))[0]
         super().__init__(name=name, raw_shape=[len(self._image_fnames)] + shape, **super_kwargs)
 
@@ -204,7 +204,7 @@ class ImageFolderDataset(Dataset):
             return {os.path.relpath(os.path.join(root, fname), self._path).replace('\\', '/')
                     for root, _dirs, files in os.walk(self._path) for fname in files}
         if not os.path.isfile(self._path):
-            raise UserError(f'{self._path} does not exist; give a folder or a zip of images')
+            raise SpiderError(f'{self._path} does not exist; give a folder or a zip of images')
         return set(self._get_zipfile().namelist())
 
     def _get_zipfile(self):
@@ -212,8 +212,8 @@ class ImageFolderDataset(Dataset):
             try:
                 self._zipfile = zipfile.ZipFile(self._path)
             except (zipfile.BadZipFile, OSError) as err:
-                raise UserError(f'{self._path} is not a readable zip ({err}); copy it again or make it with '
-                                'dataset_tool.py') from err
+                raise SpiderError(f'{self._path} is not a readable zip ({err}); copy it again or make it with '
+                                  'dataset_tool.py') from err
             self._zipfile_pid = os.getpid()
         return self._zipfile
 
@@ -224,7 +224,7 @@ class ImageFolderDataset(Dataset):
 
     def _bad_file(self, fname, err):
         reason = str(err).splitlines()[0].rstrip('.') if str(err) else type(err).__name__
-        return UserError(f'{fname} in {self._path} cannot be read as an image ({reason}); replace or remove that file')
+        return SpiderError(f'{fname} in {self._path} cannot be read as an image ({reason}); replace or remove that file')
 
     # Images.
 
@@ -233,26 +233,26 @@ class ImageFolderDataset(Dataset):
         try:
             with self._open_file(fname) as f:
                 width, height, channels = read_header(f)
-        except UserError:
+        except SpiderError:
             raise
         except Exception as err: # Pillow raises nearly anything on broken files.
             raise self._bad_file(fname, err) from err
         if channels is None:
-            raise UserError(f'{fname} in {self._path} is neither an 8-bit grey nor an 8-bit RGB image; {REMEDY}')
+            raise SpiderError(f'{fname} in {self._path} is neither an 8-bit grey nor an 8-bit RGB image; {REMEDY}')
         if width != height or width & (width - 1) != 0:
-            raise UserError(f'{fname} in {self._path} is {width}x{height}, but images must be square with a power of two '
-                            f'as their side; {REMEDY}')
+            raise SpiderError(f'{fname} in {self._path} is {width}x{height}, but images must be square with a power of two '
+                              f'as their side; {REMEDY}')
         return [channels, height, width]
 
     def check_images(self):
         """Checks the header of every image against the first one, and every pixel where the files are few and small.
 
-        Raises UserError that names the first bad file."""
+        Raises SpiderError that names the first bad file."""
         for fname in self._image_fnames:
             shape = self._check_header(fname)
             if shape != self.image_shape:
                 first, here = (f'{"RGB" if c == 3 else "grey"} {w}x{h}' for c, h, w in (self.image_shape, shape))
-                raise UserError(f'{fname} in {self._path} is {here}, but {self._image_fnames[0]} is {first}; {REMEDY}')
+                raise SpiderError(f'{fname} in {self._path} is {here}, but {self._image_fnames[0]} is {first}; {REMEDY}')
         if sum(size for _name, size, _mark in self._file_marks()) < CHECK_PIXELS_BELOW:
             for raw_idx in range(len(self._image_fnames)):
                 self._load_raw_image(raw_idx)
@@ -266,7 +266,7 @@ class ImageFolderDataset(Dataset):
                 image = pyspng.load(data)
             else:
                 image = np.array(PIL.Image.open(io.BytesIO(data)))
-        except UserError:
+        except SpiderError:
             raise
         except Exception as err:
             raise self._bad_file(fname, err) from err
@@ -290,14 +290,14 @@ class ImageFolderDataset(Dataset):
             by_name = {fname.replace('\\', '/'): label for fname, label in labels}
             labels = np.array([by_name[fname] for fname in self._image_fnames])
         except KeyError as err:
-            raise UserError(f'dataset.json in {self._path} has no label for {err.args[0]}; label every image or none') from err
+            raise SpiderError(f'dataset.json in {self._path} has no label for {err.args[0]}; label every image or none') from err
         except (ValueError, TypeError, AttributeError) as err: # Not JSON, not pairs, or vectors of several lengths.
-            raise UserError(f'dataset.json in {self._path} is not {{"labels": [[file name, class or vector], ...]}} '
-                            f'({err}); write it with dataset_tool.py') from err
+            raise SpiderError(f'dataset.json in {self._path} is not {{"labels": [[file name, class or vector], ...]}} '
+                              f'({err}); write it with dataset_tool.py') from err
         if labels.ndim not in (1, 2) or labels.dtype.kind not in 'iuf' or (labels.ndim == 1 and (labels % 1 != 0).any()):
-            raise UserError(f'dataset.json in {self._path} must give each image an integer class or a vector of numbers')
+            raise SpiderError(f'dataset.json in {self._path} must give each image an integer class or a vector of numbers')
         if labels.ndim == 1 and labels.min() < 0:
-            raise UserError(f'dataset.json in {self._path} has a negative class; number the classes from 0')
+            raise SpiderError(f'dataset.json in {self._path} has a negative class; number the classes from 0')
         return labels.astype({1: np.int64, 2: np.float32}[labels.ndim])
 
     # Identity.

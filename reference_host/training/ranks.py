@@ -21,13 +21,13 @@ import torch.distributed as dist
 import torch.multiprocessing
 
 import dnnlib
-from training.runtime import UserError
+from training.runtime import SpiderError
 
 TIMEOUT  = datetime.timedelta(minutes=30)   # of one collective operation: the longest that ranks wait for one of them.
 BEAT     = 1                                # Seconds between signs of life.
 PATIENCE = 30                               # Seconds without one after which a rank counts as dead.
 
-class RankDied(UserError):
+class RankDied(SpiderError):
     """A rank ended, and the others with it: nothing that a change of options would surely mend."""
 
     exit_code = 1
@@ -52,15 +52,15 @@ def num_local(num_ranks):
     return int(os.environ.get('LOCAL_WORLD_SIZE', num_ranks)) if started_from_outside() else num_ranks
 
 def check(num_ranks):
-    """Raises UserError unless --gpus=num_ranks can be served."""
+    """Raises SpiderError unless --gpus=num_ranks can be served."""
     if started_from_outside() and num_ranks != num_started():
-        raise UserError(f'--gpus: {num_started()} ranks were started from outside (torchrun), not {num_ranks}; leave '
-                        '--gpus out')
+        raise SpiderError(f'--gpus: {num_started()} ranks were started from outside (torchrun), not {num_ranks}; leave '
+                          '--gpus out')
     if torch.cuda.is_available() and num_local(num_ranks) > torch.cuda.device_count():
-        raise UserError(f'--gpus: {num_local(num_ranks)} ranks on this machine need as many GPUs, but there are '
-                        f'{torch.cuda.device_count()}; use --gpus={torch.cuda.device_count()}')
+        raise SpiderError(f'--gpus: {num_local(num_ranks)} ranks on this machine need as many GPUs, but there are '
+                          f'{torch.cuda.device_count()}; use --gpus={torch.cuda.device_count()}')
     if torch.backends.mps.is_available() and num_ranks > 1:
-        raise UserError('--gpus: MPS serves one rank; use --gpus=1')
+        raise SpiderError('--gpus: MPS serves one rank; use --gpus=1')
 
 #----------------------------------------------------------------------------
 # What ranks say to each other. Without a process group each of these is that of a single rank.
@@ -128,7 +128,7 @@ def entry(main):
 def launch(func_name, num_ranks, **kwargs):
     """Calls the function with the dotted name as f(rank=..., **kwargs) on every rank; returns when all are done.
 
-    kwargs are pickled. Raises UserError where a rank did, RankDied where one was killed."""
+    kwargs are pickled. Raises SpiderError where a rank did, RankDied where one was killed."""
     work = (func_name, kwargs)
     if started_from_outside():
         _run(0, agree(work))
@@ -150,8 +150,8 @@ def _spawn(num_ranks, work):
     try:
         torch.multiprocessing.spawn(_spawned, args=(num_ranks, ('127.0.0.1', store.port), work), nprocs=num_ranks)
     except torch.multiprocessing.ProcessRaisedException as err:
-        if 'UserError: ' in str(err):
-            raise UserError(str(err)) from None
+        if 'SpiderError: ' in str(err):
+            raise SpiderError(str(err)) from None
         raise
     except torch.multiprocessing.ProcessExitedException as err:
         how = err.signal_name or f'exit code {err.exit_code}'

@@ -9,22 +9,22 @@ import torch
 
 #----------------------------------------------------------------------------
 
-class UserError(click.ClickException):
+class SpiderError(click.ClickException):
     """One sentence on stderr that names the option or file and the remedy; exit code 2."""
 
     exit_code = 2
 
     def __init__(self, message):
         # A DataLoader worker hands its exception over as a traceback in text: keep the sentence at its end.
-        super().__init__(message.rsplit('UserError: ', 1)[-1].strip())
+        super().__init__(message.rsplit('SpiderError: ', 1)[-1].strip())
 
 @contextlib.contextmanager
 def named(option):
-    """Prefixes the sentence of a UserError raised inside with the name of the option that caused it."""
+    """Prefixes the sentence of a SpiderError raised inside with the name of the option that caused it."""
     try:
         yield
-    except UserError as err:
-        raise UserError(f'{option}: {err.message}') from err
+    except SpiderError as err:
+        raise SpiderError(f'{option}: {err.message}') from err
 
 #----------------------------------------------------------------------------
 

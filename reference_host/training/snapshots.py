@@ -11,7 +11,7 @@ import torch
 
 import dnnlib
 import legacy
-from training.runtime import UserError
+from training.runtime import SpiderError
 
 #----------------------------------------------------------------------------
 # Image grids.
@@ -78,17 +78,17 @@ def snapshot_data(training_set_kwargs, **networks):
     return dict(data, training_set_kwargs=dict(training_set_kwargs))
 
 def load_networks(url, option):
-    """The contents of a network pickle at a path or URL. Raises UserError, which names the option it came from."""
+    """The contents of a network pickle at a path or URL. Raises SpiderError, which names the option it came from."""
     try:
         with dnnlib.util.open_url(url) as f:
             return legacy.load_network_pkl(f)
     except Exception as err: # A foreign file can fail anywhere while it is unpickled.
         reason = (str(err).strip() or type(err).__name__).splitlines()[0].rstrip('.')
-        raise UserError(f'{option}: {url} cannot be read as a network pickle ({reason}); give a network-snapshot-*.pkl '
-                        'or its URL') from err
+        raise SpiderError(f'{option}: {url} cannot be read as a network pickle ({reason}); give a network-snapshot-*.pkl '
+                          'or its URL') from err
 
 def load_generator(network_pkl, device):
-    """G_ema of a network pickle, for inference on the device. Raises UserError that names --network."""
+    """G_ema of a network pickle, for inference on the device. Raises SpiderError that names --network."""
     G = load_networks(network_pkl, option='--network')['G_ema'].eval().requires_grad_(False).to(device)
     if device.type != 'cuda': # Networks of some hosts would take half precision everywhere.
         for module in G.modules():

@@ -14,7 +14,7 @@ from metrics import metric_main
 from torch_utils import misc, training_stats
 from training import ranks, runtime, snapshots
 from training.progress import Progress
-from training.runtime import UserError
+from training.runtime import SpiderError
 
 #----------------------------------------------------------------------------
 
@@ -178,14 +178,14 @@ def setup_networks(training_set, G_kwargs, D_kwargs, augment_kwargs, augment_p, 
 def resume_networks(networks, resume_pkl, resume_p):
     """Copies what a network pickle holds into the networks, by name, and with resume_p the augmentation probability.
 
-    Raises UserError where a shape differs."""
+    Raises SpiderError where a shape differs."""
     source = snapshots.load_networks(resume_pkl, option='--resume')
     for key in ('G', 'D', 'G_ema'):
         try:
             misc.copy_params_and_buffers(source[key], networks[key], require_all=False)
         except ValueError as err:
-            raise UserError(f'--resume: {key} of {resume_pkl} does not fit; use the resolution, labels and network '
-                            f'options it was trained with ({textwrap.shorten(str(err), 160)})') from err
+            raise SpiderError(f'--resume: {key} of {resume_pkl} does not fit; use the resolution, labels and network '
+                              f'options it was trained with ({textwrap.shorten(str(err), 160)})') from err
     pipe, words = networks.augment_pipe, ''
     if resume_p and pipe is not None and source['augment_pipe'] is not None:
         pipe.p.copy_(source['augment_pipe'].p)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import atomic_file
 
 RESOLUTION = 32
@@ -34,11 +34,11 @@ HUES = torch.tensor([[1, .15, .55], [.1, .9, 1], [1, .85, .1], [.25, 1, .35]])  
 # The raw ingredients, checked byte for byte.
 
 def read_asset(name):
-    """Content of an embedded asset as bytes. Raises UserError where it is missing or differs from what was shipped."""
+    """Content of an embedded asset as bytes. Raises SpiderError where it is missing or differs from what was shipped."""
     path = ASSETS / name
     content = path.read_bytes() if path.is_file() else b''
     if hashlib.sha256(content).hexdigest() != ASSET_SHA256[name]:
-        raise UserError(f'{path} is missing or altered; install spider-plugin again.')
+        raise SpiderError(f'{path} is missing or altered; install spider-plugin again.')
     return content
 
 @lru_cache(maxsize=1)

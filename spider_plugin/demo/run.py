@@ -18,7 +18,7 @@ import torch
 
 import spider_plugin
 from spider_plugin.demo import analysis, data, report
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import atomic_file
 from spider_plugin.options.dcgan import PRESET
 from spider_plugin.resources import resource_dir
@@ -45,7 +45,7 @@ def run_demo(outdir, seed=0, threads=1, quick=False):
     seed:       of data, initialisation and training.
     threads:    CPU threads of each of the two runs.
     quick:      under a minute, on less data, with rougher curves.
-    Raises UserError for what the user can fix; click.ClickException where a run breaks off."""
+    Raises SpiderError for what the user can fix; click.ClickException where a run breaks off."""
     start, plan, outdir = time.time(), QUICK if quick else FULL, Path(outdir).absolute()
     prepare_outdir(outdir)
     click.echo(f'Building {plan["images"]} neon digits (target) and as many crayon digits (source) ...')
@@ -73,16 +73,16 @@ def write(path, text):
 # The folder.
 
 def prepare_outdir(outdir):
-    """Makes `outdir`, or empties it of an earlier demo. Raises UserError where something else is in it."""
+    """Makes `outdir`, or empties it of an earlier demo. Raises SpiderError where something else is in it."""
     try:
         if outdir.is_dir() and any(outdir.iterdir()) and not (outdir / MARKER).is_file():
-            raise UserError(f'--outdir={outdir} holds something that is not a demo; give a new folder.')
+            raise SpiderError(f'--outdir={outdir} holds something that is not a demo; give a new folder.')
         outdir.mkdir(parents=True, exist_ok=True)
         (outdir / MARKER).write_text('Written by `spider demo`, which may replace what it finds beside this file.\n')
         for path in (outdir / name for name in OURS):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f'--outdir={outdir} cannot be written ({error.strerror}); give another folder.') from error
+        raise SpiderError(f'--outdir={outdir} cannot be written ({error.strerror}); give another folder.') from error
 
 #----------------------------------------------------------------------------
 # The two runs.

@@ -7,13 +7,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 
 def cache_dir(*parts):
     """Directory for `parts` below the cache root, created; a Path.
 
     The root is $SPIDER_CACHE_DIR, else spider_plugin/ below $DNNLIB_CACHE_DIR, else ~/.cache/spider_plugin.
-    Raises UserError where it cannot be written."""
+    Raises SpiderError where it cannot be written."""
     if os.environ.get('SPIDER_CACHE_DIR'):
         root = Path(os.environ['SPIDER_CACHE_DIR'])
     elif os.environ.get('DNNLIB_CACHE_DIR'):
@@ -76,8 +76,8 @@ def _writable(path):
     try:
         yield
     except OSError as error:
-        raise UserError(f'Cannot write {path} ({error.strerror}); '
-                        'free it, or set SPIDER_CACHE_DIR if this is the cache.') from error
+        raise SpiderError(f'Cannot write {path} ({error.strerror}); '
+                          'free it, or set SPIDER_CACHE_DIR if this is the cache.') from error
 
 def _umask():
     mask = os.umask(0)

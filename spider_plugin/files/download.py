@@ -16,7 +16,7 @@ from pathlib import Path
 import requests
 import urllib3
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.files.progress import Progress
 
 try:
@@ -76,7 +76,7 @@ def download(file, path, *, what, stall=30.0, tries=4, pause=2.0):
     what:   the option that asked for it, which begins every message.
     stall:  seconds without a byte after which a connection counts as broken.
     tries:  requests to each address, `pause` seconds apart; each goes on where the one before broke off.
-    Raises UserError: one sentence."""
+    Raises SpiderError: one sentence."""
     path = Path(path)
     if file.digest and path.exists():
         with contextlib.suppress(WrongFile):
@@ -99,7 +99,7 @@ def download(file, path, *, what, stall=30.0, tries=4, pause=2.0):
             failures.append(f'{url} is not the published file: {error}')
     kept = part.stat().st_size if part.exists() else 0
     again = f'try again, which goes on after the {kept / 1e6:.1f} MB that have arrived' if kept else 'try again later'
-    raise UserError(f'{what}: {file.name} cannot be downloaded ({"; ".join(failures)}); {again}, {by_hand}.')
+    raise SpiderError(f'{what}: {file.name} cannot be downloaded ({"; ".join(failures)}); {again}, {by_hand}.')
 
 def _fetch(url, part, file, what, stall, tries, pause):
     """Completes `part`. Raises _Refused, or _Broken when the last try is."""
@@ -153,8 +153,8 @@ def _store(response, part, have, total, label, what):
                 progress.update(out.tell())
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise UserError(f'{what}: {part.parent} cannot be written ({error.strerror or error}); free space there, or set '
-                        'SPIDER_CACHE_DIR to a larger disk.') from error
+        raise SpiderError(f'{what}: {part.parent} cannot be written ({error.strerror or error}); free space there, or set '
+                          'SPIDER_CACHE_DIR to a larger disk.') from error
 
 def _blocks(response):
     with _network_errors():
@@ -177,8 +177,8 @@ def _network_errors():
 def _check_space(part, needed, what):
     free = shutil.disk_usage(part.parent).free
     if needed > free:
-        raise UserError(f'{what}: {part.parent} has {free / 1e6:.0f} MB free, but {needed / 1e6:.0f} MB are needed; free '
-                        'space there, or set SPIDER_CACHE_DIR to a larger disk.')
+        raise SpiderError(f'{what}: {part.parent} has {free / 1e6:.0f} MB free, but {needed / 1e6:.0f} MB are needed; free '
+                          'space there, or set SPIDER_CACHE_DIR to a larger disk.')
 
 #----------------------------------------------------------------------------
 

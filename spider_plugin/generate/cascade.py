@@ -9,7 +9,7 @@ import dataclasses
 import torch
 import torch.nn.functional as F
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.snapshots.lineage import cascade_stages
 from spider_plugin.snapshots.rebuild import load_generator
 from spider_plugin.sources.parents import find_parent, given_parents, one_hot, rendered_labels, rendered_latents
@@ -63,11 +63,11 @@ class Cascade:
         self.parents = given_parents(parents, identities)
 
     def trace(self, z, c, first=1):
-        """The stages `first` (None: the last alone) to the last, for the latents of the last. Raises UserError."""
+        """The stages `first` (None: the last alone) to the last, for the latents of the last. Raises SpiderError."""
         depth = 1 + len(self.before)
         first = depth if first is None else first
         if not 1 <= first <= depth:
-            raise UserError(f'--stage={first}: {self.network} is the last of {depth} stages; give 1 to {depth}.')
+            raise SpiderError(f'--stage={first}: {self.network} is the last of {depth} stages; give 1 to {depth}.')
         G, stages, psi = self.last, [], self.psi
         for number in range(depth, first - 1, -1):
             image = None if getattr(G, 'source', None) is None else G.source.sample(z, c)

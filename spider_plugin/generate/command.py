@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.generate import pictures, walks
 from spider_plugin.generate.cascade import Cascade
 from spider_plugin.sources.parents import one_hot
@@ -31,22 +31,22 @@ def generate(network, seeds, outdir, *, trunc=1.0, class_idx=None, grid=False, s
     parents:    snapshots of earlier stages, where they are neither remembered nor beside `network`.
     device:     default: cuda where there is one, else cpu.
     trust:      unpickle as hosts do, which runs code that the file carries.
-    Raises UserError."""
+    Raises SpiderError."""
     if not seeds:
-        raise UserError('--seeds names no seed; give numbers and ranges such as 0-3,7.')
+        raise SpiderError('--seeds names no seed; give numbers and ranges such as 0-3,7.')
     if (walk or stages) and len(seeds) < 2:
-        raise UserError(f'--{"walk" if walk else "stages"} goes from seed to seed; give at least two --seeds.')
+        raise SpiderError(f'--{"walk" if walk else "stages"} goes from seed to seed; give at least two --seeds.')
     if frames < 1:
-        raise UserError('--frames must be at least 1.')
+        raise SpiderError('--frames must be at least 1.')
     lonely = '--walk-out' if walk_out is not None else '--stage' if stage is not None else None
     if walk is None and lonely:
-        raise UserError(f'{lonely} has no effect without --walk; add --walk=w, for example.')
+        raise SpiderError(f'{lonely} has no effect without --walk; add --walk=w, for example.')
     kind, walk_out = walks.parse_walk(walk, walk_out) if walk else (None, None)
     device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     cascade = Cascade(network, device, parents, trust=trust, psi=trunc, noise_mode=noise_mode)
     G = cascade.last
     if sources and getattr(G, 'source', None) is None:
-        raise UserError(f'--sources: {network} is no Spider generator and has no source images; leave the option out.')
+        raise SpiderError(f'--sources: {network} is no Spider generator and has no source images; leave the option out.')
     z = torch.stack([_latent(seed, G.z_dim) for seed in seeds]).to(device)
     c = _labels(G, class_idx, network).expand(len(seeds), -1).to(device)
 
@@ -67,12 +67,12 @@ def generate(network, seeds, outdir, *, trunc=1.0, class_idx=None, grid=False, s
     return written
 
 def parse_seeds(text):
-    """'0-3,7' -> [0, 1, 2, 3, 7]. Raises UserError."""
+    """'0-3,7' -> [0, 1, 2, 3, 7]. Raises SpiderError."""
     seeds = []
     for part in text.split(','):
         first, dash, last = part.strip().partition('-')
         if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise UserError(f'--seeds={text} is not a list of numbers and ranges such as 0-3,7.')
+            raise SpiderError(f'--seeds={text} is not a list of numbers and ranges such as 0-3,7.')
         seeds += range(int(first), int(last or first) + 1)
     return seeds
 
@@ -85,10 +85,10 @@ def _latent(seed, z_dim):
 def _labels(G, class_idx, network):
     if G.c_dim == 0:
         if class_idx is not None:
-            raise UserError(f'--class={class_idx}: {network} is not conditional; leave the option out.')
+            raise SpiderError(f'--class={class_idx}: {network} is not conditional; leave the option out.')
         return torch.zeros([1, 0])
     if class_idx is None or not 0 <= class_idx < G.c_dim:
-        raise UserError(f'{network} is conditional; give --class=0 to --class={G.c_dim - 1}.')
+        raise SpiderError(f'{network} is conditional; give --class=0 to --class={G.c_dim - 1}.')
     return one_hot(torch.tensor([class_idx]), G.c_dim)
 
 @torch.no_grad()

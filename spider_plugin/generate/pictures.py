@@ -8,20 +8,20 @@ import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import atomic_file
 
 MOVING = ('.gif', '.mp4', '.png')
 FPS    = 25
 
 def check_name(name):
-    """Raises UserError where no walk can be written to a file of this name."""
+    """Raises SpiderError where no walk can be written to a file of this name."""
     suffix = Path(name).suffix.lower()
     if suffix not in MOVING:
-        raise UserError(f'--walk-out={name} ends in none of {", ".join(MOVING)}; end it in one of them.')
+        raise SpiderError(f'--walk-out={name} ends in none of {", ".join(MOVING)}; end it in one of them.')
     if suffix == '.mp4' and importlib.util.find_spec('imageio_ffmpeg') is None:
-        raise UserError(f"--walk-out={name}: an .mp4 needs imageio-ffmpeg; run pip install 'spider-plugin[video]', or give a "
-                        'name that ends in .gif.')
+        raise SpiderError(f"--walk-out={name}: an .mp4 needs imageio-ffmpeg; run pip install 'spider-plugin[video]', or give a "
+                          'name that ends in .gif.')
 
 #----------------------------------------------------------------------------
 # Pixels.

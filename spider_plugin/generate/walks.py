@@ -13,19 +13,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.generate import pictures
 
 KINDS = ('source', 'latent', 'w', 'both')
 
 def parse_walk(walk, walk_out):
-    """(kind, file name) of --walk=[KIND|FILE] and --walk-out. Raises UserError."""
+    """(kind, file name) of --walk=[KIND|FILE] and --walk-out. Raises SpiderError."""
     if walk not in KINDS:
         if Path(walk).suffix.lower() not in pictures.MOVING:
-            raise UserError(f'--walk={walk} is neither a kind of walk nor a file to write one to; give {", ".join(KINDS)}, or a '
-                            f'name that ends in {", ".join(pictures.MOVING)}.')
+            raise SpiderError(f'--walk={walk} is neither a kind of walk nor a file to write one to; give {", ".join(KINDS)}, or '
+                              f'a name that ends in {", ".join(pictures.MOVING)}.')
         if walk_out is not None:
-            raise UserError(f'--walk={walk} and --walk-out={walk_out} both name a file; give --walk=both --walk-out={walk_out}.')
+            raise SpiderError(f'--walk={walk} and --walk-out={walk_out} both name a file; give --walk=both '
+                              f'--walk-out={walk_out}.')
         walk, walk_out = 'both', walk
     walk_out = walk_out or f'walk-{walk}.gif'
     pictures.check_name(walk_out)
@@ -53,7 +54,8 @@ class _Walker:
         self.stage, self.after, self.kind = stages[0], stages[1:], kind
         s = self.stage
         if kind == 'source' and s.image is None:
-            raise UserError(f'--walk=source: stage {s.number} draws from noise and has no source image; give --walk=latent or w.')
+            raise SpiderError(f'--walk=source: stage {s.number} draws from noise and has no source image; give '
+                              '--walk=latent or w.')
         self.ws = torch.cat([s.styles(s.z[i : i + 1], s.c[i : i + 1], self._image(i)) for i in range(len(s.z))])
 
     def _image(self, i):
@@ -78,12 +80,12 @@ class _Walker:
         return not torch.equal(self.frame(0, 1, 0.0), self.frame(0, 1, 0.5))
 
 def frames_of(cascade, stages, kind, frames):
-    """An iterator of uint8 [H, W, C], `frames` for each seed, back to the first. Raises UserError where nothing would move."""
+    """An iterator of uint8 [H, W, C], `frames` for each seed, back to the first. Raises SpiderError where nothing would move."""
     walker = _Walker(stages, kind)
     if not walker.moves():
         others = ', '.join(other for other in KINDS if other != kind)
-        raise UserError(f'--walk={kind} moves nothing at stage {stages[0].number} of {cascade.network}, whose images do not '
-                        f'depend on it; give another: {others}.')
+        raise SpiderError(f'--walk={kind} moves nothing at stage {stages[0].number} of {cascade.network}, whose images do not '
+                          f'depend on it; give another: {others}.')
     n = len(stages[0].z)
     steps = itertools.product(range(n), np.linspace(0, 1, frames, endpoint=False))
     return (pictures.to_uint8(walker.frame(i, (i + 1) % n, float(t)))[0] for i, t in steps)

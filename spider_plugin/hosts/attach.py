@@ -2,7 +2,7 @@
 
 All files of a checkout are looked at before the first one is written, and one that cannot be written takes back the others.
 A read-only file is replaced like any other, because the command names it, and stays read-only; a read-only folder is
-refused. What a user can cause raises UserError."""
+refused. What a user can cause raises SpiderError."""
 
 import ast
 import contextlib
@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.hosts.line import (
     NotUnderstood,
     attach_source,
@@ -78,31 +78,32 @@ def _is_command(function):
     return False
 
 def read_scripts(directory):
-    """{name: Script} of the .py files in a folder, those of patches/attach.json first. Raises UserError."""
+    """{name: Script} of the .py files in a folder, those of patches/attach.json first. Raises SpiderError."""
     directory = Path(directory)
     if not directory.is_dir():
-        raise UserError(f'{directory} is not a folder; give that of a checkout, which holds train.py.')
+        raise SpiderError(f'{directory} is not a folder; give that of a checkout, which holds train.py.')
     first = patch()['scripts']
     paths = sorted((path for path in directory.glob('*.py') if path.is_file()),
                    key=lambda path: (first.index(path.name) if path.name in first else len(first), path.name))
     try:
         return {path.name: Script(path) for path in paths}
     except OSError as error:
-        raise UserError(f'Cannot read {error.filename} ({error.strerror}); make it readable, or give another folder.') from error
+        raise SpiderError(f'Cannot read {error.filename} ({error.strerror}); make it readable, or give another '
+                          'folder.') from error
 
 def read_checkout(directory):
-    """`read_scripts` of a folder that has a train.py. Raises UserError."""
+    """`read_scripts` of a folder that has a train.py. Raises SpiderError."""
     scripts = read_scripts(directory)
     if 'train.py' not in scripts:
-        raise UserError(f'{directory} has no train.py, so it is no checkout of a StyleGAN-like codebase; give the folder of '
-                        'one, or make one by `spider init`.')
+        raise SpiderError(f'{directory} has no train.py, so it is no checkout of a StyleGAN-like codebase; give the folder of '
+                          'one, or make one by `spider init`.')
     return scripts
 
 def attachable(scripts):
     """[Script] that get the line: the click scripts that patches/attach.json names, and of the others those that load networks
     and that no script imports.
 
-    scripts: what `read_checkout` returns. Raises UserError where a named script is not understood."""
+    scripts: what `read_checkout` returns. Raises SpiderError where a named script is not understood."""
     named = [script for script in scripts.values() if script.name in patch()['scripts']]
     for script in named:
         with explained(script):
@@ -120,13 +121,13 @@ def explained(script):
     try:
         yield
     except NotUnderstood as error:
-        raise UserError(f'{script.path} {error}; no file was changed.') from error
+        raise SpiderError(f'{script.path} {error}; no file was changed.') from error
 
 #----------------------------------------------------------------------------
 # The two commands.
 
 def attach(directory):
-    """Attaches the scripts of a checkout; returns what was done, a line for each script. Raises UserError."""
+    """Attaches the scripts of a checkout; returns what was done, a line for each script. Raises SpiderError."""
     scripts = read_checkout(directory)
     changes, report = [], []
     for script in attachable(scripts):
@@ -138,7 +139,7 @@ def attach(directory):
     return report + [f'Left out {name}: it has no click command' for name in left]
 
 def detach(directory):
-    """Takes the line out of every script in a folder; returns what was done. Raises UserError."""
+    """Takes the line out of every script in a folder; returns what was done. Raises SpiderError."""
     changes = []
     for script in read_scripts(directory).values():
         if patch()['marker'] in script.source:
@@ -157,7 +158,7 @@ def _mode(script):
     return '' if script.path.stat().st_mode & 0o222 else ' (read-only, and left so)'
 
 def write_all(changes):
-    """Replaces the files of [(script, new bytes)], all of them or none. Raises UserError."""
+    """Replaces the files of [(script, new bytes)], all of them or none. Raises SpiderError."""
     files = {script.path.resolve(): (script.source, new) for script, new in changes if new != script.source}
     temps, replaced = [], []
     try:
@@ -171,8 +172,8 @@ def write_all(changes):
             os.replace(backup, path)
         if not isinstance(error, OSError):
             raise
-        raise UserError(f'Cannot write into {next(iter(files)).parent} ({error.strerror}), so no file was changed; make folder '
-                        'and scripts writable, or use `spider run`, which writes nothing.') from error
+        raise SpiderError(f'Cannot write into {next(iter(files)).parent} ({error.strerror}), so no file was changed; make folder '
+                          'and scripts writable, or use `spider run`, which writes nothing.') from error
     finally:
         for _, backup, temp in temps:
             backup.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import os
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 
 @dataclasses.dataclass(frozen=True)
 class Target:
@@ -46,7 +46,7 @@ class Host:
     def generator(self):
         """Builds the host's generator, as training will, and looks at it.
 
-        Raises UserError where it has no mapping network that takes z, of which a Spider generator could be made."""
+        Raises SpiderError where it has no mapping network that takes z, of which a Spider generator could be made."""
         import torch
         class_name, target = self._c['G_kwargs']['class_name'], self.target
         kwargs = {key: value for key, value in self._c['G_kwargs'].items() if key != 'class_name'}
@@ -63,11 +63,11 @@ class Host:
                             constant_input=stylegan and hasattr(getattr(G.synthesis, 'b4', None), 'const'),
                             mapping=None if stylegan else mapping)
         except (AttributeError, TypeError, ImportError) as error:
-            raise UserError(f'--spider-source cannot be used with {class_name} ({error}); use a StyleGAN2 or StyleGAN3 '
-                            'configuration.') from error
+            raise SpiderError(f'--spider-source cannot be used with {class_name} ({error}); use a StyleGAN2 or StyleGAN3 '
+                              'configuration.') from error
         if not fits:
-            raise UserError(f'--spider-source cannot be used with {class_name}, whose mapping network is not a class beside it; '
-                            'use a StyleGAN2 or StyleGAN3 configuration.')
+            raise SpiderError(f'--spider-source cannot be used with {class_name}, whose mapping network is not a class beside '
+                              'it; use a StyleGAN2 or StyleGAN3 configuration.')
         return layers
 
     def networks(self):

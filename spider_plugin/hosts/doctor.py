@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 import spider_plugin
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import cache_dir
 from spider_plugin.hosts.attach import read_checkout
 from spider_plugin.hosts.doctor_checkout import Checkout
@@ -36,7 +36,7 @@ ENVIRONMENT = ('SPIDER_CACHE_DIR', 'SPIDER_DETECTOR', 'SPIDER_DEVICE', 'SPIDER_H
 def examine(directory=None):
     """Yields a Finding for each thing to know about this machine and, if given, about the checkout in a folder.
 
-    Raises UserError where the folder holds no train.py."""
+    Raises SpiderError where the folder holds no train.py."""
     if directory is None:
         yield from examine_stack()
         yield from examine_surroundings()
@@ -122,7 +122,7 @@ def examine_surroundings():
     yield Finding('plugin', f'spider-plugin {spider_plugin.__version__} in {Path(spider_plugin.__file__).parent}')
     try:
         root = cache_dir()
-    except UserError as error:
+    except SpiderError as error:
         yield Finding('cache', f'{error.message.split(";")[0]}', 'free it, or set SPIDER_CACHE_DIR to another folder')
     else:
         sizes = [size for path in root.rglob('*') if (size := _size(path)) is not None]

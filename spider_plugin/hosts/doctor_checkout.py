@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 import spider_plugin
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.hosts.attach import Script, attachable, skew
 from spider_plugin.hosts.finding import Finding, last_line
 from spider_plugin.hosts.line import NotUnderstood, our_statements
@@ -88,7 +88,7 @@ class Checkout:
     def _attached(self):
         try:
             wanted = attachable(self.scripts)
-        except UserError as error:
+        except SpiderError as error:
             return Finding('attached', error.message.split(';')[0], 'repair that, then `spider attach`')
         attached = [script.name for script in wanted if our_statements(script.source)]
         missing = [script.name for script in wanted if script.name not in attached]

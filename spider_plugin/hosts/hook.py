@@ -13,7 +13,7 @@ import sys
 import click
 
 from spider_plugin import registry
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.hosts import attach, imports
 from spider_plugin.hosts.shims import cpu_device, stack
 from spider_plugin.options import presets
@@ -40,7 +40,7 @@ def install():
     try:
         stack.arm()
         cpu_device.arm()
-    except UserError as error: # No command is running yet that would show it.
+    except SpiderError as error: # No command is running yet that would show it.
         error.show()
         sys.exit(error.exit_code)
     if not imports.in_child():
@@ -146,13 +146,13 @@ def _edited_launch(script, edit, asked):
     """While the host's callback runs, what it launches is what `edit` has made of the config.
 
     script: the script's globals. stylegan3-like hosts call launch_training(c=, desc=, outdir=, dry_run=), stylegan2-ada-like
-    ones launch themselves what setup_training_loop_kwargs returns, (desc, c). Raises UserError where something of ours was
+    ones launch themselves what setup_training_loop_kwargs returns, (desc, c). Raises SpiderError where something of ours was
     `asked` for, and there is neither."""
     name = next((name for name in _LAUNCHES if name in script), None)
     if name is None:
         if asked:
-            raise UserError('This train.py has neither launch_training nor setup_training_loop_kwargs, so the options of '
-                            'spider-plugin cannot reach it; leave them out, or use a host like NVlabs/stylegan3.')
+            raise SpiderError('This train.py has neither launch_training nor setup_training_loop_kwargs, so the options of '
+                              'spider-plugin cannot reach it; leave them out, or use a host like NVlabs/stylegan3.')
         yield
         return
     stock = script[name]

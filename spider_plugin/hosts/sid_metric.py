@@ -13,7 +13,7 @@ import sys
 import numpy as np
 
 from spider_plugin import registry
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 
 MAX_ITEMS = 1_000_000   # What the hosts' kid50k_full asks for: all of any dataset.
 
@@ -37,7 +37,7 @@ def compute_sid(opts, name, max_real, num_gen):
     from spider_plugin.metrics.sid import sid
     try:
         result = sid(fake.get_all(), choose(real.get_all(), max_real))
-    except UserError as error:
+    except SpiderError as error:
         print(f'{name} of p = generated and q = real images: {error.message}', file=sys.stderr)
         return unknown
     _results[name] = result

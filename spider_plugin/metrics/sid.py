@@ -22,7 +22,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 
 RADII       = 0.25 * np.arange(1, 200)  # Half-widths of the cube in standard deviations of q: the released code's grid.
 MIN_SAMPLES = 50                        # Below, the debiased distances and the interval lose their meaning.
@@ -91,11 +91,11 @@ def sid(p, q, *, order=1, sigma='scalar', radii=None, debias=True):
                 switch it off to compare a set with itself, which then gives 0 exactly.
     returns     SIDResult. It is computed on the first of q and p that is on a cuda device, else on the cpu.
 
-    Raises UserError for features that are not finite, all the same, too few or not comparable, and for bad options."""
+    Raises SpiderError for features that are not finite, all the same, too few or not comparable, and for bad options."""
     p, q, order, sigma, radii = check_inputs(p, q, order, sigma, radii)
     if q.shape[1] < MIN_DIM * max(abs(order), 1):
-        raise UserError(f'The closed form of SID of order {order:g} needs at least {MIN_DIM * max(abs(order), 1):g} feature '
-                        f'dimensions, not {q.shape[1]}; use sid_monte_carlo.')
+        raise SpiderError(f'The closed form of SID of order {order:g} needs at least {MIN_DIM * max(abs(order), 1):g} feature '
+                          f'dimensions, not {q.shape[1]}; use sid_monte_carlo.')
     frame = reference_frame(p, q, sigma)
     grid = torch.as_tensor(radii, device=frame.device)
     side_p, side_q = [_distances(features, frame) for features in [p, q]]
@@ -117,24 +117,24 @@ def sid(p, q, *, order=1, sigma='scalar', radii=None, debias=True):
 # Inputs.
 
 def check_inputs(p, q, order, sigma, radii):
-    """The arguments of `sid` as [N, n] arrays or tensors, a number, a string, and float64 [J]; or a UserError."""
+    """The arguments of `sid` as [N, n] arrays or tensors, a number, a string, and float64 [J]; or a SpiderError."""
     p, q = [features.detach() if isinstance(features, torch.Tensor) else np.asarray(features) for features in [p, q]]
     for name, features in dict(p=p, q=q).items():
         if features.ndim != 2:
-            raise UserError(f'{name} must hold features of the shape [images, dimensions], not {list(features.shape)}.')
+            raise SpiderError(f'{name} must hold features of the shape [images, dimensions], not {list(features.shape)}.')
         if len(features) < MIN_SAMPLES:
             count = {0: 'no image', 1: 'one image'}.get(len(features), f'{len(features)} images')
-            raise UserError(f'{name} holds the features of {count}, and SID compares sets: give it at least {MIN_SAMPLES}.')
+            raise SpiderError(f'{name} holds the features of {count}, and SID compares sets: give it at least {MIN_SAMPLES}.')
     if p.shape[1] != q.shape[1]:
-        raise UserError(f'p has {p.shape[1]} feature dimensions and q has {q.shape[1]}; take both from one detector.')
+        raise SpiderError(f'p has {p.shape[1]} feature dimensions and q has {q.shape[1]}; take both from one detector.')
     if not 0 < abs(order) <= MAX_ORDER:
-        raise UserError(f'order={order} is not an order of SID; use 1, or another number from -{MAX_ORDER} to {MAX_ORDER}, '
-                        f'0 excepted.')
+        raise SpiderError(f'order={order} is not an order of SID; use 1, or another number from -{MAX_ORDER} to {MAX_ORDER}, '
+                          f'0 excepted.')
     if sigma not in ['scalar', 'vector']:
-        raise UserError(f'sigma={sigma} is unknown; use scalar or vector.')
+        raise SpiderError(f'sigma={sigma} is unknown; use scalar or vector.')
     radii = np.array(RADII if radii is None else radii, dtype=np.float64)
     if radii.ndim != 1 or radii.size == 0 or not (np.isfinite(radii) & (radii > 0)).all():
-        raise UserError('radii must be a list of positive finite numbers.')
+        raise SpiderError('radii must be a list of positive finite numbers.')
     return p, q, order, sigma, radii
 
 def blocks(features, device, count=None):
@@ -148,19 +148,19 @@ def blocks(features, device, count=None):
         yield rows, block.to(device, torch.float64)
 
 def _mean(features, name, device):
-    """Mean [n], finite or a UserError."""
+    """Mean [n], finite or a SpiderError."""
     mean = sum(block.sum(dim=0) for _, block in blocks(features, device)) / len(features)
     if not mean.isfinite().all():
-        raise UserError(f'{name} holds features that are NaN or infinite; look for broken images, or fp16 overflow in the '
-                        f'detector or generator they came from.')
+        raise SpiderError(f'{name} holds features that are NaN or infinite; look for broken images, or fp16 overflow in the '
+                          f'detector or generator they came from.')
     return mean
 
 def _variance(features, name, mean):
-    """Variance [n], not zero altogether or a UserError."""
+    """Variance [n], not zero altogether or a SpiderError."""
     var = sum((block - mean).square_().sum(dim=0) for _, block in blocks(features, mean.device)) / (len(features) - 1)
     if var.sum() <= 1e-12 * mean.square().sum():
-        raise UserError(f'{name} holds the same features for every image, so there is no distribution to compare; '
-                        f'look for a set of one repeated image, or a collapsed generator.')
+        raise SpiderError(f'{name} holds the same features for every image, so there is no distribution to compare; '
+                          f'look for a set of one repeated image, or a collapsed generator.')
     return var
 
 def reference_frame(p, q, sigma):

@@ -13,7 +13,7 @@ import dataclasses
 import numpy as np
 import torch
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.metrics.sid import BLOCK, blocks, check_inputs, reference_frame
 
 OFFICIAL_SUBSETS = 20
@@ -48,7 +48,7 @@ def sid_monte_carlo(p, q, *, order=1, sigma='scalar', radii=None, draws=256, con
     seed:                       of numpy's default generator: the same points on every device.
     returns                     MonteCarloSID
 
-    Raises UserError as `sid` does, and for official=True with fewer than 300 features a side."""
+    Raises SpiderError as `sid` does, and for official=True with fewer than 300 features a side."""
     p, q, order, sigma, radii = check_inputs(p, q, order, 'scalar' if official else sigma, None if official else radii)
     frame, rng = reference_frame(p, q, sigma), np.random.default_rng(seed)
     if official:
@@ -93,8 +93,8 @@ def _potential(centres, points, radii, order, frame, signs):
 def _released_subsets(p, q, radii, order, frame, rng):
     """Curves of the subsets [20, J], and their weights in the public code's moving average."""
     if min(len(p), len(q)) < OFFICIAL_CENTRES:
-        raise UserError(f'The official estimator of SID draws {OFFICIAL_CENTRES} features a side; '
-                        f'p has {len(p)} and q has {len(q)}.')
+        raise SpiderError(f'The official estimator of SID draws {OFFICIAL_CENTRES} features a side; '
+                          f'p has {len(p)} and q has {len(q)}.')
     curves = []
     for _ in range(OFFICIAL_SUBSETS):
         centres = [features[np.sort(rng.choice(len(features), OFFICIAL_CENTRES, replace=False))] for features in [p, q]]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import atomic_file
 from spider_plugin.neighbors import report as neighbor_report
 from spider_plugin.neighbors.compare import find_neighbors, suggestion
@@ -20,7 +20,7 @@ def run_neighbors(sources, target, *, host=None, detector=None, outdir=None, jso
     detector:   value of --detector.
     outdir:     folder for neighbors.json and neighbors.html; json_path and html_path: single files.
     options:    of `find_neighbors`: max_images, by, trust.
-    Raises UserError."""
+    Raises SpiderError."""
     files = {'json': [json_path] if json_path else [], 'html': [html_path] if html_path else []}
     if outdir:
         for kind, paths in files.items():
@@ -45,15 +45,15 @@ def run_neighbors(sources, target, *, host=None, detector=None, outdir=None, jso
             click.echo(f'Wrote {path}')
 
 def check_writable(paths):
-    """Raises UserError where a file could not be written in the end."""
+    """Raises SpiderError where a file could not be written in the end."""
     for path in map(Path, paths):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=path.parent).close()
         except OSError as error:
-            raise UserError(f'Cannot write {path} ({error.strerror}); give another place.') from error
+            raise SpiderError(f'Cannot write {path} ({error.strerror}); give another place.') from error
         if path.is_dir():
-            raise UserError(f'{path} is a folder; give the name of a file.')
+            raise SpiderError(f'{path} is a folder; give the name of a file.')
 
 def show(summary, words, command):
     """The table, the warnings and the suggestion, on the terminal."""

@@ -17,7 +17,7 @@ import shlex
 
 import torch
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import atomic_file, cache_dir
 from spider_plugin.files.html import png
 from spider_plugin.files.progress import Progress
@@ -48,7 +48,7 @@ def find_neighbors(target, sources, detector, *, max_images=50000, by='sid', tru
     returns     dict(target, detector, by, sources, disagree, warnings, pictures): `sources` in the order of their 'rank', each
                 with 'sid' (source || target), 'sid_back' (target || source), 'fid' and 'kid', dicts with 'value', 'ci95' and
                 more; `pictures`, PNGs in base64 by specification; the rest is for JSON.
-    Raises UserError: before the first pass over images for what can be seen by then."""
+    Raises SpiderError: before the first pass over images for what can be seen by then."""
     crew = crew or Alone()
     job = Job(target, list(sources), detector, max_images, trust, crew, torch.device(device))
     total = sum(min(job.sets[index].num_images, max_images) for index in job.own)
@@ -67,7 +67,7 @@ class Job:
     def __init__(self, target, sources, detector, max_images, trust, crew, device):
         if len(set(sources)) < len(sources):
             twice = next(spec for i, spec in enumerate(sources) if spec in sources[:i])
-            raise UserError(f'{twice} is given twice; give each source once.')
+            raise SpiderError(f'{twice} is given twice; give each source once.')
         self.specs, self.max_images, self.detector = [target, *sources], max_images, detector
         self.crew, self.device = crew, device
         self.own = range(crew.rank, len(self.specs), crew.size)
@@ -85,15 +85,15 @@ class Job:
         elif self.crew.rank == 0:
             self.crew.share('detector', self.detector.identity)
         elif self.crew.wait('detector', 0) != self.detector.identity:
-            raise UserError('--detector is another file here than on rank 0; give all machines the same one.')
+            raise SpiderError('--detector is another file here than on rank 0; give all machines the same one.')
 
     def _agree_on_dimensions(self):
         """The detector tries one image of each set, and all must give equally many features."""
         dims = {index: probe(found, self.detector, self.sets[0]) for index, found in self.sets.items()}
         for index, dim in dims.items():
             if dim != dims[0]:
-                raise UserError(f'{self.specs[index]} has {dim} features of an image, but {self.specs[0]} has {dims[0]}; '
-                                'take both from one detector.')
+                raise SpiderError(f'{self.specs[index]} has {dim} features of an image, but {self.specs[0]} has {dims[0]}; '
+                                  'take both from one detector.')
 
     def look(self, progress):
         """Passes over all images of this rank that no one has looked at before."""
@@ -113,7 +113,7 @@ class Job:
         expected = self.crew.wait('target', 0)
         features = self._features(0)
         if features.identity != expected:
-            raise UserError(f'--target={self.specs[0]} is another set here than on rank 0; give all machines the same one.')
+            raise SpiderError(f'--target={self.specs[0]} is another set here than on rank 0; give all machines the same one.')
         return features, Moments(features.values, self.device)
 
     def compare(self, index):

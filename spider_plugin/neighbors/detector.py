@@ -21,7 +21,7 @@ from pathlib import Path
 import click
 import torch
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import sha256_of_file
 from spider_plugin.resources import resource_dir
 
@@ -36,13 +36,13 @@ class HostDetector:
     host:       directory of a checkout; None: the embedded host.
     device:     where the network runs.
     name, path, identity (hex digest of the file) are found out at first use, the network is loaded at the first call.
-    Raises UserError."""
+    Raises SpiderError."""
 
     def __init__(self, value=None, host=None, device='cpu'):
         self.value, self.device = value, torch.device(device)
         self.host = Path(host or resource_dir('reference_host')).absolute()
         if not (self.host / 'metrics' / 'metric_utils.py').is_file():
-            raise UserError(f'--host={host} has no metrics/metric_utils.py; give the folder of a StyleGAN-like checkout.')
+            raise SpiderError(f'--host={host} has no metrics/metric_utils.py; give the folder of a StyleGAN-like checkout.')
 
     def __call__(self, images):
         network, options = self._network
@@ -53,8 +53,8 @@ class HostDetector:
                 return network(images.to(self.device), **options)
         except RuntimeError as error:
             shape = ' x '.join(map(str, images.shape[1:]))
-            raise UserError(f'--detector={self.name} cannot look at images of {shape} ({_last_line(error)}); give another '
-                            'detector, or images of the size that it knows.') from error
+            raise SpiderError(f'--detector={self.name} cannot look at images of {shape} ({_last_line(error)}); give another '
+                              'detector, or images of the size that it knows.') from error
 
     @functools.cached_property
     def path(self):
@@ -62,13 +62,14 @@ class HostDetector:
         if (lookup := self._module('metrics.detectors', optional=True)) is not None:
             path = lookup.find(self.value or DEFAULT)
         elif self.value is None:
-            raise UserError(f'--host={self.host} has no detector lookup of its own; name its network by --detector=FILE or URL.')
+            raise SpiderError(f'--host={self.host} has no detector lookup of its own; name its network by '
+                              '--detector=FILE or URL.')
         elif '://' in self.value:
             path = self._try(lambda: self._module('dnnlib.util').open_url(self.value, return_filename=True))
         else:
             path = self.value
         if not os.path.isfile(path):
-            raise UserError(f'--detector={path} does not exist; give a TorchScript file.')
+            raise SpiderError(f'--detector={path} does not exist; give a TorchScript file.')
         return path
 
     @property
@@ -104,8 +105,8 @@ class HostDetector:
         except click.ClickException:
             raise
         except Exception as error:
-            raise UserError(f'--detector={self.name} cannot be loaded ({_last_line(error)}); give a file written by '
-                            'torch.jit.save.') from error
+            raise SpiderError(f'--detector={self.name} cannot be loaded ({_last_line(error)}); give a file written by '
+                              'torch.jit.save.') from error
 
     def _module(self, name, optional=False):
         """A module of the host."""
@@ -116,11 +117,11 @@ class HostDetector:
         except ImportError as error:
             if optional and error.name == name:
                 return None
-            raise UserError(f'--host={self.host}: {name} cannot be imported ({error}); give a complete checkout, or leave the '
-                            'option out.') from error
+            raise SpiderError(f'--host={self.host}: {name} cannot be imported ({error}); give a complete checkout, or leave the '
+                              'option out.') from error
         if self.host.resolve() not in Path(module.__file__).resolve().parents:
-            raise UserError(f'--host={self.host}: this process has a {name} from elsewhere already, {module.__file__}; take '
-                            'that off PYTHONPATH.')
+            raise SpiderError(f'--host={self.host}: this process has a {name} from elsewhere already, {module.__file__}; take '
+                              'that off PYTHONPATH.')
         return module
 
 def _is_torchscript(path):

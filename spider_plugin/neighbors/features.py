@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from spider_plugin import registry
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import atomic_file, cache_dir, sha256_of_file
 from spider_plugin.files.progress import Progress
 from spider_plugin.metrics.sid import MIN_DIM, MIN_SAMPLES
@@ -72,16 +72,16 @@ def open_set(spec, *, max_images, like=None, trust=False):
     max_images: most images to look at; here it bounds what is rendered.
     like:       the target's ImageSet, whose channels and resolution procedural sources follow. None: spec is the target.
     trust:      unpickle a generator as hosts do, which runs code that the file carries.
-    Raises UserError for what is not there, cannot be read, or is too small."""
+    Raises SpiderError for what is not there, cannot be read, or is too small."""
     name, _, argument = spec.partition(':')
     if like is None and (name in registry.sources or spec.endswith('.pkl')):
-        raise UserError(f'--target={spec} is no dataset; give the zip or folder that you want to train on, or an .npz of its '
-                        'features.')
+        raise SpiderError(f'--target={spec} is no dataset; give the zip or folder that you want to train on, or an .npz of its '
+                          'features.')
     if name in registry.sources:
         found = _open_procedural(spec, name, argument, min(max_images, RENDERS), like)
     elif name not in registry.datasets and not Path(spec).exists():
-        raise UserError(f'{spec} does not exist; give a zip or a folder of images, a generator .pkl, an .npz of features, one of '
-                        f'{", ".join(sorted(registry.sources))}, or a name that `spider sources` lists.')
+        raise SpiderError(f'{spec} does not exist; give a zip or a folder of images, a generator .pkl, an .npz of features, one '
+                          f'of {", ".join(sorted(registry.sources))}, or a name that `spider sources` lists.')
     elif spec.endswith('.npz'):
         count, dim = read_npz(spec).shape
         found = ImageSet(spec, Path(spec).stem, 'features', count, dim=dim)
@@ -93,7 +93,7 @@ def open_set(spec, *, max_images, like=None, trust=False):
                          path=str(dataset.path), content=lambda: dataset.sha256, open_images=lambda: dataset.image)
     if found.num_images < MIN_SAMPLES:
         count = {0: 'no image', 1: 'one image'}.get(found.num_images, f'{found.num_images} images')
-        raise UserError(f'{spec} has {count}, too few to tell distributions apart; give at least {MIN_SAMPLES}.')
+        raise SpiderError(f'{spec} has {count}, too few to tell distributions apart; give at least {MIN_SAMPLES}.')
     return found
 
 # Rendered sets are those that --spider-source prepares for this target, as large as it at most, and share them.
@@ -130,29 +130,29 @@ def _open_bank(prepared):
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile)  # What numpy.load ends in.
 
 def read_npz(path):
-    """Features [N, n] of a user's .npz file. Raises UserError where it has none that can be used."""
+    """Features [N, n] of a user's .npz file. Raises SpiderError where it has none that can be used."""
     try:
         with np.load(path, allow_pickle=False) as file:
             features = file['features']
     except _UNREADABLE as error:
-        raise UserError(f'{path} holds no array named features ({" ".join(str(error).split())[:80]}); '
-                        'write it by numpy.savez(FILE, features=...).') from error
+        raise SpiderError(f'{path} holds no array named features ({" ".join(str(error).split())[:80]}); '
+                          'write it by numpy.savez(FILE, features=...).') from error
     if features.ndim != 2 or features.dtype.kind != 'f':
-        raise UserError(f'{path}: features must be floats [images, dimensions], not {features.dtype} {list(features.shape)}.')
+        raise SpiderError(f'{path}: features must be floats [images, dimensions], not {features.dtype} {list(features.shape)}.')
     if len(features) > 0:
         check_features(features, path)
     return features if features.dtype == np.float64 else features.astype(np.float32)
 
 def check_features(features, spec, whole=True):
-    """Raises UserError unless the features, of a whole set or of a part, can be compared."""
+    """Raises SpiderError unless the features, of a whole set or of a part, can be compared."""
     if features.shape[1] < MIN_DIM:
-        raise UserError(f'{spec}: {features.shape[1]} feature dimensions are too few for SID; use a detector with at least '
-                        f'{MIN_DIM}.')
+        raise SpiderError(f'{spec}: {features.shape[1]} feature dimensions are too few for SID; use a detector with at least '
+                          f'{MIN_DIM}.')
     if not np.isfinite(features).all():
-        raise UserError(f'The features of {spec} hold NaN or infinity; look for an image or a --detector that is broken.')
+        raise SpiderError(f'The features of {spec} hold NaN or infinity; look for an image or a --detector that is broken.')
     if whole and (features == features[0]).all():
-        raise UserError(f'The features of {spec} are the same for all its images; give different images, or a --detector that '
-                        'tells them apart.')
+        raise SpiderError(f'The features of {spec} are the same for all its images; give different images, or a --detector that '
+                          'tells them apart.')
 
 #----------------------------------------------------------------------------
 # The pass.
@@ -160,7 +160,7 @@ def check_features(features, spec, whole=True):
 def probe(image_set, detector, like):
     """Number of features, found out on one image; on a black one where images would have to be rendered first.
 
-    Raises UserError where the detector cannot take it."""
+    Raises SpiderError where the detector cannot take it."""
     if image_set.kind == 'features':
         return image_set.dim
     if image_set.kind == 'images':
@@ -175,7 +175,7 @@ def compute_features(image_set, detector, max_images, progress):
     detector:   `.identity`, a hex digest, and detector(uint8 [B, C, R, R]) -> float [B, n]; not used for an .npz.
     max_images: of larger sets, so many are chosen, uniformly and always the same.
     progress:   `SetProgress`.
-    Raises UserError for images or features that cannot be used."""
+    Raises SpiderError for images or features that cannot be used."""
     count = min(image_set.num_images, max_images)
     chosen = np.sort(np.random.default_rng(0).permutation(image_set.num_images)[:count])
     if image_set.kind == 'features':
@@ -235,8 +235,8 @@ def _detect(detector, images, image_set):
     """float32 [B, n]."""
     features = detector(torch.from_numpy(images))
     if features.ndim != 2 or len(features) != len(images):
-        raise UserError(f'--detector gives {list(features.shape)} for {len(images)} images of {image_set.spec}; '
-                        'it must give [images, features].')
+        raise SpiderError(f'--detector gives {list(features.shape)} for {len(images)} images of {image_set.spec}; '
+                          'it must give [images, features].')
     features = features.to(torch.float32).cpu().numpy()
     check_features(features, image_set.spec, whole=False)
     return features

@@ -13,7 +13,7 @@ import time
 
 import click
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 
 BEAT     = 2        # Seconds between signs of life.
 PATIENCE = 120      # Seconds without one after which a rank counts as dead.
@@ -151,8 +151,8 @@ def crew():
         return Alone()
     missing = {'RANK', 'MASTER_ADDR', 'MASTER_PORT'} - set(os.environ)
     if missing:
-        raise UserError(f'WORLD_SIZE={size} asks for several ranks, but {" and ".join(sorted(missing))} is not set; start them '
-                        'by torchrun, or set it.')
+        raise SpiderError(f'WORLD_SIZE={size} asks for several ranks, but {" and ".join(sorted(missing))} is not set; start them '
+                          'by torchrun, or set it.')
     rank = int(os.environ['RANK'])
     hosts_store = rank == 0 and os.environ.get('TORCHELASTIC_USE_AGENT_STORE') != 'True'
     return Crew(rank, size, (os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT'])), hosts_store)

@@ -1,7 +1,7 @@
 """--cfg=dcgan and --cfg=dcgan_paper."""
 
 from spider_plugin import registry
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.options.generators import OwnGenerator, put_networks
 
 #----------------------------------------------------------------------------
@@ -18,7 +18,7 @@ def edit_dcgan(c, given, host):
 def edit_dcgan_paper(c, given, host):
     from spider_plugin.portable.generators.dcgan_paper import dcgan_paper_resolutions
     if 'mbstd_group' in given:
-        raise UserError('--mbstd-group has no effect with --cfg=dcgan_paper; leave it out.')
+        raise SpiderError('--mbstd-group has no effect with --cfg=dcgan_paper; leave it out.')
     put_networks(c, given, host, cfg='dcgan_paper', G='spider_plugin.bundles.dcgan_paper.RadfordGenerator',
                  D='spider_plugin.bundles.dcgan_paper.RadfordDiscriminator', preset=PAPER_PRESET,
                  resolutions=dcgan_paper_resolutions)

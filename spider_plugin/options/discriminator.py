@@ -6,7 +6,7 @@ An entry of registry.discriminators is edit(c, options, given, host) -> lines fo
 import click
 
 from spider_plugin import registry
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.options.types import Blur, Option
 
 #----------------------------------------------------------------------------
@@ -44,7 +44,8 @@ def apply_disc(c, options, given, host):
     if options['disc'] is None:
         lonely = sorted(key for key in given if key.startswith('disc_'))
         if lonely:
-            raise UserError(f'--{lonely[0].replace("_", "-")} has no effect without --disc=projected; add that, or leave it out.')
+            raise SpiderError(f'--{lonely[0].replace("_", "-")} has no effect without --disc=projected; add that, or '
+                              'leave it out.')
         return []
     return registry.discriminators.lookup(options['disc'], '--disc')(c, options, given, host)
 
@@ -54,13 +55,13 @@ def apply_disc(c, options, given, host):
 def edit_projected(c, options, given, host):
     from spider_plugin.weights import prepare_backbone
     for key in sorted(given & set(_USELESS)):
-        raise UserError(f'{_USELESS[key]} has no effect with --disc=projected; leave it out.')
+        raise SpiderError(f'{_USELESS[key]} has no effect with --disc=projected; leave it out.')
     if options['cfg'] == 'pggan':
-        raise UserError('--disc=projected cannot be used with --cfg=pggan, whose discriminator grows with its generator; choose '
-                        'another --cfg, or leave out --disc.')
+        raise SpiderError('--disc=projected cannot be used with --cfg=pggan, whose discriminator grows with its generator; '
+                          'choose another --cfg, or leave out --disc.')
     if host.target.channels not in (1, 3):
-        raise UserError(f'--disc=projected sees grey or RGB images, and those of --data have {host.target.channels} channels; '
-                        'convert them.')
+        raise SpiderError(f'--disc=projected sees grey or RGB images, and those of --data have {host.target.channels} channels; '
+                          'convert them.')
     new, kind = type(c['G_kwargs']), FASTGAN if 'fastgan' in c['G_kwargs']['class_name'].lower() else STYLEGAN
     name, weights = prepare_backbone(options['disc_backbone'])
     heads = options['disc_heads'] or kind['heads']
@@ -107,8 +108,8 @@ def _blur(c, options, kind):
 
 def _size(size):
     if size % 32 != 0 or size < LEAST_SIZE:
-        raise UserError(f'--disc-size={size}: the feature network needs a multiple of 32 pixels, {LEAST_SIZE} at least; give '
-                        f'{max(round(size / 32) * 32, LEAST_SIZE)}.')
+        raise SpiderError(f'--disc-size={size}: the feature network needs a multiple of 32 pixels, {LEAST_SIZE} at least; give '
+                          f'{max(round(size / 32) * 32, LEAST_SIZE)}.')
     return size
 
 def _has_skips(kwargs):
@@ -117,8 +118,8 @@ def _has_skips(kwargs):
 def _drop_skips(c, host):
     """A StyleGAN2 generator that makes colours in its last block only, as StyleGAN does."""
     if not host.generator_has('architecture', 'skip'):
-        raise UserError(f'--disc-skips=false has no effect on {c["G_kwargs"]["class_name"]}, which does not add an image at each '
-                        'resolution; leave it out.')
+        raise SpiderError(f'--disc-skips=false has no effect on {c["G_kwargs"]["class_name"]}, which does not add an image at '
+                          'each resolution; leave it out.')
     c['G_kwargs'].get('synthesis_kwargs', c['G_kwargs'])['architecture'] = 'orig'
     return [f'{"Generator:":<21s}colours in its last block only']
 
@@ -131,8 +132,8 @@ def _check_resumed(c, name, weights, options, host):
     generator = contents.get('G_ema') or contents.get('G')
     has_skips = _has_skips(getattr(generator, 'init_kwargs', {}))
     if has_skips != _has_skips(c['G_kwargs']) and not options['spider_force']:
-        raise UserError(f'--resume={c["resume_pkl"]} was trained with{"" if has_skips else "out"} skip connections in its '
-                        f'generator; give --disc-skips={"true" if has_skips else "false"}, or pass --spider-force.')
+        raise SpiderError(f'--resume={c["resume_pkl"]} was trained with{"" if has_skips else "out"} skip connections in its '
+                          f'generator; give --disc-skips={"true" if has_skips else "false"}, or pass --spider-force.')
     record = contents.get('D')
     for part in ('feature_network', 'features'):
         if isinstance(record, PersistentRecord):
@@ -143,8 +144,8 @@ def _check_resumed(c, name, weights, options, host):
     now = '' if weights is None else torch.load(weights, weights_only=True)['sha256']
     before = record.state['sha256']
     if before != now and not options['spider_force']:
-        raise UserError(f'--resume={c["resume_pkl"]} was trained with the feature network {record.state.get("name")} (sha256 '
-                        f'{before[:12] or "none"}), not {name} ({now[:12] or "none"}); give that one as --disc-backbone, or pass '
-                        '--spider-force.')
+        raise SpiderError(f'--resume={c["resume_pkl"]} was trained with the feature network {record.state.get("name")} (sha256 '
+                          f'{before[:12] or "none"}), not {name} ({now[:12] or "none"}); give that one as --disc-backbone, or '
+                          'pass --spider-force.')
 
 #----------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import inspect
 import click
 
 from spider_plugin import registry
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.options.types import Option, Window
 
 CONVS = {'1': [1], '2': [2], 'both': [1, 2]}    # of a block of FastGAN
@@ -47,15 +47,15 @@ def _apply_dsc(c, options, host):
     if not (own and own.dsc):
         mixin = _check_layers(c, options, '--dsc', 'dsc')
         if options['dsc_order'] == 'pointwise' and mixin.__name__ == 'DSCLayer3Mixin':
-            raise UserError('--dsc-order=pointwise is for layers that upsample by convolution, which StyleGAN3 has not; use '
-                            'depthwise.')
+            raise SpiderError('--dsc-order=pointwise is for layers that upsample by convolution, which StyleGAN3 has not; use '
+                              'depthwise.')
         if mixin.__name__ == 'DSCLayer3Mixin' and c['G_kwargs'].get('conv_kernel', 3) == 1:
-            raise UserError('--dsc has nothing to replace in this generator: the layers of StyleGAN3-R are 1x1 already; use '
-                            '--cfg=stylegan3-t, or leave it out.')
+            raise SpiderError('--dsc has nothing to replace in this generator: the layers of StyleGAN3-R are 1x1 already; use '
+                              '--cfg=stylegan3-t, or leave it out.')
         _add(c, 'dsc')
         if options['dsc_convs'] != 'both':
-            raise UserError(f'--dsc-convs={options["dsc_convs"]} is for --cfg=fastgan, whose blocks have two convolutions; leave '
-                            'it out.')
+            raise SpiderError(f'--dsc-convs={options["dsc_convs"]} is for --cfg=fastgan, whose blocks have two convolutions; '
+                              'leave it out.')
     window = options['dsc_res'] or (0, host.target.resolution)
     c['G_kwargs']['dsc'] = dict(order=options['dsc_order'], rank=options['dsc_rank'], res=list(window))
     if own and own.dsc:
@@ -63,11 +63,11 @@ def _apply_dsc(c, options, host):
     try:
         layers = {name: layer for name, layer in host.networks()['G'].named_modules() if hasattr(layer, 'dw_weight')}
     except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f'--dsc cannot be used with this generator: {error}; choose other --dsc-* options, or leave '
-                        'it out.') from error
+        raise SpiderError(f'--dsc cannot be used with this generator: {error}; choose other --dsc-* options, or leave '
+                          'it out.') from error
     if not layers:
-        raise UserError('--dsc leaves every layer of this generator as it is: it has none of --dsc-res='
-                        f'{window[0]}-{window[1]} with --dsc-convs={options["dsc_convs"]}; choose others, or leave it out.')
+        raise SpiderError('--dsc leaves every layer of this generator as it is: it has none of --dsc-res='
+                          f'{window[0]}-{window[1]} with --dsc-convs={options["dsc_convs"]}; choose others, or leave it out.')
     now = sum(layer.dw_weight.numel() + layer.pw_weight.numel() for layer in layers.values())
     dense = sum(9 * layer.pw_weight[0].numel() for layer in layers.values())
     return [f'{"DSC layers:":<21s}{len(layers)}, {options["dsc_order"]} first, rank {options["dsc_rank"]}; '
@@ -81,48 +81,49 @@ def _add(c, feature):
 # Layers are asked for by what they can do: a module's SynthesisLayer, called as ours will be called.
 
 def _check_layers(c, options, option, feature):
-    """The mixin for the layers of the config's generator. Raises UserError where there is none."""
+    """The mixin for the layers of the config's generator. Raises SpiderError where there is none."""
     from spider_plugin.bundles.source import host_class
     from spider_plugin.portable.layers.dsc import dsc_layer_mixin
     from spider_plugin.portable.layers.modconv import fast_layer_mixin
     if options['cfg']:
-        raise UserError(f'{option} cannot be used with --cfg={options["cfg"]}, which has no modulated convolutions; leave it '
-                        'out.')
+        raise SpiderError(f'{option} cannot be used with --cfg={options["cfg"]}, which has no modulated convolutions; leave it '
+                          'out.')
     class_name = c['G_kwargs']['class_name']
     try:
         stock = host_class(class_name)[1]
     except ValueError as error:
-        raise UserError(f'{option} cannot be used with {class_name} ({error}); leave it out.') from error
+        raise SpiderError(f'{option} cannot be used with {class_name} ({error}); leave it out.') from error
     module = importlib.import_module(stock.rpartition('.')[0])
     layer = getattr(module, 'SynthesisLayer', None)
     if layer is None:
-        raise UserError(f'{option} cannot be used with {stock}, which has no SynthesisLayer as StyleGAN2 and StyleGAN3 have; use '
-                        'such a configuration, or leave it out.')
+        raise SpiderError(f'{option} cannot be used with {stock}, which has no SynthesisLayer as StyleGAN2 and StyleGAN3 have; '
+                          'use such a configuration, or leave it out.')
     mixin = dict(dsc=dsc_layer_mixin, fast=fast_layer_mixin)[feature](module)
     theirs, ours = (inspect.signature(cls.forward).parameters for cls in (layer, mixin))
     unknown = [name for name in theirs if name not in ours]
     if unknown:
-        raise UserError(f'{option} cannot be used with {stock}, whose layers take {unknown[0]}, which ours do not; leave it out.')
+        raise SpiderError(f'{option} cannot be used with {stock}, whose layers take {unknown[0]}, which ours do not; '
+                          'leave it out.')
     return mixin
 
 #----------------------------------------------------------------------------
 # A snapshot with separable layers goes on as it is: in another order, tensors of the same shape mean something else.
 
 def check_resumed_dsc(c, before):
-    """before: the `dsc` argument of the pickled generator, None for a dense one. Raises UserError."""
+    """before: the `dsc` argument of the pickled generator, None for a dense one. Raises SpiderError."""
     now = c['G_kwargs'].get('dsc')
     if before is None:
         return
     if now is None:
-        raise UserError(f'--resume={c["resume_pkl"]} was trained with --dsc; pass it again.')
+        raise SpiderError(f'--resume={c["resume_pkl"]} was trained with --dsc; pass it again.')
     for key in ('order', 'rank', 'res'):
         if list(_tuple(before.get(key))) != list(_tuple(now[key])):
             text = '-'.join(map(str, _tuple(before.get(key))))
-            raise UserError(f'--resume={c["resume_pkl"]} was trained with --dsc-{key}={text}; pass that.')
+            raise SpiderError(f'--resume={c["resume_pkl"]} was trained with --dsc-{key}={text}; pass that.')
     convs = list(before.get('convs', CONVS['both']))
     if convs != list(now.get('convs', CONVS['both'])):
         text = next(name for name, listed in CONVS.items() if listed == convs)
-        raise UserError(f'--resume={c["resume_pkl"]} was trained with --dsc-convs={text}; pass that.')
+        raise SpiderError(f'--resume={c["resume_pkl"]} was trained with --dsc-convs={text}; pass that.')
 
 def _tuple(value):
     return tuple(value) if isinstance(value, (list, tuple)) else (value,)

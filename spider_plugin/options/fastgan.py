@@ -4,7 +4,7 @@ that of --disc; rates are Projected GAN's."""
 import functools
 
 from spider_plugin import registry
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.options.generators import OwnGenerator
 
 #----------------------------------------------------------------------------
@@ -18,16 +18,16 @@ def edit_fastgan(c, given, host, lite):
     from spider_plugin.portable.generators.fastgan import fastgan_widths
     cfg = 'fastgan_lite' if lite else 'fastgan'
     for key in sorted(given & set(_NOT_FOR_FASTGAN)):
-        raise UserError(f'{_NOT_FOR_FASTGAN[key]} has no effect with --cfg={cfg}, which has no mapping network and one style; '
-                        'leave it out.')
+        raise SpiderError(f'{_NOT_FOR_FASTGAN[key]} has no effect with --cfg={cfg}, which has no mapping network and one style; '
+                          'leave it out.')
     stock, new = _sizes(c['G_kwargs']), type(c['G_kwargs'])
     ngf = max(stock['channel_base'] // NGF_BASE, 1) if 'cbase' in given else 128
     channel_max = stock['channel_max'] if 'cmax' in given else None
     try:
         fastgan_widths(host.target.resolution, ngf, channel_max)
     except ValueError as error:
-        raise UserError(f'--cfg={cfg} cannot draw the images of --data: {error}; resize them, or give a larger '
-                        '--cbase.') from error
+        raise SpiderError(f'--cfg={cfg} cannot draw the images of --data: {error}; resize them, or give a larger '
+                          '--cbase.') from error
     c['G_kwargs'] = new(class_name='spider_plugin.bundles.fastgan.FastGANGenerator', z_dim=PRESET['z_dim'], ngf=ngf, lite=lite)
     if channel_max is not None:
         c['G_kwargs']['channel_max'] = channel_max

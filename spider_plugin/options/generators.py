@@ -6,14 +6,14 @@ spider-NAME."""
 import dataclasses
 from collections.abc import Callable
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 
 #----------------------------------------------------------------------------
 
 @dataclasses.dataclass(frozen=True)
 class OwnGenerator:
     """edit(c, given, host): puts the networks, their rates and loss into the host's config `c`; `given` holds the names of the
-                parameters that the user set. Raises UserError.
+                parameters that the user set. Raises SpiderError.
     mappings:   the kinds of --spider-mapping that its class takes by its `spider` argument, the default first; none for a
                 generator that takes no source.
     learn_skip: whether its residual can learn the factor of the source in pixels (`learn_skip` in `spider`).
@@ -37,16 +37,16 @@ def put_networks(c, given, host, *, cfg, G, D, preset, resolutions):
     G, D:       dotted class names.
     preset:     z_dim, glr, dlr, betas. --glr and --dlr win over the rates.
     resolutions: raises ValueError for a resolution of images that the networks cannot have.
-    Raises UserError."""
+    Raises SpiderError."""
     if host.loss_keyword('style_mixing_prob') is None:
-        raise UserError(f'--cfg={cfg} needs the loss of StyleGAN2, and this host trains with {c["loss_kwargs"]["class_name"]}; '
-                        'use a configuration of its own.')
+        raise SpiderError(f'--cfg={cfg} needs the loss of StyleGAN2, and this host trains with {c["loss_kwargs"]["class_name"]}; '
+                          'use a configuration of its own.')
     for key in sorted(given & set(NO_STYLES)):
-        raise UserError(f'{NO_STYLES[key]} has no effect with --cfg={cfg}; leave it out.')
+        raise SpiderError(f'{NO_STYLES[key]} has no effect with --cfg={cfg}; leave it out.')
     try:
         resolutions(host.target.resolution)
     except ValueError as error:
-        raise UserError(f'--cfg={cfg} cannot draw the images of --data: {error}; resize them.') from error
+        raise SpiderError(f'--cfg={cfg} cannot draw the images of --data: {error}; resize them.') from error
     stock, new = c['D_kwargs'], type(c['G_kwargs'])
     sizes = {key: stock[key] for key, option in (('channel_base', 'cbase'), ('channel_max', 'cmax')) if option in given}
     c['G_kwargs'] = new(class_name=G, z_dim=preset['z_dim'], **sizes)

@@ -3,7 +3,7 @@
 import click
 
 from spider_plugin import registry
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.options.generators import OwnGenerator, put_networks
 from spider_plugin.options.types import Option, Pairs
 
@@ -32,8 +32,8 @@ OPTIONS = [
 def edit_pggan(c, given, host):
     from spider_plugin.portable.generators.pggan import pggan_resolutions
     if c.get('num_gpus', 1) > 1 and host.loss_keyword('G_mapping') is not None:
-        raise UserError('--cfg=pggan trains with one GPU in this host, whose DistributedDataParallel wants a gradient for every '
-                        'layer, those of later stages too; pass --gpus=1, or use a host like NVlabs/stylegan3.')
+        raise SpiderError('--cfg=pggan trains with one GPU in this host, whose DistributedDataParallel wants a gradient for '
+                          'every layer, those of later stages too; pass --gpus=1, or use a host like NVlabs/stylegan3.')
     put_networks(c, given, host, cfg='pggan', G='spider_plugin.bundles.pggan.PGGANGenerator',
                  D='spider_plugin.bundles.pggan.PGGANDiscriminator', preset=PRESET, resolutions=pggan_resolutions)
     for network in 'GD':
@@ -45,11 +45,11 @@ registry.generators.register('pggan')(OwnGenerator(
 #----------------------------------------------------------------------------
 
 def apply_progressive(c, options, given, host):
-    """Puts the loss of --cfg=pggan, the schedule and the batches into the config; lines for the launch log. Raises UserError."""
+    """Puts the loss, the schedule and the batches of --cfg=pggan into the config; returns lines for the launch log."""
     if options['cfg'] != 'pggan':
         for name in ('pg_kimg', 'pg_loss', 'pg_batch'):
             if name in given:
-                raise UserError(f'--{name.replace("_", "-")} has no effect without --cfg=pggan; leave it out.')
+                raise SpiderError(f'--{name.replace("_", "-")} has no effect without --cfg=pggan; leave it out.')
         return []
     resolution, objective = host.target.resolution, options['pg_loss']
     loss = type(c['loss_kwargs'])(class_name='spider_plugin.training.progressive.ProgressiveLoss', objective=objective,
@@ -68,18 +68,18 @@ def _batch_schedule(c, options, host):
     """[[kimg of this run, images], ...]: a resolution has its batch from when it begins to fade in."""
     from spider_plugin.portable.generators.pggan import pggan_resolutions
     if not host.loop_takes('batch_schedule'):
-        raise UserError('--pg-batch needs a training loop that can change its batch, which this host has not; leave it out, or '
-                        'train with the reference host (spider train).')
+        raise SpiderError('--pg-batch needs a training loop that can change its batch, which this host has not; leave it out, or '
+                          'train with the reference host (spider train).')
     stages, schedule = pggan_resolutions(host.target.resolution), []
     done = _resumed_progress(c, options, host)
     for resolution, batch in sorted(options['pg_batch']):
         share = batch // c['num_gpus']
         if resolution not in stages:
-            raise UserError(f'--pg-batch={resolution}:{batch}: {resolution}^2 is no stage of --data; name some of '
-                            f'{", ".join(map(str, stages))}.')
+            raise SpiderError(f'--pg-batch={resolution}:{batch}: {resolution}^2 is no stage of --data; name some of '
+                              f'{", ".join(map(str, stages))}.')
         if batch < 1 or batch % c['num_gpus'] or (share > c['batch_gpu'] and share % c['batch_gpu']):
-            raise UserError(f'--pg-batch={resolution}:{batch} does not split into the parts of --gpus={c["num_gpus"]} and '
-                            f'--batch-gpu={c["batch_gpu"]}; choose a multiple.')
+            raise SpiderError(f'--pg-batch={resolution}:{batch} does not split into the parts of --gpus={c["num_gpus"]} and '
+                              f'--batch-gpu={c["batch_gpu"]}; choose a multiple.')
         begin = max(2 * stages.index(resolution) - 1, 0)
         schedule.append([max(begin - done, 0) * options['pg_kimg'], batch])
     return schedule
@@ -99,8 +99,8 @@ def _without_sign_of_D(c, given):
     if c.get('ada_target') is None:
         return
     if 'aug' in given:
-        raise UserError('--aug=ada needs a discriminator whose sign says something, which that of --pg-loss=wgan-gp does not; '
-                        'use --aug=noaug, --aug=fixed or --pg-loss=nonsaturating.')
+        raise SpiderError('--aug=ada needs a discriminator whose sign says something, which that of --pg-loss=wgan-gp does not; '
+                          'use --aug=noaug, --aug=fixed or --pg-loss=nonsaturating.')
     for name in ('augment_kwargs', 'ada_target', 'ada_kimg', 'augment_p'):
         c.pop(name, None)
 

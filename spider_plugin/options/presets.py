@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.resources import resource_dir
 
 _FIELDS = ('title', 'data', 'options', 'unknown', 'hardware', 'time')
@@ -24,19 +24,19 @@ def names():
 def load(name):
     """The preset `name`, or that in a .json file of the user's; a dict with the entries of _FIELDS, and `name`.
 
-    options is {name of an option without its dashes: dict(value, known: bool, source)}. Raises UserError."""
+    options is {name of an option without its dashes: dict(value, known: bool, source)}. Raises SpiderError."""
     path = Path(name) if name.endswith('.json') else resource_dir('configs') / f'{name}.json'
     if not name.endswith('.json') and name not in names():
-        raise UserError(f'--preset={name} is not a known preset; choose from {", ".join(names())}, or give a .json file.')
+        raise SpiderError(f'--preset={name} is not a known preset; choose from {", ".join(names())}, or give a .json file.')
     try:
         preset = json.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError) as error:
-        raise UserError(f'--preset={name} cannot be read ({error}); give a JSON file like those that `spider presets` shows.') \
+        raise SpiderError(f'--preset={name} cannot be read ({error}); give a JSON file like those that `spider presets` shows.') \
             from error
     options = preset.get('options') if isinstance(preset, dict) else None
     if not isinstance(options, dict) or not all(isinstance(entry, dict) and 'value' in entry for entry in options.values()):
-        raise UserError(f'--preset={name} has no "options" of the form {{"gamma": {{"value": 5}}}}; write it like one of those '
-                        'that `spider presets NAME --json` shows.')
+        raise SpiderError(f'--preset={name} has no "options" of the form {{"gamma": {{"value": 5}}}}; write it like one of those '
+                          'that `spider presets NAME --json` shows.')
     return dict(dict.fromkeys(_FIELDS), **preset, name=Path(name).stem)
 
 #----------------------------------------------------------------------------
@@ -64,8 +64,8 @@ def _use(ctx, _param, name):
 
 def _check_choice(preset, key, param, value):
     if isinstance(param.type, click.Choice) and value not in param.type.choices:
-        raise UserError(f'--preset={preset["name"]} needs --{key}={value}, which this host does not have (it has '
-                        f'{", ".join(param.type.choices)}); train in a host that has it, `spider train` for example.')
+        raise SpiderError(f'--preset={preset["name"]} needs --{key}={value}, which this host does not have (it has '
+                          f'{", ".join(param.type.choices)}); train in a host that has it, `spider train` for example.')
 
 def launch_lines(ctx):
     """What the launch log says of the preset in use."""

@@ -1,6 +1,6 @@
 """--recompute: less memory for more time, in any host whose networks are made of blocks."""
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.options.types import Option
 
 OPTIONS = [
@@ -20,6 +20,6 @@ def apply_recompute(c, host):
             kwargs['recomputed_class'] = kwargs['class_name']
             kwargs['class_name'] = _BUILDER
     if not any(counts.values()):
-        raise UserError(f'--recompute finds no block to compute again in {c["G_kwargs"]["class_name"]}, whose batch norm or '
-                        'spectral norm must see each batch once; leave it out, and lower --batch-gpu.')
+        raise SpiderError(f'--recompute finds no block to compute again in {c["G_kwargs"]["class_name"]}, whose batch norm or '
+                          'spectral norm must see each batch once; leave it out, and lower --batch-gpu.')
     return [f'{"Recompute:":<21s}{counts["G"]} blocks of G and {counts["D"]} of D, in the backward pass']

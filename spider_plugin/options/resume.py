@@ -1,7 +1,7 @@
 """--resume with an option of ours: a snapshot continues with the source it was trained with, a stock generator starts as it is,
 and what fits is copied by a plan."""
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.options.dsc import check_resumed_dsc
 
 #----------------------------------------------------------------------------
@@ -20,8 +20,8 @@ def resume_spider(c, options, source, classes, host):
                               ('source', _describe(identity), _describe(source.identity)),
                               ('source classes', spider.get('classes'), classes)):
         if before != now and not options['spider_force']:
-            raise UserError(f'--resume={c["resume_pkl"]} was trained with the {what} {before}, not {now}; give that one, or '
-                            'pass --spider-force.')
+            raise SpiderError(f'--resume={c["resume_pkl"]} was trained with the {what} {before}, not {now}; give that one, or '
+                              'pass --spider-force.')
     return spider.get('gain', 1.0), spider.get('learn_skip', False), []
 
 def resume_from_what_fits(c, options, host):

@@ -7,7 +7,7 @@ import os
 import click
 
 from spider_plugin import registry
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.options.resume import resume_spider
 from spider_plugin.options.types import Bank, Option, Pairs
 from spider_plugin.snapshots.lineage import cascade_stages, describe_stages
@@ -66,23 +66,23 @@ def apply_spider(c, options, host):
     own = registry.generators[options['cfg']] if options['cfg'] else None
     layers = None if own else host.generator()
     if own and not own.mappings:
-        raise UserError(f'--spider-source cannot be used with --cfg={options["cfg"]}, which takes no source; leave it out.')
+        raise SpiderError(f'--spider-source cannot be used with --cfg={options["cfg"]}, which takes no source; leave it out.')
     if own and name not in own.mappings:
-        raise UserError(f'--spider-mapping={name} cannot be used with --cfg={options["cfg"]}; use {" or ".join(own.mappings)}.')
+        raise SpiderError(f'--spider-mapping={name} cannot be used with --cfg={options["cfg"]}; use {" or ".join(own.mappings)}.')
     if own and kind.z_dim is not None:
         c['G_kwargs']['z_dim'] = kind.z_dim
     if layers is not None and kind.z_dim not in (None, layers.z_dim):
-        raise UserError(f'--spider-mapping={name} needs z_dim {kind.z_dim}, but this generator has {layers.z_dim}; use '
-                        f'{"residual" if layers.constant_input else "encoder"}.')
+        raise SpiderError(f'--spider-mapping={name} needs z_dim {kind.z_dim}, but this generator has {layers.z_dim}; use '
+                          f'{"residual" if layers.constant_input else "encoder"}.')
     if layers is not None and name == 'residual' and not layers.constant_input:
-        raise UserError(f'--spider-mapping=residual needs a generator that starts from a constant 4x4 input, which '
-                        f'{c["G_kwargs"]["class_name"]} is not: added to StyleGAN3 at fixed pixels, the source would end its '
-                        'equivariance (docs/cascades.md); use --spider-mapping=encoder.')
+        raise SpiderError(f'--spider-mapping=residual needs a generator that starts from a constant 4x4 input, which '
+                          f'{c["G_kwargs"]["class_name"]} is not: added to StyleGAN3 at fixed pixels, the source would end its '
+                          'equivariance (docs/cascades.md); use --spider-mapping=encoder.')
     can_learn_skip = _can_learn_skip(options['spider_skip'], name, own, options['cfg'])
     size = options['spider_size']
     if size is not None and kind.size is None and size > target.resolution:
-        raise UserError(f'--spider-size={size} is larger than the {target.resolution} pixels of --data; '
-                        f'use {target.resolution} or less.')
+        raise SpiderError(f'--spider-size={size} is larger than the {target.resolution} pixels of --data; '
+                          f'use {target.resolution} or less.')
     matched = options['spider_match']
     if matched is None:
         matched = 'covariance' if name == 'residual' and is_dataset(options['spider_source']) else 'none'
@@ -116,16 +116,16 @@ def _can_learn_skip(wanted, mapping, own, cfg):
     can = mapping == 'residual' and (own is None or own.learn_skip)
     if wanted == 'learned' and not can:
         what = f'--cfg={cfg}' if mapping == 'residual' else f'--spider-mapping={mapping}'
-        raise UserError(f'--spider-skip=learned cannot be used with {what}; leave it out.')
+        raise SpiderError(f'--spider-skip=learned cannot be used with {what}; leave it out.')
     return can
 
 def _check_source(source, name, kind, target, classes):
     if source.resolution < kind.min_size:
-        raise UserError(f'--spider-mapping={name} needs source images of at least {kind.min_size} pixels, not '
-                        f'{source.resolution}; choose a larger --spider-size or another --spider-source.')
+        raise SpiderError(f'--spider-mapping={name} needs source images of at least {kind.min_size} pixels, not '
+                          f'{source.resolution}; choose a larger --spider-size or another --spider-source.')
     if classes is None and target.label_dim > 0 and source.num_classes > 0 and source.num_classes != target.label_dim:
-        raise UserError(f'--spider-source has {source.num_classes} classes, but --data has {target.label_dim}; give them '
-                        'equally many, say which draws from which with --spider-classes, or drop --cond.')
+        raise SpiderError(f'--spider-source has {source.num_classes} classes, but --data has {target.label_dim}; give them '
+                          'equally many, say which draws from which with --spider-classes, or drop --cond.')
 
 def _source_classes(pairs, source, target):
     """The source class of each target class, -1 where none is given: then it draws from all images. None without the option."""
@@ -133,17 +133,17 @@ def _source_classes(pairs, source, target):
         return None
     if target.label_dim == 0 or source.num_classes == 0:
         what = '--data has none here: pass --cond' if target.label_dim == 0 else '--spider-source has none: leave it out'
-        raise UserError(f'--spider-classes needs classes, and {what}.')
+        raise SpiderError(f'--spider-classes needs classes, and {what}.')
     with open(os.path.join(source.path, 'bank.json'), encoding='utf-8') as file:
         there = set(json.load(file)['labels'])
     classes = [-1] * target.label_dim
     for own, theirs in pairs:
         if own >= target.label_dim:
-            raise UserError(f'--spider-classes={own}:{theirs}: --data has the classes 0 to '
-                            f'{target.label_dim - 1}; name one of them.')
+            raise SpiderError(f'--spider-classes={own}:{theirs}: --data has the classes 0 to '
+                              f'{target.label_dim - 1}; name one of them.')
         if theirs not in there:
-            raise UserError(f'--spider-classes={own}:{theirs}: --spider-source has no image of class {theirs}; name one of its '
-                            f'{len(there)} classes.')
+            raise SpiderError(f'--spider-classes={own}:{theirs}: --spider-source has no image of class {theirs}; name one of its '
+                              f'{len(there)} classes.')
         classes[own] = theirs
     return classes
 

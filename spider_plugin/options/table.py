@@ -4,7 +4,7 @@ Options are read in the parent process. The edit leaves only class names and JSO
 prints and saves it, and its spawned ranks get it. Every error a user can make is raised here, before training starts."""
 
 from spider_plugin import registry
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.options import discriminator, dsc, pggan, recompute, spider
 from spider_plugin.options.resume import resume_from_what_fits
 
@@ -21,7 +21,7 @@ def apply_options(c, options, *, given, host):
     options:  {key: value} of every entry of OPTIONS, and `cfg`: a name in registry.generators, or None for a host's own.
     given:    the parameter names, ours and the host's, that the user set.
     host:     answers questions about the host (hosts/capabilities.py): target, generator(), loss_keyword(name), local_file(path).
-    Raises UserError."""
+    Raises SpiderError."""
     if options['cfg'] is not None:
         registry.generators[options['cfg']].edit(c, given, host)
     lines = pggan.apply_progressive(c, options, given, host) + discriminator.apply_disc(c, options, given, host)
@@ -29,10 +29,10 @@ def apply_options(c, options, *, given, host):
         lines += spider.apply_spider(c, options, host)
     elif lonely := [option.name for option in spider.OPTIONS if option.key in given
                     and not (option.key in ('spider_force', 'trust_pickle') and c.get('resume_pkl') is not None)]:
-        raise UserError(f'{lonely[0]} has no effect without --spider-source; give a source of images, or leave it out.')
+        raise SpiderError(f'{lonely[0]} has no effect without --spider-source; give a source of images, or leave it out.')
     if not options['dsc'] and (lonely := [option.name for option in dsc.OPTIONS if option.name.startswith('--dsc-')
                                           and option.key in given]):
-        raise UserError(f'{lonely[0]} has no effect without --dsc; pass both, or leave it out.')
+        raise SpiderError(f'{lonely[0]} has no effect without --dsc; pass both, or leave it out.')
     lines += dsc.apply_layers(c, options, host)
     lines += resume_from_what_fits(c, options, host)
     if options['recompute']:

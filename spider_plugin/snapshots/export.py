@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from spider_plugin import __version__
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import atomic_file, sha256_of_file
 from spider_plugin.snapshots.families import FASTGAN, fastgan_options, network_family
 from spider_plugin.snapshots.lineage import cascade_stages, describe_stages
@@ -30,10 +30,10 @@ def export(path, out, key=None, trust=False):
     out:    a name that ends in .pt or .safetensors.
     key:    G_ema, G, D, ...; default: G_full where there is one (of the public Spider GAN code), else G_ema.
     trust:  unpickle as hosts do, which runs code that the file carries.
-    Raises UserError."""
+    Raises SpiderError."""
     path, out = Path(path), Path(out)
     if out.suffix not in _WRITERS:
-        raise UserError(f'--out={out} ends neither in .pt nor in .safetensors; end it in one of them.')
+        raise SpiderError(f'--out={out} ends neither in .pt nor in .safetensors; end it in one of them.')
     save = _WRITERS[out.suffix]()
     record = _network(unpickle(path) if trust else read_pickle(path), key, path)
     tensors = _separate(record.state_dict(), path)
@@ -53,7 +53,7 @@ def export(path, out, key=None, trust=False):
                 write(temp)
             except Exception as error: # Each of the writers has errors of its own for a full disk.
                 reason = getattr(error, 'strerror', None) or ' '.join(str(error).split())[:160]
-                raise UserError(f'Cannot write {file} ({reason}); free the disk or give another --out.') from error
+                raise SpiderError(f'Cannot write {file} ({reason}); free the disk or give another --out.') from error
     return list(files)
 
 #----------------------------------------------------------------------------
@@ -66,8 +66,8 @@ def _safetensors_writer():
     try:
         from safetensors.torch import save_file
     except ImportError as error:
-        raise UserError("A .safetensors file needs the safetensors package; run pip install 'spider-plugin[safetensors]', or "
-                        'give a name that ends in .pt.') from error
+        raise SpiderError("A .safetensors file needs the safetensors package; run pip install 'spider-plugin[safetensors]', or "
+                          'give a name that ends in .pt.') from error
     return lambda tensors, path, card: save_file(tensors, path, metadata=dict(format='pt', card=card))
 
 _WRITERS = {'.pt': _pt_writer, '.safetensors': _safetensors_writer}
@@ -76,7 +76,7 @@ def _separate(tensors, path):
     """Contiguous copies. A file can name one tensor so often that they would not fit into memory."""
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors.values()}
     if sum(tensor.nbytes for tensor in tensors.values()) > 4 * sum(storages.values()) + (1 << 20):
-        raise UserError(f'{path} names the same tensors over and over; it is damaged.')
+        raise SpiderError(f'{path} names the same tensors over and over; it is damaged.')
     return {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
 
 #----------------------------------------------------------------------------
@@ -88,12 +88,12 @@ def _network(contents, key, path):
     key = key or ('G_full' if 'G_full' in networks else 'G_ema')
     if key not in networks:
         names = ', '.join(ascii(name)[1:-1][:40] for name in list(networks)[:10]) or 'none'
-        raise UserError(f'{path} holds no network {key}; give --key one of: {names}.')
+        raise SpiderError(f'{path} holds no network {key}; give --key one of: {names}.')
     network = networks[key]
     if isinstance(network, torch.nn.Module):
         network = _live_record(network)
     if not network.state_dict():
-        raise UserError(f'{path} holds no tensors at {key}; use a snapshot written by a StyleGAN2/3-style host.')
+        raise SpiderError(f'{path} holds no tensors at {key}; use a snapshot written by a StyleGAN2/3-style host.')
     return network
 
 def _live_record(module):
@@ -157,7 +157,7 @@ class _Plain:
     def of(self, value, depth=0):
         self.left -= 1
         if self.left < 0 or depth > 20:
-            raise UserError(f'{self.path} holds arguments without an end; it is damaged.')
+            raise SpiderError(f'{self.path} holds arguments without an end; it is damaged.')
         if isinstance(value, dict):
             return {str(key): self.of(item, depth + 1) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
@@ -175,7 +175,7 @@ def _bank(record, path):
     try:
         return checked_bank_state(record)
     except ValueError as error:
-        raise UserError(f'{path} holds {error}; export it with the version that wrote it.') from error
+        raise SpiderError(f'{path} holds {error}; export it with the version that wrote it.') from error
 
 def _source(record, path):
     """{'name', 'sha256', 'transform', 'licence', 'mapping', 'noise', 'images'}, and 'cascade' where it is a generator; None

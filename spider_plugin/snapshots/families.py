@@ -7,7 +7,7 @@ import importlib.util
 import sys
 
 from spider_plugin.bundles.source import class_with, features_named
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.resources import resource_dir
 from spider_plugin.snapshots.records import PersistentRecord
 
@@ -42,18 +42,18 @@ def network_family(record):
     return None
 
 def trusted_class(record, path):
-    """(dotted name of a class on this machine, keyword arguments for it). Raises UserError for any other class."""
+    """(dotted name of a class on this machine, keyword arguments for it). Raises SpiderError for any other class."""
     family = network_family(record)
     if family is None:
-        raise UserError(f'{path} holds a {record.class_name} that is unknown here; give a snapshot of a StyleGAN2, StyleGAN3 or '
-                        'FastGAN generator or of ours, or pass --trust-pickle if you trust the file.')
+        raise SpiderError(f'{path} holds a {record.class_name} that is unknown here; give a snapshot of a StyleGAN2, StyleGAN3 '
+                          'or FastGAN generator or of ours, or pass --trust-pickle if you trust the file.')
     add_host_to_path()
     if record.class_name in OURS.values():      # a checkout may have a family of the same name
         return f'spider_plugin.bundles.{family}.{OURS[family]}', dict(record.init_kwargs)
     module = host_module(family)
     if module is None:
-        raise UserError(f'{path} holds a {family} generator, which this host does not have; set PYTHONPATH to the checkout '
-                        'that wrote it.')
+        raise SpiderError(f'{path} holds a {family} generator, which this host does not have; set PYTHONPATH to the checkout '
+                          'that wrote it.')
     class_name = f'{module}.Generator'
     for feature in features_named(record.class_name) or ():
         class_name = class_with(class_name, *(['mapped', 'DummyMapping'] if family == 'fastgan' else [feature]))

@@ -8,7 +8,7 @@ The identity of a source that a generator rendered holds two more entries than t
 An identity travels in the snapshot, and the identities of all earlier stages travel in it. A file's record of itself may be
 damaged or endless, so the walk is bounded."""
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 
 MAX_DEPTH = 32
 _TEXTS    = ('name', 'sha256', 'transform')     # what every identity has
@@ -18,16 +18,16 @@ _TEXTS    = ('name', 'sha256', 'transform')     # what every identity has
 def cascade_stages(identity, path):
     """The identities from a source to the first one of its cascade; `path` is the file that holds them, for messages.
 
-    Raises UserError where they are damaged, or one comes back."""
+    Raises SpiderError where they are damaged, or one comes back."""
     found, seen = [], set()
     while identity is not None:
         if not isinstance(identity, dict) or not all(isinstance(identity.get(key), str) for key in _TEXTS):
-            raise UserError(f'{path}: the record of its sources is damaged; give a whole snapshot of ours.')
+            raise SpiderError(f'{path}: the record of its sources is damaged; give a whole snapshot of ours.')
         if len(found) == MAX_DEPTH:
-            raise UserError(f'{path}: its cascade has more than {MAX_DEPTH} stages; start from a source further down.')
+            raise SpiderError(f'{path}: its cascade has more than {MAX_DEPTH} stages; start from a source further down.')
         if 'latents' in identity and identity['sha256'] in seen:
-            raise UserError(f'{path}: {identity["name"]} ends up as a source of itself, so the record of its sources is damaged; '
-                            'give a whole snapshot of ours.')
+            raise SpiderError(f'{path}: {identity["name"]} ends up as a source of itself, so the record of its sources is '
+                              'damaged; give a whole snapshot of ours.')
         found.append(identity)
         seen.add(identity['sha256'])
         identity = identity.get('source')

@@ -14,7 +14,7 @@ import torch
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.resources import resource_dir
 from spider_plugin.snapshots.families import add_host_to_path, host_module, network_family, trusted_class
 from spider_plugin.snapshots.records import PersistentRecord, read_pickle, record_in
@@ -25,11 +25,11 @@ def load_generator(path, key='G_ema', trust=False):
     """The generator in the host pickle at `path`: an eval-mode module on the cpu that needs no gradient.
 
     trust:  unpickle as hosts do, which runs code that the file carries.
-    Raises UserError where the file has none, or one whose class is not in the table."""
+    Raises SpiderError where the file has none, or one whose class is not in the table."""
     if trust:
         generator = unpickle(path).get(key)
         if generator is None:
-            raise UserError(f'{path} holds no {key}; use a snapshot written by a StyleGAN2/3-style host.')
+            raise SpiderError(f'{path} holds no {key}; use a snapshot written by a StyleGAN2/3-style host.')
     else:
         generator = rebuild_generator(_record_fed_with_noise(path, key), path)
     return generator.eval().requires_grad_(False)
@@ -37,8 +37,8 @@ def load_generator(path, key='G_ema', trust=False):
 def _record_fed_with_noise(path, key):
     contents = read_pickle(path)
     if 'G_full' in contents and key == 'G_ema':
-        raise UserError(f'{path} is of the public Spider GAN code, whose {key} draws from images of another generator, not '
-                        'from noise; give a snapshot of that generator, or one of ours.')
+        raise SpiderError(f'{path} is of the public Spider GAN code, whose {key} draws from images of another generator, not '
+                          'from noise; give a snapshot of that generator, or one of ours.')
     return record_in(contents, key, path)
 
 def rebuild_generator(record, path):
@@ -53,8 +53,8 @@ def rebuild_generator(record, path):
             generator.load_state_dict(tensors, strict=True)
         except (TypeError, RuntimeError, ValueError, KeyError, IndexError, AttributeError, AssertionError) as error:
             reason = ' '.join(str(error).split())[:160]
-            raise UserError(f'{path}: its {record.class_name} does not fit {class_name} ({reason}); set PYTHONPATH '
-                            'to the checkout that wrote it, or pass --trust-pickle if you trust the file.') from error
+            raise SpiderError(f'{path}: its {record.class_name} does not fit {class_name} ({reason}); set PYTHONPATH '
+                              'to the checkout that wrote it, or pass --trust-pickle if you trust the file.') from error
     return generator
 
 def _import_class(class_name, path):
@@ -62,8 +62,8 @@ def _import_class(class_name, path):
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise UserError(f'{path} needs {class_name}, which is not here ({error}); set PYTHONPATH to the checkout '
-                        'that wrote it.') from error
+        raise SpiderError(f'{path} needs {class_name}, which is not here ({error}); set PYTHONPATH to the checkout '
+                          'that wrote it.') from error
 
 #----------------------------------------------------------------------------
 # A checkout may lack the family that a source generator is of. The reference host has the StyleGANs; while its class is built,
@@ -159,10 +159,10 @@ def unpickle(path):
         with open(path, 'rb') as file:
             return dict(pickle.load(file))
     except OSError as error:
-        raise UserError(f'Cannot read {path} ({error.strerror}); check the path.') from error
+        raise SpiderError(f'Cannot read {path} ({error.strerror}); check the path.') from error
     except Exception as error:      # code that the file carries ran here
-        raise UserError(f'{path} cannot be unpickled ({type(error).__name__}: {error}); set PYTHONPATH to the '
-                        'checkout that wrote it.') from error
+        raise SpiderError(f'{path} cannot be unpickled ({type(error).__name__}: {error}); set PYTHONPATH to the '
+                          'checkout that wrote it.') from error
 
 #----------------------------------------------------------------------------
 # A Spider generator draws from the bank that its pickle carries, not from the directory it was trained with: while it is

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.snapshots.pickle_machine import Damaged, Forbidden, PickleMachine, StandIn, checked_key
 
 MAX_ENTRIES  = 100_000  # Modules and tensors that one network may have; a pickle can tie modules into knots.
@@ -47,8 +47,8 @@ class PersistentRecord:
             modules = state.get('_modules', {})
             entries += 1 + len(own) + len(modules)
             if entries > MAX_ENTRIES or len(prefix) > MAX_NAME:
-                raise UserError(f'{self.class_name} holds more than {MAX_ENTRIES} modules, or they hold each other; '
-                                'its pickle is damaged.')
+                raise SpiderError(f'{self.class_name} holds more than {MAX_ENTRIES} modules, or they hold each other; '
+                                  'its pickle is damaged.')
             leave_out = state.get('_non_persistent_buffers_set', ())
             for name, value in own:
                 if isinstance(value, torch.Tensor) and name not in leave_out:
@@ -233,21 +233,21 @@ def _resolve(module, name):
 def read_pickle(path):
     """Contents of the host pickle at `path`: a dict whose persistent objects are `PersistentRecord`s, tensors on cpu.
 
-    Nothing in the file is executed or imported; memory stays within a few times the file's size. Raises UserError where the
+    Nothing in the file is executed or imported; memory stays within a few times the file's size. Raises SpiderError where the
     file is missing, damaged, no dict, or names anything outside the table above."""
     path = Path(path)
     try:
         with open(path, 'rb') as file:
             contents = PickleMachine(file, os.fstat(file.fileno()).st_size, _resolve, _fill).load()
     except OSError as error:
-        raise UserError(f'Cannot read {path} ({error.strerror or error}); check the path.') from error
+        raise SpiderError(f'Cannot read {path} ({error.strerror or error}); check the path.') from error
     except Forbidden as error:
-        raise UserError(f'{path} asks for {_shown(error)}, which no network pickle needs, so it was not opened; '
-                        'use a snapshot written by a StyleGAN2/3-style host.') from error
+        raise SpiderError(f'{path} asks for {_shown(error)}, which no network pickle needs, so it was not opened; '
+                          'use a snapshot written by a StyleGAN2/3-style host.') from error
     except Exception as error: # Damaged or hostile bytes can raise anything; nothing of ours is in this block.
-        raise UserError(f'{path} is not a whole network pickle ({_shown(error)}); copy or download it again.') from error
+        raise SpiderError(f'{path} is not a whole network pickle ({_shown(error)}); copy or download it again.') from error
     if not isinstance(contents, dict):
-        raise UserError(f'{path} holds no dict of networks; use a snapshot written by a StyleGAN2/3-style host.')
+        raise SpiderError(f'{path} holds no dict of networks; use a snapshot written by a StyleGAN2/3-style host.')
     return contents
 
 def _shown(error):
@@ -255,12 +255,12 @@ def _shown(error):
     return ascii(' '.join((str(error) or type(error).__name__).split()))[1:-1][:160]
 
 def generator_record(path, key='G_ema'):
-    """The `PersistentRecord` of the generator in the host pickle at `path`. Raises UserError where it has none."""
+    """The `PersistentRecord` of the generator in the host pickle at `path`. Raises SpiderError where it has none."""
     return record_in(read_pickle(path), key, path)
 
 def record_in(contents, key, path):
-    """The `PersistentRecord` at `key` of what `read_pickle(path)` gave. Raises UserError where it has none."""
+    """The `PersistentRecord` at `key` of what `read_pickle(path)` gave. Raises SpiderError where it has none."""
     record = contents.get(key)
     if not isinstance(record, PersistentRecord):
-        raise UserError(f'{path} holds no persistent {key}; use a snapshot written by a StyleGAN2/3-style host.')
+        raise SpiderError(f'{path} holds no persistent {key}; use a snapshot written by a StyleGAN2/3-style host.')
     return record

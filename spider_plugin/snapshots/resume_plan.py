@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import atomic_file, cache_dir, sha256_of_file
 from spider_plugin.snapshots.warm_start import fit_layers
 from spider_plugin.snapshots.warm_start_fastgan import fit_blocks
@@ -80,7 +80,7 @@ def convert(path, contents, modules):
     path:       the snapshot; its name stays, so that logs tell what was resumed.
     contents:   what read_pickle(path) gave, or what trusted unpickling did.
     modules:    {'G': module, 'D': module or None}: the networks as they will train.
-    Raises UserError where nothing of the generator fits."""
+    Raises SpiderError where nothing of the generator fits."""
     states = {name: contents[name].state_dict() for name in NETWORKS if hasattr(contents.get(name), 'state_dict')}
     states.setdefault('G_ema', states.get('G', {}))
     states.setdefault('G', states['G_ema'])
@@ -91,8 +91,8 @@ def convert(path, contents, modules):
         fits |= blocks
     plans = {name: make_plan(name, states.get(name, {}), modules[name[0]]) for name in NETWORKS}
     if not any(parameter in plans['G'].copied for parameter, _ in modules['G'].named_parameters()):
-        raise UserError(f'--resume={path}: no tensor of its G fits the networks of this run; resume from a snapshot of the same '
-                        'architecture.')
+        raise SpiderError(f'--resume={path}: no tensor of its G fits the networks of this run; resume from a snapshot of the '
+                          'same architecture.')
     dsc = getattr(modules['G'], 'init_kwargs', {}).get('dsc')   # what the tensors of separable layers are fitted to
     key = json.dumps([FORMAT, sha256_of_file(path), dsc, {name: sorted(plan.copied) for name, plan in plans.items()}])
     final = cache_dir('resume', hashlib.sha256(key.encode()).hexdigest()[:16]) / Path(path).name

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import atomic_file
 
 _CHUNK = 256    # images decoded at a time
@@ -113,15 +113,15 @@ def read(reader, paths, options, *, channels, what):
     reader:    a name in READERS, or a function like them; `options` are its keywords.
     channels:  1 or 3. Images that have it and are square JPEGs or PNGs keep their bytes; others become PNGs, cut to the
                largest square in the middle.
-    what:      the option that asked, which begins messages. Raises UserError where the archive cannot be read."""
+    what:      the option that asked, which begins messages. Raises SpiderError where the archive cannot be read."""
     try:
         for image, label in READERS.get(reader, reader)(paths, **options):
             data, extension = _encode(image, channels)
             yield data, extension, label
     except Exception as error:      # decoders raise whatever they like on broken data
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip('.')
-        raise UserError(f'{what}: {", ".join(str(path) for path in paths.values())} cannot be read ({reason}); give what its '
-                        'publisher offers, whole and as it is.') from error
+        raise SpiderError(f'{what}: {", ".join(str(path) for path in paths.values())} cannot be read ({reason}); give what its '
+                          'publisher offers, whole and as it is.') from error
 
 def _encode(image, channels):
     mode = 'L' if channels == 1 else 'RGB'
@@ -140,7 +140,7 @@ def write_zip(samples, path, *, info, progress, what):
 
     info:      what dataset.json says beside the labels. These are there for all images, or for none.
     progress:  is told how many images are done.
-    Raises UserError where there are no images; OSErrors are those of the disk."""
+    Raises SpiderError where there are no images; OSErrors are those of the disk."""
     labels = []
     with atomic_file(path) as temp:
         with zipfile.ZipFile(temp, 'w', zipfile.ZIP_STORED) as archive:
@@ -150,7 +150,7 @@ def write_zip(samples, path, *, info, progress, what):
                 labels.append([name, label])
                 progress.update(index + 1)
             if not labels:
-                raise UserError(f'{what}: no image was found there; give what its publisher offers, whole and as it is.')
+                raise SpiderError(f'{what}: no image was found there; give what its publisher offers, whole and as it is.')
             unlabelled = any(label is None for _, label in labels)
             content = dict(info, labels=None if unlabelled else labels)
             archive.writestr(zipfile.ZipInfo('dataset.json'), json.dumps(content))

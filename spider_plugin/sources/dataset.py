@@ -12,7 +12,7 @@ import numpy as np
 import PIL.Image
 import pyspng
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 
 _CHANNELS = {'1': 1, 'L': 1, 'RGB': 3, 'P': 3}      # Pillow modes that are read; bilevel and palette images are expanded
 
@@ -29,7 +29,7 @@ class ImageDataset:
     num_classes: number of classes, k for float labels, 0 without labels.
     licence:     what dataset.json says under "licence", else 'unknown'.
 
-    Raises UserError naming the file. The constructor looks at one image; `sha256` looks at every header."""
+    Raises SpiderError naming the file. The constructor looks at one image; `sha256` looks at every header."""
 
     def __init__(self, path):
         self.path = Path(path)
@@ -38,7 +38,7 @@ class ImageDataset:
         extensions = set(PIL.Image.registered_extensions())
         self.file_names = sorted(name for name in names if os.path.splitext(name)[1].lower() in extensions)
         if not self.file_names:
-            raise UserError(f'{path} holds no images; it must be a zip or a folder of PNG or JPEG files.')
+            raise SpiderError(f'{path} holds no images; it must be a zip or a folder of PNG or JPEG files.')
         self.num_images = len(self.file_names)
         info = self._read_info() if 'dataset.json' in names else {}
         self.licence = str(info.get('licence') or 'unknown')
@@ -78,7 +78,7 @@ class ImageDataset:
         try:
             return _decode(data, self.channels)
         except Exception as error:      # decoders raise whatever they like on broken data
-            raise UserError(f'{name} in {self.path} is corrupt ({_reason(error)}); replace or remove it.') from error
+            raise SpiderError(f'{name} in {self.path} is corrupt ({_reason(error)}); replace or remove it.') from error
 
     #------------------------------------------------------------------------
 
@@ -86,8 +86,8 @@ class ImageDataset:
         try:
             return self._zip.read(name) if self._zip is not None else (self.path / name).read_bytes()
         except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-            raise UserError(f'{name} in {self.path} cannot be read ({_reason(error)}); '
-                            'replace or remove it.') from error
+            raise SpiderError(f'{name} in {self.path} cannot be read ({_reason(error)}); '
+                              'replace or remove it.') from error
 
     def _header(self, name, data):
         """(resolution, channels) of an encoded image, or the reason why it cannot be used."""
@@ -95,36 +95,36 @@ class ImageDataset:
         try:
             header = PIL.Image.open(io.BytesIO(data))
         except Exception as error:      # as above
-            raise UserError(f'{where} is not an image that can be read; replace or remove it.') from error
+            raise SpiderError(f'{where} is not an image that can be read; replace or remove it.') from error
         if header.mode in ('RGBA', 'LA', 'PA') or 'transparency' in header.info:
-            raise UserError(f'{where} has an alpha channel; flatten the images to RGB or grey first.')
+            raise SpiderError(f'{where} has an alpha channel; flatten the images to RGB or grey first.')
         if header.format == 'PNG' and data[24] == 16:       # bit depth, in the IHDR chunk
-            raise UserError(f'{where} has 16 bits a channel; convert the images to 8-bit RGB or grey.')
+            raise SpiderError(f'{where} has 16 bits a channel; convert the images to 8-bit RGB or grey.')
         if header.mode not in _CHANNELS:
-            raise UserError(f'{where} has pixels of mode {header.mode}; convert the images to 8-bit RGB or grey.')
+            raise SpiderError(f'{where} has pixels of mode {header.mode}; convert the images to 8-bit RGB or grey.')
         width, height = header.size
         if width != height:
-            raise UserError(f'{where} is {width} x {height}, but images must be square; '
-                            'crop them, for example with dataset_tool.py --transform=center-crop.')
+            raise SpiderError(f'{where} is {width} x {height}, but images must be square; '
+                              'crop them, for example with dataset_tool.py --transform=center-crop.')
         return width, _CHANNELS[header.mode]
 
     def _check_shape(self, name, shape):
         resolution, channels = shape
         if resolution != self.resolution:
-            raise UserError(f'{name} in {self.path} is {resolution} pixels wide, but {self.file_names[0]} is '
-                            f'{self.resolution}; resize the images to one size, for example with dataset_tool.py.')
+            raise SpiderError(f'{name} in {self.path} is {resolution} pixels wide, but {self.file_names[0]} is '
+                              f'{self.resolution}; resize the images to one size, for example with dataset_tool.py.')
         if channels != self.channels:
             kind = {1: 'grey', 3: 'colour'}
-            raise UserError(f'{name} in {self.path} is {kind[channels]}, but {self.file_names[0]} is '
-                            f'{kind[self.channels]}; convert the images to one of the two.')
+            raise SpiderError(f'{name} in {self.path} is {kind[channels]}, but {self.file_names[0]} is '
+                              f'{kind[self.channels]}; convert the images to one of the two.')
 
     def _read_info(self):
         try:
             info = json.loads(self._read('dataset.json'))
             info['labels'] = [(name.replace('\\', '/'), label) for name, label in info.get('labels') or []]
         except (ValueError, AttributeError, TypeError) as error:
-            raise UserError(f'dataset.json in {self.path} is not {{"labels": [[file name, label], ...]}}; '
-                            'mend it, or remove it to use the images without labels.') from error
+            raise SpiderError(f'dataset.json in {self.path} is not {{"labels": [[file name, label], ...]}}; '
+                              'mend it, or remove it to use the images without labels.') from error
         return info
 
     def _read_labels(self, pairs):
@@ -133,7 +133,7 @@ class ImageDataset:
         where, table = f'dataset.json in {self.path}', dict(pairs)
         for name in self.file_names:
             if name not in table:
-                raise UserError(f'{where} has no label for {name}; add it, or remove dataset.json.')
+                raise SpiderError(f'{where} has no label for {name}; add it, or remove dataset.json.')
         try:
             labels = np.array([table[name] for name in self.file_names])
         except ValueError:              # labels of different lengths
@@ -142,8 +142,8 @@ class ImageDataset:
             return labels.astype(np.int64)
         if labels.ndim == 2 and labels.dtype.kind in 'if':
             return labels.astype(np.float32)
-        raise UserError(f'{where} must give every image a class number from 0, or every image a list of equally many '
-                        'numbers.')
+        raise SpiderError(f'{where} must give every image a class number from 0, or every image a list of equally many '
+                          'numbers.')
 
 #----------------------------------------------------------------------------
 
@@ -152,11 +152,11 @@ def _open(path):
     if path.is_dir():
         return None, {file.relative_to(path).as_posix() for file in path.rglob('*') if file.is_file()}
     if not path.exists():
-        raise UserError(f'{path} does not exist; give the path of a zip or a folder of images.')
+        raise SpiderError(f'{path} does not exist; give the path of a zip or a folder of images.')
     try:
         archive = zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile) as error:
-        raise UserError(f'{path} is not a readable zip file; give a zip or a folder of images.') from error
+        raise SpiderError(f'{path} is not a readable zip file; give a zip or a folder of images.') from error
     return archive, {name for name in archive.namelist() if not name.endswith('/')}
 
 def _decode(data, channels):

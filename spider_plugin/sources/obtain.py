@@ -10,7 +10,7 @@ import sys
 import urllib.parse
 from pathlib import Path
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import cache_dir
 from spider_plugin.files.download import File, WrongFile, check_file, download, exclusive
 from spider_plugin.files.progress import Progress
@@ -25,7 +25,7 @@ def resolve(spec):
     """The path of the zip that `NAME` or `NAME:PATH` stands for; anything that names no dataset as it is.
 
     Downloads and converts what the cache lacks. With PATH nothing is downloaded: it is the published file, or the folder that
-    holds it or what it unpacks to. Raises UserError naming --spider-source."""
+    holds it or what it unpacks to. Raises SpiderError naming --spider-source."""
     name, _, path = spec.partition(':')
     if name not in datasets:
         return spec
@@ -35,8 +35,8 @@ def resolve(spec):
     final = _zip_path(name, dataset, digests)
     if not final.exists():
         if not path and not all(file.urls for file in dataset.files):
-            raise UserError(f'{what} has to be fetched by hand: {dataset.how}, as {what}:PATH (licence: {dataset.licence}; '
-                            f'{dataset.page}).')
+            raise SpiderError(f'{what} has to be fetched by hand: {dataset.how}, as {what}:PATH (licence: {dataset.licence}; '
+                              f'{dataset.page}).')
         with exclusive(final.parent.with_name(f'{final.parent.name}.lock'), what):
             if not final.exists():
                 _make(name, dataset, paths, digests, final, what)
@@ -45,11 +45,11 @@ def resolve(spec):
 def fetch(url):
     """The path of the file at a URL, which may end in #sha256=HEX, the digest that it must have.
 
-    Downloaded once. Raises UserError naming --spider-source."""
+    Downloaded once. Raises SpiderError naming --spider-source."""
     address, _, fragment = url.partition('#')
     what, sha256 = f'--spider-source={address}', fragment.removeprefix('sha256=') or None
     if sha256 is not None and not re.fullmatch('[0-9a-fA-F]{64}', sha256):
-        raise UserError(f'{what}#{fragment} does not end in a digest; give #sha256= and 64 hex digits, or nothing.')
+        raise SpiderError(f'{what}#{fragment} does not end in a digest; give #sha256= and 64 hex digits, or nothing.')
     name = re.sub(r'[^A-Za-z0-9._-]', '_', urllib.parse.urlsplit(address).path.rpartition('/')[2]) or 'download'
     path = cache_dir('downloads', hashlib.sha256(address.encode()).hexdigest()[:16]) / name
     file = File(name, (address,), sha256=sha256)
@@ -70,8 +70,8 @@ def _make(name, dataset, paths, digests, final, what):
         write_zip(samples, final, what=what, progress=Progress(f'{what}: converting', dataset.images),
                   info=dict(name=name, licence=dataset.licence, page=dataset.page, files=digests))
     except OSError as error:
-        raise UserError(f'{what}: {final.parent} cannot be written ({error.strerror or error}); free space there, or set '
-                        'SPIDER_CACHE_DIR to a larger disk.') from error
+        raise SpiderError(f'{what}: {final.parent} cannot be written ({error.strerror or error}); free space there, or set '
+                          'SPIDER_CACHE_DIR to a larger disk.') from error
     if ours:        # the zip holds what was downloaded
         for path in paths.values():
             path.unlink()
@@ -92,13 +92,13 @@ def _published_digests(dataset):
 def _own_files(dataset, path, what):
     """{file name: where it is}. A dataset's only file may have another name, or be unpacked."""
     if not path.exists():
-        raise UserError(f'{what}:{path} does not exist; give the file that its publisher offers, or the folder it is in.')
+        raise SpiderError(f'{what}:{path} does not exist; give the file that its publisher offers, or the folder it is in.')
     if len(dataset.files) == 1 and not (path / dataset.files[0].name).exists():
         return {dataset.files[0].name: path}
     paths = {file.name: path / file.name for file in dataset.files}
     for name, file in paths.items():
         if not file.exists():
-            raise UserError(f'{what}:{path} lacks {name}; give the folder that holds {" and ".join(paths)}.')
+            raise SpiderError(f'{what}:{path} lacks {name}; give the folder that holds {" and ".join(paths)}.')
     return paths
 
 def _own_digests(dataset, paths, what):
@@ -110,8 +110,8 @@ def _own_digests(dataset, paths, what):
             digests[file.name] = _folder_digest(path) if path.is_dir() else check_file(path, file)
         except (WrongFile, OSError) as error:
             reason = error if isinstance(error, WrongFile) else f'it cannot be read: {error.strerror}'
-            raise UserError(f'{what}: {path} is not the published {file.name} ({reason}); give that file, or a folder of what '
-                            'yours unpacks to.') from error
+            raise SpiderError(f'{what}: {path} is not the published {file.name} ({reason}); give that file, or a folder of what '
+                              'yours unpacks to.') from error
         if file.digest and not path.is_dir():
             digests[file.name] = file.digest[1]
     return digests

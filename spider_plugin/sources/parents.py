@@ -7,7 +7,7 @@ import json
 import re
 from pathlib import Path
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import atomic_file, cache_dir, sha256_of_file
 
 #----------------------------------------------------------------------------
@@ -43,7 +43,7 @@ def find_parent(identity, network, given=()):
 
     network:  the snapshot that asks; files beside it are looked at, by their name.
     given:    {digest: path} of --parent.
-    Raises UserError where it is not found."""
+    Raises SpiderError where it is not found."""
     sha256 = identity['sha256']
     if sha256 in given:
         return given[sha256]
@@ -54,20 +54,20 @@ def find_parent(identity, network, given=()):
         for path in map(Path, [*known, beside]):
             if path.is_file() and sha256_of_file(path) == sha256:
                 return str(path)
-    raise UserError(f'{network} needs {identity["name"]}.pkl (sha256 {sha256[:12]}...), the generator that its source images are '
-                    'of; give that file as --parent.')
+    raise SpiderError(f'{network} needs {identity["name"]}.pkl (sha256 {sha256[:12]}...), the generator that its source images '
+                      'are of; give that file as --parent.')
 
 def given_parents(paths, identities):
-    """{digest: path} of the files of --parent. Raises UserError for one that is no stage of the cascade."""
+    """{digest: path} of the files of --parent. Raises SpiderError for one that is no stage of the cascade."""
     wanted = {identity['sha256']: identity['name'] for identity in identities if 'latents' in identity}
     found = {}
     for path in paths:
         if not Path(path).is_file():
-            raise UserError(f'--parent={path} does not exist; give the snapshot of an earlier stage.')
+            raise SpiderError(f'--parent={path} does not exist; give the snapshot of an earlier stage.')
         sha256 = sha256_of_file(path)
         if sha256 not in wanted:
             names = ', '.join(f'{name} (sha256 {digest[:12]})' for digest, name in wanted.items()) or 'none'
-            raise UserError(f'--parent={path} (sha256 {sha256[:12]}) is no stage of this cascade; its generators are: {names}.')
+            raise SpiderError(f'--parent={path} (sha256 {sha256[:12]}) is no stage of this cascade; its generators are: {names}.')
         found[sha256] = path
     return found
 

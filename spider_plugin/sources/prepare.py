@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from spider_plugin import registry
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import atomic_dir, cache_dir, sha256_of_file
 from spider_plugin.files.progress import Progress
 from spider_plugin.snapshots.lineage import cascade_stages
@@ -57,14 +57,14 @@ def prepare_source(spec, *, size=None, max_size=None, bank=None, channels=None, 
     match:     a dataset zip or folder, to whose mean and covariance the images of a dataset are moved (sources/match.py).
     subset:    (most images, seed) where training sees a part of `match`: no other image is looked at then.
     trust:     unpickle a generator as hosts do, which runs code that the file carries.
-    Raises UserError: one sentence on what cannot be used and what to do."""
+    Raises SpiderError: one sentence on what cannot be used and what to do."""
     if size is not None and (size < 4 or size & (size - 1)):
-        raise UserError(f'--spider-size={size} is not a power of two from 4 on; try {_power_of_two_below(max(size, 4))}.')
+        raise SpiderError(f'--spider-size={size} is not a power of two from 4 on; try {_power_of_two_below(max(size, 4))}.')
     if bank is not None and bank != 'online' and (not isinstance(bank, int) or bank < 1):
-        raise UserError(f'--spider-bank={bank} is neither a number of images nor "online".')
+        raise SpiderError(f'--spider-bank={bank} is neither a number of images nor "online".')
     if match is not None and not is_dataset(spec):
-        raise UserError(f'--spider-match=covariance moves the images of a dataset, and {spec} is none; leave it out, or render '
-                        'images with `spider generate` and give their folder.')
+        raise SpiderError(f'--spider-match=covariance moves the images of a dataset, and {spec} is none; leave it out, or render '
+                          'images with `spider generate` and give their folder.')
     if spec.startswith(('http://', 'https://')):
         spec = fetch(spec)
     name, _, argument = spec.partition(':')
@@ -99,10 +99,10 @@ class _Plan:
 
 def _plan_dataset(path, pick_size, bank, channels, match, subset):
     if bank == 'online':
-        raise UserError('--spider-bank=online is for generators; give a dataset a number of images, or nothing.')
+        raise SpiderError('--spider-bank=online is for generators; give a dataset a number of images, or nothing.')
     if not Path(path).exists():
-        raise UserError(f'--spider-source={path} does not exist; give a zip or a folder of images, a generator .pkl, one of '
-                        f'{", ".join(sorted(registry.sources))}, or a name that `spider sources` lists.')
+        raise SpiderError(f'--spider-source={path} does not exist; give a zip or a folder of images, a generator .pkl, one of '
+                          f'{", ".join(sorted(registry.sources))}, or a name that `spider sources` lists.')
     dataset = ImageDataset(path)
     _check_channels(path, dataset.channels, channels)
     size = pick_size(dataset.resolution)
@@ -150,7 +150,7 @@ def _read_all(dataset, indices, size):
 
 def _plan_procedural(name, argument, pick_size, bank, channels):
     if bank == 'online':
-        raise UserError(f'--spider-bank=online is for generators; give {name} a number of images, or nothing.')
+        raise SpiderError(f'--spider-bank=online is for generators; give {name} a number of images, or nothing.')
     count, reference, sha256, licence = bank or _DEFAULT_BANK, None, '', 'none needed'
     if argument:
         dataset = ImageDataset(resolve(argument))
@@ -181,7 +181,7 @@ def _procedural_blocks(source, shape, reference):
 def _plan_generator(path, pick_size, bank, channels, trust):
     from spider_plugin.snapshots.rebuild import load_generator
     if not Path(path).is_file():
-        raise UserError(f'{path} does not exist; give the path of a generator snapshot (.pkl).')
+        raise SpiderError(f'{path} does not exist; give the path of a generator snapshot (.pkl).')
     generator = load_generator(path, trust=trust)
     _check_channels(path, generator.img_channels, channels)
     online, count = bank == 'online', _DEFAULT_BANK if bank in (None, 'online') else bank
@@ -191,8 +191,8 @@ def _plan_generator(path, pick_size, bank, channels, trust):
     identity = dict(_identity(Path(path).stem, sha256_of_file(path), transform, 'unknown'), latents=count)
     if getattr(generator, 'source', None) is not None:
         if len(getattr(generator.source, 'images', ())) == 0:
-            raise UserError(f'{path} carries no source images (--spider-embed=0), so it cannot be a source itself; '
-                            'give a snapshot that does.')
+            raise SpiderError(f'{path} carries no source images (--spider-embed=0), so it cannot be a source itself; '
+                              'give a snapshot that does.')
         identity['source'] = generator.source.identity
     cascade_stages(identity, path)
     remember_parent(path, identity['sha256'])
@@ -225,8 +225,8 @@ def _write_generator(temp, final, path, generator):
     record = generator_record(path)
     family = network_family(record)
     if family in ('stylegan2', 'stylegan3') and host_module(family) is None:
-        raise UserError(f'--spider-bank=online: this host has no {family} generator, which {path} is, to run for every batch; '
-                        'give a number of images, such as --spider-bank=100k, which are rendered now.')
+        raise SpiderError(f'--spider-bank=online: this host has no {family} generator, which {path} is, to run for every batch; '
+                          'give a number of images, such as --spider-bank=100k, which are rendered now.')
     class_name, kwargs = trusted_class(record, path)
     identity = json.loads((temp / 'bank.json').read_text(encoding='utf-8'))['identity']
     inner = getattr(generator, 'source', None)
@@ -292,7 +292,7 @@ def _transform(dataset, count, size):
 def _check_channels(path, channels, wanted):
     kind = {1: 'grey', 3: 'colour'}
     if wanted is not None and channels != wanted:
-        raise UserError(f'--spider-source: {path} is {kind[channels]}, but {kind[wanted]} images are needed; '
-                        f'convert it to {kind[wanted]}.')
+        raise SpiderError(f'--spider-source: {path} is {kind[channels]}, but {kind[wanted]} images are needed; '
+                          f'convert it to {kind[wanted]}.')
 
 #----------------------------------------------------------------------------

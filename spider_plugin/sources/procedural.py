@@ -6,7 +6,7 @@ None. Register others the same way: `spider_plugin.registry.sources`."""
 
 import numpy as np
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.registry import sources
 
 #----------------------------------------------------------------------------
@@ -39,7 +39,7 @@ def noise(count, resolution, channels, rng, reference=None):
 @sources.register('covariance')
 def covariance(count, resolution, channels, rng, reference=None):
     if reference is None:
-        raise UserError('--spider-source=covariance needs the set to imitate; write covariance:PATH.')
+        raise SpiderError('--spider-source=covariance needs the set to imitate; write covariance:PATH.')
     flat = reference.reshape(len(reference), -1).astype(np.float32) / 255
     mean = flat.mean(axis=0)
     weights = rng.standard_normal([count, len(flat)], dtype=np.float32) / np.float32(len(flat)) ** 0.5

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from spider_plugin.demo import data
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.sources.dataset import ImageDataset
 
 def test_assets_are_what_was_shipped_and_small():
@@ -25,7 +25,7 @@ def test_an_altered_or_missing_asset_is_named(content, tmp_path, monkeypatch):
     if content is not None:
         (tmp_path / 'brick.png').write_bytes(content)
     monkeypatch.setattr(data, 'ASSETS', tmp_path)
-    with pytest.raises(UserError, match='brick.png'):
+    with pytest.raises(SpiderError, match='brick.png'):
         data.read_asset('brick.png')
 
 def test_zips_are_deterministic_and_follow_the_seed(tmp_path):

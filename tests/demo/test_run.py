@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from spider_plugin.cli import main
 from spider_plugin.demo import report, run
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 
 #----------------------------------------------------------------------------
 # The folder.
@@ -33,7 +33,7 @@ def test_an_earlier_demo_is_replaced_and_nothing_else(tmp_path):
 
 def test_an_outdir_below_a_file_is_refused(tmp_path):
     (tmp_path / 'file').write_text('')
-    with pytest.raises(UserError, match='cannot be written'):
+    with pytest.raises(SpiderError, match='cannot be written'):
         run.prepare_outdir(tmp_path / 'file' / 'demo')
 
 @pytest.mark.parametrize('args', [['--threads', '0'], ['--seed', '-1']])

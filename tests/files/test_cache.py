@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import atomic_dir, atomic_file, cache_dir, sha256_of_file
 
 def test_root_comes_from_the_environment(tmp_path, monkeypatch):
@@ -22,7 +22,7 @@ def test_root_comes_from_the_environment(tmp_path, monkeypatch):
 def test_unwritable_cache_is_one_sentence(tmp_path, monkeypatch):
     (tmp_path / 'file').write_text('not a directory')
     monkeypatch.setenv('SPIDER_CACHE_DIR', str(tmp_path / 'file'))
-    with pytest.raises(UserError, match='SPIDER_CACHE_DIR') as caught:
+    with pytest.raises(SpiderError, match='SPIDER_CACHE_DIR') as caught:
         cache_dir('x')
     assert caught.value.exit_code == 2
 

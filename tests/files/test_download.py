@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.files import download as module
 from spider_plugin.files.download import File, WrongFile, check_file, download, exclusive
 from spider_plugin.files.progress import Progress
@@ -81,8 +81,8 @@ def get(server, tmp_path):
     return get
 
 def refused(get, *paths, **kwargs):
-    """The message of the UserError, which is one sentence."""
-    with pytest.raises(UserError) as caught:
+    """The message of the SpiderError, which is one sentence."""
+    with pytest.raises(SpiderError) as caught:
         get(*paths, **kwargs)
     message = caught.value.message
     assert message.startswith('--spider-source=x: ') and message.endswith('.') and '\n' not in message

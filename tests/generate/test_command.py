@@ -5,7 +5,7 @@ import PIL.Image
 import pytest
 import torch
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.generate.command import generate, parse_seeds
 from spider_plugin.snapshots.rebuild import load_generator
 from spider_plugin.sources.prepare import prepare_source
@@ -79,7 +79,7 @@ def test_walk_of_a_generator_without_source(make_snapshot, tmp_path, kwargs):
 def test_seeds():
     assert parse_seeds('0-3,7') == [0, 1, 2, 3, 7]
     for text in ('', 'a', '3-', '-3', '1,,2'):
-        with pytest.raises(UserError, match='--seeds'):
+        with pytest.raises(SpiderError, match='--seeds'):
             parse_seeds(text)
 
 @pytest.mark.parametrize('c_dim, kwargs, words', [
@@ -92,11 +92,11 @@ def test_seeds():
     (0, dict(frames=0), '--frames'),
 ])
 def test_refused(make_snapshot, tmp_path, c_dim, kwargs, words):
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(SpiderError, match=words):
         generate(make_snapshot(c_dim=c_dim), **(dict(seeds=[0], outdir=tmp_path) | kwargs))
     assert not list(tmp_path.iterdir())
 
 def test_outdir_that_is_a_file(make_snapshot, tmp_path):
     (tmp_path / 'file').write_text('')
-    with pytest.raises(UserError, match='file'):
+    with pytest.raises(SpiderError, match='file'):
         generate(make_snapshot(), [0], tmp_path / 'file')

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from spider_plugin import cli
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.hosts import attach as module
 from spider_plugin.hosts.attach import skew
 from spider_plugin.hosts.line import NotUnderstood, attach_source, detach_source, our_statements
@@ -250,7 +250,7 @@ def test_all_files_or_none(checkout, monkeypatch):
     assert result.exit_code == 2 and 'Permission denied' in result.output and contents(checkout) == before
     monkeypatch.setattr(module.os, 'replace', replace)
     monkeypatch.setattr(module.shutil, 'copymode', lambda *args: (_ for _ in ()).throw(OSError(28, 'No space left on device')))
-    with pytest.raises(UserError, match='No space left'):
+    with pytest.raises(SpiderError, match='No space left'):
         module.attach(checkout)
     assert contents(checkout) == before
 

@@ -8,7 +8,7 @@ import torch
 from sid_pairs import GOLDEN, golden_pair
 
 import spider_plugin.metrics.sid as sid_module
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.metrics.sid import RADII, sid
 
 def _normal(count, dim, seed=0, scale=1.0, shift=0.0):
@@ -204,7 +204,7 @@ GOOD = _normal(60, 16, 5)
     (GOOD, GOOD, dict(radii=[1, np.inf]), 'radii'),
 ])
 def test_errors_are_one_sentence(p, q, options, words):
-    with pytest.raises(UserError, match=words) as error:
+    with pytest.raises(SpiderError, match=words) as error:
         sid(p, q, **options)
     message = str(error.value.message)
     assert message.endswith('.') and message.count('. ') == 0 and '\n' not in message

@@ -6,7 +6,7 @@ import torch
 from released_sid import released_sid
 from sid_pairs import GOLDEN, golden_pair
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.metrics.sid import sid
 from spider_plugin.metrics.sid_monte_carlo import OFFICIAL_SUBSETS, sid_monte_carlo
 
@@ -103,7 +103,7 @@ def test_the_released_algorithm_agrees():
 
 def test_official_errors():
     p, q = np.random.default_rng(0).standard_normal([2, 299, 16])
-    with pytest.raises(UserError, match='draws 300 features a side; p has 299'):
+    with pytest.raises(SpiderError, match='draws 300 features a side; p has 299'):
         sid_monte_carlo(p, q, official=True)
-    with pytest.raises(UserError, match='sigma=matrix'):
+    with pytest.raises(SpiderError, match='sigma=matrix'):
         sid_monte_carlo(p, q, sigma='matrix')

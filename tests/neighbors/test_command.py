@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from torch.distributed import TCPStore
 
 from spider_plugin import cli
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.neighbors import report as neighbor_report
 from spider_plugin.neighbors import shards
 from spider_plugin.neighbors.compare import find_neighbors
@@ -113,7 +113,7 @@ def test_another_host_by_what_it_can_do(checkout):
 
 def test_a_process_with_another_host_says_so(checkout):
     HostDetector('detector.pt', host=checkout)._module('metrics.metric_utils')
-    with pytest.raises(UserError, match='from elsewhere already'):
+    with pytest.raises(SpiderError, match='from elsewhere already'):
         HostDetector('detector.pt')._module('metrics.metric_utils')
 
 #----------------------------------------------------------------------------
@@ -166,7 +166,7 @@ def test_ranks_need_an_address(monkeypatch):
     monkeypatch.setenv('RANK', '0')
     monkeypatch.delenv('MASTER_ADDR', raising=False)
     monkeypatch.delenv('MASTER_PORT', raising=False)
-    with pytest.raises(UserError, match='MASTER_ADDR and MASTER_PORT'):
+    with pytest.raises(SpiderError, match='MASTER_ADDR and MASTER_PORT'):
         shards.crew()
 
 KILLED = '''

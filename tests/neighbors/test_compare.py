@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.metrics.distances import Moments, fid, kid
 from spider_plugin.metrics.sid import sid
 from spider_plugin.neighbors import compare as neighbors
@@ -220,7 +220,7 @@ def npz(path, features):
 
 def refused(*sources, words, looked=0, **options):
     detector = options.pop('detector', None) or Pooling()
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(SpiderError) as caught:
         run(*sources, detector=detector, **options)
     assert words in caught.value.message and '\n' not in caught.value.message
     assert sum(detector.looked) == looked

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import click
 import pytest
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.hosts.capabilities import Host, Target
 from spider_plugin.options.discriminator import apply_disc
 from spider_plugin.options.table import OPTIONS
@@ -105,7 +105,7 @@ def test_a_host_says_whether_its_generator_has_them(cfg, found, host_path):
     (dict(disc=None), '--disc-backbone has no effect without --disc=projected'),
 ])
 def test_refusals(kwargs, words):
-    with pytest.raises(UserError, match=words) as caught:
+    with pytest.raises(SpiderError, match=words) as caught:
         edit(**{'disc_backbone': 'random', **kwargs})
     assert '\n' not in caught.value.message
 
@@ -121,7 +121,7 @@ def test_a_resumed_run_keeps_its_feature_network(tmp_path, host_path):
     assert 'D blur:              none' in lines
     D.feature_network.features.sha256 = 'f' * 64
     (tmp_path / 'other.pkl').write_bytes(pickle.dumps(dict(D=D)))
-    with pytest.raises(UserError, match='feature network random .sha256 ffffffffffff., not random'):
+    with pytest.raises(SpiderError, match='feature network random .sha256 ffffffffffff., not random'):
         edit(config(resume_pkl=f'{tmp_path}/other.pkl'))
     edit(config(resume_pkl=f'{tmp_path}/other.pkl'), spider_force=True)
 
@@ -133,9 +133,9 @@ def test_a_resumed_run_keeps_its_skip_connections(tmp_path, host_path):
         (tmp_path / f'{architecture}.pkl').write_bytes(pickle.dumps(dict(G_ema=G)))
     edit(config(resume_pkl=f'{tmp_path}/orig.pkl'), disc_skips=False)
     edit(config(resume_pkl=f'{tmp_path}/skip.pkl'))
-    with pytest.raises(UserError, match='without skip connections .* give --disc-skips=false'):
+    with pytest.raises(SpiderError, match='without skip connections .* give --disc-skips=false'):
         edit(config(resume_pkl=f'{tmp_path}/orig.pkl'))
-    with pytest.raises(UserError, match='with skip connections .* give --disc-skips=true'):
+    with pytest.raises(SpiderError, match='with skip connections .* give --disc-skips=true'):
         edit(config(resume_pkl=f'{tmp_path}/skip.pkl'), disc_skips=False)
     edit(config(resume_pkl=f'{tmp_path}/skip.pkl'), disc_skips=False, spider_force=True)
 

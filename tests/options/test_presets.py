@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from spider_plugin.cli import main
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.options import presets
 from spider_plugin.resources import resource_dir
 
@@ -58,7 +58,7 @@ def test_files_that_are_none(tmp_path, text, words):
     path = tmp_path / 'mine.json'
     if text is not None:
         path.write_text(text)
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(SpiderError, match=words):
         presets.load(str(path) if text is not None else 'mine')
 
 #----------------------------------------------------------------------------

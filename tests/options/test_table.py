@@ -9,7 +9,7 @@ import click
 import pytest
 import torch
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.hosts.capabilities import Layers, Target
 from spider_plugin.options import resume as resume_edit
 from spider_plugin.options import table as config
@@ -133,12 +133,12 @@ def test_a_residual_learns_its_skip_unless_it_is_fixed(source, options, learned)
 @pytest.mark.parametrize('options, words', [(dict(cfg='pggan', given=['cfg'], c=GROWING), '--cfg=pggan'),
                                             (dict(spider_mapping='encoder'),   '--spider-mapping=encoder')])
 def test_a_skip_is_learned_where_it_can_be(source, options, words):
-    with pytest.raises(UserError, match=f'--spider-skip=learned cannot be used with {words}; leave it out'):
+    with pytest.raises(SpiderError, match=f'--spider-skip=learned cannot be used with {words}; leave it out'):
         edit(spider_source=source, spider_skip='learned', **copy.deepcopy(options))
 
 def test_what_is_no_dataset_is_not_matched():
     assert 'moved' not in edit(spider_source='strokes', spider_bank=8)[1]
-    with pytest.raises(UserError, match='--spider-match=covariance moves the images of a dataset, and strokes is none'):
+    with pytest.raises(SpiderError, match='--spider-match=covariance moves the images of a dataset, and strokes is none'):
         edit(spider_source='strokes', spider_match='covariance')
 
 def test_procedural_sources_follow_the_target():
@@ -191,7 +191,7 @@ def test_dcgan_as_published(source):
     for options, words in ((dict(spider_source=source), 'residual cannot be used with --cfg=dcgan_paper; use paper-16x32'),
                            (dict(given=['mbstd_group']), '--mbstd-group has no effect'),
                            (dict(host=host(resolution=256)), 'cannot draw .* not 256')):
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(SpiderError, match=words):
             edit(**dict(dict(cfg='dcgan_paper', given=['cfg']), **options))
 
 #----------------------------------------------------------------------------
@@ -230,10 +230,10 @@ def test_batches_of_stages():
     assert c['batch_schedule'] == [[0, 32], [30, 8]]
     for pairs, words in (([(12, 8)], '12.2 is no stage of --data; name some of 4, 8, 16'), ([(4, 3)], 'does not split'),
                          ([(4, 20)], 'does not split'), ([(4, 0)], 'does not split')):
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(SpiderError, match=words):
             pggan(sizes, host=own, pg_batch=pairs)
     own.loop_takes = lambda name: False
-    with pytest.raises(UserError, match='--pg-batch needs a training loop that can change its batch'):
+    with pytest.raises(SpiderError, match='--pg-batch needs a training loop that can change its batch'):
         pggan(sizes, host=own, pg_batch=[(4, 32)])
 
 def test_batches_of_a_resumed_run(monkeypatch, make_snapshot):
@@ -250,14 +250,14 @@ def test_batches_of_a_resumed_run(monkeypatch, make_snapshot):
     (dict(host=host(resolution=24)),                '--cfg=pggan cannot draw .* not 24'),
 ])
 def test_pggan_one_sentence(kwargs, words):
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(SpiderError, match=words):
         pggan(**kwargs)
 
 def test_pggan_in_several_ranks_of_a_host_with_ddp():
     LOSS_DEFAULTS['training.loss.TwoNetworks'] = dict(style_mixing_prob=0, pl_weight=0, G_mapping=object)
     loss = dict(class_name='training.loss.TwoNetworks')
     pggan(dict(loss_kwargs=dict(loss), num_gpus=1), host=host())
-    with pytest.raises(UserError, match='--gpus=1'):
+    with pytest.raises(SpiderError, match='--gpus=1'):
         pggan(dict(loss_kwargs=dict(loss), num_gpus=2), host=host())
 
 #----------------------------------------------------------------------------
@@ -283,7 +283,7 @@ def test_pggan_in_several_ranks_of_a_host_with_ddp():
 def test_one_sentence(source, options, words):
     if options.get('spider_source') == 'SOURCE':
         options = {**options, 'spider_source': source}
-    with pytest.raises(UserError, match=words) as caught:
+    with pytest.raises(SpiderError, match=words) as caught:
         edit(**options)
     assert caught.value.exit_code == 2
     assert '\n' not in caught.value.message and caught.value.message.endswith('.')
@@ -293,7 +293,7 @@ def test_fastgan_gets_what_needs_no_styles(source):
     c, _ = edit(host=fastgan, spider_source=source, spider_mapping='encoder')
     assert c['G_kwargs']['class_name'].endswith('.mapped_on_training__networks_stylegan2__DummyMapping.SpiderGenerator')
     for kind, words in (('residual', 'use --spider-mapping=encoder'), ('paper-16x32', 'has 256; use encoder')):
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(SpiderError, match=words):
             edit(host=fastgan, spider_source=source, spider_mapping=kind)
 
 def test_path_length_of_the_loss_itself_is_compensated(source, monkeypatch):
@@ -326,28 +326,28 @@ def test_fastgan_where_the_hosts_own_discriminator_is_projected():
     (dict(host=host(resolution=8)),         '--cfg=fastgan cannot draw .* not 8'),
 ])
 def test_fastgan_says_what_it_cannot_do(arguments, words):
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(SpiderError, match=words):
         edit(cfg='fastgan', **arguments)
 
 def test_dcgan_needs_the_loss_of_stylegan2():
     c = host_config(loss_kwargs=dict(class_name='training.loss.ProjectedGANLoss'))
-    with pytest.raises(UserError, match='trains with training.loss.ProjectedGANLoss'):
+    with pytest.raises(SpiderError, match='trains with training.loss.ProjectedGANLoss'):
         edit(c, cfg='dcgan')
 
 def test_paper_needs_z_dim_512(source):
-    with pytest.raises(UserError, match='z_dim 512.*64'):
+    with pytest.raises(SpiderError, match='z_dim 512.*64'):
         edit(host=host(z_dim=64), spider_source=source, spider_mapping='paper-16x32')
 
 def test_corrupt_source(tmp_path):
     (tmp_path / 'bad.zip').write_bytes(b'PK\3\4 no zip at all')
-    with pytest.raises(UserError, match='bad.zip'):
+    with pytest.raises(SpiderError, match='bad.zip'):
         edit(spider_source=str(tmp_path / 'bad.zip'))
 
 def test_class_counts(tmp_path, make_zip):
     labelled = make_zip(tmp_path / 'labelled.zip', n=12, res=16, labels=3)
     edit(host=host(label_dim=0), spider_source=labelled)
     edit(host=host(label_dim=3), spider_source=labelled)
-    with pytest.raises(UserError, match='3 classes, but --data has 5'):
+    with pytest.raises(SpiderError, match='3 classes, but --data has 5'):
         edit(host=host(label_dim=5), spider_source=labelled)
 
 def test_classes_that_draw_from_others(tmp_path, make_zip):
@@ -356,10 +356,10 @@ def test_classes_that_draw_from_others(tmp_path, make_zip):
     assert c['G_kwargs']['spider']['classes'] == [4, -1, -1, 1] and json.loads(json.dumps(c)) == c
     for pairs, own, words in (([(4, 0)], 4, '0 to 3'), ([(0, 2)], 4, 'no image of class 2; name one of its 3'),
                               ([(0, 0)], 0, 'pass --cond')):
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(SpiderError, match=words):
             edit(host=host(label_dim=own), spider_source=labelled, spider_classes=pairs)
     plain = make_zip(tmp_path / 'plain.zip', n=12, res=16)
-    with pytest.raises(UserError, match='--spider-source has none'):
+    with pytest.raises(SpiderError, match='--spider-source has none'):
         edit(host=host(label_dim=4), spider_source=plain, spider_classes=[(0, 0)])
 
 def test_pairs_of_classes_are_read_from_the_command_line():
@@ -408,18 +408,18 @@ def test_resume_needs_the_same_source(source, snapshot):
     snapshot(spider, identity)
     assert resume(source)[0]['G_kwargs']['spider']['gain'] == 0.0
     snapshot(spider, {**identity, 'sha256': 'f' * 64})
-    with pytest.raises(UserError, match='old.pkl was trained with the source .*--spider-force'):
+    with pytest.raises(SpiderError, match='old.pkl was trained with the source .*--spider-force'):
         resume(source)
     assert resume(source, spider_force=True)[0]['G_kwargs']['spider']['source'] == spider['source']
     snapshot(spider | {'classes': [1, 0]}, identity)
-    with pytest.raises(UserError, match='source classes .1, 0., not None'):
+    with pytest.raises(SpiderError, match='source classes .1, 0., not None'):
         resume(source)
     snapshot(spider, identity)
-    with pytest.raises(UserError, match='mapping residual, not encoder'):
+    with pytest.raises(SpiderError, match='mapping residual, not encoder'):
         resume(source, spider_mapping='encoder', spider_size=16)
 
 def test_resume_of_what_is_not_there(source):
-    with pytest.raises(UserError, match='old.pkl'):
+    with pytest.raises(SpiderError, match='old.pkl'):
         resume(source)
 
 #----------------------------------------------------------------------------
@@ -436,7 +436,7 @@ def test_recompute_builds_the_same_classes():
                                  recomputed_class=stock['G_kwargs']['class_name'])
     assert c['D_kwargs'] == stock['D_kwargs'] and '1 blocks of G and 0 of D' in lines
     made.networks = lambda: dict(G=torch.nn.Sequential(torch.nn.Linear(3, 3)), D=None)
-    with pytest.raises(UserError, match='--recompute finds no block'):
+    with pytest.raises(SpiderError, match='--recompute finds no block'):
         edit(host=made, recompute=True)
 
 def test_separable_blocks_resume_as_they_were():
@@ -444,5 +444,5 @@ def test_separable_blocks_resume_as_they_were():
     c = dict(resume_pkl='a.pkl', G_kwargs=dict(dsc=dict(was, convs=[1])))
     check_resumed_dsc(c, dict(was, convs=[1]))
     check_resumed_dsc(c, None)
-    with pytest.raises(UserError, match='--dsc-convs=both; pass that'):
+    with pytest.raises(SpiderError, match='--dsc-convs=both; pass that'):
         check_resumed_dsc(c, was)

@@ -16,7 +16,7 @@ import functools
 import torch
 
 from training import ranks, training_loop
-from training.runtime import UserError
+from training.runtime import SpiderError
 
 #----------------------------------------------------------------------------
 
@@ -89,7 +89,7 @@ def killed(rank, victim):
 
 def raises(rank, victim, kind):
     if rank == victim:
-        raise UserError('--data: bad; mend it') if kind == 'user' else ValueError('boom')
+        raise SpiderError('--data: bad; mend it') if kind == 'user' else ValueError('boom')
     ranks.meet()
 
 def hangs(rank, victim, pid_file):
@@ -125,6 +125,6 @@ if __name__ == '__main__':
     ranks.PATIENCE = job['patience']
     try:
         main(job)
-    except UserError as err:
+    except SpiderError as err:
         err.show()
         sys.exit(err.exit_code)

@@ -15,7 +15,7 @@ from spider_plugin.hosts.capabilities import Host
 from spider_plugin.sources.dataset import ImageDataset
 from spider_plugin.sources.prepare import prepare_source
 from training.dataset import ImageFolderDataset
-from training.runtime import UserError
+from training.runtime import SpiderError
 
 #----------------------------------------------------------------------------
 
@@ -106,7 +106,7 @@ def test_fingerprint_follows_the_contents_not_the_place(make_zip, tmp_path):
 # Errors.
 
 def fails(path, *words, **kwargs):
-    with pytest.raises(UserError) as info:
+    with pytest.raises(SpiderError) as info:
         dataset = ImageFolderDataset(path, **kwargs)
         dataset.check_images()
         dataset.get_label(0)
@@ -147,7 +147,7 @@ def test_broken_image_is_named_through_a_worker(make_zip, tmp_path):
     path = make_zip(tmp_path / 'set.zip', n=4)
     rewrite(path, THIRD, zipfile.ZipFile(path).read(THIRD)[:100])
     loader = torch.utils.data.DataLoader(ImageFolderDataset(path), batch_size=4, num_workers=1)
-    with pytest.raises(UserError) as info:
+    with pytest.raises(SpiderError) as info:
         list(loader)
     assert info.value.message.startswith(THIRD) and '\n' not in info.value.message
 

@@ -10,7 +10,7 @@ import torch
 
 from metrics import detectors, metric_main, metric_utils
 from metrics import frechet_inception_distance as fid
-from training.runtime import UserError
+from training.runtime import SpiderError
 
 #----------------------------------------------------------------------------
 # Stand-ins.
@@ -180,7 +180,7 @@ def test_check_metrics(options, tmp_path):
             (['fid1k', 'fix'], options['detector'], '--metrics: fix is unknown'),
             (['fid1k'], None, '--detector'), (['fid1k'], 'demo', '32x32'),
             (['fid1k'], str(tmp_path / 'none.pt'), 'none.pt'), (['fid1k'], str(tmp_path / 'text.pt'), 'text.pt')):
-        with pytest.raises(UserError) as info:
+        with pytest.raises(SpiderError) as info:
             metric_main.check_metrics(metrics, detector, 16)
         assert word in info.value.message and '\n' not in info.value.message
 

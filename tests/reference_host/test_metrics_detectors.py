@@ -10,7 +10,7 @@ import torch
 
 import dnnlib
 from metrics import detectors, metric_main
-from training.runtime import UserError
+from training.runtime import SpiderError
 
 #----------------------------------------------------------------------------
 # A server of small networks, and the places where networks are looked for, all in a folder of the test's own.
@@ -79,7 +79,7 @@ def leftovers(folder):
     return [name for _root, _dirs, files in os.walk(folder) for name in files]
 
 def refusal(call, *args):
-    with pytest.raises(UserError) as info:
+    with pytest.raises(SpiderError) as info:
         call(*args)
     assert '\n' not in info.value.message and info.value.exit_code == 2
     return info.value.message

@@ -9,7 +9,7 @@ from metrics import inception_score as score
 from metrics import kernel_inception_distance as kid
 from metrics import perceptual_path_length as ppl
 from metrics import precision_recall as pr
-from training.runtime import UserError
+from training.runtime import SpiderError
 
 #----------------------------------------------------------------------------
 # Stand-ins.
@@ -147,7 +147,7 @@ def test_inception_score_wants_probabilities(tmp_path):
     class Plain(torch.nn.Module):
         def forward(self, img: torch.Tensor):
             return img.to(torch.float32).mean([2, 3])
-    with pytest.raises(UserError, match='--detector: .*probabilities'):
+    with pytest.raises(SpiderError, match='--detector: .*probabilities'):
         score.compute_is(opts_of(G=Flat(), detector=save_script(Plain(), tmp_path / 'plain.pt')), num_gen=64)
 
 #----------------------------------------------------------------------------
@@ -190,7 +190,7 @@ def test_generator_that_stays_put_scores_low(movement, monkeypatch):
 def test_generator_without_a_movable_input_is_refused():
     for call in (lambda: equivariance.compute_equivariance(opts_of(G=Flat()), EQ['int'], 4),
                  lambda: metric_main.check_metrics(['eqr50k'], None, 16, get_G=Flat)):
-        with pytest.raises(UserError, match='--metrics: equivariance') as info:
+        with pytest.raises(SpiderError, match='--metrics: equivariance') as info:
             call()
         assert '\n' not in info.value.message
     metric_main.check_metrics(['eqr50k', 'eqt1k_frac'], None, 16, get_G=Waves)

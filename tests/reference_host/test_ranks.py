@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from training import ranks
-from training.runtime import UserError
+from training.runtime import SpiderError
 
 HOST = pathlib.Path(__file__).parents[2] / 'reference_host'
 JOBS = pathlib.Path(__file__).with_name('rank_jobs.py')
@@ -134,7 +134,7 @@ def test_refusals(monkeypatch):
     for name, value in dict(RANK=0, WORLD_SIZE=4, MASTER_ADDR='localhost', MASTER_PORT=1).items():
         monkeypatch.setenv(name, str(value))
     assert ranks.num_started() == 4
-    with pytest.raises(UserError, match='--gpus: 4 ranks were started from outside'):
+    with pytest.raises(SpiderError, match='--gpus: 4 ranks were started from outside'):
         ranks.check(2)
 
 #----------------------------------------------------------------------------

@@ -224,10 +224,10 @@ def test_mp4(done, space):
 
 def test_mp4_without_its_package(monkeypatch):
     import video_utils
-    from training.runtime import UserError
+    from training.runtime import SpiderError
     monkeypatch.setattr(video_utils, 'MP4_PACKAGE', 'a_package_that_nobody_has')
     video_utils.check_video_name('walk.GIF', '--output')
-    with pytest.raises(UserError, match=r'^--output: .*pip install "spider-plugin\[video\]".*\.gif$'):
+    with pytest.raises(SpiderError, match=r'^--output: .*pip install "spider-plugin\[video\]".*\.gif$'):
         video_utils.check_video_name('walk.mp4', '--output')
 
 def test_a_video_that_breaks_off_leaves_nothing(tmp_path):
@@ -355,13 +355,13 @@ def test_features_of_large_images(projector):
 def test_no_detector_offline(projector, monkeypatch, tmp_path):
     """One sentence with the way out."""
     from metrics import detectors
-    from training.runtime import UserError
+    from training.runtime import SpiderError
     def offline(*args, **kwargs):
         raise OSError('no route to host')
     monkeypatch.setattr(detectors, 'copies', lambda name: [])
     monkeypatch.setattr(detectors, 'download', offline)
     detectors.find_public.cache_clear()
-    with pytest.raises(UserError, match=r'^--detector: .*vgg16.*no route to host.*; give .*--loss=pixel') as info:
+    with pytest.raises(SpiderError, match=r'^--detector: .*vgg16.*no route to host.*; give .*--loss=pixel') as info:
         projector.pick_distance('features', None, torch.zeros([1, 3, 16, 16]))
     assert info.value.message.count('; ') == 1
 

@@ -40,15 +40,15 @@ def ours(folder):
     """{name: {'load', 'export': what came of it, 'events': [...], 'canary': bool, 'mib': growth of the memory's peak}}."""
     import resource
 
-    from spider_plugin.errors import UserError
+    from spider_plugin.errors import SpiderError
     from spider_plugin.snapshots.export import export
     from spider_plugin.snapshots.rebuild import load_generator
 
     def outcome(function, *args):
         try:
             return f'returned {type(function(*args)).__name__}'
-        except UserError as error:
-            return f'UserError {error.exit_code}: {error.message}'
+        except SpiderError as error:
+            return f'SpiderError {error.exit_code}: {error.message}'
         except BaseException as error:
             return f'{type(error).__name__}: {error}'
 

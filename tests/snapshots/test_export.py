@@ -14,7 +14,7 @@ import torch
 from click.testing import CliRunner
 
 from spider_plugin.cli import main
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.snapshots.export import export
 from spider_plugin.sources.prepare import prepare_source
 
@@ -101,12 +101,12 @@ def test_command_runs_nothing_of_the_file(make_snapshot, tmp_path):
 def test_refused(make_snapshot, tmp_path, monkeypatch):
     path = make_snapshot()
     for arguments, message in ((('g.bin',), 'neither in .pt nor in .safetensors'), (('g.pt', 'G_best'), 'one of: G, D, G_ema')):
-        with pytest.raises(UserError, match=message):
+        with pytest.raises(SpiderError, match=message):
             export(path, tmp_path / arguments[0], *arguments[1:])
     monkeypatch.setitem(sys.modules, 'safetensors.torch', None)
-    with pytest.raises(UserError, match=r"pip install 'spider-plugin\[safetensors\]'"):
+    with pytest.raises(SpiderError, match=r"pip install 'spider-plugin\[safetensors\]'"):
         export(path, tmp_path / 'g.safetensors')
-    with pytest.raises(UserError, match='nowhere.pkl'):
+    with pytest.raises(SpiderError, match='nowhere.pkl'):
         export(tmp_path / 'nowhere.pkl', tmp_path / 'g.pt')
     assert not list(tmp_path.iterdir())
 
@@ -115,6 +115,6 @@ def test_a_full_disk_leaves_nothing(make_snapshot, tmp_path, monkeypatch):
         raise OSError(28, 'No space left on device')
     path = make_snapshot()
     monkeypatch.setattr(torch, 'save', full)
-    with pytest.raises(UserError, match='g.pt .No space left on device.; free the disk'):
+    with pytest.raises(SpiderError, match='g.pt .No space left on device.; free the disk'):
         export(path, tmp_path / 'g.pt')
     assert not list(tmp_path.iterdir())

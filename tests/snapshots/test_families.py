@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.utils import spectral_norm
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.snapshots import families as trusted
 from spider_plugin.snapshots.export import export
 from spider_plugin.snapshots.families import network_family, trusted_class
@@ -69,7 +69,7 @@ def test_fastgan(fastgan, tmp_path):
     assert list(tensors) == list(expected) and all(torch.equal(tensors[name], value) for name, value in expected.items())
     export(path, tmp_path / 'g.pt')
     assert list(torch.load(tmp_path / 'g.pt', weights_only=True)) == list(expected)
-    with pytest.raises(UserError, match='holds a fastgan generator, which this host does not have'):
+    with pytest.raises(SpiderError, match='holds a fastgan generator, which this host does not have'):
         load_generator(path)
 
 def test_fastgan_is_matched_with_a_class_of_its_checkout(fastgan, monkeypatch):
@@ -120,7 +120,7 @@ def test_the_reference_host_stands_in_where_a_checkout_lacks_the_family(make_sna
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, 'training', checkout) # a host without any of the modules in the table
     monkeypatch.setattr(trusted, '_is_here', lambda module: False)
-    with pytest.raises(UserError, match='which this host does not have'):
+    with pytest.raises(SpiderError, match='which this host does not have'):
         trusted_class(generator_record(path), path)
     monkeypatch.setattr(trusted, '_is_here', lambda module: sys.modules.get('training') is not checkout)
     G = load_generator(path)
@@ -152,7 +152,7 @@ def test_spider_authors_snapshot(make_snapshot, monkeypatch, tmp_path):
     transform = record.state['_modules']['transform']
     assert transform.state['size'] == (16, 32) and transform.state['interpolation'].init_args == ('bilinear',)
     assert generator_record(path).init_kwargs['img_resolution'] == 16
-    with pytest.raises(UserError, match='G_ema draws from images of another generator'):
+    with pytest.raises(SpiderError, match='G_ema draws from images of another generator'):
         load_generator(path)
     export(path, tmp_path / 'g.pt')
     assert set(torch.load(tmp_path / 'g.pt', weights_only=True)) == set(ensemble.state_dict())
@@ -170,10 +170,10 @@ def test_a_network_cannot_be_larger_than_its_file(make_snapshot):
         record.init_kwargs.update(changed)
         if 'conv_clamp' in changed:
             record.state['_modules']['synthesis'].state['_modules']['b4'].state['_modules']['conv1'].state.update(changed)
-        with pytest.raises(UserError, match='does not fit'):
+        with pytest.raises(SpiderError, match='does not fit'):
             rebuild_generator(record, path)
 
 def test_what_is_in_no_table():
     for record in (PersistentRecord('Popen', ''), PersistentRecord('Generator', ''), PersistentRecord('os.Generator', '')):
-        with pytest.raises(UserError, match='is unknown here'):
+        with pytest.raises(SpiderError, match='is unknown here'):
             trusted_class(record, 'a.pkl')

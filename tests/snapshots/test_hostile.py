@@ -31,12 +31,12 @@ def results(tmp_path_factory):
 def test_nothing_executes_and_one_sentence_ends_it(results, case):
     result = results[case]
     assert not result['canary'] and not result['events']
-    assert result['load'].startswith('UserError 2: ')
+    assert result['load'].startswith('SpiderError 2: ')
     assert result['load'].count('; ') in (1, 2) and result['load'].isprintable()
     if case in WHOLE:
         assert result['export'] == 'returned list'
     else:
-        assert result['export'].startswith('UserError 2: ') and result['export'].isprintable()
+        assert result['export'].startswith('SpiderError 2: ') and result['export'].isprintable()
     assert result['mib'] < 400
 
 def test_the_canary_sings_for_the_reader_of_python(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.snapshots.rebuild import load_generator, rebuild_generator
 from spider_plugin.snapshots.records import generator_record
 from spider_plugin.sources.prepare import prepare_source
@@ -68,19 +68,19 @@ def test_what_does_not_fit_is_refused(make_snapshot):
     path = make_snapshot()
     unknown = generator_record(path)
     unknown.class_name = 'Popen'
-    with pytest.raises(UserError, match='holds a Popen that is unknown here'):
+    with pytest.raises(SpiderError, match='holds a Popen that is unknown here'):
         rebuild_generator(unknown, path)
     other_shape = generator_record(path)
     other_shape.init_kwargs['z_dim'] = 17
-    with pytest.raises(UserError, match='does not fit training.networks_stylegan2.Generator'):
+    with pytest.raises(SpiderError, match='does not fit training.networks_stylegan2.Generator'):
         rebuild_generator(other_shape, path)
     other_option = generator_record(path)
     other_option.init_kwargs['no_such_option'] = 1
-    with pytest.raises(UserError, match='no_such_option'):
+    with pytest.raises(SpiderError, match='no_such_option'):
         rebuild_generator(other_option, path)
     unknown_network = generator_record(path)
     unknown_network.state = {}
-    with pytest.raises(UserError, match='unknown here'):
+    with pytest.raises(SpiderError, match='unknown here'):
         rebuild_generator(unknown_network, path)
 
 @pytest.mark.parametrize('changed', [
@@ -95,7 +95,7 @@ def test_a_source_of_unknown_form_is_refused(make_snapshot, changed, tmp_path):
         del record.state['source']      # what is in the directory of that name here is none of the snapshot's
     else:
         record.state['source'].state.update(changed)
-    with pytest.raises(UserError, match='source'):
+    with pytest.raises(SpiderError, match='source'):
         rebuild_generator(record, path)
 
 def test_nested_synthesis_kwargs_are_flattened(make_snapshot):

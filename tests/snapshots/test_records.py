@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.snapshots.records import PersistentRecord, generator_record, read_pickle
 
 HOST = Path(__file__).resolve().parents[2] / 'reference_host'
@@ -166,7 +166,7 @@ class _System:
 @pytest.mark.parametrize('kind', HOSTILE)
 def test_hostile_pickles(tmp_path, kind):
     path = write(tmp_path / 'evil.pkl', {'G_ema': HOSTILE[kind](canary(tmp_path))})
-    with pytest.raises(UserError, match='evil.pkl') as caught:
+    with pytest.raises(SpiderError, match='evil.pkl') as caught:
         read_pickle(path)
     assert not (tmp_path / 'canary').exists()
     assert caught.value.exit_code == 2 and '\n' not in caught.value.message
@@ -186,7 +186,7 @@ def build(target, state):
 ], ids='.'.join)
 def test_names_cannot_be_patched(tmp_path, target):
     (tmp_path / 'patch.pkl').write_bytes(build(target, {'__call__': 1, '_call': 1, 'patched': 1, '__init__': 1}))
-    with pytest.raises(UserError):
+    with pytest.raises(SpiderError):
         read_pickle(tmp_path / 'patch.pkl')
     write(tmp_path / 'fine.pkl', {'x': torch.ones(2), 'm': torch.nn.Linear(1, 1), 'n': np.float32(1)})
     assert torch.equal(read_pickle(tmp_path / 'fine.pkl')['x'], torch.ones(2))
@@ -195,7 +195,7 @@ def test_a_knot_of_modules_ends(tmp_path):
     module = persistent({'_modules': {}})
     record = read_pickle(write(tmp_path / 'knot.pkl', {'G_ema': module}))['G_ema']
     record.state['_modules'].update(a=record, b=record)
-    with pytest.raises(UserError, match='modules'):
+    with pytest.raises(SpiderError, match='modules'):
         record.state_dict()
 
 #----------------------------------------------------------------------------
@@ -206,14 +206,14 @@ def test_damaged_files(tmp_path):
     data = path.read_bytes()
     for cut in (0, 1, 10, len(data) // 2, len(data) - 1):
         (tmp_path / 'cut.pkl').write_bytes(data[:cut])
-        with pytest.raises(UserError, match='cut.pkl'):
+        with pytest.raises(SpiderError, match='cut.pkl'):
             read_pickle(tmp_path / 'cut.pkl')
     (tmp_path / 'noise.pkl').write_bytes(np.random.RandomState(0).bytes(1000))
-    with pytest.raises(UserError, match='noise.pkl'):
+    with pytest.raises(SpiderError, match='noise.pkl'):
         read_pickle(tmp_path / 'noise.pkl')
-    with pytest.raises(UserError, match='nowhere.pkl'):
+    with pytest.raises(SpiderError, match='nowhere.pkl'):
         read_pickle(tmp_path / 'nowhere.pkl')
-    with pytest.raises(UserError, match='list.pkl'):
+    with pytest.raises(SpiderError, match='list.pkl'):
         read_pickle(write(tmp_path / 'list.pkl', [1]))
-    with pytest.raises(UserError, match='G_ema'):
+    with pytest.raises(SpiderError, match='G_ema'):
         generator_record(write(tmp_path / 'empty.pkl', {'G': 1}))

@@ -7,7 +7,7 @@ import pickletools
 import pytest
 import torch
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.snapshots.rebuild import add_host_to_path
 from spider_plugin.snapshots.records import read_pickle
 from spider_plugin.snapshots.resume_plan import convert, make_plan
@@ -65,7 +65,7 @@ def test_other_sizes(make_snapshot, generator, change, differ, new):
 
 def test_nothing_fits(make_snapshot):
     path = make_snapshot()
-    with pytest.raises(UserError, match='--resume=.*same architecture'):
+    with pytest.raises(SpiderError, match='--resume=.*same architecture'):
         convert(path, read_pickle(path), dict(G=torch.nn.Linear(2, 2), D=None))
 
 #----------------------------------------------------------------------------

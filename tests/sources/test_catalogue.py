@@ -22,7 +22,7 @@ import scipy.io
 from click.testing import CliRunner
 
 from spider_plugin import cli, registry
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.files.download import File
 from spider_plugin.sources import convert
 from spider_plugin.sources.catalogue import Dataset
@@ -307,7 +307,7 @@ def test_folder_with_the_files(publish, server, tmp_path):
     path = resolve(f'mnist:{tmp_path}')
     assert (content(path)[0] == images).all() and content(path)[1].tolist() == labels and server.asked == []
     (tmp_path / file.name).unlink()
-    with pytest.raises(UserError, match='lacks train-labels-idx1-ubyte.gz; give the folder'):
+    with pytest.raises(SpiderError, match='lacks train-labels-idx1-ubyte.gz; give the folder'):
         resolve(f'mnist:{tmp_path}')
 
 def test_own_file_without_published_digest_is_recorded(tmp_path):
@@ -329,7 +329,7 @@ def test_own_file_without_published_digest_is_recorded(tmp_path):
 def test_refused(tmp_path, cache, spec, words):
     (tmp_path / 'file').write_bytes(b'neither zip nor tar')
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(SpiderError) as caught:
         prepare_source(spec.format(file=tmp_path / 'file', empty=tmp_path / 'empty'))
     message = caught.value.message
     assert all(word in message for word in words) and '\n' not in message and message.endswith('.')
@@ -357,7 +357,7 @@ def test_broken_archives(name, damage, publish, server, cache):
     server.files[url] = damage(server.files[url])
     files = tuple(dataclasses.replace(file, size=None, sha256=None) for file in entry.files)
     registry.datasets._entries[name] = dataclasses.replace(entry, files=files)
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(SpiderError) as caught:
         resolve(name)
     message = caught.value.message
     assert message.startswith(f'--spider-source={name}: ') and 'cannot be read' in message and '\n' not in message
@@ -369,7 +369,7 @@ def test_full_disk_while_converting(publish, server, cache, monkeypatch):
     def full(self, *args, **kwargs):
         raise OSError(28, 'No space left on device')
     monkeypatch.setattr(zipfile.ZipFile, 'writestr', full)
-    with pytest.raises(UserError, match='--spider-source=cifar10: .* cannot be written .No space left on device.; free space'):
+    with pytest.raises(SpiderError, match='--spider-source=cifar10: .* cannot be written .No space left on device.; free space'):
         resolve('cifar10')
     assert not any(file.endswith('.zip') for file in tree(cache))
     monkeypatch.setattr(zipfile.ZipFile, 'writestr', writestr)

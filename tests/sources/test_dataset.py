@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.sources.dataset import ImageDataset
 
 def unpack(archive, folder):
@@ -89,7 +89,7 @@ def test_bad_file_is_named(make_zip, tmp_path, case):
     if data is None:
         data = encoded(PIL.Image.effect_noise((16, 16), 50).convert('RGB'))[:200]
     dataset = ImageDataset(make_zip(tmp_path / 'a.zip', n=4, extra={'00000/odd.png': data}))
-    with pytest.raises(UserError, match='00000/odd.png') as error:
+    with pytest.raises(SpiderError, match='00000/odd.png') as error:
         _ = dataset.sha256
         dataset.image(dataset.file_names.index('00000/odd.png'))
     assert words in error.value.message and error.value.exit_code == 2
@@ -103,14 +103,14 @@ def test_bad_file_is_named(make_zip, tmp_path, case):
     ('{"labels": [["00000/img00000000.png", [1, 2]], ["00000/img00000001.png", [1]]]}', 'class number'),
 ])
 def test_bad_labels_are_named(make_zip, tmp_path, labels, words):
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(SpiderError, match=words):
         ImageDataset(make_zip(tmp_path / 'a.zip', n=2, extra={'dataset.json': labels.encode()}))
 
 def test_bad_paths_are_named(tmp_path):
     (tmp_path / 'empty').mkdir()
     (tmp_path / 'broken.zip').write_bytes(b'PK broken')
     for name, words in {'missing.zip': 'does not exist', 'empty': 'no images', 'broken.zip': 'not a readable'}.items():
-        with pytest.raises(UserError, match=words) as error:
+        with pytest.raises(SpiderError, match=words) as error:
             ImageDataset(tmp_path / name)
         assert name in error.value.message
 
@@ -121,5 +121,5 @@ def test_damaged_zip_member_is_named(make_zip, tmp_path):
     with open(archive, 'r+b') as file:
         file.seek(offset + 120)
         file.write(b'\0' * 40)
-    with pytest.raises(UserError, match='img00000001.png'):
+    with pytest.raises(SpiderError, match='img00000001.png'):
         _ = ImageDataset(archive).sha256

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.sources.dataset import ImageDataset
 from spider_plugin.sources.match import GaussianTransport
 from spider_plugin.sources.prepare import is_dataset, prepare_source
@@ -81,5 +81,5 @@ def test_what_is_a_dataset(spec, images):
     assert is_dataset(spec) == images
 
 def test_a_grey_source_and_a_coloured_target(make_zip, tmp_path):
-    with pytest.raises(UserError, match='is grey, but colour images are needed'):
+    with pytest.raises(SpiderError, match='is grey, but colour images are needed'):
         prepare_source(make_zip(tmp_path / 'S.zip', channels=1), match=make_zip(tmp_path / 'T.zip'))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import cache_dir, sha256_of_file
 from spider_plugin.snapshots.export import export
 from spider_plugin.snapshots.lineage import cascade_stages, describe_stages
@@ -48,13 +48,13 @@ def test_a_chain_may_begin_with_images(make_snapshot):
     (identity('a', 'a', identity('b', 'b', identity('a', 'a', latents=5), latents=5), latents=5), 'a ends up as a source of'),
 ])
 def test_damaged_chains_are_refused(broken, words):
-    with pytest.raises(UserError, match=f'x.pkl.*{words}'):
+    with pytest.raises(SpiderError, match=f'x.pkl.*{words}'):
         cascade_stages(broken, 'x.pkl')
 
 def test_a_chain_that_never_ends_is_refused():
     endless = identity('a', 'a')
     endless['source'] = endless
-    with pytest.raises(UserError, match='more than 32 stages'):
+    with pytest.raises(SpiderError, match='more than 32 stages'):
         cascade_stages(endless, 'x.pkl')
 
 #----------------------------------------------------------------------------
@@ -63,7 +63,7 @@ def test_parents_are_remembered_named_or_found_beside(cascade, tmp_path):
     second, first = cascade_stages(load_generator(cascade[2]).source.identity, cascade[2])
     assert [find_parent(stage, cascade[2]) for stage in (second, first)] == cascade[1::-1]
     (cache_dir('parents') / f'{second["sha256"]}.json').unlink()
-    with pytest.raises(UserError, match=f'{second["sha256"][:12]}.*--parent'):
+    with pytest.raises(SpiderError, match=f'{second["sha256"][:12]}.*--parent'):
         find_parent(second, cascade[2])
     given = given_parents([cascade[1]], [second, first])
     assert find_parent(second, cascade[2], given) == cascade[1]
@@ -71,16 +71,16 @@ def test_parents_are_remembered_named_or_found_beside(cascade, tmp_path):
     assert find_parent(second, tmp_path / 'network.pkl') == str(tmp_path / f'{second["name"]}.pkl')
     with open(tmp_path / f'{second["name"]}.pkl', 'ab') as file:
         file.write(b'x')
-    with pytest.raises(UserError, match='--parent'):                    # that name, another file
+    with pytest.raises(SpiderError, match='--parent'):                    # that name, another file
         find_parent(second, tmp_path / 'network.pkl')
 
 def test_parents_that_are_none(cascade, make_snapshot):
     stages = cascade_stages(load_generator(cascade[2]).source.identity, cascade[2])
-    with pytest.raises(UserError, match='is no stage of this cascade'):
+    with pytest.raises(SpiderError, match='is no stage of this cascade'):
         given_parents([make_snapshot(seed=8)], stages)
-    with pytest.raises(UserError, match='does not exist'):
+    with pytest.raises(SpiderError, match='does not exist'):
         given_parents(['nowhere.pkl'], stages)
-    with pytest.raises(UserError, match='--parent'):
+    with pytest.raises(SpiderError, match='--parent'):
         find_parent(dict(stages[0], sha256='../../etc/x'), cascade[2])
 
 def test_parents_move(cascade, tmp_path):

@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.portable.source.bank import open_source
 from spider_plugin.sources import prepare
 from spider_plugin.sources.dataset import ImageDataset
@@ -58,7 +58,7 @@ def test_failure_leaves_nothing_behind(make_zip, tmp_path, monkeypatch, spider_c
     with zipfile.ZipFile(archive) as file:
         data = file.read(name)
     archive = make_zip(tmp_path / 'b.zip', n=5, seed=77, extra={name: data[:150]})
-    with pytest.raises(UserError, match=name):
+    with pytest.raises(SpiderError, match=name):
         prepare_source(archive)
     assert set((spider_cache / 'sources').glob('*')) == before
 
@@ -111,14 +111,14 @@ def test_blocks_do_not_repeat(monkeypatch):
     ('noise', dict(bank='online'), '--spider-bank=online'),
 ])
 def test_refused(spec, kwargs, words):
-    with pytest.raises(UserError) as error:
+    with pytest.raises(SpiderError) as error:
         prepare_source(spec, **kwargs)
     assert words in error.value.message and '\n' not in error.value.message and error.value.exit_code == 2
 
 def test_other_channels_are_refused(make_zip, tmp_path):
     archive = make_zip(tmp_path / 'grey.zip', n=3, channels=1)
     for spec in (archive, f'covariance:{archive}'):
-        with pytest.raises(UserError, match='is grey, but colour images are needed'):
+        with pytest.raises(SpiderError, match='is grey, but colour images are needed'):
             prepare_source(spec, channels=3)
 
 def test_progress_names_rate_and_time_left(make_zip, tmp_path, monkeypatch, capsys):

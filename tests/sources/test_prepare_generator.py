@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import sha256_of_file
 from spider_plugin.portable.source.bank import open_source
 from spider_plugin.snapshots.rebuild import load_generator
@@ -66,17 +66,17 @@ def test_cascade_without_embedded_source_cannot_be_online(make_snapshot, monkeyp
     monkeypatch.setattr('spider_plugin.sources.prepare._DEFAULT_BANK', 4)
     inner = prepare_source('shapes', size=16, bank=20)
     path = make_snapshot(spider=dict(mapping='residual', source=inner.path, embed=0))
-    with pytest.raises(UserError, match='--spider-embed=0'):
+    with pytest.raises(SpiderError, match='--spider-embed=0'):
         prepare_source(path, bank='online')
 
 def test_refused_pickles(make_snapshot, tmp_path):
-    with pytest.raises(UserError, match='is colour, but grey images are needed'):
+    with pytest.raises(SpiderError, match='is colour, but grey images are needed'):
         prepare_source(make_snapshot(), channels=1)
     (tmp_path / 'half.pkl').write_bytes(open(make_snapshot(), 'rb').read()[:5000])
-    with pytest.raises(UserError, match='half.pkl'):
+    with pytest.raises(SpiderError, match='half.pkl'):
         prepare_source(str(tmp_path / 'half.pkl'))
     (tmp_path / 'empty.pkl').write_bytes(pickle.dumps({'G_ema': None}))
-    with pytest.raises(UserError, match='empty.pkl'):
+    with pytest.raises(SpiderError, match='empty.pkl'):
         prepare_source(str(tmp_path / 'empty.pkl'))
 
 def test_url(make_snapshot, tmp_path, monkeypatch):
@@ -92,11 +92,11 @@ def test_url(make_snapshot, tmp_path, monkeypatch):
         threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
         url = f'http://127.0.0.1:{server.server_port}/{path.name}'
         digest = sha256_of_file(path)
-        with pytest.raises(UserError, match=f'--spider-source={url}.*not the published file'):
+        with pytest.raises(SpiderError, match=f'--spider-source={url}.*not the published file'):
             prepare_source(f'{url}#sha256={"0" * 64}', bank=20)
         prepared = prepare_source(f'{url}#sha256={digest}', bank=20)
         count = len(asked)
         assert prepare_source(url, bank=20) == prepared == prepare_source(str(path), bank=20) and len(asked) == count
-        with pytest.raises(UserError, match='64 hex digits'):
+        with pytest.raises(SpiderError, match='64 hex digits'):
             prepare_source(f'{url}#sha256=12', bank=20)
         server.shutdown()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.registry import sources
 
 BUILT_IN = ['noise', 'covariance', 'strokes', 'shapes']
@@ -42,7 +42,7 @@ def test_covariance_has_the_moments_of_its_reference_and_another_third_one():
     assert skew(along(a)) > 1 and abs(skew(along(b))) < 0.1
 
 def test_covariance_without_reference_says_what_to_write():
-    with pytest.raises(UserError, match='covariance:PATH'):
+    with pytest.raises(SpiderError, match='covariance:PATH'):
         sources['covariance'](8, 16, 3, np.random.default_rng(0), None)
 
 def test_strokes_are_on_black_and_shapes_on_plain_ground():

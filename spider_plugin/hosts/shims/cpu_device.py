@@ -18,16 +18,16 @@ import time
 import types
 from pathlib import Path
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.hosts import imports
 
 GRID = 4
 
 def requested():
-    """Raises UserError where SPIDER_DEVICE is set to something else than cpu."""
+    """Raises SpiderError where SPIDER_DEVICE is set to something else than cpu."""
     value = os.environ.get('SPIDER_DEVICE')
     if value not in (None, '', 'cpu'):
-        raise UserError(f'SPIDER_DEVICE={value} means nothing; set it to cpu, or leave it out.')
+        raise SpiderError(f'SPIDER_DEVICE={value} means nothing; set it to cpu, or leave it out.')
     return value == 'cpu'
 
 def arm():

