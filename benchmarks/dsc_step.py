@@ -46,7 +46,7 @@ VARIANTS = {    # features over the host's generator, arguments
 def make_synthesis(features, kwargs, resolution, device):
     import torch
 
-    from spider_plugin.bundles.source import class_with
+    from spider_plugin.bundles.names import class_with
     class_name = 'training.networks_stylegan2.Generator'
     for feature in features:
         class_name = class_with(class_name, feature)

@@ -135,7 +135,7 @@ def row(work, arm, seed, iterations, scorer):
 def fit_rows(work, seed, iterations):
     """A dense generator beside separable ones right after the fit. All are made anew, so that their sources have the same images:
     a snapshot brings a part of its bank along."""
-    from spider_plugin.bundles.source import class_with
+    from spider_plugin.bundles.names import class_with
     from spider_plugin.snapshots.rebuild import load_generator
     from spider_plugin.snapshots.warm_start import fit_layers
     found = load_generator(snapshots(train(work, 'dense', seed, iterations))[-1])

@@ -5,13 +5,15 @@
     @registry.sources.register('stripes')       # (count, resolution, channels, rng, reference) -> uint8 images
     def stripes(...): ...
 
-    registry.datasets.register('mine')(Dataset(...))    # as in spider_plugin/sources/catalogue.py
+    registry.datasets.register('mine')(Dataset(...))            # --spider-source=mine, spider_plugin/sources/catalogue.py
 
-    registry.generators.register('mynet')(OwnGenerator(...))    # --cfg=mynet, as in spider_plugin/options/generators.py
+    registry.mappings.register('mine')(MappingKind(...))        # --spider-mapping=mine, spider_plugin/options/mappings.py
 
-    registry.discriminators.register('mine')(edit)              # --disc=mine, as in spider_plugin/options/discriminator.py
+    registry.generators.register('mynet')(PluginGenerator(...)) # --cfg=mynet, spider_plugin/options/generators.py
 
-    registry.feature_networks.register('resnet50')(Backbone(...))   # --disc-backbone, as in spider_plugin/weights.py
+    registry.discriminators.register('mine')(PluginDiscriminator(...))  # --disc=mine, spider_plugin/options/discriminator.py
+
+    registry.feature_networks.register('resnet50')(Backbone(...))       # --disc-backbone, spider_plugin/weights.py
 
     @registry.metrics.register('mymetric')      # (opts) -> dict of floats, as in the host's metrics/metric_main.py
     def mymetric(opts): ...
@@ -23,10 +25,12 @@ module to import:
     my-plugin = "my_package.spider"
 
 Entry points are imported once in each process, at the first look into a registry. SPIDER_LOAD_PLUGINS, a comma-separated
-list of entry point or package names, restricts them; set to nothing, it turns all of them off. Configs and snapshots carry
-names only, never objects."""
+list of entry point or package names, restricts them; set to nothing, it turns all of them off. One line on stderr says what each
+adds, because pickles may name its generators and mappings. Configs and snapshots carry names only, never objects.
+docs/write-a-plugin.md is the tutorial."""
 
 import importlib
+import multiprocessing
 import os
 import re
 import sys
@@ -36,7 +40,7 @@ from importlib import metadata
 from spider_plugin.errors import SpiderError
 
 ENTRY_POINTS = 'spider_plugin'
-BUILTINS     = ('spider_plugin.options.spider', 'spider_plugin.options.dcgan', 'spider_plugin.options.fastgan',
+BUILTINS     = ('spider_plugin.options.mappings', 'spider_plugin.options.dcgan', 'spider_plugin.options.fastgan',
                 'spider_plugin.options.pggan', 'spider_plugin.options.discriminator', 'spider_plugin.sources.procedural',
                 'spider_plugin.sources.catalogue', 'spider_plugin.weights', 'spider_plugin.hosts.sid_metric')
 
@@ -89,7 +93,9 @@ feature_networks = Registry('feature network')
 metrics    = Registry('metric')
 
 #----------------------------------------------------------------------------
-# Ours first, so that nobody takes their names. A plugin that fails to import is named on stderr and left out.
+# Built-in entries first, so that nobody takes their names. A package that fails to import is named on stderr and left out.
+
+REGISTRIES = (sources, datasets, mappings, generators, discriminators, feature_networks, metrics)
 
 _plugins_loaded = False
 
@@ -106,10 +112,19 @@ def load_plugins():
     for entry_point in metadata.entry_points(group=ENTRY_POINTS):
         package = entry_point.dist.name if entry_point.dist else None
         if wanted is None or entry_point.name in wanted or package in wanted:
-            try:
-                entry_point.load()
-            except (Exception, SystemExit) as error: # Others' code: it must not take a training run down.
-                print(f'spider-plugin: plugin {entry_point.name} was left out ({type(error).__name__}: {error})',
-                      file=sys.stderr)
+            _load(entry_point)
+
+def _load(entry_point):
+    before = _entries()
+    try:
+        entry_point.load()
+    except (Exception, SystemExit) as error: # Code of another package: it must not take a training run down.
+        print(f'spider-plugin: plugin {entry_point.name} was left out ({type(error).__name__}: {error})', file=sys.stderr)
+    added = [f'{kind} {name}' for kind, name in _entries() if (kind, name) not in before]
+    if added and multiprocessing.parent_process() is None:
+        print(f'spider-plugin: {entry_point.name} adds {", ".join(added)}', file=sys.stderr)
+
+def _entries():
+    return [(registry.kind, name) for registry in REGISTRIES for name in registry._entries]
 
 #----------------------------------------------------------------------------

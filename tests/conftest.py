@@ -20,7 +20,7 @@ import PIL.Image
 import pytest
 import torch
 
-from spider_plugin.bundles.source import spider_class_name
+from spider_plugin.bundles.names import spider_class_name
 from spider_plugin.resources import resource_dir
 
 torch.set_num_threads(1)

@@ -93,7 +93,7 @@ def test_recompute_beside_a_projected_discriminator(data, tmp_path):
 
 def test_what_has_no_effect_is_refused(data, tmp_path):
     done = run('train.py', f'--outdir={tmp_path}', '--data=D.zip', *TINY, '--gpus=1', '--map-depth=2', cwd=data)
-    assert done.returncode == 2 and '--map-depth has no effect with --cfg=fastgan_lite' in done.stderr
+    assert done.returncode == 2 and '--map-depth cannot be used with --cfg=fastgan_lite' in done.stderr
     done = run('train.py', f'--outdir={tmp_path}', '--data=D.zip', *TINY, '--gpus=1', '--dsc', '--dsc-rank=2', cwd=data)
     assert done.returncode == 2 and 'rank 1' in done.stderr and not list(Path(tmp_path).iterdir())
     done = run('train.py', f'--outdir={tmp_path}', '--data=D.zip', *TINY, '--gpus=1', '--dsc', '--dsc-convs=2', cwd=data)

@@ -4,9 +4,11 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import json
 import os
 
 from spider_plugin.errors import SpiderError
+from spider_plugin.options.generators import IMAGE, VECTOR
 
 @dataclasses.dataclass(frozen=True)
 class Target:
@@ -28,11 +30,17 @@ class Layers:
     constant_input: bool                # Synthesis starts from a learned 4x4 constant, as in StyleGAN2.
     mapping:        str | None = None   # Class of its mapping network, where it and synthesis have other names than StyleGAN's.
 
+    @property
+    def source(self):
+        """What a generator over this one can do with a source, as in options/generators.py."""
+        return frozenset({VECTOR, IMAGE} if self.constant_input else {VECTOR})
+
 class Host:
     """What config.apply_options asks about the host that is about to train with the config `c`."""
 
     def __init__(self, c):
         self._c = c
+        self._built = {}    # (network, its arguments as JSON) -> module
 
     @functools.cached_property
     def target(self):
@@ -47,14 +55,9 @@ class Host:
         """Builds the host's generator, as training will, and looks at it.
 
         Raises SpiderError where it has no mapping network that takes z, of which a Spider generator could be made."""
-        import torch
-        class_name, target = self._c['G_kwargs']['class_name'], self.target
-        kwargs = {key: value for key, value in self._c['G_kwargs'].items() if key != 'class_name'}
+        class_name = self._c['G_kwargs']['class_name']
         try:
-            module = importlib.import_module(class_name.rpartition('.')[0])
-            with torch.random.fork_rng(devices=[]):
-                G = import_name(class_name)(c_dim=target.label_dim, img_resolution=target.resolution,
-                                            img_channels=target.channels, **kwargs)
+            module, G = importlib.import_module(class_name.rpartition('.')[0]), self._network('G')
             stylegan = all(isinstance(getattr(G, part), getattr(module, network, ()))
                            for part, network in (('mapping', 'MappingNetwork'), ('synthesis', 'SynthesisNetwork')))
             mapping = type(G.mapping).__name__
@@ -80,11 +83,24 @@ class Host:
         return dict(G=self._network('G'), D=D)
 
     def _network(self, name):
+        """The network as training will build it, built once for the arguments in the config; callers leave it as it is."""
         import torch
         kwargs = dict(self._c[f'{name}_kwargs'])
-        shape = dict(c_dim=self.target.label_dim, img_resolution=self.target.resolution, img_channels=self.target.channels)
-        with torch.random.fork_rng(devices=[]):
-            return import_name(kwargs.pop('class_name'))(**kwargs, **shape)
+        key = name, json.dumps(kwargs, sort_keys=True, default=str)
+        if key not in self._built:
+            shape = dict(c_dim=self.target.label_dim, img_resolution=self.target.resolution, img_channels=self.target.channels)
+            with torch.random.fork_rng(devices=[]):
+                self._built[key] = import_name(kwargs.pop('class_name'))(**kwargs, **shape)
+        return self._built[key]
+
+    def generator_family(self):
+        """The host family of the generator by its tensors, as in snapshots/families.py; None for another one, and for one that
+        cannot be built here."""
+        from spider_plugin.snapshots.families import family_of_tensors
+        try:
+            return family_of_tensors(self._network('G').state_dict())
+        except Exception: # Of a host's code, in an environment that it may not have been made for.
+            return None
 
     def generator_has(self, attribute, value):
         """Whether a module of the generator has this attribute with this value."""

@@ -106,9 +106,9 @@ def _open_procedural(spec, name, argument, count, like):
 
 def _open_generator(path, count, like, trust):
     if not trust:
-        from spider_plugin.snapshots.families import trusted_class
+        from spider_plugin.snapshots.families import known_class
         from spider_plugin.snapshots.records import generator_record
-        trusted_class(generator_record(path), path)
+        known_class(generator_record(path), path)
     return _rendered(path, Path(path).stem, 'generator', count, max_size=_size_for(like), trust=trust)
 
 def _size_for(like):

@@ -1,12 +1,16 @@
 """--disc=projected: Projected GAN's discriminator and its hinge loss in place of the host's, whatever the generator is, and what
 its authors advise to change in a StyleGAN2 generator.
 
-An entry of registry.discriminators is edit(c, options, given, host) -> lines for the launch log, like the one below."""
+An entry of registry.discriminators is a PluginDiscriminator."""
+
+import dataclasses
+from collections.abc import Callable
 
 import click
 
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError
+from spider_plugin.options.generators import network_class
 from spider_plugin.options.types import Blur, Option
 
 #----------------------------------------------------------------------------
@@ -30,11 +34,27 @@ OPTIONS = [
 ]
 
 #----------------------------------------------------------------------------
-# What goes with each kind of generator (the rates of the public code; of its authors' advice for StyleGANs, issue 65 of
-# autonomousvision/stylegan-xl and the blur of that code).
+@dataclasses.dataclass(frozen=True)
+class PluginDiscriminator:
+    """edit(c, options, given, host): puts the network and its loss into the host's config; lines for the launch log.
+    module:     dotted name of the portable module that holds its class; None: the class stays in its package."""
 
-FASTGAN  = dict(heads='standard',  dlr=2e-4, blur=0.0)
-STYLEGAN = dict(heads='separable', dlr=2e-3, blur=2.0)
+    edit:   Callable
+    module: str | None = None
+
+@dataclasses.dataclass(frozen=True)
+class ProjectedDefaults:
+    """Heads, D's rate and the blur in pixels of --disc=projected for one family of generators."""
+
+    heads:  str
+    dlr:    float
+    blur:   float
+
+# Rates of the public code; for StyleGANs its authors' advice (issue 65 of autonomousvision/stylegan-xl) and that code's blur.
+
+FASTGAN  = ProjectedDefaults(heads='standard',  dlr=2e-4, blur=0.0)
+STYLEGAN = ProjectedDefaults(heads='separable', dlr=2e-3, blur=2.0)
+_FAMILIES = {'fastgan': FASTGAN}    # of hosts; the other ones are StyleGANs
 BETAS, BLUR_KIMG, LEAST_SIZE = [0.0, 0.99], 300.0, 128
 
 _USELESS = {'style_mixing': '--style-mixing', 'pl_weight': '--pl-weight', 'freezed': '--freezed'}
@@ -47,33 +67,31 @@ def apply_disc(c, options, given, host):
             raise SpiderError(f'--{lonely[0].replace("_", "-")} has no effect without --disc=projected; add that, or '
                               'leave it out.')
         return []
-    return registry.discriminators.lookup(options['disc'], '--disc')(c, options, given, host)
+    return registry.discriminators.lookup(options['disc'], '--disc').edit(c, options, given, host)
 
 #----------------------------------------------------------------------------
 
-@registry.discriminators.register('projected')
+MODULE = 'spider_plugin.portable.discriminator.projected'
+
 def edit_projected(c, options, given, host):
     from spider_plugin.weights import prepare_backbone
     for key in sorted(given & set(_USELESS)):
         raise SpiderError(f'{_USELESS[key]} has no effect with --disc=projected; leave it out.')
-    if options['cfg'] == 'pggan':
-        raise SpiderError('--disc=projected cannot be used with --cfg=pggan, whose discriminator grows with its generator; '
-                          'choose another --cfg, or leave out --disc.')
     if host.target.channels not in (1, 3):
         raise SpiderError(f'--disc=projected sees grey or RGB images, and those of --data have {host.target.channels} channels; '
                           'convert them.')
-    new, kind = type(c['G_kwargs']), FASTGAN if 'fastgan' in c['G_kwargs']['class_name'].lower() else STYLEGAN
+    new, defaults = type(c['G_kwargs']), _defaults(options['cfg'], host)
     name, weights = prepare_backbone(options['disc_backbone'])
-    heads = options['disc_heads'] or kind['heads']
-    c['D_kwargs'] = new(class_name='spider_plugin.bundles.projected.ProjectedDiscriminator', backbone=name, weights=weights,
+    heads = options['disc_heads'] or defaults.heads
+    c['D_kwargs'] = new(class_name=network_class(MODULE, 'ProjectedDiscriminator'), backbone=name, weights=weights,
                         heads=heads, embed=options['disc_embed'], precision='float32' if 'fp32' in given else 'float16')
     if 'dlr' not in given:
-        c['D_opt_kwargs']['lr'] = kind['dlr']
+        c['D_opt_kwargs']['lr'] = defaults.dlr
     c['D_opt_kwargs']['betas'] = list(BETAS)
     if options['disc_size'] is not None:
         c['D_kwargs']['feature_resolution'] = _size(options['disc_size'])
     augmentation = _augmentation(c, given)
-    blur, fade = _blur(c, options, kind)
+    blur, fade = _blur(c, options, defaults.blur)
     c['loss_kwargs'] = new(class_name='spider_plugin.training.hinge.ProjectedHingeLoss', blur_init_sigma=blur,
                            blur_fade_kimg=fade)
     c['G_reg_interval'] = c['D_reg_interval'] = None
@@ -84,6 +102,14 @@ def edit_projected(c, options, given, host):
         ('D augmentation',  augmentation),
         ('D blur',          f'{blur:g} pixels, gone after {fade:g} kimg' if blur else 'none'),
         ('Switched off',    'R1 (--gamma), path length, style mixing'))]
+
+registry.discriminators.register('projected')(PluginDiscriminator(edit_projected, MODULE))
+
+def _defaults(cfg, host):
+    """The ProjectedDefaults of the generator that will train."""
+    if cfg is not None:
+        return registry.generators[cfg].projected or STYLEGAN
+    return _FAMILIES.get(host.generator_family(), STYLEGAN)
 
 # DiffAugment is a part of D. The host's adaptive augmentation brought nothing on top of it in Projected GAN, and stays only
 # where the user asks for it.
@@ -98,11 +124,11 @@ def _augmentation(c, given):
         c.pop(key, None)
     return 'DiffAugment'
 
-def _blur(c, options, kind):
+def _blur(c, options, default):
     """(sigma in pixels, kimg until it is gone)."""
     sigma, kimg = options['disc_blur'] or (None, None)
     if sigma is None:
-        sigma = 0.0 if c.get('resume_pkl') is not None else kind['blur']    # D has seen details already.
+        sigma = 0.0 if c.get('resume_pkl') is not None else default     # D has seen details already.
     kimg = BLUR_KIMG if kimg is None else kimg
     return (sigma, kimg) if sigma and kimg else (0.0, 0.0)
 

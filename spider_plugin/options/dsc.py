@@ -43,13 +43,13 @@ def apply_layers(c, options, host):
     return lines
 
 def _apply_dsc(c, options, host):
-    own = registry.generators[options['cfg']] if options['cfg'] else None
-    if not (own and own.dsc):
+    declared = registry.generators[options['cfg']] if options['cfg'] else None
+    if not (declared and declared.dsc):
         mixin = _check_layers(c, options, '--dsc', 'dsc')
-        if options['dsc_order'] == 'pointwise' and mixin.__name__ == 'DSCLayer3Mixin':
+        if options['dsc_order'] not in mixin.orders:
             raise SpiderError('--dsc-order=pointwise is for layers that upsample by convolution, which StyleGAN3 has not; use '
                               'depthwise.')
-        if mixin.__name__ == 'DSCLayer3Mixin' and c['G_kwargs'].get('conv_kernel', 3) == 1:
+        if 'pointwise' not in mixin.orders and c['G_kwargs'].get('conv_kernel', 3) == 1:
             raise SpiderError('--dsc has nothing to replace in this generator: the layers of StyleGAN3-R are 1x1 already; use '
                               '--cfg=stylegan3-t, or leave it out.')
         _add(c, 'dsc')
@@ -58,7 +58,7 @@ def _apply_dsc(c, options, host):
                               'leave it out.')
     window = options['dsc_res'] or (0, host.target.resolution)
     c['G_kwargs']['dsc'] = dict(order=options['dsc_order'], rank=options['dsc_rank'], res=list(window))
-    if own and own.dsc:
+    if declared and declared.dsc:
         c['G_kwargs']['dsc']['convs'] = CONVS[options['dsc_convs']]
     try:
         layers = {name: layer for name, layer in host.networks()['G'].named_modules() if hasattr(layer, 'dw_weight')}
@@ -74,7 +74,7 @@ def _apply_dsc(c, options, host):
             f'{dense / 1e6:.2f}M weights of theirs are now {now / 1e6:.2f}M']
 
 def _add(c, feature):
-    from spider_plugin.bundles.source import class_with
+    from spider_plugin.bundles.names import class_with
     c['G_kwargs']['class_name'] = class_with(c['G_kwargs']['class_name'], feature)
 
 #----------------------------------------------------------------------------
@@ -82,7 +82,7 @@ def _add(c, feature):
 
 def _check_layers(c, options, option, feature):
     """The mixin for the layers of the config's generator. Raises SpiderError where there is none."""
-    from spider_plugin.bundles.source import host_class
+    from spider_plugin.bundles.names import host_class
     from spider_plugin.portable.layers.dsc import dsc_layer_mixin
     from spider_plugin.portable.layers.modconv import fast_layer_mixin
     if options['cfg']:

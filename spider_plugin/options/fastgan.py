@@ -5,21 +5,20 @@ import functools
 
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError
-from spider_plugin.options.generators import OwnGenerator
+from spider_plugin.options.discriminator import FASTGAN
+from spider_plugin.options.generators import IMAGE, VECTOR, PluginGenerator, network_class
 
 #----------------------------------------------------------------------------
 
 PRESET = dict(z_dim=256, lr=2e-4, betas=[0.0, 0.99])
 NGF_BASE = 128      # --cbase / NGF_BASE is the width; Projected GAN's 128 is a --cbase of 16384.
+MODULE   = 'spider_plugin.portable.generators.fastgan'
 
-_NOT_FOR_FASTGAN = {'map_depth': '--map-depth', 'style_mixing': '--style-mixing', 'pl_weight': '--pl-weight'}
+_ONE_STYLE = 'which has no mapping network and one style'
 
 def edit_fastgan(c, given, host, lite):
     from spider_plugin.portable.generators.fastgan import fastgan_widths
     cfg = 'fastgan_lite' if lite else 'fastgan'
-    for key in sorted(given & set(_NOT_FOR_FASTGAN)):
-        raise SpiderError(f'{_NOT_FOR_FASTGAN[key]} has no effect with --cfg={cfg}, which has no mapping network and one style; '
-                          'leave it out.')
     stock, new = _sizes(c['G_kwargs']), type(c['G_kwargs'])
     ngf = max(stock['channel_base'] // NGF_BASE, 1) if 'cbase' in given else 128
     channel_max = stock['channel_max'] if 'cmax' in given else None
@@ -28,11 +27,11 @@ def edit_fastgan(c, given, host, lite):
     except ValueError as error:
         raise SpiderError(f'--cfg={cfg} cannot draw the images of --data: {error}; resize them, or give a larger '
                           '--cbase.') from error
-    c['G_kwargs'] = new(class_name='spider_plugin.bundles.fastgan.FastGANGenerator', z_dim=PRESET['z_dim'], ngf=ngf, lite=lite)
+    c['G_kwargs'] = new(class_name=network_class(MODULE, 'FastGANGenerator'), z_dim=PRESET['z_dim'], ngf=ngf, lite=lite)
     if channel_max is not None:
         c['G_kwargs']['channel_max'] = channel_max
     _set_rate(c['G_opt_kwargs'], 'glr' in given)
-    if 'projected' in c['D_kwargs']['class_name'].lower():      # the host's own; --disc=projected sets its own rates
+    if host.loss_keyword('r1_gamma') is None:                   # a projected host's; --disc=projected sets rates itself
         _set_rate(c['D_opt_kwargs'], 'dlr' in given)
     for key in ('style_mixing_prob', 'pl_weight'):              # these need a style for each layer
         if host.loss_keyword(key) is not None:
@@ -49,8 +48,9 @@ def _set_rate(options, rate_given):
         options['lr'] = PRESET['lr']
 
 for _name, _lite in (('fastgan', False), ('fastgan_lite', True)):
-    registry.generators.register(_name)(OwnGenerator(
-        functools.partial(edit_fastgan, lite=_lite), dsc=True,
-        mappings=('residual', 'paper-16x32', 'paper-23x23', 'encoder', 'whitened')))
+    registry.generators.register(_name)(PluginGenerator(
+        functools.partial(edit_fastgan, lite=_lite), MODULE, 'FastGANGenerator', source=frozenset({VECTOR, IMAGE}), dsc=True,
+        warm_start='spider_plugin.snapshots.warm_start_fastgan.fit_blocks', projected=FASTGAN,
+        refuses=dict(map_depth=_ONE_STYLE, style_mixing=_ONE_STYLE, pl_weight=_ONE_STYLE)))
 
 #----------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import click
 
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError
-from spider_plugin.options.generators import OwnGenerator, put_networks
+from spider_plugin.options.generators import IMAGE, NO_STYLES, VECTOR, PluginGenerator, put_networks
 from spider_plugin.options.types import Option, Pairs
 
 #----------------------------------------------------------------------------
@@ -14,6 +14,7 @@ from spider_plugin.options.types import Option, Pairs
 PRESET  = dict(z_dim=512, glr=1e-3, dlr=1e-3, betas=[0.0, 0.99])
 FACTORS = {'128': 1.5, '256': 2, '512': 3, '1024': 3}
 LOSSES  = ('wgan-gp', 'nonsaturating')
+MODULE  = 'spider_plugin.portable.generators.pggan'
 
 #----------------------------------------------------------------------------
 
@@ -34,13 +35,14 @@ def edit_pggan(c, given, host):
     if c.get('num_gpus', 1) > 1 and host.loss_keyword('G_mapping') is not None:
         raise SpiderError('--cfg=pggan trains with one GPU in this host, whose DistributedDataParallel wants a gradient for '
                           'every layer, those of later stages too; pass --gpus=1, or use a host like NVlabs/stylegan3.')
-    put_networks(c, given, host, cfg='pggan', G='spider_plugin.bundles.pggan.PGGANGenerator',
-                 D='spider_plugin.bundles.pggan.PGGANDiscriminator', preset=PRESET, resolutions=pggan_resolutions)
+    put_networks(c, given, host, cfg='pggan', module=MODULE, G='PGGANGenerator', D='PGGANDiscriminator', preset=PRESET,
+                 resolutions=pggan_resolutions)
     for network in 'GD':
         c[f'{network}_opt_kwargs'].update(class_name='spider_plugin.training.progressive.StageAdam', factors=dict(FACTORS))
 
-registry.generators.register('pggan')(OwnGenerator(
-    edit_pggan, mappings=('residual', 'paper-16x32', 'paper-23x23', 'encoder', 'whitened')))
+registry.generators.register('pggan')(PluginGenerator(
+    edit_pggan, MODULE, 'PGGANGenerator', source=frozenset({VECTOR, IMAGE}),
+    refuses=NO_STYLES | dict(disc='whose discriminator grows with its generator')))
 
 #----------------------------------------------------------------------------
 

@@ -1,8 +1,12 @@
 """--resume with an option of ours: a snapshot continues with the source it was trained with, a stock generator starts as it is,
 and what fits is copied by a plan."""
 
+import pkgutil
+
+from spider_plugin import registry
 from spider_plugin.errors import SpiderError
 from spider_plugin.options.dsc import check_resumed_dsc
+from spider_plugin.options.generators import IMAGE
 
 #----------------------------------------------------------------------------
 
@@ -11,18 +15,23 @@ def resume_spider(c, options, source, classes, host):
     log)."""
     if c.get('resume_pkl') is None:
         return 1.0, None, []
+    from spider_plugin.portable.source.arguments import SpiderArguments
     spider, identity = _resumed_spider(host.local_file(c['resume_pkl']), options['trust_pickle'])
+    try:
+        spider = SpiderArguments.read(spider)
+    except (ValueError, TypeError) as error:
+        raise SpiderError(f'--resume={c["resume_pkl"]}: {error}; give a snapshot of this version or an earlier one.') from error
     if spider is None:
-        if options['spider_mapping'] != 'residual':
+        if registry.mappings[options['spider_mapping']].needs != IMAGE:
             return 1.0, False, []
         return 0.0, False, ['Spider resume:       a stock generator, so the source starts at gain 0 and the images as they were']
-    for what, before, now in (('mapping', spider['mapping'], options['spider_mapping']),
+    for what, before, now in (('mapping', spider.mapping, options['spider_mapping']),
                               ('source', _describe(identity), _describe(source.identity)),
-                              ('source classes', spider.get('classes'), classes)):
+                              ('source classes', spider.classes, classes)):
         if before != now and not options['spider_force']:
             raise SpiderError(f'--resume={c["resume_pkl"]} was trained with the {what} {before}, not {now}; give that one, or '
                               'pass --spider-force.')
-    return spider.get('gain', 1.0), spider.get('learn_skip', False), []
+    return spider.gain, spider.learn_skip, []
 
 def resume_from_what_fits(c, options, host):
     """Points the host at a pickle of the tensors that fit; lines for the launch log."""
@@ -31,12 +40,15 @@ def resume_from_what_fits(c, options, host):
     from spider_plugin.snapshots.rebuild import unpickle
     from spider_plugin.snapshots.records import read_pickle
     from spider_plugin.snapshots.resume_plan import convert
+    from spider_plugin.snapshots.warm_start import fit_layers
     path = host.local_file(c['resume_pkl'])
     contents = unpickle(path) if options['trust_pickle'] else read_pickle(path)
     lines = [f'{"Resume from:":<21s}{c["resume_pkl"]}']
     generator = contents.get('G_ema') or contents.get('G')
     check_resumed_dsc(c, getattr(generator, 'init_kwargs', {}).get('dsc'))
-    c['resume_pkl'], plans, fits = convert(path, contents, host.networks())
+    declared = registry.generators[options['cfg']] if options['cfg'] else None
+    fit = pkgutil.resolve_name(declared.warm_start) if declared and declared.warm_start else fit_layers
+    c['resume_pkl'], plans, fits = convert(path, contents, host.networks(), fit)
     for layer, error in fits.items():
         lines.append(f'{"":<21s}{layer}: fitted to the dense kernel, relative error {error:.2f}')
     return lines + [f'{"":<21s}{plan.line()}' for plan in plans.values()]
@@ -47,8 +59,8 @@ def _resumed_spider(path, trust):
     from spider_plugin.snapshots.records import generator_record
     if trust:
         generator = load_generator(path, trust=True)
-        spider, identity = getattr(generator, 'init_kwargs', {}).get('spider'), generator.__dict__.get('source')
-        return spider, identity and identity.identity
+        source = generator.__dict__.get('source')
+        return getattr(generator, 'init_kwargs', {}).get('spider'), source and source.identity
     record = generator_record(path)
     state = embedded_bank_state(record)
     return record.init_kwargs.get('spider'), state and state['identity']

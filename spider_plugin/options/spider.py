@@ -1,6 +1,5 @@
 """--spider-source and what goes with it: the generator of the config becomes one that is fed from an image source."""
 
-import dataclasses
 import json
 import os
 
@@ -8,29 +7,11 @@ import click
 
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError
+from spider_plugin.options.generators import IMAGE, mapping_kinds, needed_package
+from spider_plugin.options.mappings import BUILTIN
 from spider_plugin.options.resume import resume_spider
 from spider_plugin.options.types import Bank, Option, Pairs
 from spider_plugin.snapshots.lineage import cascade_stages, describe_stages
-
-#----------------------------------------------------------------------------
-# Mapping kinds: the source's resolution unless --spider-size says otherwise (None: the target's), the smallest one that
-# works, and the z_dim it needs (None: any).
-
-@dataclasses.dataclass(frozen=True)
-class MappingKind:
-    size:     int | None
-    min_size: int
-    z_dim:    int | None = None
-
-MAPPINGS = {
-    'residual':    MappingKind(size=None, min_size=8),
-    'paper-16x32': MappingKind(size=32,   min_size=4, z_dim=512),
-    'paper-23x23': MappingKind(size=32,   min_size=4, z_dim=512),
-    'encoder':     MappingKind(size=32,   min_size=8),
-    'whitened':    MappingKind(size=32,   min_size=4),
-}
-for _name, _kind in MAPPINGS.items():
-    registry.mappings.register(_name)(_kind)
 
 #----------------------------------------------------------------------------
 
@@ -39,7 +20,7 @@ GROUP = 'Spider options'
 OPTIONS = [
     Option('--spider-source',   str,    None,       '[ZIP|DIR|PKL|URL|NAME]', 'Feed G these images instead of noise: a '
            'dataset, a generator pickle, a name that `spider sources` lists, or noise, covariance:DATA, strokes, shapes', GROUP),
-    Option('--spider-mapping',  str,    'residual', f'[{"|".join(MAPPINGS)}]', 'How the source enters G', GROUP),
+    Option('--spider-mapping',  str,    'residual', f'[{"|".join(BUILTIN)}]', 'How the source enters G', GROUP),
     Option('--spider-size',     click.IntRange(min=1), None, 'INT', 'Resolution of the source images, a power of two  '
            '[default: the smaller of source and target for residual, at most 32 otherwise]', GROUP),
     Option('--spider-match',    click.Choice(['covariance', 'none']), None, '[covariance|none]', 'Move the images of a dataset '
@@ -60,38 +41,33 @@ OPTIONS = [
 #----------------------------------------------------------------------------
 
 def apply_spider(c, options, host):
+    from spider_plugin.bundles.names import spider_class_name, with_mapping_kind
+    from spider_plugin.portable.source.arguments import SpiderArguments
     from spider_plugin.sources.prepare import is_dataset, prepare_source
     name, target = options['spider_mapping'], host.target
     kind = registry.mappings.lookup(name, '--spider-mapping')
-    own = registry.generators[options['cfg']] if options['cfg'] else None
-    layers = None if own else host.generator()
-    if own and not own.mappings:
-        raise SpiderError(f'--spider-source cannot be used with --cfg={options["cfg"]}, which takes no source; leave it out.')
-    if own and name not in own.mappings:
-        raise SpiderError(f'--spider-mapping={name} cannot be used with --cfg={options["cfg"]}; use {" or ".join(own.mappings)}.')
-    if own and kind.z_dim is not None:
-        c['G_kwargs']['z_dim'] = kind.z_dim
-    if layers is not None and kind.z_dim not in (None, layers.z_dim):
-        raise SpiderError(f'--spider-mapping={name} needs z_dim {kind.z_dim}, but this generator has {layers.z_dim}; use '
-                          f'{"residual" if layers.constant_input else "encoder"}.')
-    if layers is not None and name == 'residual' and not layers.constant_input:
-        raise SpiderError(f'--spider-mapping=residual needs a generator that starts from a constant 4x4 input, which '
-                          f'{c["G_kwargs"]["class_name"]} is not: added to StyleGAN3 at fixed pixels, the source would end its '
-                          'equivariance (docs/cascades.md); use --spider-mapping=encoder.')
-    can_learn_skip = _can_learn_skip(options['spider_skip'], name, own, options['cfg'])
+    declared = registry.generators[options['cfg']] if options['cfg'] else None
+    layers = None if declared else host.generator()
+    if declared:
+        _check_declared(name, kind, declared, options['cfg'])
+        if kind.z_dim is not None:
+            c['G_kwargs']['z_dim'] = kind.z_dim
+    else:
+        _check_layers(name, kind, layers, c['G_kwargs']['class_name'])
+    can_learn_skip = _can_learn_skip(options['spider_skip'], kind, name, declared, options['cfg'])
     size = options['spider_size']
     if size is not None and kind.size is None and size > target.resolution:
         raise SpiderError(f'--spider-size={size} is larger than the {target.resolution} pixels of --data; '
                           f'use {target.resolution} or less.')
     matched = options['spider_match']
     if matched is None:
-        matched = 'covariance' if name == 'residual' and is_dataset(options['spider_source']) else 'none'
+        matched = 'covariance' if kind.match and is_dataset(options['spider_source']) else 'none'
     source = prepare_source(
         options['spider_source'],
         size     = size,
         max_size = kind.size or target.resolution,
         bank     = options['spider_bank'],
-        channels = target.channels if name == 'residual' or options['spider_source'] in registry.sources else None,
+        channels = target.channels if kind.needs == IMAGE or options['spider_source'] in registry.sources else None,
         match    = None if matched == 'none' else target.path,
         subset   = target.subset,
         trust    = options['trust_pickle'],
@@ -101,21 +77,39 @@ def apply_spider(c, options, host):
     gain, learned_before, resume_lines = resume_spider(c, options, source, classes, host)
     default = can_learn_skip if learned_before is None else learned_before
     learn_skip = dict(learned=True, fixed=False).get(options['spider_skip'], default)
-    c['G_kwargs']['spider'] = dict(mapping=name, source=source.path, noise=options['spider_noise'],
-                                   embed=options['spider_embed'], gain=gain, learn_skip=learn_skip)
-    if classes is not None:
-        c['G_kwargs']['spider']['classes'] = classes
-    if own is None:
-        from spider_plugin.bundles.source import spider_class_name
+    c['G_kwargs']['spider'] = SpiderArguments(name, source.path, options['spider_noise'], options['spider_embed'], gain,
+                                              learn_skip, classes).json()
+    if layers is not None:
         c['G_kwargs']['class_name'] = spider_class_name(c['G_kwargs']['class_name'], layers.mapping)
-    if layers is not None and name == 'residual':
-        _compensate_path_length(c, source, layers, host.loss_keyword('pl_weight'))
-    return _launch_lines(options, source, target) + resume_lines
+        if kind.needs == IMAGE:
+            _compensate_path_length(c, source, layers, host.loss_keyword('pl_weight'))
+    try:
+        c['G_kwargs']['class_name'] = with_mapping_kind(c['G_kwargs']['class_name'], name)
+    except ValueError as error:
+        raise SpiderError(f'--spider-mapping={name} of another package cannot be used here, since {error}; '
+                          'use a mapping of the plugin.') from error
+    return _launch_lines(options, source, target) + needed_package(kind.module, f'--spider-mapping={name}') + resume_lines
 
-def _can_learn_skip(wanted, mapping, own, cfg):
-    can = mapping == 'residual' and (own is None or own.learn_skip)
+def _check_declared(name, kind, declared, cfg):
+    if not declared.source:
+        raise SpiderError(f'--spider-source cannot be used with --cfg={cfg}, which takes no source; leave it out.')
+    if kind.needs not in declared.source:
+        raise SpiderError(f'--spider-mapping={name} cannot be used with --cfg={cfg}; use '
+                          f'{" or ".join(mapping_kinds(declared.source))}.')
+
+def _check_layers(name, kind, layers, class_name):
+    if kind.z_dim not in (None, layers.z_dim):
+        raise SpiderError(f'--spider-mapping={name} needs z_dim {kind.z_dim}, but this generator has {layers.z_dim}; use '
+                          f'{"residual" if IMAGE in layers.source else "encoder"}.')
+    if kind.needs not in layers.source:
+        raise SpiderError(f'--spider-mapping={name} needs a generator that starts from a constant 4x4 input, which '
+                          f'{class_name} does not: added to StyleGAN3 at fixed pixels, the source would end its '
+                          'equivariance (docs/cascades.md); use --spider-mapping=encoder.')
+
+def _can_learn_skip(wanted, kind, name, declared, cfg):
+    can = kind.needs == IMAGE and (declared is None or declared.learn_skip)
     if wanted == 'learned' and not can:
-        what = f'--cfg={cfg}' if mapping == 'residual' else f'--spider-mapping={mapping}'
+        what = f'--cfg={cfg}' if kind.needs == IMAGE else f'--spider-mapping={name}'
         raise SpiderError(f'--spider-skip=learned cannot be used with {what}; leave it out.')
     return can
 

@@ -3,9 +3,8 @@
 Options are read in the parent process. The edit leaves only class names and JSON values in the config `c`: the host itself
 prints and saves it, and its spawned ranks get it. Every error a user can make is raised here, before training starts."""
 
-from spider_plugin import registry
 from spider_plugin.errors import SpiderError
-from spider_plugin.options import discriminator, dsc, pggan, recompute, spider
+from spider_plugin.options import discriminator, dsc, generators, pggan, recompute, spider
 from spider_plugin.options.resume import resume_from_what_fits
 
 #----------------------------------------------------------------------------
@@ -22,9 +21,8 @@ def apply_options(c, options, *, given, host):
     given:    the parameter names, ours and the host's, that the user set.
     host:     answers questions about the host (hosts/capabilities.py): target, generator(), loss_keyword(name), local_file(path).
     Raises SpiderError."""
-    if options['cfg'] is not None:
-        registry.generators[options['cfg']].edit(c, given, host)
-    lines = pggan.apply_progressive(c, options, given, host) + discriminator.apply_disc(c, options, given, host)
+    lines = generators.apply_generator(c, options, given, host)
+    lines += pggan.apply_progressive(c, options, given, host) + discriminator.apply_disc(c, options, given, host)
     if options['spider_source'] is not None:
         lines += spider.apply_spider(c, options, host)
     elif lonely := [option.name for option in spider.OPTIONS if option.key in given

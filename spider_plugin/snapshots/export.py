@@ -17,7 +17,7 @@ import torch
 from spider_plugin import __version__
 from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import atomic_file, sha256_of_file
-from spider_plugin.snapshots.families import FASTGAN, fastgan_options, network_family
+from spider_plugin.snapshots.families import fastgan_options, network_family
 from spider_plugin.snapshots.lineage import cascade_stages, describe_stages
 from spider_plugin.snapshots.rebuild import checked_bank_state, unpickle
 from spider_plugin.snapshots.records import PersistentRecord, read_pickle
@@ -132,7 +132,7 @@ def _card(record, tensors, path, out):
 _SIZES = dict(z_dim='z_dim', w_dim='w_dim', c_dim='c_dim', resolution='img_resolution', channels='img_channels')
 
 def _describe(record, path):
-    kwargs = dict(record.init_kwargs) if record.class_name != FASTGAN else fastgan_options(record)
+    kwargs = dict(record.init_kwargs) | fastgan_options(record)
     if isinstance(kwargs.get('spider'), dict):  # where the prepared source was on that machine is nobody's business
         kwargs['spider'] = {key: value for key, value in kwargs['spider'].items() if key != 'source'}
     sizes = {name: record.state.get(key, kwargs.get(key)) for name, key in _SIZES.items()}

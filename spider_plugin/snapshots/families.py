@@ -1,68 +1,123 @@
-"""Which network a record is, and which class on this machine may be built for it.
+"""The family of a network in a pickle, and the known class on this machine that may be built for it.
 
-What a record calls its class is only a name. Several hosts call theirs Generator, so its layers decide, and the class is then
-looked up in the host that is running: the checkout's on the path, else the reference host's, or a bundle of ours."""
+The class name in a record is only a name. Several hosts call their class Generator, so the tensors decide; the class is then
+looked up in the host that is running: the checkout's on the path, else the reference host's, or a bundle. Two closed tables hold
+the families: HOST_FAMILIES, and the declared generators in registry.generators."""
 
+import dataclasses
 import importlib.util
 import sys
+from collections.abc import Callable
 
-from spider_plugin.bundles.source import class_with, features_named
+from spider_plugin import registry
+from spider_plugin.bundles.names import class_with, features_named, with_mapping_kind
 from spider_plugin.errors import SpiderError
 from spider_plugin.resources import resource_dir
 from spider_plugin.snapshots.records import PersistentRecord
 
 #----------------------------------------------------------------------------
-# The table.
+# The table of hosts' families.
 
 FASTGAN = 'pg_modules.networks_fastgan.Generator'    # pickled by reference
-_MODULES = {    # where hosts keep a family's Generator
-    'stylegan2': ('training.networks_stylegan2', 'pg_modules.networks_stylegan2', 'training.networks'),
-    'stylegan3': ('training.networks_stylegan3',),
-    'fastgan':   ('pg_modules.networks_fastgan',),
-}
-OURS = {        # bundle -> its generator
-    'dcgan':       'DCGANGenerator',
-    'dcgan_paper': 'RadfordGenerator',
-    'pggan':       'PGGANGenerator',
-    'fastgan':     'FastGANGenerator',
-}
-_TENSORS = {    # that only this family has
-    'synthesis.b4.const':                'stylegan2',
-    'synthesis.input.freqs':             'stylegan3',
-    'synthesis.init.init.0.weight_orig': 'fastgan',
-}
+
+@dataclasses.dataclass(frozen=True)
+class HostFamily:
+    """modules:     where hosts keep its Generator, the preferred first.
+    tensor:         name of a tensor that only this family has.
+    mapping:        class of its mapping network in that module, where that is not StyleGAN's MappingNetwork.
+    embedded:       whether the reference host has it.
+    arguments:      record -> arguments that hosts have different defaults for, or that the pickle does not hold."""
+
+    modules:    tuple
+    tensor:     str
+    mapping:    str | None = None
+    embedded:   bool = True
+    arguments:  Callable = lambda record: {}
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """A network in a pickle for which this machine has a known class.
+
+    family:     key of HOST_FAMILIES, or the name of a declared generator.
+    class_name: dotted name of the class, and `kwargs`, its keyword arguments, in the form that this class takes.
+    bare_class: the class without the features of a Spider generator, which needs no source to be built."""
+
+    family:     str
+    class_name: str
+    bare_class: str
+    kwargs:     dict
+
+def declared_generator(class_name):
+    """(name, PluginGenerator) of the declared generator whose class is called so; None for any other."""
+    return next(((name, declared) for name, declared in registry.generators.items()
+                 if declared.module is not None and declared.generator == class_name), None)
 
 def network_family(record):
-    """'stylegan2', 'stylegan3', 'fastgan', a Spider generator's like its host's, or a key of OURS; None for any other."""
-    if record.class_name in OURS.values():
-        return next(family for family, name in OURS.items() if name == record.class_name)
+    """Name of a declared generator, else a key of HOST_FAMILIES, which a Spider generator shares with its host; None for any
+    other network."""
+    if (found := declared_generator(record.class_name)) is not None:
+        return found[0]
     if record.class_name == FASTGAN or features_named(record.class_name) is not None:
-        names = record.state_dict()
-        return next((family for name, family in _TENSORS.items() if name in names), None)
+        return family_of_tensors(record.state_dict())
     return None
 
-def trusted_class(record, path):
-    """(dotted name of a class on this machine, keyword arguments for it). Raises SpiderError for any other class."""
+def family_of_tensors(names):
+    """The host family that has a tensor of these names; None for none of them."""
+    return next((name for name, family in HOST_FAMILIES.items() if family.tensor in names), None)
+
+def known_class(record, path):
+    """The Known for a record; `path` is for messages. Raises SpiderError for a network without a known class."""
     family = network_family(record)
     if family is None:
-        raise SpiderError(f'{path} holds a {record.class_name} that is unknown here; give a snapshot of a StyleGAN2, StyleGAN3 '
-                          'or FastGAN generator or of ours, or pass --trust-pickle if you trust the file.')
+        raise SpiderError(f'{path} holds a {record.class_name}, which is not a known class; give a snapshot of a StyleGAN2, '
+                          'StyleGAN3 or FastGAN generator or of a generator of the plugin, or pass --trust-pickle if you trust '
+                          'the file.')
+    _check_arguments(record, path)
     add_host_to_path()
-    if record.class_name in OURS.values():      # a checkout may have a family of the same name
-        return f'spider_plugin.bundles.{family}.{OURS[family]}', dict(record.init_kwargs)
+    spider = record.init_kwargs.get('spider')
+    if (found := declared_generator(record.class_name)) is not None:    # a checkout may have a family of the same name
+        bare, kwargs = found[1].class_name, dict(record.init_kwargs)
+        return Known(family, _with_kind(bare, spider, path), bare, kwargs)
     module = host_module(family)
     if module is None:
         raise SpiderError(f'{path} holds a {family} generator, which this host does not have; set PYTHONPATH to the checkout '
                           'that wrote it.')
-    class_name = f'{module}.Generator'
+    names = {False: f'{module}.Generator', True: f'{module}.Generator'}     # with the source or without: dotted name
     for feature in features_named(record.class_name) or ():
-        class_name = class_with(class_name, *(['mapped', 'DummyMapping'] if family == 'fastgan' else [feature]))
-    return class_name, _arguments(record, family, module)
+        mapping = HOST_FAMILIES[family].mapping if feature == 'spider' else None
+        names[True] = class_with(names[True], feature if mapping is None else 'mapped', mapping)
+        names[False] = names[False] if feature == 'spider' else class_with(names[False], feature)
+    return Known(family, _with_kind(names[True], spider, path), names[False], _arguments(record, family, module))
+
+def _check_arguments(record, path):
+    """A source is read at one place, the keyword `spider`. Raises SpiderError for one by position, by its own name, or among the
+    arguments of a part, and for anything but numbers by position, which no host passes."""
+    nested = [value for value in record.init_kwargs.values() if isinstance(value, dict) and value is not
+              record.init_kwargs.get('spider')]
+    if not all(isinstance(value, (int, float)) for value in record.init_args) or 'source' in record.init_kwargs or \
+            any(name in value for value in nested for name in ('spider', 'source')):
+        raise SpiderError(f'{path} holds arguments that no host writes, a source in another place than `spider` for example; it '
+                          'was not opened: use a snapshot from where you trust it.')
+
+def _with_kind(class_name, spider, path):
+    """The class in a bundle that has the mapping kind of the snapshot."""
+    kind = spider.get('mapping') if isinstance(spider, dict) else None
+    if kind is None:
+        return class_name
+    if kind not in registry.mappings:
+        raise SpiderError(f'{path} was trained with the mapping {str(kind)[:40]!r}, which no installed package has; install the '
+                          'package that adds it, or pass --trust-pickle if you trust the file.')
+    return with_mapping_kind(class_name, kind)
 
 def host_module(family):
     """The module with this family's Generator in the host that is running, or None."""
     add_host_to_path()
-    return next((module for module in _MODULES.get(family, ()) if _is_here(module)), None)
+    modules = HOST_FAMILIES[family].modules if family in HOST_FAMILIES else ()
+    return next((module for module in modules if _is_here(module)), None)
+
+def lacks_family(family):
+    """Whether the host that is running lacks a family that the reference host has."""
+    return family in HOST_FAMILIES and HOST_FAMILIES[family].embedded and host_module(family) is None
 
 def add_host_to_path():
     """Makes `training`, `torch_utils` and `dnnlib` importable: a checkout's when one is on the path already."""
@@ -82,12 +137,9 @@ _NESTED = ('training.networks', 'pg_modules.networks_fastgan')  # their Generato
 _OUTER  = ('z_dim', 'c_dim', 'w_dim', 'img_resolution', 'img_channels', 'mapping_kwargs', 'ngf', 'cond', 'spider', 'dsc')
 
 def _arguments(record, family, module):
-    kwargs = dict(record.init_kwargs)
-    kwargs.update(kwargs.pop('synthesis_kwargs', {}))
-    if family == 'stylegan2':
-        kwargs.update(_block_options(record))
-    if record.class_name == FASTGAN:
-        kwargs.update(fastgan_options(record))
+    kwargs, nested = dict(record.init_kwargs), dict(record.init_kwargs.get('synthesis_kwargs') or {})
+    kwargs.pop('synthesis_kwargs', None)
+    kwargs |= nested | HOST_FAMILIES[family].arguments(record)
     if module not in _NESTED:
         return kwargs
     kwargs.pop('fused_modconv_default', None)       # a matter of speed, which stylegan2-ada-pytorch does not know
@@ -114,7 +166,9 @@ def _block_options(record):
     return options
 
 def fastgan_options(record):
-    """What a FastGAN generator was made with, which its pickle does not say, from its sizes."""
+    """The arguments of a FastGAN generator, which its pickle does not hold, from its sizes; none for a record that holds them."""
+    if record.class_name != FASTGAN:
+        return {}
     tensors = record.state_dict()
     options = {key: record.state.get(key) for key in ('z_dim', 'c_dim', 'w_dim', 'img_resolution', 'img_channels')}
     options['ngf'] = tensors['synthesis.init.init.0.weight_orig'].shape[1] // 32
@@ -123,5 +177,15 @@ def fastgan_options(record):
     if options['cond']:
         options['num_classes'] = len(tensors['synthesis.embed.weight'])
     return options
+
+#----------------------------------------------------------------------------
+
+HOST_FAMILIES = {
+    'stylegan2': HostFamily(('training.networks_stylegan2', 'pg_modules.networks_stylegan2', 'training.networks'),
+                            'synthesis.b4.const', arguments=_block_options),
+    'stylegan3': HostFamily(('training.networks_stylegan3',), 'synthesis.input.freqs'),
+    'fastgan':   HostFamily(('pg_modules.networks_fastgan',), 'synthesis.init.init.0.weight_orig', mapping='DummyMapping',
+                            embedded=False, arguments=fastgan_options),
+}
 
 #----------------------------------------------------------------------------

@@ -5,7 +5,6 @@ that is already on this machine (snapshots/families.py). That class is built wit
 tensors, all of them, with equal shapes."""
 
 import contextlib
-import dataclasses
 import importlib
 import pickle
 import sys
@@ -16,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from spider_plugin.errors import SpiderError
 from spider_plugin.resources import resource_dir
-from spider_plugin.snapshots.families import add_host_to_path, host_module, network_family, trusted_class
+from spider_plugin.snapshots.families import add_host_to_path, known_class, lacks_family, network_family
 from spider_plugin.snapshots.records import PersistentRecord, read_pickle, record_in
 
 #----------------------------------------------------------------------------
@@ -43,18 +42,17 @@ def _record_fed_with_noise(path, key):
 
 def rebuild_generator(record, path):
     """The module that a record describes; `path` is for messages."""
-    with _host_of(record):
-        class_name, kwargs = trusted_class(record, path)
-        generator_class, tensors = _import_class(class_name, path), record.state_dict()
+    with _host_with(network_family(record)):
+        known = known_class(record, path)
+        generator_class, tensors = _import_class(known.class_name, path), record.state_dict()
         try:
-            _check_size(_without_source(record, path), record.init_args, kwargs, tensors)
-            with _embedded_source(record, class_name):
-                generator = generator_class(*record.init_args, **kwargs)
+            _check_size(_import_class(known.bare_class, path), record.init_args, known.kwargs, tensors)
+            generator = generator_class(*record.init_args, **known.kwargs, **_embedded_source(record, generator_class))
             generator.load_state_dict(tensors, strict=True)
         except (TypeError, RuntimeError, ValueError, KeyError, IndexError, AttributeError, AssertionError) as error:
             reason = ' '.join(str(error).split())[:160]
-            raise SpiderError(f'{path}: its {record.class_name} does not fit {class_name} ({reason}); set PYTHONPATH '
-                              'to the checkout that wrote it, or pass --trust-pickle if you trust the file.') from error
+            raise SpiderError(f'{path}: its {record.class_name} does not fit {known.class_name} ({reason}); set PYTHONPATH to '
+                              'the checkout that wrote it, or pass --trust-pickle if you trust the file.') from error
     return generator
 
 def _import_class(class_name, path):
@@ -76,9 +74,8 @@ def _shared_modules():
     return {name: module for name, module in sys.modules.items() if f'{name}.'.startswith(tuple(f'{n}.' for n in _SHARED_NAMES))}
 
 @contextlib.contextmanager
-def _host_of(record):
-    family = network_family(record)
-    if family not in ('stylegan2', 'stylegan3') or host_module(family) is not None:
+def _host_with(family):
+    if not lacks_family(family):
         yield
         return
     checkout, folder = _shared_modules(), str(resource_dir('reference_host'))
@@ -103,11 +100,6 @@ def _exchange(out, into):
 _SLACK  = 1 << 22       # parameters that a generator without its source may have and one with it may not
 _DENSE  = 10            # times the parameters of a separable layer that it has while it is made, of a dense one with 9 taps
 _LIMITS = dict(img_resolution=1 << 13, num_layers=64, filter_size=64, lrelu_upsampling=16)  # what other numbers depend on
-
-def _without_source(record, path):
-    if record.class_name.startswith('Spider'):
-        record = dataclasses.replace(record, class_name=record.class_name.removeprefix('Spider'))
-    return _import_class(trusted_class(record, path)[0], path)
 
 def _check_size(generator_class, args, kwargs, tensors):
     kwargs = {key: value for key, value in kwargs.items() if key != 'spider'}
@@ -165,8 +157,7 @@ def unpickle(path):
                           'checkout that wrote it.') from error
 
 #----------------------------------------------------------------------------
-# A Spider generator draws from the bank that its pickle carries, not from the directory it was trained with: while it is
-# built, its module opens that bank whatever path it is asked for.
+# A Spider generator draws from the bank that its pickle carries, whatever directory its arguments name.
 
 def embedded_bank_state(record):
     """What the record's source pickled (images, labels, identity, ...), or None where it has no source."""
@@ -196,21 +187,16 @@ def checked_bank_state(record):
 def _is_tensor(value, dtype, ndim):
     return isinstance(value, torch.Tensor) and value.dtype == dtype and value.ndim == ndim
 
-@contextlib.contextmanager
-def _embedded_source(record, class_name):
+def _embedded_source(record, generator_class):
+    """{'source': the bank that the pickle carries}, of the generator's own bundle; {} for a generator without a source."""
     state = checked_bank_state(record)
     if state is None:
         if record.init_kwargs.get('spider') is not None:
             raise ValueError('it has no source')    # the path that it names is another machine's
-        yield
-        return
-    module = sys.modules[class_name.rpartition('.')[0]]
-    bank = module.ImageBank.__new__(module.ImageBank)
+        return {}
+    bundle = sys.modules[generator_class.__module__]
+    bank = bundle.ImageBank.__new__(bundle.ImageBank)
     bank.__setstate__(state)
-    opener, module.open_source = module.open_source, lambda *args, **kwargs: bank
-    try:
-        yield
-    finally:
-        module.open_source = opener
+    return dict(source=bank)
 
 #----------------------------------------------------------------------------

@@ -16,7 +16,6 @@ import torch
 from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import atomic_file, cache_dir, sha256_of_file
 from spider_plugin.snapshots.warm_start import fit_layers
-from spider_plugin.snapshots.warm_start_fastgan import fit_blocks
 
 FORMAT   = 2    # Of the converted pickle.
 NETWORKS = ('G', 'D', 'G_ema')
@@ -73,22 +72,21 @@ def _listed(names):
 
 #----------------------------------------------------------------------------
 
-def convert(path, contents, modules):
+def convert(path, contents, modules, fit=fit_layers):
     """Writes the pickle to resume from; returns (its path, the plans by network, {separable layer: relative error of its fit to
     the snapshot's dense kernel}).
 
     path:       the snapshot; its name stays, so that logs tell what was resumed.
     contents:   what read_pickle(path) gave, or what trusted unpickling did.
     modules:    {'G': module, 'D': module or None}: the networks as they will train.
+    fit:        makes the tensors of a dense generator fit separable layers: (state, network) -> (state, {layer: error}).
     Raises SpiderError where nothing of the generator fits."""
     states = {name: contents[name].state_dict() for name in NETWORKS if hasattr(contents.get(name), 'state_dict')}
     states.setdefault('G_ema', states.get('G', {}))
     states.setdefault('G', states['G_ema'])
     fits = {}
     for name in ('G', 'G_ema'):
-        states[name], fits = fit_layers(states[name], modules['G'])
-        states[name], blocks = fit_blocks(states[name], modules['G'])
-        fits |= blocks
+        states[name], fits = fit(states[name], modules['G'])
     plans = {name: make_plan(name, states.get(name, {}), modules[name[0]]) for name in NETWORKS}
     if not any(parameter in plans['G'].copied for parameter, _ in modules['G'].named_parameters()):
         raise SpiderError(f'--resume={path}: no tensor of its G fits the networks of this run; resume from a snapshot of the '

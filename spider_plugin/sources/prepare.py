@@ -219,15 +219,15 @@ def _generator_blocks(generator, label, size, batch=32):
 # its pickle becomes a prepared directory inside this one.
 
 def _write_generator(temp, final, path, generator):
-    from spider_plugin.snapshots.families import host_module, network_family
-    from spider_plugin.snapshots.rebuild import trusted_class
+    from spider_plugin.snapshots.families import known_class, lacks_family, network_family
     from spider_plugin.snapshots.records import generator_record
     record = generator_record(path)
     family = network_family(record)
-    if family in ('stylegan2', 'stylegan3') and host_module(family) is None:
+    if lacks_family(family):
         raise SpiderError(f'--spider-bank=online: this host has no {family} generator, which {path} is, to run for every batch; '
                           'give a number of images, such as --spider-bank=100k, which are rendered now.')
-    class_name, kwargs = trusted_class(record, path)
+    known = known_class(record, path)
+    kwargs = dict(known.kwargs)
     identity = json.loads((temp / 'bank.json').read_text(encoding='utf-8'))['identity']
     inner = getattr(generator, 'source', None)
     if inner is not None:
@@ -238,7 +238,7 @@ def _write_generator(temp, final, path, generator):
         kwargs['spider'] = {**kwargs['spider'], 'source': str(final / 'source')}
     torch.save(generator.cpu().state_dict(), temp / 'weights.pt')
     _write_json(temp / 'generator.json', dict(
-        format=_FORMAT, identity=identity, class_name=class_name, init_kwargs=kwargs, z_dim=generator.z_dim,
+        format=_FORMAT, identity=identity, class_name=known.class_name, init_kwargs=kwargs, z_dim=generator.z_dim,
         c_dim=generator.c_dim, resolution=generator.img_resolution, channels=generator.img_channels))
 
 #----------------------------------------------------------------------------

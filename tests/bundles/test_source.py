@@ -10,7 +10,8 @@ import sys
 import pytest
 import torch
 
-from spider_plugin.bundles.source import bundle_source, class_with, features_named, host_class, spider_class_name
+from spider_plugin.bundles.names import class_with, features_named, host_class, spider_class_name
+from spider_plugin.bundles.source import bundle_source
 from spider_plugin.resources import resource_dir
 
 NAMES = ['spider_on_training__networks_stylegan2', 'dcgan', 'spider_dsc_fast_on_training__networks_stylegan2',

@@ -113,7 +113,7 @@ def toy_plugin(tmp_path):
     (info / 'entry_points.txt').write_text('[spider_plugin]\ntoy = toy_plugin\n')
     (path / 'toy_plugin.py').write_text(textwrap.dedent('''
         from spider_plugin import registry
-        from spider_plugin.options.generators import OwnGenerator
+        from spider_plugin.options.generators import PluginGenerator
 
         @registry.metrics.register('toy')
         def measure(opts):
@@ -122,7 +122,7 @@ def toy_plugin(tmp_path):
         def edit(c, given, host):
             c['G_kwargs'] = dict(class_name='toy_plugin.Net')
 
-        registry.generators.register('toynet')(OwnGenerator(edit))
+        registry.generators.register('toynet')(PluginGenerator(edit))
 
         @registry.metrics.register('fid')
         def other_fid(opts):

@@ -10,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from spider_plugin.options.generators import OwnGenerator
+from spider_plugin.options.generators import PluginGenerator
 
 SIDS = ['sid50k_full', 'sid50k', 'sid5k', 'sid1k'] # Built in.
 
@@ -63,7 +63,7 @@ def test_installing_twice_is_installing_once(train):
 
 def test_the_hosts_own_name_wins(train, monkeypatch):
     from spider_plugin import registry
-    monkeypatch.setitem(registry.generators._entries, 'tiny', OwnGenerator(lambda c, given, host: None))
+    monkeypatch.setitem(registry.generators._entries, 'tiny', PluginGenerator(lambda c, given, host: None))
     text = CliRunner().invoke(train(), ['--help'], terminal_width=200).output
     assert re.search(r'\[stylegan2\|tiny\|dcgan\|.*pggan.*\|spider-tiny\]', text)
 
@@ -95,7 +95,7 @@ def test_a_host_that_sets_up_and_launches_itself(train, toy_plugin, tmp_path, mo
     from spider_plugin import registry
     def edit(c, given, host):
         c['G_kwargs'] = dict(class_name='toy.Net')
-    monkeypatch.setitem(registry.generators._entries, 'toynet', OwnGenerator(edit))
+    monkeypatch.setitem(registry.generators._entries, 'toynet', PluginGenerator(edit))
     command, started = train(**ADA), {}
     monkeypatch.setitem(command.callback.__wrapped__.__globals__, 'start', lambda **kwargs: started.update(kwargs))
     for cfg, class_name in (('tiny', 'nets.Generator'), ('toynet', 'toy.Net')):

@@ -23,10 +23,10 @@ def config(**kwargs):
         ada_target     = 0.6,
         G_reg_interval = 4) | kwargs
 
-def edit(c=None, given=(), channels=3, cfg=None, **options):
+def edit(c=None, given=(), channels=3, cfg=None, family='stylegan2', **options):
     c = config() if c is None else c
     values = {option.key: option.default for option in OPTIONS} | dict(disc='projected', disc_backbone='random') | options
-    host = SimpleNamespace(target=Target('x.zip', 64, channels, 0), local_file=lambda path: path,
+    host = SimpleNamespace(generator_family=lambda: family, target=Target('x.zip', 64, channels, 0), local_file=lambda path: path,
                            generator_has=lambda *what: what == ('architecture', 'skip') and 'stylegan2' in str(c['G_kwargs']))
     return c, '\n'.join(apply_disc(c, values | {'cfg': cfg}, {*options, *given}, host))
 
@@ -42,8 +42,9 @@ def test_networks_rates_and_loss():
     assert json.loads(json.dumps(c)) == c
     assert 'separable heads on random (random weights)' in lines and 'R1 (--gamma)' in lines and '2 pixels' in lines
 
-def test_fastgan_gets_standard_heads_and_no_blur():
-    c, lines = edit(config(G_kwargs=dict(class_name='spider_plugin.bundles.fastgan.FastGANGenerator')))
+@pytest.mark.parametrize('how', [dict(cfg='fastgan'), dict(cfg='fastgan_lite'), dict(family='fastgan')])
+def test_fastgan_gets_standard_heads_and_no_blur(how):
+    c, lines = edit(**how)
     assert c['D_kwargs']['heads'] == 'standard' and c['D_opt_kwargs']['lr'] == 2e-4
     assert c['loss_kwargs']['blur_init_sigma'] == 0 and 'D blur:              none' in lines
 
@@ -96,7 +97,6 @@ def test_a_host_says_whether_its_generator_has_them(cfg, found, host_path):
     (dict(given=['pl_weight']), '--pl-weight has no effect with --disc=projected'),
     (dict(given=['freezed']), '--freezed has no effect'),
     (dict(channels=4), '4 channels'),
-    (dict(cfg='pggan'), '--cfg=pggan'),
     (dict(disc='none-such'), '--disc=none-such is not a known discriminator; choose from projected'),
     (dict(disc_size=100), '--disc-size=100: .* give 128'),
     (dict(disc_size=250), 'give 256'),

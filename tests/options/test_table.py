@@ -96,8 +96,8 @@ def test_default_sizes(source, kind, size):
     assert c['loss_kwargs']['pl_weight'] == pytest.approx(2 * 7 / 6 if kind == 'residual' else 2)
 
 def test_every_mapping_is_registered():
-    from spider_plugin.portable.source.mapping import MAPPING_KINDS
-    assert set(mappings) >= set(MAPPING_KINDS)
+    from spider_plugin.portable.source.mapping import MAPPING_INPUTS
+    assert set(mappings) == {'residual', *MAPPING_INPUTS}
 
 def test_size_bank_and_embed(source):
     c, lines = edit(spider_source=source, spider_size=8, spider_bank=10, spider_embed=0)
@@ -189,7 +189,7 @@ def test_dcgan_as_published(source):
     assert c['G_kwargs']['class_name'] == 'spider_plugin.bundles.dcgan_paper.RadfordGenerator' and c['G_kwargs']['z_dim'] == 512
     assert c['G_opt_kwargs']['lr'] == c['D_opt_kwargs']['lr'] == 2e-4 and c['G_opt_kwargs']['betas'] == [0.5, 0.999]
     for options, words in ((dict(spider_source=source), 'residual cannot be used with --cfg=dcgan_paper; use paper-16x32'),
-                           (dict(given=['mbstd_group']), '--mbstd-group has no effect'),
+                           (dict(given=['mbstd_group']), '--mbstd-group cannot be used with --cfg=dcgan_paper'),
                            (dict(host=host(resolution=256)), 'cannot draw .* not 256')):
         with pytest.raises(SpiderError, match=words):
             edit(**dict(dict(cfg='dcgan_paper', given=['cfg']), **options))
@@ -246,7 +246,7 @@ def test_batches_of_a_resumed_run(monkeypatch, make_snapshot):
 
 @pytest.mark.parametrize(['kwargs', 'words'], [
     (dict(given=['aug']),                           '--aug=ada needs a discriminator whose sign'),
-    (dict(given=['style_mixing']),                  '--style-mixing has no effect with --cfg=pggan'),
+    (dict(given=['style_mixing']),                  '--style-mixing cannot be used with --cfg=pggan'),
     (dict(host=host(resolution=24)),                '--cfg=pggan cannot draw .* not 24'),
 ])
 def test_pggan_one_sentence(kwargs, words):
@@ -278,7 +278,8 @@ def test_pggan_in_several_ranks_of_a_host_with_ddp():
     (dict(pg_kimg=5.0),                                                 '--pg-kimg has no effect without --cfg=pggan'),
     (dict(cfg='dcgan', given=['cfg'], pg_loss='wgan-gp'),               '--pg-loss has no effect without --cfg=pggan'),
     (dict(cfg='dcgan', host=host(resolution=8)),                        '--cfg=dcgan cannot draw .* not 8'),
-    (dict(cfg='dcgan', given=['map_depth']),                            '--map-depth has no effect with --cfg=dcgan'),
+    (dict(cfg='pggan', disc='projected', given=['disc']),               '--disc cannot be used with --cfg=pggan, whose disc'),
+    (dict(cfg='dcgan', given=['map_depth']),                            '--map-depth cannot be used with --cfg=dcgan'),
 ])
 def test_one_sentence(source, options, words):
     if options.get('spider_source') == 'SOURCE':
@@ -321,8 +322,8 @@ def test_fastgan_where_the_hosts_own_discriminator_is_projected():
     assert c['loss_kwargs'] == dict(class_name='training.loss.ProjectedGANLoss')
 
 @pytest.mark.parametrize(['arguments', 'words'], [
-    (dict(given=['map_depth']),             '--map-depth has no effect with --cfg=fastgan'),
-    (dict(given=['style_mixing']),          '--style-mixing has no effect with --cfg=fastgan'),
+    (dict(given=['map_depth']),             '--map-depth cannot be used with --cfg=fastgan'),
+    (dict(given=['style_mixing']),          '--style-mixing cannot be used with --cfg=fastgan'),
     (dict(host=host(resolution=8)),         '--cfg=fastgan cannot draw .* not 8'),
 ])
 def test_fastgan_says_what_it_cannot_do(arguments, words):

@@ -9,9 +9,9 @@ import torch
 from torch.nn.utils import spectral_norm
 
 from spider_plugin.errors import SpiderError
-from spider_plugin.snapshots import families as trusted
+from spider_plugin.snapshots import families as families
 from spider_plugin.snapshots.export import export
-from spider_plugin.snapshots.families import network_family, trusted_class
+from spider_plugin.snapshots.families import known_class, network_family
 from spider_plugin.snapshots.rebuild import load_generator, rebuild_generator
 from spider_plugin.snapshots.records import PersistentRecord, generator_record, read_pickle
 
@@ -62,7 +62,7 @@ def test_fastgan(fastgan, tmp_path):
     path, G = fastgan
     contents = read_pickle(path)
     record = contents['G_ema']
-    assert record.class_name == trusted.FASTGAN and network_family(record) == 'fastgan'
+    assert record.class_name == families.FASTGAN and network_family(record) == 'fastgan'
     assert contents['D'].class_name == 'timm.models._efficientnet_blocks.InvertedResidual'
     assert contents['progress']['cur_nimg'].tolist() == [64]
     expected, tensors = G.state_dict(), record.state_dict()
@@ -74,9 +74,10 @@ def test_fastgan(fastgan, tmp_path):
 
 def test_fastgan_is_matched_with_a_class_of_its_checkout(fastgan, monkeypatch):
     path, _ = fastgan
-    monkeypatch.setattr(trusted, '_is_here', lambda module: module == 'pg_modules.networks_fastgan')
-    class_name, kwargs = trusted_class(generator_record(path), path)
-    assert class_name == trusted.FASTGAN
+    monkeypatch.setattr(families, '_is_here', lambda module: module == 'pg_modules.networks_fastgan')
+    known = known_class(generator_record(path), path)
+    class_name, kwargs = known.class_name, known.kwargs
+    assert class_name == families.FASTGAN
     assert kwargs == dict(z_dim=8, c_dim=0, w_dim=0, img_resolution=256, img_channels=3, ngf=2, cond=0,
                           synthesis_kwargs=dict(lite=True))
 
@@ -93,23 +94,25 @@ def test_stylegan2_ada(make_snapshot, monkeypatch):
     synthesis['b16'].state['use_fp16'] = True
     record.init_kwargs = dict(z_dim=16, c_dim=0, w_dim=16, img_resolution=16, img_channels=3, mapping_kwargs=dict(num_layers=2),
                               synthesis_kwargs=dict(channel_base=256, channel_max=16))
-    class_name, kwargs = trusted_class(record, 'ada.pkl')
+    known = known_class(record, 'ada.pkl')
+    class_name, kwargs = known.class_name, known.kwargs
     assert class_name == 'training.networks_stylegan2.Generator'
     assert kwargs['channel_base'] == 256 and kwargs['num_fp16_res'] == 1 and kwargs['conv_clamp'] is None
     assert rebuild_generator(record, 'ada.pkl').synthesis.b8.conv1.conv_clamp is None
     record.init_kwargs['fused_modconv_default'] = 'inference_only' # as stylegan3 and projected-gan write
-    monkeypatch.setattr(trusted, '_is_here', lambda module: module == 'training.networks')
-    class_name, kwargs = trusted_class(record, 'ada.pkl')
+    monkeypatch.setattr(families, '_is_here', lambda module: module == 'training.networks')
+    known = known_class(record, 'ada.pkl')
+    class_name, kwargs = known.class_name, known.kwargs
     assert class_name == 'training.networks.Generator' and set(kwargs) == {
         'z_dim', 'c_dim', 'w_dim', 'img_resolution', 'img_channels', 'mapping_kwargs', 'synthesis_kwargs'}
     assert kwargs['synthesis_kwargs'] == dict(channel_base=256, channel_max=16, num_fp16_res=1, conv_clamp=None)
 
 def test_projected_gan_has_stylegan2_elsewhere(make_snapshot, monkeypatch):
     record = generator_record(make_snapshot())
-    monkeypatch.setattr(trusted, '_is_here', lambda module: module == 'pg_modules.networks_stylegan2')
-    assert trusted_class(record, 'pg.pkl')[0] == 'pg_modules.networks_stylegan2.Generator'
+    monkeypatch.setattr(families, '_is_here', lambda module: module == 'pg_modules.networks_stylegan2')
+    assert known_class(record, 'pg.pkl').class_name == 'pg_modules.networks_stylegan2.Generator'
     record.class_name = 'SpiderGenerator'
-    assert trusted_class(record, 'pg.pkl')[0] == \
+    assert known_class(record, 'pg.pkl').class_name == \
         'spider_plugin.bundles.spider_on_pg_modules__networks_stylegan2.SpiderGenerator'
 
 def test_the_reference_host_stands_in_where_a_checkout_lacks_the_family(make_snapshot, monkeypatch):
@@ -119,10 +122,10 @@ def test_the_reference_host_stands_in_where_a_checkout_lacks_the_family(make_sna
     for name in [name for name in sys.modules if name.split('.')[0] == 'training']:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, 'training', checkout) # a host without any of the modules in the table
-    monkeypatch.setattr(trusted, '_is_here', lambda module: False)
+    monkeypatch.setattr(families, '_is_here', lambda module: False)
     with pytest.raises(SpiderError, match='which this host does not have'):
-        trusted_class(generator_record(path), path)
-    monkeypatch.setattr(trusted, '_is_here', lambda module: sys.modules.get('training') is not checkout)
+        known_class(generator_record(path), path)
+    monkeypatch.setattr(families, '_is_here', lambda module: sys.modules.get('training') is not checkout)
     G = load_generator(path)
     assert sys.modules['training'] is checkout and 'training.networks_stylegan2' not in sys.modules
     z = torch.randn([2, 16])
@@ -175,5 +178,5 @@ def test_a_network_cannot_be_larger_than_its_file(make_snapshot):
 
 def test_what_is_in_no_table():
     for record in (PersistentRecord('Popen', ''), PersistentRecord('Generator', ''), PersistentRecord('os.Generator', '')):
-        with pytest.raises(SpiderError, match='is unknown here'):
-            trusted_class(record, 'a.pkl')
+        with pytest.raises(SpiderError, match='is not a known class'):
+            known_class(record, 'a.pkl')

@@ -68,7 +68,7 @@ def test_what_does_not_fit_is_refused(make_snapshot):
     path = make_snapshot()
     unknown = generator_record(path)
     unknown.class_name = 'Popen'
-    with pytest.raises(SpiderError, match='holds a Popen that is unknown here'):
+    with pytest.raises(SpiderError, match='holds a Popen, which is not a known class'):
         rebuild_generator(unknown, path)
     other_shape = generator_record(path)
     other_shape.init_kwargs['z_dim'] = 17

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from spider_plugin.bundles.source import class_with
+from spider_plugin.bundles.names import class_with
 from spider_plugin.portable.layers.dsc import effective_kernel
 from spider_plugin.resources import resource_dir
 from spider_plugin.snapshots.warm_start import fit_kernel, fit_layers

@@ -64,6 +64,6 @@ def test_other_generators_are_left_alone():
 def test_a_dense_snapshot_resumes_whole(tmp_path):
     dense, ours = trained(networks(lite=True)), networks(lite=True, dsc={})
     (tmp_path / 'dense.pkl').write_bytes(b'its content is not read again')
-    _, plans, fits = convert(tmp_path / 'dense.pkl', dict(G=dense, G_ema=dense), dict(G=ours, D=None))
+    _, plans, fits = convert(tmp_path / 'dense.pkl', dict(G=dense, G_ema=dense), dict(G=ours, D=None), fit_blocks)
     assert not plans['G'].new and not plans['G'].unused and not plans['G'].differ and not plans['G_ema'].new
     assert fits.keys() == {f'synthesis.feat_{r}.1' for r in (8, 16, 32)}

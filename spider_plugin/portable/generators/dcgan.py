@@ -12,10 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from spider_plugin.portable.layers.equalized import EqualConv2d, EqualLinear
-from spider_plugin.portable.source.bank import open_spider_source
-from spider_plugin.portable.source.encoder import add_skip_gain
-from spider_plugin.portable.source.key import keyed_images
+from spider_plugin.portable.source.arguments import SpiderArguments, attach_spider
 from spider_plugin.portable.source.latent import LatentMapping
+from spider_plugin.portable.source.residual import ResidualMixin, bounded_atanh
 
 #----------------------------------------------------------------------------
 # Internal resolutions, from the lowest to half the image's, and the feature maps at each.
@@ -57,11 +56,11 @@ def upsample_nearest(x):
 # classes, a linear map of the class's embedding is added to its bottleneck. Where a Gaussian generator is resumed, a starts
 # at 0 and is learned. k starts at 1 and is learned unless it is fixed. Without a source, y = tanh(x) with features f.
 
-class DCGANSynthesis(torch.nn.Module):
+class DCGANSynthesis(ResidualMixin, torch.nn.Module):
     def __init__(self, w_dim, img_resolution, img_channels, channel_base, channel_max, source=None, gain=1.0, learn_skip=False,
                  c_dim=0):
         super().__init__()
-        self.w_dim, self.img_resolution, self.img_channels, self.source = w_dim, img_resolution, img_channels, source
+        self.w_dim, self.img_resolution, self.img_channels, self.source = w_dim, img_resolution, img_channels, None
         self.resolutions = dcgan_resolutions(img_resolution)
         widths = dcgan_widths(self.resolutions, channel_base, channel_max)
         self.num_ws, self.bottleneck = 1, (widths[0], self.resolutions[0], self.resolutions[0])
@@ -75,26 +74,16 @@ class DCGANSynthesis(torch.nn.Module):
         torch.nn.init.normal_(self.to_pixels.weight, std=0.005 if fresh else 0.05)
         torch.nn.init.zeros_(self.to_pixels.bias)
         if source is not None:
-            self._attach_source(widths[::-1], gain, fresh, learn_skip)
+            self._attach_source(source, widths[::-1], gain, learn_skip)
         if fresh and c_dim > 0:
             self.class_features = torch.nn.Linear(w_dim, math.prod(self.bottleneck), bias=False)
             torch.nn.init.normal_(self.class_features.weight, std=0.1)
 
-    def _attach_source(self, widths, gain, fresh, learn_skip):
-        if self.source.channels != self.img_channels:
-            raise ValueError(f'the source has {self.source.channels} channels, the images have {self.img_channels}')
+    def _attach_source(self, source, widths, gain, learn_skip):
         first = NormConv2d(4 * self.img_channels, widths[0])
         rest = [NormConv2d(a, b, 4, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True)]
         self.encoder = torch.nn.ModuleList([first, *rest])
-        if fresh:
-            self.register_buffer('source_gain', torch.tensor(float(gain)))
-        else:
-            self.source_gain = torch.nn.Parameter(torch.zeros([]))
-        add_skip_gain(self, learn_skip)
-
-    def source_image(self, ws):
-        """The image that the key in ws [N, rows, w_dim] names; the mean source image where there is no intact key."""
-        return keyed_images(ws[:, self.num_ws :], self.source)
+        self.attach_gains(source, gain, learn_skip, channels=self.img_channels)
 
     def _encode(self, images):
         """Features at every internal resolution, the bottleneck's first."""
@@ -133,7 +122,7 @@ class DCGANSynthesis(torch.nn.Module):
             x = self._latent_features(ws).lerp(x, self.source_gain)
         elif hasattr(self, 'class_features'):
             x = x + self.class_features(ws[:, 0].to(x.dtype)).reshape(-1, *self.bottleneck)
-        return torch.tanh(self._decode(x, skips) + self.source_gain * self.source_skip_gain * torch.atanh(s.clamp(-0.96, 0.96)))
+        return torch.tanh(self._decode(x, skips) + self.source_gain * self.source_skip_gain * bounded_atanh(s))
 
 #----------------------------------------------------------------------------
 
@@ -142,27 +131,24 @@ class DCGANGenerator(torch.nn.Module):
 
     z_dim, w_dim:   length of the latent; w_dim (default: the same) must equal it.
     c_dim:          classes, whose embedding is added to the latent; a class has source images of its own where the source has.
-    spider:         None, or {'mapping': kind, 'source': prepared directory, 'noise', 'embed', 'gain', 'learn_skip', 'classes'}.
+    spider, source: see attach_spider.
     channel_base, channel_max: feature maps at resolution r are channel_base / r (default 12 img_resolution / r), at most
                     channel_max.
     forward(z [N, z_dim], c [N, c_dim] or None) -> float32 [N, img_channels, img_resolution, img_resolution] in [-1, 1].
     Raises ValueError for sizes that do not fit, and for an unknown mapping."""
 
     def __init__(self, z_dim, c_dim, img_resolution, img_channels, w_dim=None, spider=None, channel_base=None,
-                 channel_max=32):
+                 channel_max=32, source=None):
         super().__init__()
         w_dim = w_dim or z_dim
         self.z_dim, self.c_dim, self.w_dim = z_dim, c_dim, w_dim
         self.img_resolution, self.img_channels = img_resolution, img_channels
-        kind, gain, learn_skip = 'residual', 0.0, False
-        self.source = open_spider_source(spider)
-        if spider is not None:
-            self.spider_format, kind = 1, spider['mapping']
-            gain, learn_skip = spider.get('gain', 1.0), spider.get('learn_skip', False)
-        residual = self.source if kind == 'residual' else None
-        self.synthesis = DCGANSynthesis(w_dim, img_resolution, img_channels, channel_base, channel_max, residual, gain,
-                                        learn_skip, c_dim)
-        self.mapping = LatentMapping(z_dim, c_dim, w_dim, self.source, kind, class_alone=residual is not None and gain > 0)
+        arguments = attach_spider(self, spider, source) or SpiderArguments('residual', gain=0.0)
+        residual = self.source if arguments.residual else None
+        self.synthesis = DCGANSynthesis(w_dim, img_resolution, img_channels, channel_base, channel_max, residual, arguments.gain,
+                                        arguments.learn_skip, c_dim)
+        self.mapping = LatentMapping(z_dim, c_dim, w_dim, self.source, arguments.mapping,
+                                     class_alone=residual is not None and arguments.gain > 0)
         self.num_ws = self.mapping.num_ws
 
     def forward(self, z, c, truncation_psi=1, truncation_cutoff=None, update_emas=False, **synthesis_kwargs):

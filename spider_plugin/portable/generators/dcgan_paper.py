@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from spider_plugin.portable.generators.dcgan import ClassProjection
 from spider_plugin.portable.layers.norms import RankBatchNorm2d
-from spider_plugin.portable.source.bank import open_spider_source
+from spider_plugin.portable.source.arguments import SpiderArguments, attach_spider
 from spider_plugin.portable.source.latent import LatentMapping
 
 #----------------------------------------------------------------------------
@@ -79,25 +79,24 @@ class RadfordGenerator(torch.nn.Module):
 
     z_dim, w_dim:   length of the latent; w_dim (default: the same) must equal it.
     c_dim:          classes, whose embedding is added to the latent; a class has source images of its own where the source has.
-    spider:         None, or {'mapping': any kind but residual, 'source': prepared directory, 'noise', 'embed', 'classes'}.
+    spider, source: see attach_spider; any mapping but residual.
     channel_base, channel_max: feature maps at resolution r are channel_base / r (default 64 img_resolution / r), at most
                     channel_max.
     forward(z [N, z_dim], c [N, c_dim] or None) -> float32 [N, img_channels, img_resolution, img_resolution] in [-1, 1].
     Raises ValueError for sizes that do not fit, and for the residual mapping, which has a network of its own (dcgan.py)."""
 
     def __init__(self, z_dim, c_dim, img_resolution, img_channels, w_dim=None, spider=None, channel_base=None,
-                 channel_max=1024):
+                 channel_max=1024, source=None):
         super().__init__()
         w_dim = w_dim or z_dim
         self.z_dim, self.c_dim, self.w_dim = z_dim, c_dim, w_dim
         self.img_resolution, self.img_channels = img_resolution, img_channels
-        if spider is not None:
-            self.spider_format = 1
-            if spider['mapping'] == 'residual':
-                raise ValueError('dcgan_paper has no residual mapping; dcgan has')
-        self.source = open_spider_source(spider)
+        arguments = SpiderArguments.read(spider)
+        if arguments is not None and arguments.residual:
+            raise ValueError('dcgan_paper has no residual mapping; dcgan has')
+        attach_spider(self, arguments, source)
         self.synthesis = RadfordSynthesis(w_dim, img_resolution, img_channels, channel_base, channel_max)
-        self.mapping = LatentMapping(z_dim, c_dim, w_dim, self.source, kind=spider and spider['mapping'])
+        self.mapping = LatentMapping(z_dim, c_dim, w_dim, self.source, kind=arguments and arguments.mapping)
         self.num_ws = self.mapping.num_ws
 
     def forward(self, z, c, truncation_psi=1, truncation_cutoff=None, update_emas=False, **synthesis_kwargs):

@@ -18,10 +18,10 @@ from spider_plugin.portable.layers.spectral_norm import (
     SpectralConvTranspose2d,
     SpectralLinear,
 )
-from spider_plugin.portable.source.bank import open_spider_source
+from spider_plugin.portable.source.arguments import SpiderArguments, attach_spider
 from spider_plugin.portable.source.encoder import SourceEncoder
-from spider_plugin.portable.source.key import keyed_images
 from spider_plugin.portable.source.latent import LatentMapping, unit_rms
+from spider_plugin.portable.source.residual import ResidualMixin
 from torch_utils_ext.ops.affine_glu import affine_glu
 
 #----------------------------------------------------------------------------
@@ -192,13 +192,13 @@ class FastGANSkip(torch.nn.Module):
 # A fresh run has a = 1, fixed, and b = 0.05, learned (the last layer's spectrum is normalised, small weights would not do): the
 # untrained generator is the identity on s. Where a stock generator is resumed, b = 1 and a = 0 is learned: its own images.
 
-class FastGANSynthesis(torch.nn.Module):
+class FastGANSynthesis(ResidualMixin, torch.nn.Module):
     def __init__(self, z_dim, c_dim, img_resolution, img_channels, ngf=128, lite=False, channel_max=None, dsc=None,
                  source=None, gain=1.0):
         super().__init__()
         self.z_dim = self.w_dim = z_dim
         self.c_dim, self.class_rows = c_dim, -(-c_dim // z_dim)
-        self.img_resolution, self.img_channels, self.source = img_resolution, img_channels, source
+        self.img_resolution, self.img_channels, self.source = img_resolution, img_channels, None
         self.num_ws = 1 + self.class_rows
         widths = fastgan_widths(img_resolution, ngf, channel_max)
         self.resolutions = [r for r in widths if r > 4]
@@ -213,21 +213,12 @@ class FastGANSynthesis(torch.nn.Module):
         if c_dim > 0:
             self.embed = torch.nn.Embedding(c_dim, z_dim)
         if source is not None:
-            self._attach_source(widths[4], gain)
+            self._attach_source(source, widths[4], gain)
 
-    def _attach_source(self, channels, gain):
-        if self.source.channels != self.img_channels:
-            raise ValueError(f'the source has {self.source.channels} channels, the images have {self.img_channels}')
-        self.source_encoder = SourceEncoder(self.source.resolution, self.source.channels, channels)
+    def _attach_source(self, source, channels, gain):
+        self.source_encoder = SourceEncoder(source.resolution, source.channels, channels)
         self.output_gain = torch.nn.Parameter(torch.tensor(0.05 if gain > 0 else 1.0))
-        if gain > 0:
-            self.register_buffer('source_gain', torch.tensor(float(gain)))
-        else:
-            self.source_gain = torch.nn.Parameter(torch.zeros([]))
-
-    def source_image(self, ws):
-        """The image that the key in ws [N, rows, w_dim] names; the mean source image where there is no intact key."""
-        return keyed_images(ws[:, self.num_ws :], self.source)
+        self.attach_gains(source, gain, channels=self.img_channels)
 
     def _embedding(self, ws, c):
         """Embedding of the class in ws; of c where ws has no rows for it."""
@@ -265,8 +256,8 @@ class FastGANSynthesis(torch.nn.Module):
         encoding = self.source_encoder(s if s.shape[-1] == self.source.resolution else F.interpolate(
             s, size=[self.source.resolution] * 2, mode='bilinear', align_corners=False))
         x = self._image(z, embedding, encoding, noise_mode)
-        s = F.interpolate(s, size=x.shape[-2:], mode='bilinear', align_corners=False).clamp(-0.96, 0.96)
-        return torch.lerp(x, torch.tanh(self.output_gain * x + torch.atanh(s)), self.source_gain)
+        s = F.interpolate(s, size=x.shape[-2:], mode='bilinear', align_corners=False)
+        return self.add_source(x, s, inner=self.output_gain * x)
 
 #----------------------------------------------------------------------------
 
@@ -277,7 +268,7 @@ class FastGANGenerator(torch.nn.Module):
     c_dim:          classes, each with an embedding for the norms.
     ngf:            width: feature maps at resolution r are ngf times FASTGAN_WIDTHS[r], at most channel_max.
     lite:           one convolution in a block in place of two, no noise.
-    spider:         None, or {'mapping': kind, 'source': prepared directory, 'noise', 'embed', 'gain', 'classes'}.
+    spider, source: see attach_spider.
     dsc:            None, or which convolutions are depthwise separable, as above.
     forward(z [N, z_dim], c [N, c_dim] or None) -> [N, img_channels, img_resolution, img_resolution].
     Raises ValueError for sizes that do not fit, and for an unknown mapping."""
@@ -285,19 +276,17 @@ class FastGANGenerator(torch.nn.Module):
     resume_first_rows = ('synthesis.embed.weight',)     # snapshots/resume_plan.py: Projected GAN's has 1000 for any classes
 
     def __init__(self, z_dim=256, c_dim=0, img_resolution=256, img_channels=3, w_dim=None, ngf=128, lite=False,
-                 channel_max=None, spider=None, dsc=None):
+                 channel_max=None, spider=None, dsc=None, source=None):
         super().__init__()
         if w_dim not in (None, 0, z_dim):
             raise ValueError(f'fastgan has no mapping network: w_dim={w_dim} must equal z_dim={z_dim}')
         self.z_dim, self.c_dim, self.w_dim = z_dim, c_dim, z_dim
         self.img_resolution, self.img_channels = img_resolution, img_channels
-        kind, gain = 'residual', 0.0
-        self.source = open_spider_source(spider)
-        if spider is not None:
-            self.spider_format, kind, gain = 1, spider['mapping'], spider.get('gain', 1.0)
-        residual = self.source if kind == 'residual' else None
-        self.synthesis = FastGANSynthesis(z_dim, c_dim, img_resolution, img_channels, ngf, lite, channel_max, dsc, residual, gain)
-        self.mapping = FastGANMapping(z_dim, c_dim, self.source, kind)
+        arguments = attach_spider(self, spider, source) or SpiderArguments('residual', gain=0.0)
+        residual = self.source if arguments.residual else None
+        self.synthesis = FastGANSynthesis(z_dim, c_dim, img_resolution, img_channels, ngf, lite, channel_max, dsc, residual,
+                                          arguments.gain)
+        self.mapping = FastGANMapping(z_dim, c_dim, self.source, arguments.mapping)
         self.num_ws = self.mapping.num_ws
 
     def forward(self, z, c, truncation_psi=1, truncation_cutoff=None, update_emas=False, **synthesis_kwargs):

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 
 from spider_plugin.portable.generators.dcgan import ClassProjection, minibatch_std, upsample_nearest
-from spider_plugin.portable.source.bank import open_spider_source
+from spider_plugin.portable.source.arguments import SpiderArguments, attach_spider
 from spider_plugin.portable.source.encoder import SourceEncoder
-from spider_plugin.portable.source.key import keyed_images
 from spider_plugin.portable.source.latent import LatentMapping, unit_rms
+from spider_plugin.portable.source.residual import ResidualMixin
 
 #----------------------------------------------------------------------------
 # Stages.
@@ -119,10 +119,10 @@ class PGGANShrink(torch.nn.Module):
 # In a fresh run a = 1 is fixed and y starts near zero: the untrained generator is the identity on s at each of its stages.
 # Where a Gaussian generator is resumed, a starts at 0 and is learned.
 
-class PGGANSynthesis(PGGANNetwork):
+class PGGANSynthesis(ResidualMixin, PGGANNetwork):
     def __init__(self, w_dim, img_resolution, img_channels, channel_base, channel_max, source=None, gain=1.0):
         super().__init__(img_resolution, channel_base, channel_max)
-        self.w_dim, self.img_channels, self.source, self.num_ws = w_dim, img_channels, source, 1
+        self.w_dim, self.img_channels, self.source, self.num_ws = w_dim, img_channels, None, 1
         self.dense = PGGANLinear(w_dim, self.widths[0] * 16, gain=math.sqrt(2) / 4)
         self.conv4 = PGGANConv2d(self.widths[0], self.widths[0], 3)
         self.torgb4 = PGGANConv2d(self.widths[0], img_channels, 1, gain=1)
@@ -130,29 +130,21 @@ class PGGANSynthesis(PGGANNetwork):
             self.add_module(f'b{r}', PGGANGrow(before, width))
             self.add_module(f'torgb{r}', PGGANConv2d(width, img_channels, 1, gain=1))
         if source is not None:
-            self._attach_source(gain)
+            self._attach_source(source, gain)
 
-    def _attach_source(self, gain):
-        if self.source.channels != self.img_channels:
-            raise ValueError(f'the source has {self.source.channels} channels, the images have {self.img_channels}')
-        self.source_encoder = SourceEncoder(self.source.resolution, self.source.channels, out_channels=self.widths[0])
+    def _attach_source(self, source, gain):
+        self.source_encoder = SourceEncoder(source.resolution, source.channels, out_channels=self.widths[0])
+        self.attach_gains(source, gain, channels=self.img_channels)
         if gain > 0:
-            self.register_buffer('source_gain', torch.tensor(float(gain)))
             with torch.no_grad():
                 for i in range(len(self.resolutions)):
                     self.layer('torgb', i).weight.mul_(0.05)
-        else:
-            self.source_gain = torch.nn.Parameter(torch.zeros([]))
-
-    def source_image(self, ws):
-        """The image that the key in ws [N, rows, w_dim] names; the mean source image where there is no intact key."""
-        return keyed_images(ws[:, self.num_ws :], self.source)
 
     def _join(self, y, s, fade):
         if s.shape[-1] < y.shape[-1]:
             s = F.interpolate(s, size=y.shape[-2:], mode='bilinear', align_corners=False)
         s = faded(down_to(s, y.shape[-1]), fade)
-        return y.lerp(torch.tanh(y + torch.atanh(s.clamp(-0.96, 0.96))), self.source_gain)
+        return self.add_source(y, s)
 
     def forward(self, ws, source_image=None, full=True, **_unused):
         """ws [N, num_ws of the mapping, w_dim] -> images [N, C, R, R], about [-1, 1].
@@ -184,25 +176,22 @@ class PGGANGenerator(torch.nn.Module):
 
     z_dim, w_dim:   length of the latent, which is put on a sphere; w_dim (default: the same) must equal it.
     c_dim:          classes, whose embedding is added to the latent; a class has source images of its own where the source has.
-    spider:         None, or {'mapping': kind, 'source': prepared directory, 'noise', 'embed', 'gain', 'classes'}.
+    spider, source: see attach_spider.
     channel_base, channel_max: feature maps at resolution r are channel_base / r, at most channel_max; the defaults are as
                     published.
     forward(z [N, z_dim], c [N, c_dim] or None) -> float32 [N, img_channels, img_resolution, img_resolution], about [-1, 1].
     Raises ValueError for sizes that do not fit, and for an unknown mapping."""
 
     def __init__(self, z_dim, c_dim, img_resolution, img_channels, w_dim=None, spider=None, channel_base=16384,
-                 channel_max=512):
+                 channel_max=512, source=None):
         super().__init__()
         w_dim = w_dim or z_dim
         self.z_dim, self.c_dim, self.w_dim = z_dim, c_dim, w_dim
         self.img_resolution, self.img_channels = img_resolution, img_channels
-        kind, gain = 'residual', 1.0
-        self.source = open_spider_source(spider)
-        if spider is not None:
-            self.spider_format, kind, gain = 1, spider['mapping'], spider.get('gain', 1.0)
-        residual = self.source if kind == 'residual' else None
-        self.synthesis = PGGANSynthesis(w_dim, img_resolution, img_channels, channel_base, channel_max, residual, gain)
-        self.mapping = LatentMapping(z_dim, c_dim, w_dim, self.source, kind, spherical=True)
+        arguments = attach_spider(self, spider, source) or SpiderArguments('residual')
+        residual = self.source if arguments.residual else None
+        self.synthesis = PGGANSynthesis(w_dim, img_resolution, img_channels, channel_base, channel_max, residual, arguments.gain)
+        self.mapping = LatentMapping(z_dim, c_dim, w_dim, self.source, arguments.mapping, spherical=True)
         self.num_ws = self.mapping.num_ws
 
     def forward(self, z, c, truncation_psi=1, truncation_cutoff=None, update_emas=False, **synthesis_kwargs):

@@ -139,6 +139,8 @@ def dsc_gains(rank, in_channels):
 # no pass over pixels) where that has fewer elements than the maps, and demodulation behind it likewise.
 
 class DSCLayer2Mixin(_DSCLayerMixin):
+    orders = ('depthwise', 'pointwise')
+
     def attach_dsc(self, order, rank):
         check_activation(self)
         if self.up not in (1, 2):
@@ -176,6 +178,8 @@ class DSCLayer2Mixin(_DSCLayerMixin):
 # StyleGAN3-T, depthwise first. Weights and styles are normalised as the host's are, whatever the type of x.
 
 class DSCLayer3Mixin(_DSCLayerMixin):
+    orders = ('depthwise',)     # it upsamples by filters, not by a convolution
+
     def forward(self, x, w, noise_mode='random', force_fp32=False, update_emas=False):
         """x [N, I, H, W], w [N, w_dim] -> [N, O, H', W']; there is no noise whatever its mode."""
         x, input_gain = layer3_input(self, x, w, force_fp32, update_emas)

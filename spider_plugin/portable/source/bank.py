@@ -23,14 +23,6 @@ from torch_utils_ext.ops.bit_hash import hash_normal, hash_rows, hash_to_index
 
 #----------------------------------------------------------------------------
 
-def open_spider_source(spider):
-    """The source that a generator's `spider` argument names, with what else it says; None for None. A generator's output stays
-    unclamped under the `paper-*` mappings."""
-    if spider is None:
-        return None
-    return open_source(spider['source'], noise=spider.get('noise', 0.0), embed=spider.get('embed', 64),
-                       clamp=not spider['mapping'].startswith('paper-'), classes=spider.get('classes'))
-
 def open_source(path, noise=0.0, embed=64, clamp=True, classes=None):
     """The source in the prepared directory `path` (see sources/prepare.py).
 

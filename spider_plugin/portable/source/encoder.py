@@ -1,4 +1,4 @@
-"""What residual generators share: the encoder of the source image, and the factor of the source in the pixels.
+"""The encoder of source images: for residual generators, and for the mapping kind `encoder`.
 
 This module is portable: it travels inside snapshots and imports only torch and its neighbours."""
 
@@ -25,16 +25,5 @@ class SourceEncoder(torch.nn.Module):
 
     def forward(self, images):
         return self.layers(F.pixel_unshuffle(images, 2))
-
-#----------------------------------------------------------------------------
-# The factor k of the source in tanh(x + k atanh(s)), the pixels of a residual generator.
-
-def add_skip_gain(synthesis, learned):
-    """Gives a residual synthesis network `source_skip_gain`, the factor of the source in pixels: 1, a parameter if learned."""
-    gain = torch.ones([])
-    if learned:
-        synthesis.source_skip_gain = torch.nn.Parameter(gain)
-    else:
-        synthesis.register_buffer('source_skip_gain', gain)
 
 #----------------------------------------------------------------------------

@@ -6,7 +6,7 @@ This module is portable: it travels inside snapshots and imports only torch and 
 import torch
 
 from spider_plugin.portable.source.key import key_slots, pack_key
-from spider_plugin.portable.source.mapping import mapping_input
+from spider_plugin.portable.source.mapping import build_input
 
 #----------------------------------------------------------------------------
 
@@ -31,7 +31,7 @@ class LatentMapping(torch.nn.Module):
             raise ValueError(f'without a mapping network, w_dim={w_dim} must equal z_dim={z_dim}')
         self.z_dim, self.c_dim, self.w_dim, self.source = z_dim, c_dim, w_dim, source
         self.spherical, self.class_alone = spherical, class_alone
-        self.source_input = None if source is None else mapping_input(kind, source, z_dim)
+        self.source_input = None if source is None else build_input(kind, source, z_dim)
         self.key_slots = 0 if source is None or self.source_input is not None else key_slots(source.key_dim, w_dim)
         self.num_ws = 1 + self.key_slots
         self.embed = torch.nn.Linear(c_dim, w_dim, bias=False) if c_dim > 0 else None

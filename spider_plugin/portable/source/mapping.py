@@ -70,27 +70,55 @@ class WhitenedInput(torch.nn.Module):
         return F.linear(self._pixels(images) - self.mean, self.matrix)
 
 #----------------------------------------------------------------------------
-# One name, one input module. `residual` has none: z stays in the mapping network.
+# Mapping kinds by name. `residual` has no input module: z stays in the mapping network, and the source joins the pixels.
 
-MAPPING_KINDS = ('residual', 'paper-16x32', 'paper-23x23', 'encoder', 'whitened')
+MAPPING_INPUTS = {}     # kind -> build(source, z_dim), which returns the module that makes the mapping network's input
+UNCLAMPED      = set()  # kinds that take a generator's output as it is, beyond [-1, 1], as the public code does
 
-def mapping_input(kind, source, z_dim):
-    """The module that turns source images into the mapping network's input, or None for `residual`.
+def mapping_input(kind, clamp=True):
+    """Decorator: files a function build(source, z_dim) -> module, images [N, C, R, R] -> [N, z_dim], under the name of a kind.
 
-    Raises ValueError for an unknown kind, and for a `paper-*` kind where z_dim is not 512."""
+    A function, not the module's class: hosts replace the class by one that can be pickled after this module has run.
+    clamp: False leaves a generator's output unclamped. Raises TypeError for a class, ValueError for a name that is taken."""
+    def decorator(build):
+        if isinstance(build, type):
+            raise TypeError(f'the mapping {kind} needs a function that builds {build.__name__}, not the class')
+        if kind in MAPPING_INPUTS:
+            raise ValueError(f'there is a mapping named {kind!r} already')
+        MAPPING_INPUTS[kind] = build
+        UNCLAMPED.update([] if clamp else [kind])
+        return build
+    return decorator
+
+def build_input(kind, source, z_dim):
+    """The module that turns source images into the mapping network's input; None for `residual`. Raises ValueError for an unknown
+    kind, and where z_dim does not fit."""
     if kind == 'residual':
         return None
-    if kind.startswith('paper-') and z_dim != 512:
-        raise ValueError(f'{kind} makes 512 values, but the mapping network takes z_dim={z_dim}')
-    if kind == 'paper-16x32':
-        return PaperInput(16, 32)
-    if kind == 'paper-23x23':
-        return PaperInput(23, 23)
-    if kind == 'encoder':
-        return EncoderInput(source.resolution, source.channels, z_dim)
-    if kind == 'whitened':
-        z = torch.randn([4096, z_dim], generator=torch.Generator().manual_seed(0))
-        return WhitenedInput(source.sample(z), z_dim)
-    raise ValueError(f'unknown mapping {kind!r}; known are {", ".join(MAPPING_KINDS)}')
+    if kind not in MAPPING_INPUTS:
+        raise ValueError(f'unknown mapping {kind!r}; known are {", ".join(["residual", *MAPPING_INPUTS])}')
+    return MAPPING_INPUTS[kind](source, z_dim)
+
+def _paper_input(height, width, z_dim):
+    if z_dim != 512:
+        raise ValueError(f'paper-{height}x{width} makes 512 values, but the mapping network takes z_dim={z_dim}')
+    return PaperInput(height, width)
+
+@mapping_input('paper-16x32', clamp=False)
+def _paper_16x32(source, z_dim):
+    return _paper_input(16, 32, z_dim)
+
+@mapping_input('paper-23x23', clamp=False)
+def _paper_23x23(source, z_dim):
+    return _paper_input(23, 23, z_dim)
+
+@mapping_input('encoder')
+def _encoder(source, z_dim):
+    return EncoderInput(source.resolution, source.channels, z_dim)
+
+@mapping_input('whitened')
+def _whitened(source, z_dim):
+    z = torch.randn([4096, z_dim], generator=torch.Generator().manual_seed(0))
+    return WhitenedInput(source.sample(z), z_dim)
 
 #----------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from spider_plugin.bundles.source import class_with
+from spider_plugin.bundles.names import class_with
 from spider_plugin.portable.layers import dsc as dsc_module
 from spider_plugin.resources import resource_dir
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from spider_plugin.bundles.source import class_with
+from spider_plugin.bundles.names import class_with
 from spider_plugin.portable.layers import winograd
 from spider_plugin.portable.layers.winograd import conv3x3
 from spider_plugin.resources import resource_dir

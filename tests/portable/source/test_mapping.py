@@ -6,7 +6,7 @@ import torch
 
 from spider_plugin.portable.source.bank import ImageBank
 from spider_plugin.portable.source.encoder import SourceEncoder
-from spider_plugin.portable.source.mapping import WhitenedInput, mapping_input
+from spider_plugin.portable.source.mapping import WhitenedInput, build_input
 
 def _bank(images):
     return ImageBank.from_images(images, {'name': 'test', 'sha256': '', 'transform': '', 'licence': ''})
@@ -36,21 +36,21 @@ def test_paper_mapping_equals_the_reference(kind, height, width, channels):
     images = torch.randint(0, 256, [4, channels, 32, 32], dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     source = _bank(images)
     x = source.sample(torch.randn([4, 512]))
-    vector = mapping_input(kind, source, 512)(x)
+    vector = build_input(kind, source, 512)(x)
     reference = torch.tensor(np.stack([_naive_paper_vector(image, height, width) for image in x]))
     assert vector.shape == (4, 512) and (vector - reference).abs().max() < 1e-6
 
 def test_paper_mapping_keeps_one_image_a_batch():
     source = _bank(torch.zeros([2, 3, 32, 32], dtype=torch.uint8))
-    assert mapping_input('paper-23x23', source, 512)(source.sample(torch.zeros([1, 512]))).shape == (1, 512)
+    assert build_input('paper-23x23', source, 512)(source.sample(torch.zeros([1, 512]))).shape == (1, 512)
 
 def test_paper_mapping_needs_512():
     with pytest.raises(ValueError, match='z_dim=64'):
-        mapping_input('paper-16x32', _bank(torch.zeros([2, 3, 32, 32], dtype=torch.uint8)), 64)
+        build_input('paper-16x32', _bank(torch.zeros([2, 3, 32, 32], dtype=torch.uint8)), 64)
 
 def test_unknown_mapping_lists_the_known():
     with pytest.raises(ValueError, match='paper-23x23'):
-        mapping_input('flat', _bank(torch.zeros([2, 3, 32, 32], dtype=torch.uint8)), 512)
+        build_input('flat', _bank(torch.zeros([2, 3, 32, 32], dtype=torch.uint8)), 512)
 
 #----------------------------------------------------------------------------
 
@@ -84,7 +84,7 @@ def test_encoder_refuses_other_sizes(resolution):
 
 def test_encoder_input_is_learned():
     source = _bank(torch.randint(0, 256, [8, 3, 16, 16], dtype=torch.uint8))
-    module = mapping_input('encoder', source, 100)
+    module = build_input('encoder', source, 100)
     out = module(source.sample(torch.randn([5, 100])))
     out.square().sum().backward()
     assert out.shape == (5, 100) and all(p.grad.abs().sum() > 0 for p in module.parameters())

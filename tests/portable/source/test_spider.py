@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from spider_plugin.portable.source.mapping import MAPPING_KINDS
+from spider_plugin.portable.source.mapping import MAPPING_INPUTS
 
 Z = torch.randn([5, 64], generator=torch.Generator().manual_seed(3))
 
@@ -44,7 +44,7 @@ def test_a_learned_skip_starts_at_one_and_moves(gain, prepared, make_generator):
     (G(Z, None, noise_mode='const') - 1).square().sum().backward()
     assert G.synthesis.source_skip_gain.grad.abs() > 0 if gain else G.synthesis.source_skip_gain.grad == 0
 
-@pytest.mark.parametrize('kind', MAPPING_KINDS)
+@pytest.mark.parametrize('kind', ['residual', *MAPPING_INPUTS])
 def test_host_names_and_shapes_are_kept(kind, host, prepared, make_generator):
     G = make_generator(prepared('bank', res=32), mapping=kind, z_dim=512, res=32)
     S = host.Generator(z_dim=512, c_dim=0, w_dim=32, img_resolution=32, img_channels=3, channel_base=128, channel_max=16,
@@ -54,7 +54,7 @@ def test_host_names_and_shapes_are_kept(kind, host, prepared, make_generator):
         assert shapes.pop(name) == x.shape
     assert all('source' in name for name in shapes)
 
-@pytest.mark.parametrize('kind', MAPPING_KINDS)
+@pytest.mark.parametrize('kind', ['residual', *MAPPING_INPUTS])
 @pytest.mark.parametrize('channels', [1, 3])
 def test_every_weight_gets_a_gradient_and_the_source_none(kind, channels, prepared, make_generator):
     G = make_generator(prepared('bank', channels=channels, res=32), mapping=kind, z_dim=512, res=32, channels=channels)

@@ -1,0 +1,179 @@
+"""Names of bundles and of the classes in them; snapshots and configs hold these names.
+
+    spider_on_training__networks_stylegan2            SpiderGenerator over training.networks_stylegan2.Generator
+    spider_dsc_on_training__networks_stylegan3        SpiderDSCGenerator over training.networks_stylegan3.Generator
+    mapped_on_pg_modules__networks_fastgan__Dummy     SpiderGenerator over pg_modules.networks_fastgan.Generator, whose mapping
+                                                      network is the Dummy of that module: every mapping kind but `residual`
+    dcgan                                             the classes of spider_plugin.portable.generators.dcgan
+    my_package__net                                   the classes of my_package.net, which another package declares
+    dcgan_with_palette                                dcgan, and the mapping kind `palette` of another package
+    spider_with_palette_on_training__networks_stylegan2
+"""
+
+import dataclasses
+import re
+
+from spider_plugin import registry
+
+PACKAGE   = 'spider_plugin.bundles.'
+_PORTABLE = 'spider_plugin.portable.'
+
+#----------------------------------------------------------------------------
+# Features of a generator over a host's.
+
+@dataclasses.dataclass(frozen=True)
+class Feature:
+    """Something that a bundle adds to a host's generator.
+
+    label:  its part of the generator's class name; the mixin of the generator is LABELGeneratorMixin.
+    module: the portable module that it needs.
+    parts:  (class, its mixin, the host's class it is over, attribute of the generator that it is): parts of the network. Each
+            has the host's module as `host`."""
+
+    label:  str
+    module: str
+    parts:  tuple
+
+_MAPPING, _SYNTHESIS = (f'Spider{part}' for part in ('Mapping', 'Synthesis'))
+
+FEATURES = {    # in the order in which they lie over each other, the outermost first
+    'spider': Feature('Spider', f'{_PORTABLE}source.spider', (
+        (_MAPPING,   f'{_MAPPING}Mixin',   'MappingNetwork',   'mapping_class'),
+        (_SYNTHESIS, f'{_SYNTHESIS}Mixin', 'SynthesisNetwork', 'synthesis_class'))),
+    'mapped': Feature('Spider', f'{_PORTABLE}source.spider', (
+        (_MAPPING,   f'{_MAPPING}Mixin',   '{mapping}',        'mapping_class'),)),
+    'dsc':    Feature('DSC',    f'{_PORTABLE}layers.dsc', (
+        ('DSCLayer',  'dsc_layer_mixin(_host)',  'SynthesisLayer', 'dsc_layer'),)),
+    'fast':   Feature('Fast',   f'{_PORTABLE}layers.modconv', (
+        ('FastLayer', 'fast_layer_mixin(_host)', 'SynthesisLayer', 'fast_layer'),)),
+}
+
+#----------------------------------------------------------------------------
+
+@dataclasses.dataclass(frozen=True)
+class BundleName:
+    """The parts of a bundle's name.
+
+    features:   keys of FEATURES, over the module `host`; none for a declared network.
+    host:       the host's module.
+    mapping:    class of the host's mapping network in that module, for the feature 'mapped'.
+    declared:   bundle of a declared network, as `bundle_of` names it.
+    kind:       a mapping kind of another package, whose module is joined; None for a kind of the plugin."""
+
+    features: tuple = ()
+    host:     str | None = None
+    mapping:  str | None = None
+    declared: str | None = None
+    kind:     str | None = None
+
+    @classmethod
+    def parse(cls, text):
+        """The parts of a name, without `spider_plugin.bundles.`. Raises KeyError for a name of another form."""
+        head, over_host, host = text.partition('_on_')
+        head, _, kind = head.partition('_with_')
+        kind = _kind_named(kind) if kind else None
+        if not over_host:
+            return cls(declared=head, kind=kind)
+        features, host, mapping = tuple(head.split('_')), host.replace('__', '.'), None
+        if not set(features) <= set(FEATURES):
+            raise KeyError(text)
+        if 'mapped' in features:
+            host, _, mapping = host.rpartition('.')
+        return cls(features, host, mapping, kind=kind)
+
+    def __str__(self):
+        kind = f'_with_{_slug(self.kind)}' if self.kind else ''
+        if self.declared:
+            return self.declared + kind
+        over = '.'.join(filter(None, (self.host, self.mapping))).replace('.', '__')
+        return f'{"_".join(self.features)}{kind}_on_{over}'
+
+    @property
+    def generator(self):
+        """Name of the generator's class over a host's: its features, in front of Generator."""
+        return ''.join(FEATURES[name].label for name in self.features) + 'Generator'
+
+def _slug(kind):
+    return re.sub('[-_]', '', kind)
+
+def _kind_named(slug):
+    kind = next((kind for kind in registry.mappings if _slug(kind) == slug), None)
+    if kind is None:
+        raise KeyError(f'no installed package has a mapping named {slug}')
+    return kind
+
+#----------------------------------------------------------------------------
+# Generators over a host's.
+
+def class_with(class_name, feature, mapping=None):
+    """Dotted name of the generator that has a feature more: `pkg.mod.Generator` and 'spider' ->
+    `spider_plugin.bundles.spider_on_pkg__mod.SpiderGenerator`, this and 'dsc' -> `...spider_dsc_on_pkg__mod.SpiderDSCGenerator`.
+
+    mapping: for 'mapped', the class of the host's mapping network in the same module.
+    Raises ValueError where the host's class is not called Generator."""
+    name = _parse_class(class_name)
+    features = tuple(key for key in FEATURES if key in (*name.features, feature))
+    name = dataclasses.replace(name, features=features, mapping=mapping or name.mapping)
+    return f'{PACKAGE}{name}.{name.generator}'
+
+def host_class(class_name):
+    """(features, the host's class under them): the way back from class_with; ([], class_name) for a host's own."""
+    name = _parse_class(class_name)
+    return list(name.features), f'{name.host}.Generator'
+
+def features_named(name):
+    """Features of a generator by the name of its class, `SpiderDSCGenerator` -> ['spider', 'dsc'], [] for `Generator`; None for
+    the name of no generator that a bundle makes over a host's."""
+    choices = [()]
+    for feature in ('spider', 'dsc', 'fast'):
+        choices += [(*chosen, feature) for chosen in choices]
+    return next((list(chosen) for chosen in choices if BundleName(chosen).generator == name), None)
+
+def spider_class_name(host_class_name, mapping=None):
+    """The Spider generator over a host's; mapping: name of the class of its mapping network in the same module, where the
+    module does not have StyleGAN's MappingNetwork and SynthesisNetwork."""
+    return class_with(host_class_name, 'spider' if mapping is None else 'mapped', mapping)
+
+def _parse_class(class_name):
+    module, _, name = class_name.rpartition('.')
+    if module.startswith(PACKAGE) and '_on_' in module:
+        return BundleName.parse(module[len(PACKAGE):])
+    if name != 'Generator' or not module:
+        raise ValueError(f'a bundle cannot go over {class_name}: expected a class named Generator in a module')
+    return BundleName(host=module)
+
+#----------------------------------------------------------------------------
+# Declared networks: entries of registry.generators and registry.discriminators.
+
+def bundle_of(module):
+    """Name of the bundle of a declared network's module: the last part of a portable module of the plugin's, else all of it."""
+    return module.rpartition('.')[2] if module.startswith(_PORTABLE) else module.replace('.', '__')
+
+def declared_class(module, name):
+    """Dotted name of a declared network's class in its bundle."""
+    return f'{PACKAGE}{bundle_of(module)}.{name}'
+
+def declared_module(bundle):
+    """The module of a declared network by its bundle. Raises KeyError where none is declared."""
+    for network in (*registry.generators.values(), *registry.discriminators.values()):
+        if network.module is not None and bundle_of(network.module) == bundle:
+            return network.module
+    raise KeyError(bundle)
+
+def with_mapping_kind(class_name, kind):
+    """The generator's class in a bundle that has the module of a mapping kind too; as it is for kinds of the plugin.
+
+    Raises ValueError for a class that is in no bundle."""
+    if kind_module(kind) is None:
+        return class_name
+    module, _, name = class_name.rpartition('.')
+    if not module.startswith(PACKAGE):
+        raise ValueError(f'{class_name} is not portable')
+    bundle = dataclasses.replace(BundleName.parse(module[len(PACKAGE):]), kind=kind)
+    return f'{PACKAGE}{bundle}.{name}'
+
+def kind_module(kind):
+    """The module of a mapping kind of another package, None for one of the plugin's and for no kind. Raises KeyError."""
+    return None if kind is None else registry.mappings[kind].module
+
+#----------------------------------------------------------------------------
