@@ -18,7 +18,7 @@ from spider_plugin.errors import SpiderError
 from spider_plugin.snapshots.rebuild import load_generator
 
 PAGE    = Path(__file__).resolve().parents[1] / 'docs' / 'demo.png'
-COLUMNS = 8
+COLUMNS = 6
 SIDE    = 96    # of an image in the picture; the demo's have 32 pixels
 GAP     = 6
 LABEL   = 34    # height of the words above a row
@@ -38,16 +38,16 @@ def rows_of(folder):
     seed, iterations = summary['seed'], summary['settings']['iterations']
     return [
         ('source: crayon digits', source_images(COLUMNS, seed)),
-        ('source images as the generator gets them: moved to the target\'s mean and covariance',
+        ('source images as G gets them: moved to the target',
          to_uint8(networks['spider'].source.sample(z))),
-        (f'its output for them, after {iterations} iterations', sample(networks['spider'], z)),
-        (f'output of a generator that gets noise, after {iterations} iterations', sample(networks['baseline'], z)),
+        (f'output of G for these, after {iterations} iterations', sample(networks['spider'], z)),
+        (f'output of a G that gets noise, after {iterations} iterations', sample(networks['baseline'], z)),
         ('target: neon digits', target_images(COLUMNS, seed)),
     ]
 
 def draw(rows):
     """The rows below each other, each under its words: an RGB image."""
-    font = ImageFont.load_default(20)
+    font = ImageFont.load_default(22)
     width, height = COLUMNS * (SIDE + GAP) + GAP, len(rows) * (LABEL + SIDE) + GAP
     canvas = Image.new('RGB', (width, height), PAPER)
     for i, (words, images) in enumerate(rows):
