@@ -39,9 +39,9 @@ def readme_of_the_metadata(text, repository):
     """Return the README `text` with absolute links.
 
     repository: address under which blob/HEAD/PATH is a file's page and raw/HEAD/PATH its content, as on GitHub and Gitea. None:
-                pictures go, and a link leaves its words and the path of the file."""
+                the words of a picture stay, and the words of a link with the path of the file."""
     def image(match):
-        return f'![{match[1]}]({repository}/raw/HEAD/{match[2]})' if repository else ''
+        return f'![{match[1]}]({repository}/raw/HEAD/{match[2]})' if repository else f'(Picture: {match[1]}.)'
     def link(match):
         return f'[{match[1]}]({repository}/blob/HEAD/{match[2]})' if repository else f'{match[1]} (`{match[2]}`)'
     relative = r'\((?![a-z]+:|#)([^)\s]+)\)'

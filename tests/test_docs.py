@@ -101,6 +101,6 @@ def test_links_of_the_metadata_go_to_the_repository(setup_script):
     assert setup_script.readme_of_the_metadata(text, 'https://example.org/a/b') == \
         ('![p](https://example.org/a/b/raw/HEAD/docs/p.png) [a](https://example.org/a/b/blob/HEAD/docs/a.md#part) '
          '[b](https://x.org/y) [c](#here)')
-    assert setup_script.readme_of_the_metadata(text, None) == ' a (`docs/a.md#part`) [b](https://x.org/y) [c](#here)'
+    assert setup_script.readme_of_the_metadata(text, None) == '(Picture: p.) a (`docs/a.md#part`) [b](https://x.org/y) [c](#here)'
 
 #----------------------------------------------------------------------------
