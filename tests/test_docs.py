@@ -19,6 +19,15 @@ def without_code(text):
     text = re.sub(r'^```.*?^```$', '', text, flags=re.MULTILINE | re.DOTALL)
     return '\n'.join(line for line in text.splitlines() if not line.startswith('    '))
 
+def without_spans(text):
+    """The text without code, code spans, and the parts that benchmarks write."""
+    text = re.sub(r'<!-- ([\w ]+) -->\n.*?<!-- end of \1 -->', '', text, flags=re.DOTALL)
+    return re.sub(r'`[^`\n]+`', '', without_code(text))
+
+def words_not_used(text):
+    """Words of a page for which docs/glossary.md has others, and decimal numbers without a digit before the point."""
+    return re.findall(r'\b(?:backbones?|trusted|ours|theirs)\b|(?<![\w.])\.\d+', without_spans(text), flags=re.IGNORECASE)
+
 def anchors(path):
     """Anchors of a page's headings, as code forges make them."""
     headings = re.findall(r'^#+ (.+)$', without_code(path.read_text(encoding='utf-8')), flags=re.MULTILINE)
@@ -57,6 +66,14 @@ def test_what_is_not_there_is_found():
     assert broken_links(ROOT / 'docs' / 'page.md', links) == ['no.md', 'glossary.md#nothing']
     paths = '`docs/no.md` `docs/glossary.md` `hosts/hook.py` `hosts/no.py` `configs/NAME.json`\n\n    `docs/x.md`'
     assert missing_paths(paths) == ['docs/no.md', 'hosts/no.py']
+
+@pytest.mark.parametrize('page', [page for page in PAGES if page.name not in ('CHANGELOG.md', 'CONTRIBUTING.md')], ids=page_id)
+def test_words_are_those_of_the_glossary(page):
+    assert not words_not_used(page.read_text(encoding='utf-8'))     # CONTRIBUTING.md names the words that are not used
+
+def test_words_that_are_not_used_are_found():
+    text = 'Our backbone is .20, not 0.20, `--disc-backbone`.\n<!-- a table -->\n| backbone |\n<!-- end of a table -->\nOurs.'
+    assert words_not_used(text) == ['backbone', '.20', 'Ours']
 
 def test_readme_is_short():
     assert len((ROOT / 'README.md').read_text(encoding='utf-8').split()) <= 800
