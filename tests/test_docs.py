@@ -5,6 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
+
+from spider_plugin.errors import SpiderError
 
 ROOT  = Path(__file__).resolve().parent.parent
 PAGES = sorted(path for pattern in ('*.md', 'docs/*.md', '*/README.md') for path in ROOT.glob(pattern))
@@ -100,12 +104,16 @@ def test_every_page_of_docs_can_be_reached_from_the_readme():
 
 #----------------------------------------------------------------------------
 
-@pytest.fixture(scope='module')
-def setup_script():
-    spec = importlib.util.spec_from_file_location('setup_script', ROOT / 'setup.py')
+def script(path):
+    """A script of the repository as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+@pytest.fixture(scope='module')
+def setup_script():
+    return script(ROOT / 'setup.py')
 
 def test_the_readme_of_the_metadata_has_no_relative_link(setup_script):
     readme = (ROOT / 'README.md').read_text(encoding='utf-8')
@@ -119,5 +127,23 @@ def test_links_of_the_metadata_go_to_the_repository(setup_script):
         ('![p](https://example.org/a/b/raw/HEAD/docs/p.png) [a](https://example.org/a/b/blob/HEAD/docs/a.md#part) '
          '[b](https://x.org/y) [c](#here)')
     assert setup_script.readme_of_the_metadata(text, None) == '(Picture: p.) a (`docs/a.md#part`) [b](https://x.org/y) [c](#here)'
+
+#----------------------------------------------------------------------------
+
+def test_the_picture_of_the_readme_shows_every_row_under_its_words():
+    picture = script(ROOT / 'tools' / 'readme_picture.py')
+    colours = torch.tensor([[255, 0, 0], [0, 0, 255]], dtype=torch.uint8)
+    drawn = picture.draw([(f'row {i}', colours[i][None, :, None, None].expand(picture.COLUMNS, 3, 32, 32)) for i in range(2)])
+    for i in range(2):
+        top = i * (picture.LABEL + picture.SIDE)
+        corners = (picture.GAP, top + picture.LABEL), (drawn.width - picture.GAP - 1, top + picture.LABEL + picture.SIDE - 1)
+        assert [drawn.getpixel(corner) for corner in corners] == [tuple(colours[i].tolist())] * 2
+        assert drawn.crop((0, top, drawn.width, top + picture.LABEL)).convert('L').getextrema()[0] < 128     # words
+    assert Image.open(picture.PAGE).width == drawn.width
+
+def test_the_picture_of_the_readme_needs_a_demo(tmp_path):
+    picture = script(ROOT / 'tools' / 'readme_picture.py')
+    with pytest.raises(SpiderError, match='holds no finished demo; run `spider demo'):
+        picture.rows_of(tmp_path)
 
 #----------------------------------------------------------------------------
