@@ -1,5 +1,7 @@
-"""Packages spider_plugin and torch_utils_ext, and ships reference_host/, patches/ and configs/ inside spider_plugin."""
+"""Packages spider_plugin and torch_utils_ext, ships reference_host/, patches/ and configs/ inside spider_plugin, and makes the
+README of the metadata, whose links may not be relative."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -30,4 +32,29 @@ class BuildWithTrees(build_py):
                 if source.is_file() and '__pycache__' not in source.parts and source.suffix != '.pyc':
                     yield source, Path(self.build_lib) / 'spider_plugin' / source
 
-setup(cmdclass={'build_py': BuildWithTrees})
+#----------------------------------------------------------------------------
+# A package index shows the README without the files beside it.
+
+def readme_of_the_metadata(text, repository):
+    """Return the README `text` with absolute links.
+
+    repository: address under which blob/HEAD/PATH is a file's page and raw/HEAD/PATH its content, as on GitHub and Gitea. None:
+                the words of a picture stay, and the words of a link with the path of the file."""
+    def image(match):
+        return f'![{match[1]}]({repository}/raw/HEAD/{match[2]})' if repository else f'(Picture: {match[1]}.)'
+    def link(match):
+        return f'[{match[1]}]({repository}/blob/HEAD/{match[2]})' if repository else f'{match[1]} (`{match[2]}`)'
+    relative = r'\((?![a-z]+:|#)([^)\s]+)\)'
+    text = re.sub(rf'!\[([^\]]*)\]{relative}', image, text)
+    return re.sub(rf'(?<!!)\[([^\]]*)\]{relative}', link, text)
+
+def repository():
+    """Return [project.urls] Repository of pyproject.toml, or None. Python 3.10 has no TOML reader."""
+    found = re.search(r'^Repository = "(.+?)/?"$', Path('pyproject.toml').read_text(encoding='utf-8'), re.MULTILINE)
+    return found and found[1]
+
+#----------------------------------------------------------------------------
+
+if __name__ == '__main__':
+    setup(cmdclass={'build_py': BuildWithTrees}, long_description_content_type='text/markdown',
+          long_description=readme_of_the_metadata(Path('README.md').read_text(encoding='utf-8'), repository()))

@@ -1,7 +1,7 @@
 """Does a source help on each backbone? Gaussian, paper mapping, residual and cascade at demo scale, 16x16, tiny networks.
 
     python benchmarks/backbones.py run          # tunes every arm on a seed of its own, then trains fresh seeds; resumable
-    python benchmarks/backbones.py report       # the table of docs/backbones.md from the JSON
+    python benchmarks/backbones.py report       # the table of docs/generators.md from the JSON
 
 Every run is the reference host's own train.py through the attached line, on the grey pair (grey_pair.py): mosaics of four digits,
 the digit in the upper left being the class where there are classes. Arms of a backbone have the same grid of learning rates and
@@ -30,7 +30,7 @@ from spider_plugin.resources import resource_dir
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'benchmarks' / 'results' / 'backbones.json'
-PAGE = ROOT / 'docs' / 'backbones.md'
+PAGE = ROOT / 'docs' / 'generators.md'
 
 BATCH, GAMMA, TUNING_SEED, SEEDS = 32, 0.5, 100, [30, 31, 32]
 CASCADE_SHARE = 1 / 3   # of a cascade's length that its source trains

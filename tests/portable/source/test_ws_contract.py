@@ -1,5 +1,5 @@
 """Which source image each use of ws gets: {training, style mixing, path length, w_avg, PPL, truncation, video, projector}
-for a bank and for an online generator. See design: docs/architecture.md, 'Spider generator'."""
+for a bank and for an online generator. See design: docs/contracts.md, 'Spider generator'."""
 
 import numpy as np
 import pytest
