@@ -15,6 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from torch_utils_ext.cache_root import cache_root
+
 SOURCES = Path(__file__).parent / 'csrc'
 WAIT_SECONDS = 600      # for another process's build; a build takes half a minute
 STALE_SECONDS = 3600    # an unfinished directory this old belongs to nobody
@@ -82,16 +84,6 @@ def _ninja():
 #----------------------------------------------------------------------------
 # The cache.
 
-def cache_root():
-    """Directory of built libraries: kernels/ below the plugin's cache ($SPIDER_CACHE_DIR and so on)."""
-    if os.environ.get('SPIDER_CACHE_DIR'):
-        root = Path(os.environ['SPIDER_CACHE_DIR'])
-    elif os.environ.get('DNNLIB_CACHE_DIR'):
-        root = Path(os.environ['DNNLIB_CACHE_DIR'], 'spider_plugin')
-    else:
-        root = Path.home() / '.cache' / 'spider_plugin'
-    return root.expanduser().absolute() / 'kernels'
-
 def _files(target):
     spec = TARGETS[target]
     sources = sorted(SOURCES.glob(spec['sources']))
@@ -130,7 +122,7 @@ _failures = {}      # key -> text: a build that failed is not tried again by thi
 def library(target, arch=None):
     """Path of the target's shared library, built where the cache lacks it. Raises BuildError."""
     key = key_of(target, arch)
-    root = cache_root()
+    root = cache_root() / 'kernels'
     path = root / key / f'{target}.so'
     if path.is_file():
         return path

@@ -8,19 +8,13 @@ import tempfile
 from pathlib import Path
 
 from spider_plugin.errors import SpiderError
+from torch_utils_ext.cache_root import cache_root
 
 def cache_dir(*parts):
     """Directory for `parts` below the cache root, created; a Path.
 
-    The root is $SPIDER_CACHE_DIR, else spider_plugin/ below $DNNLIB_CACHE_DIR, else ~/.cache/spider_plugin.
     Raises SpiderError where it cannot be written."""
-    if os.environ.get('SPIDER_CACHE_DIR'):
-        root = Path(os.environ['SPIDER_CACHE_DIR'])
-    elif os.environ.get('DNNLIB_CACHE_DIR'):
-        root = Path(os.environ['DNNLIB_CACHE_DIR'], 'spider_plugin')
-    else:
-        root = Path.home() / '.cache' / 'spider_plugin'
-    path = root.expanduser().absolute().joinpath(*parts)
+    path = cache_root().joinpath(*parts)
     with _writable(path):
         path.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path).close()

@@ -50,7 +50,7 @@ def test_the_key_covers_sources_includes_flags_and_compiler(tiny, monkeypatch):
     assert len(set(keys)) == len(keys)
 
 def test_what_a_dead_builder_left_is_in_nobodys_way(tiny):
-    root = build.cache_root()
+    root = (build.cache_root() / 'kernels')
     root.mkdir(parents=True)
     key = build.key_of('emulated')
     (root / f'{key}.lock').write_text('')
@@ -92,7 +92,7 @@ def test_one_builds_while_others_wait(tiny, tmp_path):
 
 def test_waiting_has_a_bound(tiny, monkeypatch):
     fcntl = pytest.importorskip('fcntl')
-    root = build.cache_root()
+    root = (build.cache_root() / 'kernels')
     root.mkdir(parents=True)
     monkeypatch.setattr(build, 'WAIT_SECONDS', 0.3)
     with open(root / f'{build.key_of("emulated")}.lock', 'w') as file:
@@ -107,7 +107,7 @@ def test_a_broken_source_is_diagnosed_and_not_tried_twice(tiny, monkeypatch):
     with pytest.raises(build.BuildError, match='nonsense_name') as caught:
         build.library('emulated')
     assert len(str(caught.value).splitlines()) <= 21
-    assert not list(build.cache_root().glob('.*.building'))
+    assert not list((build.cache_root() / 'kernels').glob('.*.building'))
     monkeypatch.setattr(build, '_build', None)
     with pytest.raises(build.BuildError, match='nonsense_name'):
         build.library('emulated')

@@ -80,7 +80,7 @@ def test_what_does_not_fit_is_refused(make_snapshot):
         rebuild_generator(other_option, path)
     unknown_network = generator_record(path)
     unknown_network.state = {}
-    with pytest.raises(SpiderError, match='unknown here'):
+    with pytest.raises(SpiderError, match='is not a known class'):
         rebuild_generator(unknown_network, path)
 
 @pytest.mark.parametrize('changed', [
