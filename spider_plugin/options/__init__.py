@@ -1,1 +1,1 @@
-"""Our training options, a file for each group: its options, and the edit that they make to a host's config."""
+"""The training options, a file for each group: its options, and the edit that they make to a host's config."""

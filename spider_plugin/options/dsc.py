@@ -1,5 +1,5 @@
-"""--dsc and --fast-modconv: synthesis layers of the config's generator become depthwise separable, or compute what they are
-another way. Both go over a host's own layers and over a Spider generator's."""
+"""--dsc and --fast-modconv: synthesis layers of the config's generator become depthwise separable, or compute the same function
+with factorised demodulation. Both go over the layers of a host's generator and of a Spider generator."""
 
 import importlib
 import inspect
@@ -32,7 +32,7 @@ OPTIONS = [
 #----------------------------------------------------------------------------
 
 def apply_layers(c, options, host):
-    """Lines for the launch log."""
+    """Put the layers into the config; return lines for the launch log. Raises SpiderError."""
     lines = []
     if options['fast_modconv']:
         _check_layers(c, options, '--fast-modconv', 'fast')
@@ -47,8 +47,8 @@ def _apply_dsc(c, options, host):
     if not (declared and declared.dsc):
         mixin = _check_layers(c, options, '--dsc', 'dsc')
         if options['dsc_order'] not in mixin.orders:
-            raise SpiderError('--dsc-order=pointwise is for layers that upsample by convolution, which StyleGAN3 has not; use '
-                              'depthwise.')
+            raise SpiderError('--dsc-order=pointwise is for layers that upsample by convolution, which StyleGAN3 does not have; '
+                              'use depthwise.')
         if 'pointwise' not in mixin.orders and c['G_kwargs'].get('conv_kernel', 3) == 1:
             raise SpiderError('--dsc has nothing to replace in this generator: the layers of StyleGAN3-R are 1x1 already; use '
                               '--cfg=stylegan3-t, or leave it out.')
@@ -71,17 +71,17 @@ def _apply_dsc(c, options, host):
     now = sum(layer.dw_weight.numel() + layer.pw_weight.numel() for layer in layers.values())
     dense = sum(9 * layer.pw_weight[0].numel() for layer in layers.values())
     return [f'{"DSC layers:":<21s}{len(layers)}, {options["dsc_order"]} first, rank {options["dsc_rank"]}; '
-            f'{dense / 1e6:.2f}M weights of theirs are now {now / 1e6:.2f}M']
+            f'{dense / 1e6:.2f}M weights are now {now / 1e6:.2f}M']
 
 def _add(c, feature):
     from spider_plugin.bundles.names import class_with
     c['G_kwargs']['class_name'] = class_with(c['G_kwargs']['class_name'], feature)
 
 #----------------------------------------------------------------------------
-# Layers are asked for by what they can do: a module's SynthesisLayer, called as ours will be called.
+# Layers are found by capability: a module's SynthesisLayer, whose forward takes the arguments of the plugin's layer.
 
 def _check_layers(c, options, option, feature):
-    """The mixin for the layers of the config's generator. Raises SpiderError where there is none."""
+    """Return the mixin for the layers of the config's generator. Raises SpiderError where there is none."""
     from spider_plugin.bundles.names import host_class
     from spider_plugin.portable.layers.dsc import dsc_layer_mixin
     from spider_plugin.portable.layers.modconv import fast_layer_mixin
@@ -99,18 +99,18 @@ def _check_layers(c, options, option, feature):
         raise SpiderError(f'{option} cannot be used with {stock}, which has no SynthesisLayer as StyleGAN2 and StyleGAN3 have; '
                           'use such a configuration, or leave it out.')
     mixin = dict(dsc=dsc_layer_mixin, fast=fast_layer_mixin)[feature](module)
-    theirs, ours = (inspect.signature(cls.forward).parameters for cls in (layer, mixin))
-    unknown = [name for name in theirs if name not in ours]
+    wanted, taken = (inspect.signature(cls.forward).parameters for cls in (layer, mixin))
+    unknown = [name for name in wanted if name not in taken]
     if unknown:
-        raise SpiderError(f'{option} cannot be used with {stock}, whose layers take {unknown[0]}, which ours do not; '
-                          'leave it out.')
+        raise SpiderError(f'{option} cannot be used with {stock}, whose layers take {unknown[0]}, which those of the plugin '
+                          'do not; leave it out.')
     return mixin
 
 #----------------------------------------------------------------------------
-# A snapshot with separable layers goes on as it is: in another order, tensors of the same shape mean something else.
+# A snapshot resumes with the same separable layers: in another order, tensors of the same shape mean something else.
 
 def check_resumed_dsc(c, before):
-    """before: the `dsc` argument of the pickled generator, None for a dense one. Raises SpiderError."""
+    """Raise SpiderError where the config does not fit `before`, the `dsc` argument of the pickled generator, None for a dense one."""
     now = c['G_kwargs'].get('dsc')
     if before is None:
         return

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError
 
-# What a generator can do with a source, and what a mapping kind may need of it.
+# Uses of a source: a generator has some of them, a mapping kind needs one.
 
 VECTOR  = 'vector'      # its mapping network takes a vector made from the source image in place of z
 IMAGE   = 'image'       # its synthesis network takes the source image itself
@@ -18,7 +18,7 @@ IMAGE   = 'image'       # its synthesis network takes the source image itself
 
 @dataclasses.dataclass(frozen=True)
 class PluginGenerator:
-    """All that the plugin needs to know of a generator beside its module.
+    """The declaration of a generator.
 
     edit(c, given, host): puts the networks, their rates and loss into the host's config `c`; `given` holds the names of the
                 parameters that the user set. Raises SpiderError.

@@ -70,8 +70,8 @@ def _batch_schedule(c, options, host):
     """[[kimg of this run, images], ...]: a resolution has its batch from when it begins to fade in."""
     from spider_plugin.portable.generators.pggan import pggan_resolutions
     if not host.loop_takes('batch_schedule'):
-        raise SpiderError('--pg-batch needs a training loop that can change its batch, which this host has not; leave it out, or '
-                          'train with the reference host (spider train).')
+        raise SpiderError('--pg-batch needs a training loop that can change its batch, which this host does not have; leave it '
+                          'out, or train with the reference host (spider train).')
     stages, schedule = pggan_resolutions(host.target.resolution), []
     done = _resumed_progress(c, options, host)
     for resolution, batch in sorted(options['pg_batch']):

@@ -45,7 +45,7 @@ def load(name):
 def option(cls, **kwargs):
     """The click option --preset, of a class of the caller's. It is read before all others."""
     return cls(['--preset'], metavar='[NAME|FILE.json]', is_eager=True, expose_value=False, callback=_use,
-               help='Defaults from a recipe that `spider presets` lists; what you give yourself wins', **kwargs)
+               help='Defaults from a recipe that `spider presets` lists; what you give user_keyself wins', **kwargs)
 
 def _use(ctx, _param, name):
     if name is None:
@@ -68,16 +68,16 @@ def _check_choice(preset, key, param, value):
                           f'{", ".join(param.type.choices)}); train in a host that has it, `spider train` for example.')
 
 def launch_lines(ctx):
-    """What the launch log says of the preset in use."""
+    """Return the lines of the launch log about the preset in use."""
     if __name__ not in ctx.meta:
         return []
     preset, keys, lacking = ctx.meta[__name__]
-    theirs = [key for name, key in keys.items() if ctx.get_parameter_source(name) == click.core.ParameterSource.DEFAULT_MAP]
-    yours = [key for key in keys.values() if key not in theirs]
+    preset_keys = [key for name, key in keys.items() if ctx.get_parameter_source(name) == click.core.ParameterSource.DEFAULT_MAP]
+    user_keys = [key for key in keys.values() if key not in preset_keys]
     lines = [f'{"Preset:":<21s}{preset["name"]} ({preset["title"]})',
-             f'{"Preset options:":<21s}{" ".join(_shown(key, preset["options"][key]) for key in theirs) or "none"}']
-    if yours:
-        lines.append(f'{"Yours instead:":<21s}{" ".join(f"--{key}" for key in yours)}')
+             f'{"Preset options:":<21s}{" ".join(_shown(key, preset["options"][key]) for key in preset_keys) or "none"}']
+    if user_keys:
+        lines.append(f'{"Yours instead:":<21s}{" ".join(f"--{key}" for key in user_keys)}')
     if lacking:
         lines.append(f'{"Preset leaves out:":<21s}{" ".join(_shown(key, preset["options"][key]) for key in lacking)}, which this '
                      'host does not have; its own defaults hold')

@@ -1,5 +1,5 @@
-"""--resume with an option of ours: a snapshot continues with the source it was trained with, a stock generator starts as it is,
-and what fits is copied by a plan."""
+"""--resume with an option of the plugin: a snapshot continues with the source it was trained with, a stock generator starts as it
+is, and the tensors that fit are copied by a plan."""
 
 import pkgutil
 

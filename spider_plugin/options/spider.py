@@ -131,14 +131,14 @@ def _source_classes(pairs, source, target):
     with open(os.path.join(source.path, 'bank.json'), encoding='utf-8') as file:
         there = set(json.load(file)['labels'])
     classes = [-1] * target.label_dim
-    for own, theirs in pairs:
-        if own >= target.label_dim:
-            raise SpiderError(f'--spider-classes={own}:{theirs}: --data has the classes 0 to '
+    for target_class, source_class in pairs:
+        if target_class >= target.label_dim:
+            raise SpiderError(f'--spider-classes={target_class}:{source_class}: --data has the classes 0 to '
                               f'{target.label_dim - 1}; name one of them.')
-        if theirs not in there:
-            raise SpiderError(f'--spider-classes={own}:{theirs}: --spider-source has no image of class {theirs}; name one of its '
-                              f'{len(there)} classes.')
-        classes[own] = theirs
+        if source_class not in there:
+            raise SpiderError(f'--spider-classes={target_class}:{source_class}: --spider-source has no image of class '
+                              f'{source_class}; name one of its {len(there)} classes.')
+        classes[target_class] = source_class
     return classes
 
 # Path length regularisation takes a mean over the rows of ws. Rows that carry a key have no gradient: the squared lengths
@@ -157,7 +157,7 @@ def _key_dim(source):
         return json.load(file)['z_dim'] + 1
 
 #----------------------------------------------------------------------------
-# What the launch log says.
+# Lines of the launch log.
 
 def _launch_lines(options, source, target):
     image_bytes = source.channels * source.resolution ** 2

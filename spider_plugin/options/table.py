@@ -14,11 +14,11 @@ OPTIONS = [*spider.OPTIONS, *pggan.OPTIONS, *recompute.OPTIONS, *dsc.OPTIONS, *d
 #----------------------------------------------------------------------------
 
 def apply_options(c, options, *, given, host):
-    """Edits a host's config in place; returns the lines that the launch log shall have.
+    """Edit a host's config in place; return lines for the launch log.
 
     c:        the config, a dict that the host is about to print and save.
     options:  {key: value} of every entry of OPTIONS, and `cfg`: a name in registry.generators, or None for a host's own.
-    given:    the parameter names, ours and the host's, that the user set.
+    given:    names of the parameters, the plugin's and the host's, that the user set.
     host:     answers questions about the host (hosts/capabilities.py): target, generator(), loss_keyword(name), local_file(path).
     Raises SpiderError."""
     lines = generators.apply_generator(c, options, given, host)

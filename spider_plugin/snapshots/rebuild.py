@@ -37,7 +37,7 @@ def _record_fed_with_noise(path, key):
     contents = read_pickle(path)
     if 'G_full' in contents and key == 'G_ema':
         raise SpiderError(f'{path} is of the public Spider GAN code, whose {key} draws from images of another generator, not '
-                          'from noise; give a snapshot of that generator, or one of ours.')
+                          'from noise; give a snapshot of that generator, or one that the plugin wrote.')
     return record_in(contents, key, path)
 
 def rebuild_generator(record, path):
@@ -94,7 +94,7 @@ def _exchange(out, into):
     sys.modules.update(into)
 
 #----------------------------------------------------------------------------
-# A class of ours would build a network of any size that a file asks for. It is tried without memory first, and the trial ends
+# A known class would build a network of any size that a file asks for. It is built without memory first, and this trial ends
 # where it has more parameters than the file holds. The trial leaves a Spider generator's source out: it is of the host's class.
 
 _SLACK  = 1 << 22       # parameters that a generator without its source may have and one with it may not
@@ -120,7 +120,7 @@ def _check_size(generator_class, args, kwargs, tensors):
         handle.remove()
 
 class _WithoutMemory(TorchFunctionMode):
-    """What is filled with numbers of no interest has a shape only; filters and other constants are made."""
+    """Tensors that a checkpoint will fill have a shape only; filters and other constants are made."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         fresh = function in (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
@@ -160,7 +160,7 @@ def unpickle(path):
 # A Spider generator draws from the bank that its pickle carries, whatever directory its arguments name.
 
 def embedded_bank_state(record):
-    """What the record's source pickled (images, labels, identity, ...), or None where it has no source."""
+    """Return the state of the record's source (images, labels, identity, ...), or None where it has no source."""
     source = record.state.get('source')
     return source.state if isinstance(source, PersistentRecord) and source.class_name == 'ImageBank' else None
 

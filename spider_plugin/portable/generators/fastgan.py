@@ -31,7 +31,7 @@ FASTGAN_WIDTHS = {4: 16, 8: 8, 16: 4, 32: 2, 64: 2, 128: 1, 256: 0.5, 512: 0.25,
 FASTGAN_SKIPS  = {64: 4, 128: 8, 256: 16, 512: 32}
 
 def fastgan_widths(img_resolution, ngf, channel_max=None):
-    """{resolution: feature maps} up to the image's. Raises ValueError for sizes that FastGAN has not."""
+    """{resolution: feature maps} up to the image's. Raises ValueError for sizes that FastGAN does not have."""
     if img_resolution not in [r for r in FASTGAN_WIDTHS if r >= 16]:
         raise ValueError(f'fastgan draws images whose side is a power of two from 16 to 1024, not {img_resolution}')
     widths = {r: min(int(m * ngf), channel_max or 1 << 20) for r, m in FASTGAN_WIDTHS.items() if r <= img_resolution}
@@ -43,7 +43,7 @@ def fastgan_widths(img_resolution, ngf, channel_max=None):
 # What `dsc` means for a block: {"order": "depthwise", "rank": 1, "res": [low, high], "convs": [1, 2]}, all of it with a default.
 
 def separable_convs(dsc, resolution):
-    """Which convolutions of the block are depthwise separable. Raises ValueError for layers that FastGAN has not."""
+    """Which convolutions of the block are depthwise separable. Raises ValueError for layers that FastGAN does not have."""
     if dsc is None:
         return ()
     if dsc.get('order', 'depthwise') != 'depthwise' or dsc.get('rank', 1) != 1:

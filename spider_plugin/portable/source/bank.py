@@ -90,7 +90,7 @@ class ImageBank:
     def __deepcopy__(self, memo):
         return self
 
-    # What a snapshot carries: the first images (the order on disk is shuffled), as many as `embed` MiB hold.
+    # A snapshot carries the first images (the order on disk is shuffled), as many as `embed` MiB hold.
 
     def num_embedded(self):
         return min(len(self), (self.embed << 20) // (self.channels * self.resolution ** 2))
@@ -159,7 +159,7 @@ class GeneratorSource:
     """A pretrained generator, run for every batch; key = (its latent, its class).
 
     z longer than the generator's latent is cut, shorter z is continued with noise hashed from z. Without a label that fits,
-    the class is hashed from z, too."""
+    the class is hashed from z as well."""
 
     def __init__(self, path, noise=0.0, embed=64, clamp=True, classes=None):
         with open(os.path.join(path, 'generator.json'), encoding='utf-8') as f:

@@ -1,6 +1,6 @@
 """Vectors made from a source image, fed to a host's mapping network in place of z.
 
-The two `paper-*` kinds are what the public Spider StyleGAN code computes (arXiv 2305.07613); the others are ours.
+The two `paper-*` kinds compute the vector of the public Spider StyleGAN code (arXiv 2305.07613); the others are the plugin's own.
 
 This module is portable: it travels inside snapshots and imports only torch and its neighbours."""
 

@@ -1,4 +1,4 @@
-"""What residual generators share: the source image joins the pixels, and an encoding of it the features.
+"""The part that residual generators share: the source image joins the pixels.
 
 This module is portable: it travels inside snapshots and imports only torch and its neighbours."""
 
