@@ -110,7 +110,7 @@ def _check_layers(c, options, option, feature):
 # A snapshot resumes with the same separable layers: in another order, tensors of the same shape mean something else.
 
 def check_resumed_dsc(c, before):
-    """Raise SpiderError where the config does not fit `before`, the `dsc` argument of the pickled generator, None for a dense one."""
+    """Raise SpiderError where the config does not fit `before`, the `dsc` of the pickled generator, None for a dense one."""
     now = c['G_kwargs'].get('dsc')
     if before is None:
         return
