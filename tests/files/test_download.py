@@ -121,10 +121,10 @@ def test_broken_connection_goes_on_where_it_was(get, server, tmp_path):
     assert [asked for _, asked in server.asked] == [None, 'bytes=128000-', 'bytes=192000-']
     assert names(tmp_path) == ['data.bin']
 
-def test_next_run_goes_on_where_the_last_one_gave_up(get, server, tmp_path):
+def test_next_run_resumes_where_the_last_one_stopped(get, server, tmp_path):
     server.plan = ['cut', 503]
     message = refused(get, tries=2)
-    assert '503' in message and 'goes on after the 0.1 MB' in message and '--spider-source=x:PATH' in message
+    assert '503' in message and 'resumes after the 0.1 MB' in message and '--spider-source=x:PATH' in message
     assert names(tmp_path) == ['data.bin.part']
     assert get()[0] == DATA
     assert server.asked[-1] == ('/data.bin', 'bytes=128000-') and names(tmp_path) == ['data.bin']
