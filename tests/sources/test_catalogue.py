@@ -322,7 +322,7 @@ def test_own_file_without_published_digest_is_recorded(tmp_path):
     ('celeba', ['by hand', 'img_align_celeba.zip', '--spider-source=celeba:PATH', 'non-commercial research']),
     ('celeba:nowhere.zip', ['--spider-source=celeba:nowhere.zip does not exist']),
     ('celeba:{file}', ['--spider-source=celeba', 'is not the published img_align_celeba.zip', 'instead of 1443490838']),
-    ('ukiyoe:{file}', ['--spider-source=ukiyoe', 'cannot be read', 'whole and as it is']),
+    ('ukiyoe:{file}', ['--spider-source=ukiyoe', 'cannot be read', 'complete and unchanged']),
     ('ukiyoe:{empty}', ['--spider-source=ukiyoe', 'no image was found']),
     ('mnist:{empty}', ['--spider-source=mnist:', 'lacks train-images-idx3-ubyte.gz']),
 ], ids=['by hand', 'missing', 'other file', 'no archive', 'no images', 'no files'])

@@ -74,9 +74,9 @@ def test_parents_are_remembered_named_or_found_beside(cascade, tmp_path):
     with pytest.raises(SpiderError, match='--parent'):                    # that name, another file
         find_parent(second, tmp_path / 'network.pkl')
 
-def test_parents_that_are_none(cascade, make_snapshot):
+def test_files_that_are_not_parents_are_refused(cascade, make_snapshot):
     stages = cascade_stages(load_generator(cascade[2]).source.identity, cascade[2])
-    with pytest.raises(SpiderError, match='is no stage of this cascade'):
+    with pytest.raises(SpiderError, match='is not a stage of this cascade'):
         given_parents([make_snapshot(seed=8)], stages)
     with pytest.raises(SpiderError, match='does not exist'):
         given_parents(['nowhere.pkl'], stages)
