@@ -75,7 +75,7 @@ def test_the_detector_of_the_environment(sets, monkeypatch):
 @pytest.mark.parametrize('option, words', [
     ('--detector=nowhere.pt',   'nowhere.pt does not exist'),
     ('--detector=target.zip',   'target.zip'),
-    ('--detector=demo',         '--detector=demo cannot look at images of 3 x 16 x 16'),
+    ('--detector=demo',         '--detector=demo cannot take images of 3 x 16 x 16'),
     ('--host=cache',            '--host=cache has no metrics/metric_utils.py'),
     ('--max-images=10',         '10 is not in the range'),
     ('--outdir=a.zip',          'Cannot write a.zip'),
@@ -113,7 +113,7 @@ def test_another_host_by_what_it_can_do(checkout):
 
 def test_a_process_with_another_host_says_so(checkout):
     HostDetector('detector.pt', host=checkout)._module('metrics.metric_utils')
-    with pytest.raises(SpiderError, match='from elsewhere already'):
+    with pytest.raises(SpiderError, match='has already imported another'):
         HostDetector('detector.pt')._module('metrics.metric_utils')
 
 #----------------------------------------------------------------------------

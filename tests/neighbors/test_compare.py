@@ -230,7 +230,7 @@ def test_what_is_not_there(sets):
     refused('a.zip', 'nois', words='one of covariance, noise')
     refused('covariance:nowhere.zip', words='nowhere.zip does not exist')
     refused('a.zip', target='nowhere.zip', words='nowhere.zip does not exist')
-    refused('a.zip', target='noise', words='--target=noise is no dataset')
+    refused('a.zip', target='noise', words='--target=noise is not a dataset')
     refused('a.zip', 'b.zip', 'a.zip', words='a.zip is given twice')
 
 def test_what_is_too_small(sets, make_zip):
@@ -261,8 +261,8 @@ def test_what_cannot_be_compared(sets):
     bad[3, 5] = np.nan
     refused(npz('nan.npz', bad), words='nan.npz hold NaN or infinity')
     refused(npz('constant.npz', np.full([80, 12], 2.5)), words='constant.npz are the same for all')
-    refused('a.zip', npz('wide.npz', np.random.rand(80, 13)), words='wide.npz has 13 features of an image, but target.zip has 12')
-    refused('noise', target=npz('t.npz', np.random.rand(80, 13)), words='noise has 12 features of an image, but t.npz has 13')
+    refused('a.zip', npz('wide.npz', np.random.rand(80, 13)), words='wide.npz has 13 features per image, but target.zip has 12')
+    refused('noise', target=npz('t.npz', np.random.rand(80, 13)), words='noise has 12 features per image, but t.npz has 13')
 
 def test_what_a_detector_may_do(sets):
     class Bad(Pooling):
