@@ -130,7 +130,7 @@ def test_latents_walk_on_a_sphere():
 
 @pytest.mark.parametrize('kwargs, words', [
     (dict(walk='sideways'), '--walk=sideways is neither'),
-    (dict(walk='w', walk_out='a.avi'), '--walk-out=a.avi ends in none'),
+    (dict(walk='w', walk_out='a.avi'), '--walk-out=a.avi does not end in one of'),
     (dict(walk='a.gif', walk_out='b.gif'), 'both name a file'),
     (dict(walk_out='a.gif'), '--walk-out has no effect without --walk'),
     (dict(stage=1), '--stage has no effect without --walk'),
