@@ -20,7 +20,7 @@ def test_a_folder_of_somebody_else_is_refused_untouched(tmp_path):
     (tmp_path / 'runs').mkdir()
     (tmp_path / 'runs' / 'thesis.txt').write_text('years of work')
     result = CliRunner().invoke(main, ['demo', '--outdir', str(tmp_path)])
-    assert result.exit_code == 2 and 'holds something that is not a demo' in result.output
+    assert result.exit_code == 2 and 'has content that is not a demo' in result.output
     assert [path.name for path in tmp_path.rglob('*')] == ['runs', 'thesis.txt']
 
 def test_an_earlier_demo_is_replaced_and_nothing_else(tmp_path):
