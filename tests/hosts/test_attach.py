@@ -89,7 +89,7 @@ def test_other_encodings():
     (b'x = ' + b'+'.join([b'1'] * 3000),    'is n(ot Python|ested too deeply)'),
     (b'"""d"""; import os\n',               'has another statement in line 1'),
     (b'from __future__ import annotations; x = 1\n', 'has another statement in line 1'),
-    (b'"""d"""; \\\nimport os\n',           'takes no line of its own after line 1'),
+    (b'"""d"""; \\\nimport os\n',           'cannot take a separate line after line 1'),
 ], ids=['syntax', 'python2', 'binary', 'encoding', 'cookie', 'nested', 'docstring', 'future', 'backslash'])
 def test_what_is_not_understood(source, reason):
     with pytest.raises(NotUnderstood, match=reason):
@@ -136,7 +136,7 @@ def test_another_version_is_renewed_and_a_moved_line_moved_back():
     lambda source: source.replace(LINE, LINE.replace(b'(', b'((', 1)) + LINE.replace(b'if', b'('),
 ], ids=['else', 'more', 'function', 'broken'])
 def test_a_line_that_has_become_something_else(edit):
-    with pytest.raises(NotUnderstood, match='our line in a changed form, line [234]: take it out by hand'):
+    with pytest.raises(NotUnderstood, match=r'the line of spider-plugin in a changed form in line [234] \(remove it by hand\)'):
         detach_source(edit(ATTACHED))
 
 #----------------------------------------------------------------------------
@@ -186,16 +186,16 @@ def test_attach_and_detach(checkout):
     result = spider('attach', checkout)
     assert result.exit_code == 0 and result.output.splitlines() == [
         'Attached train.py, line 2', 'Attached calc_metrics.py, line 2',
-        'Attached gen_images.py, line 2 (read-only, and left so)',
-        'Attached spectra.py, line 2', 'Left out projector.py: it has no click command',
-        f'`spider detach {checkout}` takes the line out again.']
+        'Attached gen_images.py, line 2 (still read-only)',
+        'Attached spectra.py, line 2', 'Left out projector.py, which has no click command',
+        f'`spider detach {checkout}` removes the line again.']
     after = contents(checkout)
     changed = {name for name in before if after[name] != before[name]}
     assert changed == {'train.py', 'calc_metrics.py', 'gen_images.py', 'spectra.py'}
     assert {name: mode for name, (_, mode) in after.items()} == {name: mode for name, (_, mode) in before.items()}
     assert 'train.py is attached, line 2' in spider('attach', checkout).output and contents(checkout) == after
     result = spider('detach', checkout)
-    assert result.exit_code == 0 and 'Detached gen_images.py (read-only, and left so)' in result.output.splitlines()
+    assert result.exit_code == 0 and 'Detached gen_images.py (still read-only)' in result.output.splitlines()
     assert contents(checkout) == before
     assert spider('detach', checkout).output == f'No script in {checkout} is attached.\n'
 

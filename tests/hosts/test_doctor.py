@@ -115,8 +115,8 @@ def test_a_checkout_that_is_well(host):
     result = spider_doctor(host)
     assert result.exit_code == 0, result.output
     for words in (f'ok   host         {host}, generators in metrics.metric_utils', 'ok   attached     train.py',
-                  'ok   train.py     starts with the plugin and lists our options', 'ok   shims        --help needs none',
-                  'ok   detector     cannot be looked up in this host'):
+                  'ok   train.py     starts with the plugin and lists its options', 'ok   shims        --help needs none',
+                  'ok   detector     not known for this host'):
         assert words in result.output.splitlines()
 
 def ask(host):
@@ -125,7 +125,7 @@ def ask(host):
 def test_attached_or_not(host):
     train, line = host / 'train.py', patch()['line']
     train.write_bytes(train.read_bytes().replace(line, b''))
-    assert 'no; `spider attach ' in ask(host)['attached'][0].text and ask(host)['attached'][0].remedy is None
+    assert 'no; run `spider attach ' in ask(host)['attached'][0].text and ask(host)['attached'][0].remedy is None
     (host / 'calc_metrics.py').write_text('import click\n@click.command()\ndef main(): pass\n')
     attach(host)
     assert ask(host)['attached'][0].text == 'train.py, calc_metrics.py'
@@ -164,7 +164,7 @@ def test_hosts_of_another_kind(fake_host):
     assert 'has no launch_training' in found['host'][0].text and found['host'][0].remedy
     (host / 'train.py').write_text('import click\n@click.command()\n@click.option("--data")\ndef main(data): pass\nmain()\n')
     found = ask(host)
-    assert 'takes --outdir and --data' in found['host'][0].text and 'no options of ours' in found['train.py'][0].text
+    assert 'takes --outdir and --data' in found['host'][0].text and 'no options of the plugin' in found['train.py'][0].text
     (host / 'train.py').write_text('def f(:')
     found = ask(host)
     assert all('is not Python' in found[topic][0].text and found[topic][0].remedy for topic in ('host', 'attached'))
@@ -185,8 +185,8 @@ def test_shims_are_named(host, monkeypatch):
     monkeypatch.setattr(doctor_checkout.stack, 'SHIMS', [make_shim('late', 'launch', True), make_shim('idle', 'launch', False),
                                                  make_shim('deep', 'nets', True)])
     now, later = ask(host)['shims']
-    assert now.text == 'betas, applied by itself: they are integers' and now.remedy is None
-    assert later.text == 'late, applied by itself to a config that asks for it: why' and later.remedy is None
+    assert now.text == 'betas, applied automatically: they are integers' and now.remedy is None
+    assert later.text == 'late, applied automatically to a config that needs it: why' and later.remedy is None
     monkeypatch.setenv('SPIDER_SHIMS', 'off')
     assert ask(host)['shims'][0].text == 'off by SPIDER_SHIMS'
 
@@ -212,6 +212,6 @@ def test_detectors(host, monkeypatch, tmp_path):
     (host / 'metrics' / 'detectors.py').write_text('def copies(name):\n    return [f"/where/it/is/{name}.pt"]\n')
     assert ask(host)['detector'][0].text == '/where/it/is/inception.pt'
     monkeypatch.setenv('SPIDER_DETECTOR', 'mine.pt')
-    assert ask(host)['detector'][0].text == 'mine.pt, where the host has --detector'
+    assert ask(host)['detector'][0].text == 'mine.pt, if the host has --detector'
 
 #----------------------------------------------------------------------------
