@@ -33,10 +33,10 @@ def match_dataset(kwargs, G):
     with runtime.named('--data'):
         kwargs.use_labels = G.c_dim != 0
         dataset = dnnlib.util.construct_class_by_name(**kwargs)
-        ours = [dataset.num_channels, dataset.resolution, dataset.label_dim]
-        theirs = [G.img_channels, G.img_resolution, G.c_dim]
-        if ours != theirs:
-            raise SpiderError(f'{kwargs.path} has channels, resolution and label size {ours}, but the network {theirs}; '
+        found = [dataset.num_channels, dataset.resolution, dataset.label_dim]
+        needed = [G.img_channels, G.img_resolution, G.c_dim]
+        if found != needed:
+            raise SpiderError(f'{kwargs.path} has channels, resolution and label size {found}, but the network has {needed}; '
                               'give the dataset it was trained on')
         kwargs.resolution = dataset.resolution
     return kwargs

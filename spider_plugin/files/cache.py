@@ -1,4 +1,4 @@
-"""The cache directory, and files and directories that appear whole or not at all."""
+"""The cache directory, and files and directories that appear complete or not at all."""
 
 import contextlib
 import hashlib

@@ -19,7 +19,7 @@ from spider_plugin.files.progress import Progress
 from spider_plugin.registry import datasets
 from spider_plugin.sources.convert import read, write_zip
 
-_FORMAT = 1     # of everything that decides what is in the zip
+_FORMAT = 1     # version of the code that decides the content of the zip
 
 #----------------------------------------------------------------------------
 
