@@ -88,13 +88,13 @@ def test_a_seed_is_traced_to_the_first_latent(cascade):
     z = torch.randn([4, 512])
     stages = opened.trace(z, torch.zeros([4, 0]))
     assert [stage.number for stage in stages] == [1, 2, 3] and stages[0].image is None
-    for before, after in zip(stages, stages[1:]):   # the image of a stage is the source image of the next one, up to rounding to 8 bits
+    for before, after in zip(stages, stages[1:]):   # a stage's image is the next one's source, to 8 bits
         drawn = before.G(before.z, before.c, noise_mode='const').clamp(-1, 1)
         assert (F.interpolate(drawn, size=after.image.shape[-2:], mode='area') - after.image).abs().max() < 0.02
     assert describe_stages(cascade_stages(opened.last.source.identity, '')).endswith('<- noise')
 
 def test_a_walk_starts_at_the_first_seed(cascade, tmp_path):
-    """A walk at every stage starts at the first seed. A later stage gets the image of the earlier one, not of the bank, hence 3."""
+    """A walk at every stage starts at the first seed. A later stage gets the earlier one's image, not the bank's, hence 3."""
     for stage, kind in ((1, 'w'), (1, 'latent'), (2, 'w'), (2, 'latent'), (2, 'source'), (3, 'source'), (3, 'w'), (3, 'both')):
         *files, walk = generate(cascade[2], [0, 1], tmp_path, walk=kind, stage=stage, frames=3, walk_out='walk.png')
         rows = pixels(walk)

@@ -38,7 +38,7 @@ def test_equal_sets_do_not_move():
     assert np.abs(GaussianTransport(images, images)(images).astype(int) - images).max() <= 2    # the floor of the covariance
 
 def test_a_negative_is_inverted():
-    """Dark on light becomes light on dark, because the transport keeps as much as it can of each image in the target's contrast."""
+    """Dark on light becomes light on dark; the transport keeps as much of each image as the target's contrast allows."""
     target = smooth(3, 60, 15, channels=1)
     target[:, :, 2:6, 2:6] += 100
     negative = 255 - target
