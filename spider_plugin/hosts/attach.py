@@ -18,9 +18,9 @@ from spider_plugin.hosts.line import (
     attach_source,
     detach_source,
     is_current,
-    our_statements,
     parse,
     patch,
+    plugin_statements,
 )
 
 LAUNCHES = ('launch_training', 'setup_training_loop_kwargs')  # One of these is where a host's config can be edited.
@@ -150,10 +150,10 @@ def detach(directory):
     return [f'Detached {script.name}{_mode(script)}' for script, new in changes if new != script.source]
 
 def _what_attach_does(script, new):
-    line = our_statements(new)[0].lineno
+    line = plugin_statements(new)[0].lineno
     if new == script.source:
         return f'{script.name} is attached, line {line}'
-    return f'{"Renewed" if our_statements(script.source) else "Attached"} {script.name}, line {line}{_mode(script)}'
+    return f'{"Renewed" if plugin_statements(script.source) else "Attached"} {script.name}, line {line}{_mode(script)}'
 
 def _mode(script):
     return '' if script.path.stat().st_mode & 0o222 else ' (still read-only)'
@@ -200,7 +200,7 @@ def _write_beside(path, data):
 def skew(script):
     """Return a sentence if the line in a running script is not the one that this version writes, else None."""
     try:
-        lines = our_statements(Path(script).read_bytes())
+        lines = plugin_statements(Path(script).read_bytes())
     except OSError:
         return None
     if all(map(is_current, lines)):

@@ -18,7 +18,7 @@ import spider_plugin
 from spider_plugin.errors import SpiderError
 from spider_plugin.hosts.attach import Script, attachable, skew
 from spider_plugin.hosts.finding import Finding, last_line
-from spider_plugin.hosts.line import NotUnderstood, our_statements
+from spider_plugin.hosts.line import NotUnderstood, plugin_statements
 from spider_plugin.hosts.shims import stack
 
 PIP_NAMES = dict(PIL='Pillow', cv2='opencv-python', skimage='scikit-image', sklearn='scikit-learn', yaml='PyYAML')
@@ -90,7 +90,7 @@ class Checkout:
             wanted = attachable(self.scripts)
         except SpiderError as error:
             return Finding('attached', error.message.split(';')[0], 'correct that, then run `spider attach`')
-        attached = [script.name for script in wanted if our_statements(script.source)]
+        attached = [script.name for script in wanted if plugin_statements(script.source)]
         missing = [script.name for script in wanted if script.name not in attached]
         stale = [name for name in attached if skew(self.scripts[name].path)]
         if not attached:

@@ -49,7 +49,7 @@ def _says_the_same(attached, bare, tree):
         rest = parse(attached)
     except NotUnderstood:
         return False
-    rest.body = [node for node in rest.body if not _is_ours(node, attached)]
+    rest.body = [node for node in rest.body if not _is_plugin_statement(node, attached)]
     try:
         return ast.dump(rest) == ast.dump(tree) and _encoding(attached) == _encoding(bare)
     except RecursionError as error:
@@ -60,7 +60,7 @@ def detach_source(source):
 
     Raises NotUnderstood if the line has become part of another statement."""
     lines = source.splitlines(keepends=True)
-    spans = [(node.lineno - 1, node.end_lineno) for node in our_statements(source)]
+    spans = [(node.lineno - 1, node.end_lineno) for node in plugin_statements(source)]
     for start, end in reversed(spans):
         if not _ending(lines[end - 1]) and start > 0: # This is the last line of a file that ended without a newline.
             lines[start - 1] = lines[start - 1].rstrip(b'\r\n')
@@ -71,12 +71,12 @@ def detach_source(source):
         raise NotUnderstood(f'has the line of spider-plugin in a changed form in line {number} (remove it by hand)')
     return rest
 
-def our_statements(source):
+def plugin_statements(source):
     """Return the syntax trees of the plugin's line in a source; there may be several if a user has copied it."""
     try:
-        return [node for node in parse(source).body if _is_ours(node, source)]
+        return [node for node in parse(source).body if _is_plugin_statement(node, source)]
     except NotUnderstood:
-        return [node for number, line in enumerate(source.splitlines()) for node in _our_line(line, number)]
+        return [node for number, line in enumerate(source.splitlines()) for node in _plugin_statement_of_line(line, number)]
 
 def is_current(node):
     """Return whether a statement is the one that this version writes, in any layout."""
@@ -94,7 +94,7 @@ def parse(source):
     except (ValueError, RecursionError, MemoryError) as error:
         raise NotUnderstood(f'is not Python ({error})') from error
 
-def _is_ours(node, source):
+def _is_plugin_statement(node, source):
     """Return whether a node is an `if` that only imports from the plugin and has the marker."""
     return (isinstance(node, ast.If) and not node.orelse and len(node.body) == 1 and isinstance(node.body[0], ast.Import)
             and all(alias.name.startswith('spider_plugin.') for alias in node.body[0].names)
@@ -107,10 +107,10 @@ def _marked_imports(source):
         marked &= {node.lineno for node in ast.walk(parse(source)) if isinstance(node, ast.Import)}
     return sorted(marked)
 
-def _our_line(line, number):
+def _plugin_statement_of_line(line, number):
     if patch()['marker'] in line:
         with contextlib.suppress(NotUnderstood):
-            return [ast.increment_lineno(node, number) for node in parse(line).body if _is_ours(node, line)]
+            return [ast.increment_lineno(node, number) for node in parse(line).body if _is_plugin_statement(node, line)]
     return []
 
 def _anchor(tree, lines):

@@ -32,8 +32,8 @@ def resolve(spec):
     if name not in datasets:
         return spec
     dataset, what = datasets[name], f'--spider-source={name}'
-    paths = _own_files(dataset, Path(path).expanduser(), what) if path else None
-    digests = _own_digests(dataset, paths, what) if path else _published_digests(dataset)
+    paths = _user_files(dataset, Path(path).expanduser(), what) if path else None
+    digests = _user_digests(dataset, paths, what) if path else _published_digests(dataset)
     final = _zip_path(name, dataset, digests)
     if not final.exists():
         if not path and not all(file.urls for file in dataset.files):
@@ -91,7 +91,7 @@ def _published_digests(dataset):
 #----------------------------------------------------------------------------
 # Files that the user has.
 
-def _own_files(dataset, path, what):
+def _user_files(dataset, path, what):
     """Return {file name: path of the user's file}. The only file of a dataset may have another name, or be unpacked."""
     if not path.exists():
         raise SpiderError(f'{what}:{path} does not exist; give the file that its publisher offers, or the folder it is in.')
@@ -103,7 +103,7 @@ def _own_files(dataset, path, what):
             raise SpiderError(f'{what}:{path} lacks {name}; give the folder that holds {" and ".join(paths)}.')
     return paths
 
-def _own_digests(dataset, paths, what):
+def _user_digests(dataset, paths, what):
     """Return {file name: digest} of the user's files.
 
     A file with a published digest gets that digest, so that it leads to the same zip as a download."""

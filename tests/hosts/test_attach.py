@@ -13,7 +13,7 @@ from spider_plugin import cli
 from spider_plugin.errors import SpiderError
 from spider_plugin.hosts import attach as module
 from spider_plugin.hosts.attach import skew
-from spider_plugin.hosts.line import NotUnderstood, attach_source, detach_source, our_statements
+from spider_plugin.hosts.line import NotUnderstood, attach_source, detach_source, plugin_statements
 from spider_plugin.resources import resource_dir
 
 LINE, MARKER = module.patch()['line'], module.patch()['marker']
@@ -106,7 +106,7 @@ ATTACHED = attach_source(SCRIPT)
     lambda source: source.replace(b'\n', b'\r\n'),
     lambda source: source.replace(b'"""d"""\n', b'import sys\n'),
     lambda source: source.replace(b'print(os', b'print((os'),           # No Python any more.
-    lambda source: source.rstrip(b'\n') + b'  # attaches spider-plugin', # A line of the user's that ends like ours.
+    lambda source: source.rstrip(b'\n') + b'  # attaches spider-plugin', # A line of the user's that ends like the plugin's.
 ], ids=['around', 'endings', 'docstring', 'broken', 'marker'])
 def test_detach_removes_only_its_line(edit):
     wanted = edit(SCRIPT)
@@ -119,7 +119,7 @@ def test_a_line_changed_by_a_formatter_is_recognised():
     test, body = LINE.split(b': import ')
     ours = test.replace(b' or ', b' \\\n    or ') + b':\n    import ' + body
     black = SCRIPT.replace(b'import os\n', b'\n' + ours + b'\n\nimport os\n')
-    assert len(our_statements(black)) == 1 and module.is_current(our_statements(black)[0])
+    assert len(plugin_statements(black)) == 1 and module.is_current(plugin_statements(black)[0])
     assert detach_source(black) == SCRIPT.replace(b'import os\n', b'\n\nimport os\n')
     assert attach_source(black).count(LINE) == 1
 

@@ -15,7 +15,7 @@ from hostile_pickles import EXTENSION, cases, generator, sizes, snapshot
 # Python's unpickler.
 
 def control(folder):
-    """{name: whether the canary appeared} for the live ones."""
+    """Return {name: whether the canary appeared} for the live ones."""
     from spider_plugin.snapshots.families import add_host_to_path
     add_host_to_path()
     canary, sang = folder / 'canary', {}
@@ -36,8 +36,8 @@ WATCHED = ('exec', 'compile', 'import', 'os.', 'subprocess.', 'socket.', 'ctypes
            'shutil.', 'urllib.', 'webbrowser.', 'sys.addaudithook')
 HARMLESS = ('os.mkdir', 'os.rename', 'os.chmod', 'os.remove') # atomic_file's, in FOLDER/out
 
-def ours(folder):
-    """{name: {'load', 'export': what came of it, 'events': [...], 'canary': bool, 'mib': growth of the memory's peak}}."""
+def plugin(folder):
+    """Return {name: {'load', 'export': result, 'events': [...], 'canary': bool, 'mib': growth of the peak of memory}}."""
     import resource
 
     from spider_plugin.errors import SpiderError
@@ -82,5 +82,5 @@ def ours(folder):
 if __name__ == '__main__':
     work = Path(sys.argv[1])
     copyreg.add_extension('io', 'open', EXTENSION)
-    found = control(work) if 'control' in sys.argv else ours(work)
+    found = control(work) if 'control' in sys.argv else plugin(work)
     (work / 'results.json').write_text(json.dumps(found))
