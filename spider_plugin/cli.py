@@ -194,7 +194,7 @@ def sources(names, as_json):
         click.echo('\n'.join(paths))
     else:
         click.echo('\n'.join(table(rows)))
-        click.echo(f'\nDrawn sources, without a download: {", ".join(sorted(registry.sources))} (covariance:PATH, noise:PATH).')
+        click.echo(f'\nDrawn, without a download: {", ".join(sorted(registry.sources))} (covariance:PATH, noise:PATH).')
 
 @main.command('presets')
 @click.argument('names', nargs=-1, metavar='[NAME]...')
