@@ -201,7 +201,7 @@ def sources(names, as_json):
 @click.option('--json', 'as_json', help='Print the files', is_flag=True)
 @click.option('--markdown', help='Print the content of docs/presets.md', is_flag=True, hidden=True)
 def list_presets(names, as_json, markdown):
-    """List the presets; with NAME, show its options with their sources, unknown settings, hardware and time.
+    """List the presets; with NAME, show its options with the origin of each, unknown settings, hardware and time.
 
     `--preset=NAME` of a host's train.py, or of `spider train`, sets its options; options that you give override them."""
     import json
