@@ -17,26 +17,26 @@ from training.snapshots import load_networks
 #----------------------------------------------------------------------------
 
 def pick_dataset_kwargs(network_dict, data, mirror):
-    """Options of the dataset to compare with: that at `data`, or the one the network was trained on."""
+    """Return the options of the dataset to compare with, the one at `data` or the one the network was trained on."""
     if data is not None:
         kwargs = dnnlib.EasyDict(class_name='training.dataset.ImageFolderDataset', path=data)
     elif network_dict.get('training_set_kwargs') is not None:
         kwargs = dnnlib.EasyDict(network_dict['training_set_kwargs'])
     else:
-        raise SpiderError('--data: the network pickle does not say what it was trained on; give a folder or zip')
+        raise SpiderError('--data: the network pickle does not name its training set; give a folder or zip')
     if mirror is not None:
         kwargs.xflip = mirror
     return kwargs
 
 def match_dataset(kwargs, G):
-    """Completes the options by what G asks for. Raises SpiderError where the dataset does not fit."""
+    """Complete the options by the sizes that G needs. Raises SpiderError if the dataset does not fit."""
     with runtime.named('--data'):
         kwargs.use_labels = G.c_dim != 0
         dataset = dnnlib.util.construct_class_by_name(**kwargs)
-        ours = [dataset.num_channels, dataset.resolution, dataset.label_dim]
-        theirs = [G.img_channels, G.img_resolution, G.c_dim]
-        if ours != theirs:
-            raise SpiderError(f'{kwargs.path} has channels, resolution and label size {ours}, but the network {theirs}; '
+        found = [dataset.num_channels, dataset.resolution, dataset.label_dim]
+        needed = [G.img_channels, G.img_resolution, G.c_dim]
+        if found != needed:
+            raise SpiderError(f'{kwargs.path} has channels, resolution and label size {found}, but the network has {needed}; '
                               'give the dataset it was trained on')
         kwargs.resolution = dataset.resolution
     return kwargs
@@ -52,16 +52,16 @@ def match_dataset(kwargs, G):
 @click.option('--mirror', help='Add mirrored real images  [default: as in training]', metavar='BOOL', type=bool)
 @click.option('--gpus', help='Number of ranks: GPUs, or processes on a CPU  [default: 1; under torchrun, its ranks]',
               metavar='INT', type=click.IntRange(min=1))
-@click.option('--verbose', help='Print how far it is', metavar='BOOL', type=bool, default=True, show_default=True)
+@click.option('--verbose', help='Print progress', metavar='BOOL', type=bool, default=True, show_default=True)
 @click.option('--threads', help='CPU threads of each rank  [default on a CPU: all cores, at most 8]', metavar='INT',
               type=click.IntRange(min=1))
 @ranks.entry
 def calc_metrics(network_pkl, metrics, detector, data, mirror, gpus, verbose, threads):
     """Evaluate quality metrics of a network pickle.
 
-    Each result is printed as a line of JSON; it is also appended to metric-NAME.jsonl beside the pickle where that is a
-    run directory of train.py. A detector is any TorchScript file that maps uint8 images [N, 3, H, W] to features [N, F];
-    a score means something only beside scores of the same detector.
+    Each result is printed as a line of JSON. If the pickle is in a run directory of train.py, the result is also appended to
+    metric-NAME.jsonl there. A detector is any TorchScript file that maps uint8 images [N, 3, H, W] to features [N, F]; scores
+    can be compared only with scores of the same detector.
     """
     gpus = gpus or ranks.num_started()
     ranks.check(gpus)
@@ -74,7 +74,7 @@ def calc_metrics(network_pkl, metrics, detector, data, mirror, gpus, verbose, th
     if not os.path.isfile(os.path.join(run_dir, 'training_options.json')):
         run_dir = None
     if detector == 'demo':
-        print('Scores of the demo detector compare with nothing but each other: it knows only the demo images.')
+        print('Scores of the demo detector compare only with each other, because it was trained on the demo images.')
     threads = runtime.pin_threads(threads, ranks.num_local(gpus))
     ranks.launch('metrics.evaluation.evaluate', gpus, num_gpus=gpus, network_pkl=network_pkl, run_dir=run_dir, metrics=metrics,
                  dataset_kwargs=dataset_kwargs, detector=detector, verbose=verbose, threads=threads)

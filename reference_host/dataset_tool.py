@@ -50,7 +50,7 @@ class Source:
             return f.read()
 
     def read_labels(self):
-        """{file name: label}, empty where there are none."""
+        """Return {file name: label}, empty if there are no labels."""
         try:
             labels = json.loads(self.read('dataset.json')).get('labels')
             return {name.replace('\\', '/'): label for name, label in labels or []}
@@ -64,14 +64,14 @@ class Source:
                            'that file')
 
     def is_grey(self, name):
-        """From its header, is the image grey without transparency?"""
+        """Return whether the image is grey without transparency, by its header."""
         try:
             return PIL.Image.open(io.BytesIO(self.read(name))).mode in ('1', 'L', 'I', 'I;16', 'I;16B', 'F')
-        except Exception as err: # Pillow raises nearly anything on broken files.
+        except Exception as err: # Pillow raises errors of many types on broken files.
             raise self.bad_file(name, err) from err
 
     def image(self, name):
-        """A PIL image, turned upright, in mode L or RGB; transparent parts become white."""
+        """Return a PIL image, turned upright, in mode L or RGB; transparent parts become white."""
         try:
             image = PIL.ImageOps.exif_transpose(PIL.Image.open(io.BytesIO(self.read(name))))
             if image.mode in ('1', 'L'):
@@ -88,19 +88,19 @@ class Source:
             raise self.bad_file(name, err) from err
 
 #----------------------------------------------------------------------------
-# Transforms: PIL image -> PIL image.
+# Transforms from PIL image to PIL image.
 
 def resize(image, size):
     return image if size is None or image.size == size else image.resize(size, PIL.Image.Resampling.LANCZOS)
 
 def center_crop(image, size):
-    """The largest square in the middle, resized."""
+    """Return the largest square in the middle, resized."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     return resize(image.crop([left, top, left + side, top + side]), size)
 
 def center_crop_wide(image, size):
-    """The largest part of the aspect ratio of `size` in the middle, resized, on a black square of its width."""
+    """Return the largest part of the aspect ratio of `size` in the middle, resized, on a black square of its width."""
     width, height = size
     fit = min(image.width / width, image.height / height)
     crop_width, crop_height = round(width * fit), round(height * fit)
@@ -113,7 +113,7 @@ def center_crop_wide(image, size):
 TRANSFORMS = {'none': resize, 'center-crop': center_crop, 'center-crop-wide': center_crop_wide}
 
 def parse_resolution(text):
-    """'64x32' -> (64, 32)."""
+    """Return (64, 32) for '64x32'."""
     match = re.fullmatch(r'(\d+)[x,](\d+)', text) if isinstance(text, str) else None
     if isinstance(text, tuple):
         return text
@@ -131,7 +131,7 @@ class ZipDest:
         self.zip = zipfile.ZipFile(self.temp, 'w', zipfile.ZIP_STORED)
 
     def write(self, name, data):
-        self.zip.writestr(zipfile.ZipInfo(name), data) # No time stamp: equal contents make equal files.
+        self.zip.writestr(zipfile.ZipInfo(name), data) # No time stamp, so that equal contents make equal files.
 
     def commit(self):
         self.zip.close()
@@ -154,7 +154,7 @@ class FolderDest:
             f.write(data)
 
     def commit(self):
-        if os.path.isdir(self.path): # It was empty when we looked; where it no longer is, this fails.
+        if os.path.isdir(self.path): # It was empty before; if it no longer is, this fails.
             os.rmdir(self.path)
         os.rename(self.temp, self.path)
 
@@ -162,10 +162,10 @@ class FolderDest:
         shutil.rmtree(self.temp)
 
 def open_dest(path):
-    """Raises SpiderError where the destination cannot be made or is taken."""
+    """Return the destination at `path`. Raises SpiderError if it exists or cannot be made."""
     taken = os.listdir(path) if os.path.isdir(path) else os.path.lexists(path)
     if taken:
-        raise SpiderError(f'--dest: {path} is there already; choose another name or remove it')
+        raise SpiderError(f'--dest: {path} exists already; choose another name or remove it')
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         return ZipDest(path) if path.lower().endswith('.zip') else FolderDest(path)
@@ -176,7 +176,7 @@ def open_dest(path):
 # Conversion.
 
 def check_square(name, size, transform):
-    """Raises SpiderError unless the transformed size is one that train.py takes."""
+    """Raise SpiderError unless the transformed size is one that train.py takes."""
     width, height = size
     if width != height or width & (width - 1) != 0:
         remedy = '--transform=center-crop --resolution=WxH' if transform == 'none' else '--resolution=WxH'
@@ -184,7 +184,7 @@ def check_square(name, size, transform):
                           f'as their side; use {remedy}')
 
 def convert(source, dest, names, transform, resolution):
-    """Writes the transformed images and dataset.json to dest, with a line of progress on stderr."""
+    """Write the transformed images and dataset.json to dest, with a line of progress on stderr."""
     mode = 'L' if all(map(source.is_grey, names)) else 'RGB'
     labels, first, shown = [], None, 0
     for i, name in enumerate(names):
@@ -207,21 +207,22 @@ def convert(source, dest, names, transform, resolution):
                 print(f'{i + 1}/{len(names)} images', end=end, file=sys.stderr, flush=True)
     unlabelled = [name for name, label in labels if label is None]
     if unlabelled and len(unlabelled) < len(labels):
-        print(f'Labels are left out: dataset.json has none for {len(unlabelled)} of {len(labels)} images', file=sys.stderr)
+        print(f'Labels are left out, because dataset.json has none for {len(unlabelled)} of {len(labels)} images',
+              file=sys.stderr)
     dest.write('dataset.json', json.dumps(dict(labels=None if unlabelled else labels)).encode())
 
 @click.command(context_settings=dict(max_content_width=120))
 @click.option('--source', help='Folder or zip of images', metavar='PATH', required=True)
 @click.option('--dest', help='Folder or .zip to make', metavar='PATH', required=True)
-@click.option('--max-images', help='Take only the first so many images', metavar='INT', type=click.IntRange(min=1))
-@click.option('--transform', help='How to make the images square',
+@click.option('--max-images', help='Number of images to take from the start', metavar='INT', type=click.IntRange(min=1))
+@click.option('--transform', help='Way of making the images square',
               type=click.Choice(list(TRANSFORMS)), default='none', show_default=True)
 @click.option('--resolution', help='Size of the images, such as 64x64', metavar='WxH', type=parse_resolution)
 def convert_dataset(source, dest, max_images, transform, resolution):
     """Make a dataset of equally sized PNGs for train.py.
 
     The labels of the source's dataset.json, {"labels": [[file name, class or vector], ...]}, are kept. Images become
-    grey where all of them are, and RGB otherwise. `none` only resizes; `center-crop` takes the largest square in the
+    grey if all of them are, and RGB otherwise. `none` only resizes; `center-crop` takes the largest square in the
     middle; `center-crop-wide` the largest part of the aspect ratio of --resolution, on a black square.
     """
     if transform != 'none' and resolution is None:
@@ -233,7 +234,7 @@ def convert_dataset(source, dest, max_images, transform, resolution):
     try:
         convert(source, dest, source.names[:max_images], transform, resolution)
         dest.commit()
-    except BaseException: # Ctrl-C, too, leaves nothing behind.
+    except BaseException: # Ctrl-C also leaves nothing behind.
         dest.abort()
         raise
 

@@ -20,7 +20,7 @@ from training.snapshots import load_generator
 # Steps.
 
 def move_input(G, translate, rotate):
-    """Moves and turns the input of a network that supports it (alias-free ones). Raises SpiderError otherwise."""
+    """Move and turn the input of a network that supports it, as alias-free ones do. Raises SpiderError otherwise."""
     if translate == (0, 0) and rotate == 0:
         return
     transform = getattr(getattr(G.synthesis, 'input', None), 'transform', None)
@@ -31,11 +31,11 @@ def move_input(G, translate, rotate):
     transform.copy_(torch.from_numpy(np.linalg.inv(matrix))) # The network transforms coordinates, not pixels.
 
 def load_ws(fname, G, device):
-    """The array `w` of an .npz of projector.py: float32 [N, num_ws, w_dim]. Raises SpiderError where it does not fit G."""
+    """Return the array `w` of an .npz of projector.py, float32 [N, num_ws, w_dim]. Raises SpiderError if it does not fit G."""
     try:
         with np.load(fname, allow_pickle=False) as data:
             ws = torch.from_numpy(data['w'].astype(np.float32)).to(device)
-    except Exception as err: # A file of any other kind can fail in many ways.
+    except Exception as err: # Files of other kinds cause errors of many types.
         reason = (str(err).strip() or type(err).__name__).splitlines()[0].rstrip('.')
         raise SpiderError(f'--projected-w: {fname} cannot be read as an .npz with an array w ({reason}); give the '
                           'projected_w.npz of projector.py') from err
@@ -55,9 +55,9 @@ def load_ws(fname, G, device):
 @click.option('--class', 'class_idx', help='Class, for a network with labels', metavar='INT', type=int)
 @click.option('--noise-mode', help='Noise inputs',
               type=click.Choice(['const', 'random', 'none']), default='const', show_default=True)
-@click.option('--translate', help='Shift of the image, where the network supports it', metavar='X,Y',
+@click.option('--translate', help='Shift of the image, if the network supports it', metavar='X,Y',
               type=tool_utils.parse_vec2, default='0,0', show_default=True)
-@click.option('--rotate', help='Rotation in degrees, where the network supports it', metavar='ANGLE',
+@click.option('--rotate', help='Rotation in degrees, if the network supports it', metavar='ANGLE',
               type=float, default=0, show_default=True)
 @click.option('--outdir', help='Folder to put the images into', metavar='DIR', required=True)
 @click.option('--threads', help='CPU threads of torch  [default on a CPU: all, at most 8]', metavar='INT',
@@ -65,17 +65,17 @@ def load_ws(fname, G, device):
 @torch.no_grad()
 def generate_images(network_pkl, seeds, projected_w, truncation_psi, class_idx, noise_mode, translate, rotate, outdir,
                     threads):
-    """Generate images with a network pickle: one PNG per seed, outdir/seed0000.png, or per projected w, outdir/proj00.png.
+    """Generate images with a network pickle, a PNG per seed, outdir/seed0000.png, or per projected w, outdir/proj00.png.
 
     \b
     python gen_images.py --network=network-snapshot-000100.pkl --seeds=0-3,7 --trunc=0.7 --outdir=out
     """
     if (seeds is None) == (projected_w is None):
-        raise SpiderError('--seeds, --projected-w: give one of them, which says what to generate')
+        raise SpiderError('--seeds, --projected-w: give one of them to choose the images to generate')
     device = runtime.pick_device()
     G = load_generator(network_pkl, device)
     move_input(G, translate, rotate)
-    if projected_w is not None: # What came out of the mapping network: no class, no truncation.
+    if projected_w is not None: # It is a result of the mapping network, so class and truncation do not apply.
         ws = load_ws(projected_w, G, device)
         tool_utils.make_outdir(outdir)
         for i, w in enumerate(ws):

@@ -22,8 +22,9 @@ from training.snapshots import load_generator
 BATCH = 8 # Images of a grid that are rendered at once.
 
 def arrange_seeds(seeds, grid, num_keyframes, shuffle_seed):
-    """Seeds [cells, keyframes]: each cell of the grid walks through seeds of its own, from the first on; where there are
-    too few, they are used again. Raises SpiderError."""
+    """Return the seeds [cells, keyframes] through which each cell of the grid walks.
+
+    Cells get different seeds, in order; if there are too few, seeds are used again. Raises SpiderError."""
     cells = grid[0] * grid[1]
     if num_keyframes is None:
         if len(seeds) % cells != 0:
@@ -31,7 +32,7 @@ def arrange_seeds(seeds, grid, num_keyframes, shuffle_seed):
                               'of that, or --num-keyframes')
         num_keyframes = len(seeds) // cells
     if num_keyframes < 2:
-        raise SpiderError('--num-keyframes: a walk needs two keyframes at least; give it, or more --seeds for each cell of '
+        raise SpiderError('--num-keyframes: a walk needs at least two keyframes; give it, or more --seeds for each cell of '
                           'the grid')
     order = np.resize(seeds, cells * num_keyframes)
     if shuffle_seed is not None:
@@ -39,18 +40,19 @@ def arrange_seeds(seeds, grid, num_keyframes, shuffle_seed):
     return order.reshape(cells, num_keyframes)
 
 def closed_curve(points):
-    """The periodic cubic spline through points [K, ...] at times 0 to K - 1 that is back at the first at time K: a
-    function of time with continuous second derivative."""
+    """Return the periodic cubic spline through points [K, ...] at times 0 to K - 1, which is back at the first at time K.
+
+    It is a function of time with continuous second derivative."""
     closed = np.concatenate([points, points[:1]])
     return scipy.interpolate.CubicSpline(np.arange(len(closed)), closed, bc_type='periodic')
 
 class Walk:
-    """Frames of a closed walk through W; a frame is a grid of images, and each cell has a curve of its own."""
+    """Frames of a closed walk through W. A frame is a grid of images, and each cell follows a separate curve."""
 
     def __init__(self, G, seeds, columns, frames_per_key, label, truncation_psi, device):
         z = tool_utils.seed_latents(seeds.flatten(), G.z_dim, device)
         ws = G.mapping(z, label.expand(len(z), -1), truncation_psi=truncation_psi)
-        ws = ws[:, :G.synthesis.num_ws] # Rows beyond the layers are no styles: there is nothing between two of them.
+        ws = ws[:, :G.synthesis.num_ws] # Rows after those of the layers are not styles and cannot be interpolated.
         ws = ws.reshape(*seeds.shape, *ws.shape[1:])
         self.G = G
         self.curve = closed_curve(ws.transpose(0, 1).cpu().numpy().astype(np.float64))
@@ -61,7 +63,7 @@ class Walk:
 
     @torch.no_grad()
     def render(self, frame):
-        """uint8 [H, W, C]."""
+        """Return the frame, uint8 [H, W, C]."""
         ws = torch.from_numpy(self.curve(frame / self.frames_per_key).astype(np.float32)).to(self.device)
         images = [tool_utils.to_uint8(self.G.synthesis(part, noise_mode='const')) for part in ws.split(BATCH)]
         return tool_utils.tile(np.concatenate(images), self.columns)
@@ -77,7 +79,7 @@ class Walk:
               type=click.IntRange(min=0, max=2**32 - 1))
 @click.option('--grid', help='Columns and rows of images', metavar='WxH',
               type=tool_utils.parse_grid, default='1x1', show_default=True)
-@click.option('--num-keyframes', help='Seeds for each cell of the grid  [default: all seeds, shared out]', metavar='INT',
+@click.option('--num-keyframes', help='Seeds for each cell of the grid  [default: all, divided among the cells]', metavar='INT',
               type=click.IntRange(min=1))
 @click.option('--w-frames', help='Frames from one seed to the next', metavar='INT',
               type=click.IntRange(min=1), default=120, show_default=True)
@@ -93,8 +95,8 @@ def generate_video(network_pkl, output, seeds, shuffle_seed, grid, num_keyframes
                    threads):
     """Make a video that walks through the images of seeds, and ends where it began.
 
-    Between seeds, a cubic spline runs through W; the noise inputs stay the same. With --grid, each cell takes its share of
-    the seeds. An .mp4 needs the package imageio-ffmpeg, a .gif nothing.
+    The path between seeds is a cubic spline in W; the noise inputs stay the same. With --grid, each cell takes its share of
+    the seeds. An .mp4 needs the package imageio-ffmpeg, a .gif needs no package.
 
     \b
     python gen_video.py --network=network-snapshot-000100.pkl --seeds=0-7 --trunc=0.7 --output=walk.mp4

@@ -1,4 +1,4 @@
-"""Network snapshots: our own, and those that other StyleGAN-style codebases wrote with the same persistence format."""
+"""Reads network snapshots of this host and of other StyleGAN-style codebases with the same persistence format."""
 
 import pickle
 
@@ -9,11 +9,12 @@ from torch_utils import misc
 #----------------------------------------------------------------------------
 
 def load_network_pkl(f, force_fp16=False):
-    """Read a snapshot from a binary file: a dict with at least the modules 'G', 'D', 'G_ema', 'augment_pipe' (module or
+    """Read a snapshot from a binary file, a dict with at least the modules 'G', 'D', 'G_ema', 'augment_pipe' (module or
     None) and 'training_set_kwargs' (dict or None).
 
-    Executes the source that the file carries: open only what you trust. force_fp16: run the four highest resolutions of
-    every network in half precision on cuda. Raises pickle.UnpicklingError for anything but such a snapshot.
+    This executes the source that the file carries, so open only files that you trust.
+    force_fp16: run the four highest resolutions of every network in half precision on cuda.
+    Raises pickle.UnpicklingError if the file is not such a snapshot.
     """
     data = _Unpickler(f).load()
     if not isinstance(data, dict):
@@ -37,7 +38,7 @@ class _Unpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 def _to_fp16(net):
-    """The same network, made again with half precision on, and with the clamp that half precision needs."""
+    """Return the same network, built again with half precision and with the clamp that half precision needs."""
     kwargs = net.init_kwargs
     options = kwargs.get('synthesis_kwargs', kwargs) # Some codebases nest them.
     options.update(num_fp16_res=4, conv_clamp=256)

@@ -1,9 +1,8 @@
-"""Projects an image into W: the w of a network pickle whose image comes closest to it.
+"""Projects an image into W, which finds the w of a network pickle whose image is closest to it.
 
     python projector.py --network=network-snapshot-000100.pkl --target=photo.png --outdir=out
 
-The method is that of appendix D of Karras et al., "Analyzing and Improving the Image Quality of StyleGAN" (2020),
-here [SG2].
+The method is in appendix D of Karras et al., "Analyzing and Improving the Image Quality of StyleGAN" (2020), called [SG2] here.
 """
 if __import__('importlib.util').util.find_spec('spider_plugin') or __name__ == '__main__' and print('spider-plugin is not installed: going on without it', file=__import__('sys').stderr): import spider_plugin.hosts.hook  # attaches spider-plugin  # noqa
 
@@ -29,22 +28,22 @@ from training.snapshots import load_generator
 # Constants of [SG2], appendix D; times are fractions of the number of steps.
 
 W_SAMPLES       = 10000 # Latents from which the mean and the spread of w are estimated.
-LEARNING_RATE   = 0.1   # The highest one.
-RAMP_UP         = 0.05  # For so long it rises from zero,
-RAMP_DOWN       = 0.25  # and for so long it falls to zero at the end.
-W_NOISE         = 0.05  # Noise added to w at the start, in units of its spread;
-W_NOISE_END     = 0.75  # at this time it is gone.
+LEARNING_RATE   = 0.1   # Highest learning rate.
+RAMP_UP         = 0.05  # Time in which it rises from zero.
+RAMP_DOWN       = 0.25  # Time in which it falls to zero at the end.
+W_NOISE         = 0.05  # Noise added to w at the start, in units of its spread.
+W_NOISE_END     = 0.75  # Time at which that noise has fallen to zero.
 NOISE_WEIGHT    = 1e5   # Weight of the regularisation of the noise inputs.
 FEATURE_PIXELS  = 256   # Larger images are reduced to this before their features are compared.
 
-VIDEO_FRAMES    = 200   # The video of a projection has at most so many frames,
-VIDEO_FPS       = 20    # so many a second.
+VIDEO_FRAMES    = 200   # Most frames in the video of a projection.
+VIDEO_FPS       = 20    # Its frames per second.
 
 #----------------------------------------------------------------------------
 # Distances. Each takes the target [1, C, H, W] in [-1, 1] and returns a function of an image of that kind.
 
 def feature_distance(target, detector):
-    """Squared distance of the features of a network; LPIPS (Zhang et al. 2018), where it offers the features for that."""
+    """Return the squared distance of a network's features, which is LPIPS (Zhang et al. 2018) if the network has its features."""
     def features(img):
         img = img * 127.5 + 127.5
         if img.shape[2] > FEATURE_PIXELS:
@@ -55,7 +54,7 @@ def feature_distance(target, detector):
     return lambda img: (features(img) - wanted).square().sum()
 
 def pixel_distance(target):
-    """Mean squared differences at full size, at half, at a quarter, ..., down to at least four pixels, added up."""
+    """Return the sum of mean squared differences at full size, at half, at a quarter, ..., down to at least four pixels."""
     def distance(img):
         difference, total = img - target, 0
         while True:
@@ -70,7 +69,7 @@ def pixel_distance(target):
 
 @torch.no_grad()
 def w_statistics(G, label, random, batch=100):
-    """Mean of w [1, 1, w_dim], and its spread: the root of its mean squared distance from there."""
+    """Return the mean of w [1, 1, w_dim] and its spread, the root of the mean squared distance from the mean."""
     ws = []
     for _ in range(W_SAMPLES // batch):
         z = torch.from_numpy(random.randn(batch, G.z_dim).astype(np.float32)).to(label.device)
@@ -80,30 +79,32 @@ def w_statistics(G, label, random, batch=100):
     return mean, float((ws - mean).square().sum(dim=2).mean().sqrt())
 
 def learning_rate(t):
-    """Learning rate at time t in [0, 1): a linear ramp up, a cosine ramp down."""
+    """Return the learning rate at time t in [0, 1), with a linear ramp up and a cosine ramp down."""
     up = min(t / RAMP_UP, 1)
     down = 0.5 - 0.5 * math.cos(math.pi * min((1 - t) / RAMP_DOWN, 1))
     return LEARNING_RATE * up * down
 
 def w_noise_scale(t):
-    """Standard deviation of the noise on w at time t, in units of the spread of w."""
+    """Return the standard deviation of the noise on w at time t, in units of the spread of w."""
     return W_NOISE * max(1 - t / W_NOISE_END, 0) ** 2
 
 def noise_regularisation(maps):
-    """Sum of the squared correlations of noise maps [H, W] with themselves, shifted by one pixel along each axis, at every
-    size down to eight pixels; 0 for no maps. Without it, noise would paint the target."""
+    """Return the sum of the squared correlations of noise maps [H, W] with themselves, shifted by one pixel along each axis, at
+    every size down to eight pixels; 0 for no maps.
+
+    Without this term, the noise maps would reproduce the target."""
     total = 0
     for noise in maps:
         while True:
             total = total + sum((noise * noise.roll(1, dims=axis)).mean().square() for axis in (0, 1))
             if noise.shape[0] <= 8:
                 break
-            noise = F.avg_pool2d(noise[None, None], 2)[0, 0] * 2 # Twice the mean of four: unit variance stays.
+            noise = F.avg_pool2d(noise[None, None], 2)[0, 0] * 2 # Twice the mean of four pixels keeps unit variance.
     return total
 
 @torch.no_grad()
 def normalise(maps):
-    """Brings noise maps back to zero mean and unit variance, in place."""
+    """Normalise noise maps to zero mean and unit variance, in place."""
     for noise in maps:
         noise.sub_(noise.mean())
         noise.mul_(noise.square().mean().rsqrt())
@@ -111,12 +112,12 @@ def normalise(maps):
 #----------------------------------------------------------------------------
 
 def project(G, distance, label, num_steps, seed):
-    """The path of w from its mean to the projection: float32 [num_steps + 1, w_dim], on the CPU.
+    """Return the path of w from its mean to the projection, float32 [num_steps + 1, w_dim], on the CPU.
 
-    G:          generator; its noise inputs are optimised too, on a copy, but those of StyleGAN3 do not exist.
-    distance:   function of an image [1, C, H, W] -> scalar.
+    G:          generator; noise inputs, which StyleGAN3 does not have, are also optimised, on a copy.
+    distance:   function of an image [1, C, H, W] that returns a scalar.
     label:      one-hot label [1, c_dim].
-    seed:       of all random numbers, which are drawn on the CPU; a CPU repeats a projection to the last bit."""
+    seed:       seed of all random numbers, which are drawn on the CPU; on a CPU a projection repeats to the last bit."""
     random = np.random.RandomState(seed)
     w_mean, w_spread = w_statistics(G, label, random)
     def randn(shape):
@@ -146,13 +147,13 @@ def project(G, distance, label, num_steps, seed):
     return torch.stack(path)
 
 #----------------------------------------------------------------------------
-# From options to what project() takes.
+# From options to the arguments of project().
 
 def load_target(fname, G, device):
-    """An image file as [1, C, R, R] in [-1, 1]; what is not square is cut at both ends. Raises SpiderError."""
+    """Return an image file as [1, C, R, R] in [-1, 1], cropped to its middle square. Raises SpiderError."""
     try:
         image = PIL.ImageOps.exif_transpose(PIL.Image.open(fname)).convert('L' if G.img_channels == 1 else 'RGB')
-    except Exception as err: # Of a damaged file, as of another kind of file.
+    except Exception as err: # Damaged files and files of other kinds cause errors of many types.
         reason = 'no such file' if isinstance(err, FileNotFoundError) else type(err).__name__
         raise SpiderError(f'--target: {fname} cannot be read as an image ({reason}); give a PNG or a JPEG') from err
     size, side = image.size, min(image.size)
@@ -164,7 +165,7 @@ def load_target(fname, G, device):
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device, torch.float32) / 127.5 - 1
 
 def pick_distance(loss, detector, target):
-    """The distance that the options ask for. Raises SpiderError."""
+    """Return the distance that the options choose. Raises SpiderError."""
     if loss == 'pixel':
         if detector is not None:
             raise SpiderError('--detector has no effect on --loss=pixel; leave one of them out')
@@ -176,7 +177,7 @@ def pick_distance(loss, detector, target):
         raise SpiderError(f'{reason}; give another --detector=FILE.pt, or --loss=pixel, which needs none') from err
 
 def check_gradients(G, distance, device):
-    """Raises SpiderError where w cannot be optimised."""
+    """Raise SpiderError if w cannot be optimised."""
     w = torch.zeros([1, G.num_ws, G.w_dim], device=device, requires_grad=True)
     img = G.synthesis(w, noise_mode='const')
     if not img.requires_grad:
@@ -185,16 +186,16 @@ def check_gradients(G, distance, device):
         raise SpiderError('--detector: its features have no gradient; give another network, or --loss=pixel')
 
 def save_path_video(outdir, G, path, target):
-    """proj.mp4, or proj.gif where that cannot be written: the target beside what became of the mean image."""
+    """Write a video of the target beside the images of the path, proj.mp4, or proj.gif if an .mp4 cannot be written."""
     fname = os.path.join(outdir, 'proj.mp4' if video_utils.has_mp4() else 'proj.gif')
-    path = path[np.linspace(0, len(path) - 1, min(len(path), VIDEO_FRAMES)).round().astype(int)] # From the first to the last.
+    path = path[np.linspace(0, len(path) - 1, min(len(path), VIDEO_FRAMES)).round().astype(int)] # First to last.
     def render(frame):
         return np.concatenate([tool_utils.to_uint8(target)[0], image_of(G, path[frame], target.device)], axis=1)
     video_utils.save_video(fname, render, len(path), VIDEO_FPS, tool_utils.Steps('video', len(path), 'frames'))
 
 @torch.no_grad()
 def image_of(G, w, device):
-    """uint8 [H, W, C], with the noise inputs that G has."""
+    """Return the image of w, uint8 [H, W, C], with the noise inputs that G has."""
     return tool_utils.to_uint8(G.synthesis(w.to(device).expand(1, G.num_ws, -1), noise_mode='const'))[0]
 
 #----------------------------------------------------------------------------
@@ -204,7 +205,7 @@ def image_of(G, w, device):
 @click.option('--target', 'target_fname', help='Image to project', metavar='FILE', required=True)
 @click.option('--num-steps', help='Optimisation steps', metavar='INT',
               type=click.IntRange(min=1), default=1000, show_default=True)
-@click.option('--loss', help='What is compared', type=click.Choice(['features', 'pixel']), default='features',
+@click.option('--loss', help='Distance to minimise', type=click.Choice(['features', 'pixel']), default='features',
               show_default=True)
 @click.option('--detector', help='Feature network  [default: the VGG16 of LPIPS]', metavar='[FILE.pt|URL]')
 @click.option('--class', 'class_idx', help='Class, for a network with labels', metavar='INT', type=int)
@@ -217,8 +218,8 @@ def image_of(G, w, device):
 def run_projection(network_pkl, target_fname, num_steps, loss, detector, class_idx, seed, save_video, outdir, threads):
     """Project an image into W.
 
-    Writes to outdir: target.png, proj.png, projected_w.npz (its w is what gen_images.py --projected-w takes), and
-    proj.mp4, or proj.gif where imageio-ffmpeg is not installed.
+    Writes to outdir: target.png, proj.png, projected_w.npz (for gen_images.py --projected-w), and proj.mp4, or proj.gif if
+    imageio-ffmpeg is not installed.
 
     \b
     python projector.py --network=network-snapshot-000100.pkl --target=photo.png --outdir=out

@@ -17,10 +17,10 @@ from training.snapshots import load_generator
 
 #----------------------------------------------------------------------------
 
-COARSE_STYLES = 7 # So many are mixed without --styles, as far as the network has them.
+COARSE_STYLES = 7 # Number of styles that are mixed without --styles, or all of a smaller network.
 
 def pick_styles(styles, num_ws):
-    """Rows of ws to take from the columns. Raises SpiderError where the network does not have them."""
+    """Return the rows of ws to take from the columns. Raises SpiderError if the network does not have them."""
     if styles is None:
         return list(range(min(COARSE_STYLES, num_ws)))
     if max(styles) >= num_ws:
@@ -28,7 +28,7 @@ def pick_styles(styles, num_ws):
     return styles
 
 def mix(ws_row, ws_col, styles):
-    """ws [num_ws, w_dim] of the row's image, but for the `styles`, which are those of the column's."""
+    """Return the ws [num_ws, w_dim] of the row's image, with `styles` from the column's image."""
     ws = ws_row.clone()
     ws[styles] = ws_col[styles]
     return ws
@@ -53,9 +53,9 @@ def mix(ws_row, ws_col, styles):
               type=click.IntRange(min=1))
 @torch.no_grad()
 def mix_styles(network_pkl, row_seeds, col_seeds, styles, truncation_psi, class_idx, noise_mode, outdir, threads):
-    """Mix the styles of images: outdir/ROW-COL.png for every pair of seeds, SEED-SEED.png for every seed alone.
+    """Mix the styles of images, and write outdir/ROW-COL.png for every pair of seeds and SEED-SEED.png for every seed alone.
 
-    All of them are in outdir/grid.png, where the first column and the first row hold the images that are mixed.
+    outdir/grid.png holds all of them, with the images that are mixed in the first column and the first row.
 
     \b
     python style_mixing.py --network=network-snapshot-000100.pkl --rows=0-3 --cols=10-14 --styles=0-3 --outdir=out

@@ -1,4 +1,4 @@
-"""What the tools around a trained network share: option types, latents, pictures, files, progress."""
+"""The common parts of the tools for trained networks: option types, latents, pictures, files, progress."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from training.runtime import SpiderError
 # Option types.
 
 def parse_range(text):
-    """'0,2,5-7' -> [0, 2, 5, 6, 7]."""
+    """Return [0, 2, 5, 6, 7] for '0,2,5-7'."""
     if isinstance(text, list):
         return text
     numbers = []
@@ -30,7 +30,7 @@ def parse_range(text):
     return numbers
 
 def parse_vec2(text):
-    """'0.3,1' -> (0.3, 1.0)."""
+    """Return (0.3, 1.0) for '0.3,1'."""
     if isinstance(text, tuple):
         return text
     try:
@@ -40,7 +40,7 @@ def parse_vec2(text):
         raise click.BadParameter(f'{text!r} is not a pair of numbers such as 0.3,1') from None
 
 def parse_grid(text):
-    """'4x2' -> (4, 2), columns and rows, at least one of each."""
+    """Return columns and rows, at least one of each, such as (4, 2) for '4x2'."""
     if isinstance(text, tuple):
         return text
     match = re.fullmatch(r'([1-9]\d*)[x,]([1-9]\d*)', text)
@@ -52,11 +52,11 @@ def parse_grid(text):
 # From options to inputs of the network.
 
 def class_label(G, class_idx, device):
-    """One-hot label [1, c_dim]. Raises SpiderError where --class and the network do not fit."""
+    """Return the one-hot label [1, c_dim]. Raises SpiderError if --class does not fit the network."""
     label = torch.zeros([1, G.c_dim], device=device)
     if G.c_dim == 0:
         if class_idx is not None:
-            print('--class is ignored: the network has no labels')
+            print('--class is ignored, because the network has no labels')
     elif class_idx is None or not 0 <= class_idx < G.c_dim:
         raise SpiderError(f'--class: the network has labels; give one from 0 to {G.c_dim - 1}')
     else:
@@ -64,7 +64,7 @@ def class_label(G, class_idx, device):
     return label
 
 def seed_latents(seeds, z_dim, device):
-    """The latents of seeds: float32 [len(seeds), z_dim], the same on every machine."""
+    """Return the latents of seeds, float32 [len(seeds), z_dim], the same on every machine."""
     z = np.stack([np.random.RandomState(seed).randn(z_dim) for seed in seeds])
     return torch.from_numpy(z.astype(np.float32)).to(device)
 
@@ -72,21 +72,21 @@ def seed_latents(seeds, z_dim, device):
 # Pictures.
 
 def to_uint8(img):
-    """Images [N, C, H, W] in [-1, 1] -> uint8 array [N, H, W, C]."""
+    """Return images [N, C, H, W] in [-1, 1] as a uint8 array [N, H, W, C]."""
     return (img.permute(0, 2, 3, 1) * 127.5 + 128).clamp(0, 255).to(torch.uint8).cpu().numpy()
 
 def tile(images, columns):
-    """Array [rows * columns, H, W, C] -> one picture [rows * H, columns * W, C]."""
+    """Return an array [rows * columns, H, W, C] as one picture [rows * H, columns * W, C]."""
     n, height, width, channels = images.shape
     grid = images.reshape(n // columns, columns, height, width, channels).swapaxes(1, 2)
     return grid.reshape(n // columns * height, columns * width, channels)
 
 def to_image(pixels):
-    """uint8 [H, W, C] -> PIL image, grey for one channel."""
+    """Return uint8 [H, W, C] as a PIL image, grey for one channel."""
     return PIL.Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 def save_png(pixels, fname):
-    """Writes uint8 [H, W, C]."""
+    """Write pixels uint8 [H, W, C] as a PNG."""
     with written_whole(fname) as temp:
         to_image(pixels).save(temp, format='PNG')
 
@@ -95,7 +95,7 @@ def save_png(pixels, fname):
 
 @contextlib.contextmanager
 def written_whole(fname):
-    """The path of a file to write, which takes the name `fname` when the body is through, and goes when it fails."""
+    """Yield the path of a file to write, which is renamed to `fname` after the body, and removed if the body fails."""
     temp = f'{fname}.{os.getpid()}.tmp'
     try:
         yield temp
@@ -105,7 +105,7 @@ def written_whole(fname):
             os.remove(temp)
 
 def make_outdir(path, option='--outdir'):
-    """Makes a folder, and tries that files can be written there. Raises SpiderError."""
+    """Make a folder, and check that files can be written there. Raises SpiderError."""
     probe = os.path.join(path, f'.{os.getpid()}.tmp')
     try:
         os.makedirs(path, exist_ok=True)
@@ -118,7 +118,7 @@ def make_outdir(path, option='--outdir'):
 #----------------------------------------------------------------------------
 
 class Steps:
-    """Prints how far a tool is, how fast, and how long it will still take: every few seconds, and at the end."""
+    """Prints the progress of a tool, its rate and the time left, every few seconds and at the end."""
 
     def __init__(self, tag, total, unit, seconds=5):
         self.tag = tag
@@ -129,7 +129,7 @@ class Steps:
         self.start_time = self.print_time = time.time()
 
     def step(self, extra=''):
-        """One more is done; `extra` ends the line."""
+        """Count one more unit as done; `extra` ends the line."""
         self.done += 1
         now = time.time()
         if self.done < self.total and now - self.print_time < self.seconds:

@@ -1,4 +1,4 @@
-"""Videos of rendered frames: .mp4 where imageio-ffmpeg is installed, .gif everywhere."""
+"""Videos of rendered frames, as .mp4 if imageio-ffmpeg is installed, or as .gif."""
 
 import importlib.util
 import os
@@ -12,15 +12,15 @@ from training.runtime import SpiderError
 #----------------------------------------------------------------------------
 
 MP4_PACKAGE     = 'imageio_ffmpeg'
-GIF_MIN_SECONDS = 0.02  # Viewers play shorter frames much longer.
-PALETTE_FRAMES  = 16    # The palette of a gif comes from so many frames, and
-PALETTE_PIXELS  = 2**15 # from so many of their pixels.
+GIF_MIN_SECONDS = 0.02  # Viewers show shorter frames for much longer.
+PALETTE_FRAMES  = 16    # Number of frames from which the palette of a gif is made.
+PALETTE_PIXELS  = 2**15 # Number of their pixels that are used.
 
 def has_mp4():
     return importlib.util.find_spec(MP4_PACKAGE) is not None
 
 def check_video_name(fname, option):
-    """Raises SpiderError where no video of this name can be written."""
+    """Raise SpiderError if no video of this name can be written."""
     suffix = os.path.splitext(fname)[1].lower()
     if suffix not in ('.mp4', '.gif'):
         raise SpiderError(f'{option}: {fname} is neither an .mp4 nor a .gif; give a name with one of these endings')
@@ -31,11 +31,11 @@ def check_video_name(fname, option):
                           'imageio-ffmpeg); install it, or give a name that ends in .gif')
 
 def save_video(fname, render, num_frames, fps, progress):
-    """Writes frames 0 to num_frames - 1 as a video, whole or not at all.
+    """Write frames 0 to num_frames - 1 as a video, which appears complete or not at all.
 
     fname:      file name; its ending, .mp4 or .gif, is the format. A gif loops.
-    render:     function of a frame's number -> uint8 [H, W, C], C = 1 or 3. It may be called twice for a frame.
-    fps:        frames per second; a gif keeps to hundredths of a second and to at most 50.
+    render:     function of a frame's number that returns uint8 [H, W, C], C = 1 or 3. It may be called twice for a frame.
+    fps:        frames per second; a gif is limited to 50 and rounds a frame's duration to hundredths of a second.
     progress:   tool_utils.Steps, told about each frame."""
     save = save_mp4 if fname.lower().endswith('.mp4') else save_gif
     def frames():
@@ -48,8 +48,8 @@ def save_video(fname, render, num_frames, fps, progress):
 #----------------------------------------------------------------------------
 
 def save_mp4(fname, frames, fps, sample):
-    """H.264 of good quality, in the colour format that every player knows."""
-    import imageio_ffmpeg  # An extra: not there in every installation.
+    """Write H.264 of good quality, in the colour format that every player supports."""
+    import imageio_ffmpeg  # It is optional.
     writer = None
     try:
         for pixels in frames:
@@ -65,7 +65,7 @@ def save_mp4(fname, frames, fps, sample):
             writer.close()
 
 def save_gif(fname, frames, fps, sample):
-    """One palette for all frames, so that colours do not flicker, and error diffusion."""
+    """Write a gif with error diffusion and one palette for all frames, so that colours do not flicker."""
     palette = common_palette(sample())
     pictures = (picture if palette is None else picture.quantize(palette=palette, dither=PIL.Image.Dither.FLOYDSTEINBERG)
                 for picture in map(to_image, frames))
@@ -73,7 +73,7 @@ def save_gif(fname, frames, fps, sample):
     next(pictures).save(fname, format='GIF', save_all=True, append_images=pictures, duration=duration, loop=0)
 
 def common_palette(samples):
-    """A picture with the 256 colours that suit the frames [H, W, C] best; None for grey frames, which need none."""
+    """Return a picture with the 256 colours that fit the frames [H, W, C] best; None for grey frames, which need none."""
     if samples[0].shape[2] == 1:
         return None
     pixels = np.concatenate([frame.reshape(-1, 3) for frame in samples])

@@ -1,4 +1,4 @@
-"""The `spider` command. What a command needs is imported when it runs, so that `spider --help` is quick."""
+"""The `spider` command. Each subcommand imports its modules when it runs, so that `spider --help` is quick."""
 
 import shutil
 import subprocess
@@ -14,10 +14,10 @@ from spider_plugin.resources import resource_dir
 
 @click.group(context_settings=dict(max_content_width=120, help_option_names=['-h', '--help']))
 def main():
-    """Train GANs on small image sets from a friendly neighbour's images."""
+    """Train GANs on small image sets, starting from the images of a friendly neighbour dataset instead of noise."""
 
 #----------------------------------------------------------------------------
-# Scripts of a host, in a process of their own; their exit codes are ours.
+# Scripts of a host run in a separate process; its exit code becomes that of the command.
 
 _PASS_THROUGH = dict(ignore_unknown_options=True, allow_interspersed_args=False, help_option_names=[])
 
@@ -27,7 +27,7 @@ def _run(script, args):
         try:
             code = process.wait()
             sys.exit(code if code >= 0 else 128 - code) # A negative code is the signal that ended the process.
-        except KeyboardInterrupt: # The script got it as well; it decides when to end.
+        except KeyboardInterrupt: # The script gets the signal as well, and decides when to end.
             pass
 
 def _host_script(name):
@@ -36,7 +36,7 @@ def _host_script(name):
 @main.command(context_settings=_PASS_THROUGH, add_help_option=False)
 @click.argument('args', nargs=-1, type=click.UNPROCESSED)
 def train(args):
-    """Train with the embedded host's train.py; takes its options, see `spider train --help`."""
+    """Train with the embedded host's train.py, which has its own --help."""
     _run(_host_script('train.py'), args)
 
 @main.command(context_settings=_PASS_THROUGH, add_help_option=False)
@@ -55,21 +55,21 @@ def run(script, args):
 @main.command()
 @click.argument('directory', metavar='DIR', type=click.Path(path_type=Path))
 def attach(directory):
-    """Give the scripts of the host checkout in DIR our options, by one line in each; `spider detach` takes it out."""
+    """Add a line to the scripts of the host checkout in DIR that gives them the plugin's options. `spider detach` removes it."""
     from spider_plugin.hosts.attach import attach
-    click.echo('\n'.join([*attach(directory), f'`spider detach {directory}` takes the line out again.']))
+    click.echo('\n'.join([*attach(directory), f'`spider detach {directory}` removes the line again.']))
 
 @main.command()
 @click.argument('directory', metavar='DIR', type=click.Path(path_type=Path))
 def detach(directory):
-    """Take the line of `spider attach` out of the scripts in DIR."""
+    """Remove the line of `spider attach` from the scripts in DIR."""
     from spider_plugin.hosts.attach import detach
     click.echo('\n'.join(detach(directory) or [f'No script in {directory} is attached.']))
 
 @main.command()
 @click.argument('directory', metavar='[DIR]', required=False)
 def doctor(directory):
-    """Look at this machine, and at the host checkout in DIR: what is missing, and the remedy. Exit code 1 if something is."""
+    """Check this machine and the host checkout in DIR, and print a remedy for each fault. The exit code is 1 if there is one."""
     from spider_plugin.hosts.doctor import examine
     code = 0
     for finding in examine(directory):
@@ -85,7 +85,7 @@ def init(directory):
         raise SpiderError(f'{directory} is not empty; give a new directory.')
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix='.', dir=directory) as temp: # A copy that breaks off leaves nothing.
+        with tempfile.TemporaryDirectory(prefix='.', dir=directory) as temp: # An interrupted copy leaves nothing behind.
             shutil.copytree(resource_dir('reference_host'), Path(temp, 'host'),
                             ignore=shutil.ignore_patterns('__pycache__'))
             for entry in Path(temp, 'host').iterdir():
@@ -102,9 +102,9 @@ def init(directory):
 @click.option('--seed',    help='Random seed', metavar='INT', type=click.IntRange(min=0), default=0, show_default=True)
 @click.option('--threads', help='CPU threads of each of the two runs', metavar='INT',
               type=click.IntRange(min=1), default=1, show_default=True)
-@click.option('--quick',   help='A minute instead of four, with rougher curves', is_flag=True)
+@click.option('--quick',   help='Take one minute instead of four, with rougher curves', is_flag=True)
 def demo(outdir, seed, threads, quick):
-    """Train from noise and from a friendly neighbour, side by side, and write a report."""
+    """Train from noise and from a friendly neighbour dataset, side by side, and write a report."""
     from spider_plugin.demo.run import run_demo
     run_demo(outdir=outdir, seed=seed, threads=threads, quick=quick)
 
@@ -116,13 +116,13 @@ def demo(outdir, seed, threads, quick):
 @click.option('--trunc',    help='Truncation psi', metavar='FLOAT', type=float, default=1.0, show_default=True)
 @click.option('--grid',     help='Also write all images as grid.png', is_flag=True)
 @click.option('--sources',  help='Also write the source image of each output', is_flag=True)
-@click.option('--walk',     help='Also go from seed to seed: through the source image, the latent or w alone, or w and source '
-              'together; a file name means both, into that file', metavar='[source|latent|w|both|FILE]')
+@click.option('--walk',     help='Also write a walk from seed to seed that moves the source image, the latent or w alone, or '
+              'w and source together; a file name means both, into that file', metavar='[source|latent|w|both|FILE]')
 @click.option('--walk-out', help='File of the walk  [default: walk-KIND.gif]', metavar='NAME.[gif|mp4|png]')
 @click.option('--stage',    help='Stage of a cascade to walk through, 1 for its first generator  [default: the last]',
               metavar='INT', type=click.IntRange(min=1))
-@click.option('--stages',   help='Also write stages.png: the images of every stage of a cascade, and walks at each', is_flag=True)
-@click.option('--parent',   'parents', help='Snapshot of an earlier stage, where it is not found by itself; may be repeated',
+@click.option('--stages',   help='Also write stages.png, the images of every stage of a cascade and walks at each', is_flag=True)
+@click.option('--parent',   'parents', help='Snapshot of an earlier stage that is not found automatically; may be repeated',
               metavar='PKL', multiple=True)
 @click.option('--frames',   help='Frames of the walk between two seeds', metavar='INT',
               type=click.IntRange(min=1), default=24, show_default=True)
@@ -136,9 +136,9 @@ def generate(network, seeds, outdir, **options):
 
 @main.command()
 @click.argument('network', metavar='IN.pkl')
-@click.option('--out', help='File of tensors to write; its card and source images go beside it', metavar='FILE[.pt|.safetensors]',
-              required=True)
-@click.option('--key', help='Which network of the pickle  [default: G_full if there is one, else G_ema]', metavar='NAME')
+@click.option('--out', help='File of tensors to write; its card and source images are written beside it',
+              metavar='FILE[.pt|.safetensors]', required=True)
+@click.option('--key', help='Network of the pickle to export  [default: G_full if there is one, else G_ema]', metavar='NAME')
 @click.option('--trust-pickle', 'trust', help='Unpickle as hosts do, which runs code that the file carries', is_flag=True)
 def export(network, out, **options):
     """Turn a snapshot into tensors and a JSON card, without running code that it carries."""
@@ -148,15 +148,15 @@ def export(network, out, **options):
 
 @main.command()
 @click.argument('sources', nargs=-1, required=True, metavar='SOURCE...')
-@click.option('--target',     help='What you want to train on: a zip or folder of images, or an .npz of features',
+@click.option('--target',     help='Dataset that you want to train on, a zip or folder of images, or an .npz of its features',
               metavar='[ZIP|DIR|NPZ]', required=True)
-@click.option('--by',         help='What ranks: the absolute value of SID, FID, or KID', default='sid', show_default=True,
+@click.option('--by',         help='Measure that ranks: the absolute value of SID, FID, or KID', default='sid', show_default=True,
               type=click.Choice(['sid', 'fid', 'kid']))
-@click.option('--max-images', help='Look at so many images of a set, chosen uniformly', metavar='INT',
+@click.option('--max-images', help='Most images of a set to use, chosen uniformly', metavar='INT',
               type=click.IntRange(min=100), default=50000, show_default=True)
 @click.option('--detector',   help='Feature network, as in calc_metrics.py  [default: Inception]', metavar='[FILE.pt|URL|demo]',
               envvar='SPIDER_DETECTOR', show_envvar=True)
-@click.option('--host',       help='Checkout whose metrics bring the detector  [default: the embedded host]', metavar='DIR')
+@click.option('--host',       help='Checkout whose metrics load the detector  [default: the embedded host]', metavar='DIR')
 @click.option('--outdir',     help='Folder for neighbors.json and neighbors.html', metavar='DIR')
 @click.option('--json',       'json_path', help='Write all numbers to this file', metavar='FILE')
 @click.option('--html',       'html_path', help='Write a page with curves and pictures to this file', metavar='FILE')
@@ -166,18 +166,18 @@ def neighbors(sources, target, **options):
 
     A SOURCE is a zip or folder of images, a generator (.pkl), an .npz with an array `features` [images, dimensions], a name that
     `spider sources` lists, or one of noise, strokes, shapes and covariance:PATH. Features are kept in the cache, by content.
-    Under torchrun (torchrun ... -m spider_plugin.cli neighbors ...) the ranks share the sources; an interrupted run goes on
-    where it was."""
+    Under torchrun (torchrun ... -m spider_plugin.cli neighbors ...) the ranks share the sources. An interrupted run
+    continues where it stopped."""
     from spider_plugin.neighbors.command import run_neighbors
     run_neighbors(sources, target, **options)
 
 @main.command()
 @click.argument('names', nargs=-1, metavar='[NAME[:PATH]]...')
-@click.option('--json', 'as_json', help='Print all that is known of them, as JSON', is_flag=True)
+@click.option('--json', 'as_json', help='Print all entries of the catalogue as JSON', is_flag=True)
 def sources(names, as_json):
-    """List the named sources; with NAME, fetch these datasets now and print where their zips are.
+    """List the named sources; with NAME, fetch these datasets now and print the paths of their zips.
 
-    A dataset is downloaded, checked, converted once to a zip of images with labels, and kept in the cache. NAME:PATH takes a
+    A dataset is downloaded, checked, converted once to a zip of images with labels, and kept in the cache. NAME:PATH uses a
     file or folder that you fetched yourself. `--spider-source=NAME` does the same at the start of a training run."""
     import json
 
@@ -194,16 +194,16 @@ def sources(names, as_json):
         click.echo('\n'.join(paths))
     else:
         click.echo('\n'.join(table(rows)))
-        click.echo(f'\nDrawn, nothing to fetch: {", ".join(sorted(registry.sources))} (covariance:PATH, noise:PATH).')
+        click.echo(f'\nDrawn, without a download: {", ".join(sorted(registry.sources))} (covariance:PATH, noise:PATH).')
 
 @main.command('presets')
 @click.argument('names', nargs=-1, metavar='[NAME]...')
 @click.option('--json', 'as_json', help='Print the files', is_flag=True)
-@click.option('--markdown', help='Print what docs/presets.md holds', is_flag=True, hidden=True)
+@click.option('--markdown', help='Print the content of docs/presets.md', is_flag=True, hidden=True)
 def list_presets(names, as_json, markdown):
-    """List the presets; with NAME, show its options, where each is from, what is unknown, hardware and time.
+    """List the presets; with NAME, show its options with the origin of each, unknown settings, hardware and time.
 
-    `--preset=NAME` of a host's train.py, or of `spider train`, takes it; what you give yourself wins."""
+    `--preset=NAME` of a host's train.py, or of `spider train`, sets its options; options that you give override them."""
     import json
 
     from spider_plugin.options import presets

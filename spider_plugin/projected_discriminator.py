@@ -1,13 +1,13 @@
-"""Projected GAN's discriminator as a torch module for anybody's training: `spider_plugin.ProjectedDiscriminator`."""
+"""`spider_plugin.ProjectedDiscriminator`, Projected GAN's discriminator as a torch module for any training loop."""
 
 from spider_plugin.portable.discriminator import projected
 from spider_plugin.weights import prepare_backbone
 
 class ProjectedDiscriminator(projected.ProjectedDiscriminator):
-    """The discriminator of portable/discriminator/projected.py for a feature network `NAME` or `NAME:PATH`, whose weights it
-    finds or downloads.
+    """The discriminator of portable/discriminator/projected.py, which finds or downloads the weights of its feature network.
 
-    ProjectedDiscriminator(c_dim, img_resolution, img_channels, backbone='tf_efficientnet_lite0', **the others' keywords)."""
+    backbone:   `NAME` or `NAME:PATH`, as in --disc-backbone.
+    Other arguments are those of the base class."""
 
     def __init__(self, c_dim, img_resolution, img_channels, backbone='tf_efficientnet_lite0', **kwargs):
         name, weights = prepare_backbone(backbone)

@@ -1,4 +1,4 @@
-"""Named registries: what options can name, and how others add to it.
+"""Named registries of the values that options can take. Other packages can add to them.
 
     from spider_plugin import registry
 
@@ -13,20 +13,20 @@
 
     registry.discriminators.register('mine')(PluginDiscriminator(...))  # --disc=mine, spider_plugin/options/discriminator.py
 
-    registry.feature_networks.register('resnet50')(Backbone(...))       # --disc-backbone, spider_plugin/weights.py
+    registry.feature_networks.register('resnet50')(FeatureNetwork(...)) # --disc-backbone, spider_plugin/weights.py
 
     @registry.metrics.register('mymetric')      # (opts) -> dict of floats, as in the host's metrics/metric_main.py
     def mymetric(opts): ...
 
-Built-ins register by the same call when their module is imported. A package adds its own by an entry point that names the
+Built-ins register by the same call when their module is imported. Another package adds entries by an entry point that names the
 module to import:
 
     [project.entry-points.spider_plugin]
     my-plugin = "my_package.spider"
 
-Entry points are imported once in each process, at the first look into a registry. SPIDER_LOAD_PLUGINS, a comma-separated
-list of entry point or package names, restricts them; set to nothing, it turns all of them off. One line on stderr says what each
-adds, because pickles may name its generators and mappings. Configs and snapshots carry names only, never objects.
+Entry points are imported once in each process, when a registry is first used. SPIDER_LOAD_PLUGINS, a comma-separated list of
+entry point or package names, restricts them; an empty value turns all of them off. A line on stderr lists the entries
+of each, because pickles may name its generators and mappings. Configs and snapshots carry only names, never objects.
 docs/write-a-plugin.md is the tutorial."""
 
 import importlib
@@ -47,15 +47,15 @@ BUILTINS     = ('spider_plugin.options.mappings', 'spider_plugin.options.dcgan',
 #----------------------------------------------------------------------------
 
 class Registry(Mapping):
-    """Name -> object; filled at the first look."""
+    """A mapping of names to objects, filled when it is first read."""
 
     def __init__(self, kind):
         self.kind, self._entries = kind, {}
 
     def register(self, name):
-        """Decorator that files its function or class under `name`.
+        """Return a decorator that registers its function or class under `name`.
 
-        Raises ValueError for a name that is taken, or is not lower-case letters, digits, '-' and '_'."""
+        Raises ValueError for a name that is taken, or that has other characters than lower-case letters, digits, '-', '_'."""
         if not re.fullmatch(r'[a-z0-9][a-z0-9_-]*', name):
             raise ValueError(f'{name!r} cannot name a {self.kind}: use lower-case letters, digits, "-" and "_"')
         if name in self._entries:
@@ -66,7 +66,7 @@ class Registry(Mapping):
         return decorator
 
     def lookup(self, name, option):
-        """The entry `name`, or a SpiderError that lists the names `option` can take."""
+        """Return the entry `name`. Raises SpiderError with the list of names that `option` can take."""
         if name not in self:
             raise SpiderError(f'{option}={name} is not a known {self.kind}; choose from {", ".join(sorted(self))}.')
         return self[name]
@@ -93,14 +93,15 @@ feature_networks = Registry('feature network')
 metrics    = Registry('metric')
 
 #----------------------------------------------------------------------------
-# Built-in entries first, so that nobody takes their names. A package that fails to import is named on stderr and left out.
+# Built-ins are imported first, so that no other package can take their names. An entry point that cannot be imported is reported
+# on stderr and left out.
 
 REGISTRIES = (sources, datasets, mappings, generators, discriminators, feature_networks, metrics)
 
 _plugins_loaded = False
 
 def load_plugins():
-    """Imports the modules that register, once in a process."""
+    """Import the modules that register entries, once in a process."""
     global _plugins_loaded
     if _plugins_loaded:
         return
@@ -118,7 +119,7 @@ def _load(entry_point):
     before = _entries()
     try:
         entry_point.load()
-    except (Exception, SystemExit) as error: # Code of another package: it must not take a training run down.
+    except (Exception, SystemExit) as error: # Code of another package must not end a training run.
         print(f'spider-plugin: plugin {entry_point.name} was left out ({type(error).__name__}: {error})', file=sys.stderr)
     added = [f'{kind} {name}' for kind, name in _entries() if (kind, name) not in before]
     if added and multiprocessing.parent_process() is None:

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 def resource_dir(name):
-    """Directory `name` as a Path: inside the installed package, else beside it in a source checkout.
+    """Return directory `name` as a Path, inside the installed package, else beside it in a source checkout.
 
-    Raises FileNotFoundError where the installation lacks it."""
+    Raises FileNotFoundError if the installation lacks it."""
     package = Path(__file__).resolve().parent
     for candidate in (package / name, package.parent / name):
         if candidate.is_dir():

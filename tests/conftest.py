@@ -1,4 +1,4 @@
-"""Fixtures for all tests: one thread, a cache of their own, tiny datasets, snapshots, Spider generators."""
+"""Fixtures for all tests: one thread, a separate cache, tiny datasets, snapshots, Spider generators."""
 
 import getpass
 import importlib
@@ -29,17 +29,17 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope='session', autouse=True)
 def spider_cache(tmp_path_factory):
-    """Points the plugin's cache, and the hosts', at a directory of this session; returns it."""
+    """Set the caches of the plugin and of the hosts to a directory of this session, and return it."""
     path = tmp_path_factory.mktemp('cache')
     os.environ['SPIDER_CACHE_DIR'] = str(path)
     os.environ['DNNLIB_CACHE_DIR'] = str(path / 'dnnlib')
     return path
 
 #----------------------------------------------------------------------------
-# Kernels of torch_utils_ext, built once per machine and sources, in a cache of their own that outlives the session: its keys are
-# hashes of the sources, so nothing stale is ever found in it.
+# Kernels of torch_utils_ext, built once per machine and sources, in a separate cache that outlives the session: its keys are
+# hashes of the sources, so a stale build is never found in it.
 
-_opened = []     # what serves CPU tensors now
+_opened = []     # the kernels that serve CPU tensors now
 
 @pytest.fixture(scope='session')
 def kernel_cache():
@@ -49,8 +49,9 @@ def kernel_cache():
 
 @pytest.fixture
 def open_kernels(kernel_cache, monkeypatch):
-    """open_kernels('cpu' or 'emulated', the CUDA kernels through the emulation of CUDA): CPU tensors are served by these kernels
-    or not at all for the rest of the test; returns a function, kernel calls of an op so far."""
+    """open_kernels('cpu' or 'emulated') makes these kernels serve CPU tensors for the rest of the test, or raises an error.
+
+    'emulated' are the CUDA kernels on the emulation of CUDA. Returns a function of an op, its kernel calls so far."""
     from torch_utils_ext import backend, build
 
     def open_kernels(kind):
@@ -67,16 +68,16 @@ def open_kernels(kernel_cache, monkeypatch):
 #----------------------------------------------------------------------------
 
 def png_bytes(array):
-    """uint8 [H, W] or [H, W, C] -> the bytes of a PNG."""
+    """Return the bytes of a PNG of uint8 [H, W] or [H, W, C]."""
     buffer = io.BytesIO()
     PIL.Image.fromarray(array).save(buffer, format='png', compress_level=0)
     return buffer.getvalue()
 
 def write_zip(path, n=32, res=16, channels=3, labels=None, seed=0, extra=None):
-    """Writes a dataset zip of smooth random images and returns its path.
+    """Write a dataset zip of smooth random images, and return its path.
 
     labels:  None, a number of classes (image i gets class i % labels), or a list with one label per image.
-    extra:   {file name: bytes}, added to the zip or put in place of its own files."""
+    extra:   {file name: bytes}, added to the zip or replacing its files."""
     rng = np.random.RandomState(seed)
     coarse = rng.randint(0, 256, size=(n, 4, 4, channels)).astype(np.uint8)
     images = coarse.repeat(-(-res // 4), axis=1).repeat(-(-res // 4), axis=2)[:, :res, :res]
@@ -106,9 +107,9 @@ def make_png():
 def make_snapshot(tmp_path_factory):
     """make_snapshot(spider=None, c_dim=0, dcgan=False, ...) -> path of a host pickle of a tiny generator.
 
-    The generator stands in for D, too.
+    The generator is also stored as D.
     spider: the `spider` argument of a Spider generator; its class is used then.
-    dcgan, pggan: ours, in place of the reference host's StyleGAN2 generator; the latter is fading in 16^2."""
+    dcgan, pggan: plugin generators in place of the reference host's StyleGAN2; the latter is fading in 16^2."""
     from spider_plugin.snapshots.rebuild import add_host_to_path
 
     def make(spider=None, c_dim=0, dcgan=False, pggan=False, seed=0, res=16, channels=3, z_dim=16):
@@ -151,7 +152,7 @@ def host():
     return importlib.import_module('training.networks_stylegan2')
 
 class Painter(torch.nn.Module):
-    """A stand-in for a pretrained generator: three latents are the colour."""
+    """A stand-in for a pretrained generator, whose three latents are the colour."""
 
     def __init__(self, z_dim):
         super().__init__()

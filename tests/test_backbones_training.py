@@ -1,5 +1,5 @@
-"""Each backbone of ours trains from one command in the reference host, with and without classes; PGGAN grows, and goes on growing
-where a snapshot taken in mid-fade left off."""
+"""Each plugin generator trains by one command in the reference host, with and without classes. PGGAN grows, and continues to grow
+from a snapshot that was taken during a fade."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def data(tmp_path_factory, make_zip):
 
 @pytest.fixture(scope='module')
 def train(data, tmp_path_factory):
-    """train(*options) -> run directory of train.py on D.zip."""
+    """train(*options) runs train.py on D.zip and returns the run directory."""
     def run(*options):
         outdir = tmp_path_factory.mktemp('runs')
         command = [sys.executable, '-m', 'spider_plugin.hosts.run', resource_dir('reference_host') / 'train.py',
@@ -44,7 +44,7 @@ def stats(run_dir, name):
     return [json.loads(line)[name]['mean'] for line in (run_dir / 'stats.jsonl').read_text().splitlines()]
 
 def check(run_dir):
-    """The generator of a run whose losses and weights are finite."""
+    """Check that losses and weights of a run are finite, and return its generator."""
     assert all(abs(x) < 1e4 for name in ('Loss/G/loss', 'Loss/D/loss') for x in stats(run_dir, name))
     assert all(x.isfinite().all() for key in ('G', 'D') for x in generator_record(last(run_dir), key).state_dict().values()
                if x.is_floating_point())
@@ -80,7 +80,7 @@ def test_from_one_command(options, train, data):
     run_dir = train(*options, *source, f'--kimg={0.08 if long else 0.024}', '--tick=0.016')
     G, at_rest = check(run_dir), load_generator(last(train(*options, *source, '--glr=0', '--dlr=0', '--kimg=0.008')), key='G')
     still = {name for (name, p), q in zip(G.named_parameters(), at_rest.parameters(), strict=True) if torch.equal(p, q)}
-    assert still <= {'synthesis.b4.const'}      # a fresh residual has its image there
+    assert still <= {'synthesis.b4.const'}      # a new residual generator has its image there
     c = torch.eye(2)[: max(G.c_dim, 1), : G.c_dim].repeat(4, 1)
     z = torch.randn([len(c), G.z_dim])
     images = G(z, c)
@@ -92,10 +92,10 @@ def test_from_one_command(options, train, data):
 
 @pytest.fixture(scope='module')
 def grown(train):
-    """A run through all stages of 16^2, and one that ends as 16^2 is fading in; the same until then."""
+    """A run through all levels to 16^2, and one that ends while 16^2 is fading in; they are equal until then."""
     return [train(*PGGAN, f'--kimg={kimg}', '--tick=0.008') for kimg in (0.088, 0.064)]
 
-def test_pggan_is_finite_through_every_stage(grown, train):
+def test_pggan_is_finite_at_every_level(grown, train):
     G = check(grown[0])
     assert stats(grown[0], 'Progress/resolution') == [4, 4, 8, 8, 8, 8, 16, 16, 16, 16, 16]
     assert stats(grown[0], 'Progress/fade') == pytest.approx([1, 1, 0, 0.5, 1, 1, 0, 0.5, 1, 1, 1])
@@ -103,8 +103,8 @@ def test_pggan_is_finite_through_every_stage(grown, train):
     at_rest = load_generator(last(train(*PGGAN, '--glr=0', '--dlr=0', '--kimg=0.008')), key='G')
     assert all(not torch.equal(a, b) for a, b in zip(at_rest.parameters(), G.parameters()))
 
-def test_a_snapshot_in_mid_fade_resumes_where_it_was(grown, train):
-    """With rates of zero what comes out is what went in, and with others the growth goes on."""
+def test_a_snapshot_in_mid_fade_resumes_at_its_progress(grown, train):
+    """With learning rates of zero the result equals the input; with others the growth continues."""
     middle = last(grown[1])
     still = train(*PGGAN, f'--resume={middle}', '--glr=0', '--dlr=0', '--kimg=0.008')
     before, after = (load_generator(path, key='G') for path in (middle, last(still)))
@@ -126,7 +126,7 @@ def test_batches_of_stages(train):
 
 @pytest.mark.slow
 def test_pggan_in_two_ranks(train, data):
-    """The ranks compare all tensors, the stage among them, before each snapshot."""
+    """The ranks compare all tensors, including the progress, before each snapshot."""
     run_dir = train(*PGGAN, '--gpus=2', '--kimg=0.08', '--tick=0.016', f'--spider-source={data}/S.zip')
     assert float(check(run_dir).synthesis.progress) == pytest.approx(4.5)
 

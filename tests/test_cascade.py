@@ -1,4 +1,4 @@
-"""A cascade of three stages of different families, trained by the commands that a user gives, and walked through at each."""
+"""A cascade of three stages of different families, trained by the commands of a user, with walks at each stage."""
 
 import json
 import os
@@ -74,7 +74,7 @@ def test_stylegan3_learns_with_the_papers_mapping(cfg, make_zip, tmp_path):
     assert all(name.endswith(constants) for name in still), still
 
 #----------------------------------------------------------------------------
-# Untrained, which is as good for walks.
+# It is untrained, which suffices for walks.
 
 @pytest.fixture(scope='module')
 def cascade(make_snapshot):
@@ -88,13 +88,13 @@ def test_a_seed_is_traced_to_the_first_latent(cascade):
     z = torch.randn([4, 512])
     stages = opened.trace(z, torch.zeros([4, 0]))
     assert [stage.number for stage in stages] == [1, 2, 3] and stages[0].image is None
-    for before, after in zip(stages, stages[1:]):   # what a stage draws is what the next one draws from, but for 8 bits a pixel
+    for before, after in zip(stages, stages[1:]):   # a stage's image is the next one's source, to 8 bits
         drawn = before.G(before.z, before.c, noise_mode='const').clamp(-1, 1)
         assert (F.interpolate(drawn, size=after.image.shape[-2:], mode='area') - after.image).abs().max() < 0.02
     assert describe_stages(cascade_stages(opened.last.source.identity, '')).endswith('<- noise')
 
 def test_a_walk_starts_at_the_first_seed(cascade, tmp_path):
-    """At every stage, through what is walked there; a later stage gets the earlier one's image, not the bank's, hence 3."""
+    """A walk at every stage starts at the first seed. A later stage gets the earlier one's image, not the bank's, hence 3."""
     for stage, kind in ((1, 'w'), (1, 'latent'), (2, 'w'), (2, 'latent'), (2, 'source'), (3, 'source'), (3, 'w'), (3, 'both')):
         *files, walk = generate(cascade[2], [0, 1], tmp_path, walk=kind, stage=stage, frames=3, walk_out='walk.png')
         rows = pixels(walk)
@@ -104,7 +104,7 @@ def test_a_walk_starts_at_the_first_seed(cascade, tmp_path):
         assert (frames[1] != frames[0]).any() and (frames[2] != frames[1]).any(), (stage, kind)
 
 def test_a_walk_of_sources_ends_at_the_image_of_the_second_seed(cascade, tmp_path):
-    """With the paper's mapping the image is all there is."""
+    """With the paper's mapping the output depends only on the source image."""
     first, second, walk = generate(cascade[2], [0, 1], tmp_path, walk='source', frames=2, walk_out='walk.png')
     assert np.abs(pixels(walk)[16:, :16] - pixels(second)).max() <= 1
 
@@ -130,7 +130,7 @@ def test_latents_walk_on_a_sphere():
 
 @pytest.mark.parametrize('kwargs, words', [
     (dict(walk='sideways'), '--walk=sideways is neither'),
-    (dict(walk='w', walk_out='a.avi'), '--walk-out=a.avi ends in none'),
+    (dict(walk='w', walk_out='a.avi'), '--walk-out=a.avi does not end in one of'),
     (dict(walk='a.gif', walk_out='b.gif'), 'both name a file'),
     (dict(walk_out='a.gif'), '--walk-out has no effect without --walk'),
     (dict(stage=1), '--stage has no effect without --walk'),

@@ -43,7 +43,7 @@ def test_init_overwrites_nothing(tmp_path):
         assert result.exit_code == 2 and 'is not empty' in result.output
     assert [path.name for path in tmp_path.iterdir()] == ['mine.txt']
 
-def test_init_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
+def test_an_interrupted_init_leaves_nothing(tmp_path, monkeypatch):
     def broken(source, target, **kwargs):
         target.mkdir()
         (target / 'half').write_text('')
@@ -55,7 +55,7 @@ def test_init_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
 
 @pytest.fixture
 def script(tmp_path):
-    """A script that prints its arguments and ends as its first one says."""
+    """A script that prints its arguments and exits with its first one as the code."""
     path = tmp_path / 'script.py'
     path.write_text('import os, sys\nprint(__name__, sys.argv[1:], file=open("seen", "w"))\n'
                     'os.kill(os.getpid(), 15) if sys.argv[1] == "kill" else sys.exit(int(sys.argv[1]))\n')

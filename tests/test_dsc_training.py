@@ -1,4 +1,4 @@
-"""--dsc and --fast-modconv in the reference host: training, warm start, and what reads the snapshots."""
+"""--dsc and --fast-modconv in the reference host: training, warm start, and tools that read the snapshots."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def train(checkout, tmp_path_factory, make_zip):
     make_zip(data / 'S.zip', n=24, res=16, seed=2)
     runs = {}
     def train(*args):
-        """(run directory, stdout); args may name the source as S."""
+        """Run train.py, and return (run directory, stdout); args may name the source as S."""
         if args not in runs:
             args_here = [arg.replace('=S', f'={data}/S.zip') if arg == '--spider-source=S' else arg for arg in args]
             out = tmp_path_factory.mktemp('runs')
@@ -58,7 +58,7 @@ torch.save([G(z, None, noise_mode='const').detach(), type(G).__name__], sys.argv
 '''
 
 def assert_opens_alike(path, checkout, tmp_path, name):
-    """Without the plugin, and by our reader."""
+    """Check that a snapshot draws the same images without the plugin and by the plugin's reader."""
     (tmp_path / 'open.py').write_text(OPEN)
     bare = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
     subprocess.run([sys.executable, 'open.py', ROOT / 'reference_host', path, 'out.pt'], cwd=tmp_path, check=True, env=bare)
@@ -109,6 +109,6 @@ def test_two_ranks_and_a_cascade(train):
     ([*SG2, '--dsc', '--dsc-res=512-1024'], 'no layer with a 3x3 kernel at resolutions from 512 to 1024'),
     ([*SG2, '--dsc', '--dsc-res=64-8'], 'not a resolution or two'),
 ])
-def test_what_a_user_can_get_wrong(args, sentence, train, checkout, tmp_path):
+def test_errors_of_users(args, sentence, train, checkout, tmp_path):
     done = run(['train.py', f'--outdir={tmp_path}', f'--data={train.data}/D.zip', *TINY, *args], checkout)
     assert done.returncode == 2 and sentence in done.stderr, done.stderr

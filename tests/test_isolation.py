@@ -1,4 +1,4 @@
-"""An environment with the plugin in it: who does not attach gets nothing of it."""
+"""In an environment with the plugin, a process that does not attach imports nothing of it."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-def test_a_process_that_does_not_attach_imports_nothing_of_ours(tmp_path):
+def test_a_process_that_does_not_attach_imports_nothing_of_the_plugin(tmp_path):
     code = ('import sys, click, torch, numpy; '
             'print([name for name in sys.modules if name.startswith(("spider_plugin", "torch_utils_ext"))], '
             'click.core.Command.__init__.__module__, len(sys.meta_path))')

@@ -1,4 +1,4 @@
-"""What a wheel and an sdist hold, and what `import spider_plugin` costs."""
+"""The content of a wheel and an sdist, and the cost of `import spider_plugin`."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ def run(*command, cwd=ROOT):
     return result.stdout
 
 def tracked(*folders):
-    """Files under version control in the folders; outside a git checkout, the files that are there."""
+    """Return the files under version control in the folders; outside a git checkout, all files."""
     result = subprocess.run(['git', 'ls-files', *folders], cwd=ROOT, capture_output=True, text=True)
     if result.returncode == 0 and result.stdout:
         return [name for name in result.stdout.splitlines() if (ROOT / name).is_file()]
@@ -27,7 +27,7 @@ def tracked(*folders):
 
 @pytest.fixture(scope='module')
 def sdist(tmp_path_factory):
-    """The sdist, and the folder it unpacks to. A copy of the tree is built, so that nothing is left in it."""
+    """The sdist, and the folder it unpacks to. It is built from a copy of the tree, which stays clean."""
     build = pytest.importorskip('build')
     assert build
     tree, out = tmp_path_factory.mktemp('tree'), tmp_path_factory.mktemp('dist')
@@ -41,7 +41,7 @@ def sdist(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def wheel(sdist, tmp_path_factory):
-    """The wheel, built from the sdist so that one test sees whether the sdist is complete."""
+    """The wheel, built from the sdist, which also tests whether the sdist is complete."""
     out = tmp_path_factory.mktemp('wheel')
     run(sys.executable, '-m', 'build', '--no-isolation', '--wheel', '--outdir', str(out), str(sdist))
     return next(out.glob('*.whl'))
@@ -68,7 +68,7 @@ def test_wheel_names_command_and_licence(wheel):
     assert texts['LICENSE'].startswith('MIT License')
 
 def test_installed_tree_finds_its_resources(wheel, tmp_path):
-    """The unpacked wheel, first on the path, away from the checkout."""
+    """The unpacked wheel is first on the path, in a folder outside the checkout."""
     zipfile.ZipFile(wheel).extractall(tmp_path / 'site')
     program = (f'import sys; sys.path.insert(0, {str(tmp_path / "site")!r})\n'
                'from spider_plugin.resources import resource_dir\n'

@@ -1,6 +1,6 @@
-"""The main job in a fresh checkout: train.py --spider-source, then every tool on what it wrote.
+"""The main use in a new checkout: train.py --spider-source, then every tool on its results.
 
-Training runs in processes of their own, as a user starts them, with a spy that logs who asked the source for an image."""
+Training runs in separate processes, as a user starts them, with a spy that logs which code requests source images."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def train(checkout, outdir, *args, log=None):
 
 @pytest.fixture(scope='module')
 def checkout(tmp_path_factory):
-    """What `spider init DIR` makes."""
+    """The result of `spider init DIR`."""
     path = tmp_path_factory.mktemp('init') / 'checkout'
     done = run(['-m', 'spider_plugin.cli', 'init', path], ROOT)
     assert done.returncode == 0, done.stderr
@@ -96,7 +96,7 @@ def make_marker(path, image):
 
 @pytest.fixture(scope='module')
 def spider_run(checkout, data, tmp_path_factory):
-    """(run directory, what was printed, the spy's log) of a residual run with every regulariser on, and a metric."""
+    """(run directory, output, the spy's log) of a residual run with every regulariser, and a metric."""
     path = tmp_path_factory.mktemp('run')
     run_dir, printed = train(checkout, path / 'runs', f'--data={data}/D.zip', f'--spider-source={data}/S.zip', '--kimg=0.192',
                              '--workers=2', '--metrics=toy_mean', log=path / 'log.json')
@@ -113,7 +113,7 @@ def last_snapshot(run_dir):
 
 @pytest.fixture(scope='module', autouse=True)
 def toy_metric(checkout):
-    """A metric of the checkout that looks at generated images without a detector."""
+    """A metric of the checkout that uses generated images without a detector."""
     (checkout / 'metrics' / 'toy.py').write_text(
         'import torch\n'
         'from metrics import metric_main\n'
@@ -138,7 +138,7 @@ def test_gradients_reach_both_networks(spider_run):
     assert sum(g > 0 for g in grads) >= len(grads) - 1                  # all but the constant
 
 def test_every_rank_trains_the_spider_generator(checkout, data, tmp_path):
-    """The ranks compare all of their tensors before the snapshot; a stock generator in one of them has fewer."""
+    """The ranks compare all of their tensors before the snapshot; a stock generator in one of them would have fewer."""
     run_dir, printed = train(checkout, tmp_path / 'runs', f'--data={data}/D.zip', f'--spider-source={data}/S.zip',
                              '--kimg=0.016', '--workers=0', '--gpus=2', '--aug=fixed', '--p=0.3')
     record = generator_record(last_snapshot(run_dir))

@@ -1,9 +1,9 @@
-"""Tensor operations of the spider plugin. Importing this package builds nothing; docs/ops.md tells the rest."""
+"""Tensor operations of the spider plugin, described in docs/ops.md. Importing this package builds nothing."""
 
 __all__ = ['load', 'status']
 
 def __getattr__(name):
-    if name in __all__:     # of a module that imports torch, which the attached line must not
+    if name in __all__:     # in a module that imports torch, which the attached line must not do
         from torch_utils_ext import backend
         return getattr(backend, name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -1,6 +1,7 @@
-"""Which calls the kernels serve, how their libraries are found, and the account of it: `status()`.
+"""Chooses kernels or references for calls, loads the kernels' libraries, and counts both; `status()` shows the counts.
 
-TORCH_UTILS_EXT=auto     kernels where they can be built and serve the call, else references; each reason is said once (default)
+TORCH_UTILS_EXT=auto     kernels where they can be built and serve the call, else references; each reason is printed once
+                         (default)
                 require  an error in place of a reference
                 off      references only; nothing is built"""
 
@@ -16,19 +17,23 @@ from torch_utils_ext.build import BuildError, library
 
 _kernel_calls = collections.Counter()       # op -> calls
 _reference_calls = collections.Counter()
-_reasons = collections.Counter()            # 'op: reason' -> calls; each was said once on stderr
-_loaded = {}                                # device kind -> True, or why there are no kernels for it
+_reasons = collections.Counter()            # 'op: reason' -> calls; each was printed once on stderr
+_loaded = {}                                # device kind -> True, or the reason why there are no kernels for it
 
 def mode():
-    """TORCH_UTILS_EXT: 'auto', 'require' or 'off'."""
+    """Return the value of TORCH_UTILS_EXT, 'auto', 'require' or 'off'."""
     value = os.environ.get('TORCH_UTILS_EXT', 'auto')
     if value not in ('auto', 'require', 'off'):
         raise ValueError(f'TORCH_UTILS_EXT={value}: expected auto, require or off')
     return value
 
 def status():
-    """dict: mode; libraries {device kind: 'loaded', or why not}; kernel_calls and reference_calls {op: calls} of this process;
-    reasons {why a kernel was not used: calls}."""
+    """Return a dict of this process's state and counts.
+
+    mode:                           the value of TORCH_UTILS_EXT.
+    libraries:                      {device kind: 'loaded', or the reason why not}.
+    kernel_calls, reference_calls:  {op: calls}.
+    reasons:                        {reason why a kernel was not used: calls}."""
     libraries = {kind: 'loaded' if state is True else state for kind, state in _loaded.items()}
     return dict(mode=mode(), libraries=libraries, kernel_calls=dict(_kernel_calls), reference_calls=dict(_reference_calls),
                 reasons=dict(_reasons))
@@ -36,7 +41,7 @@ def status():
 #----------------------------------------------------------------------------
 
 def run(name, reference, args):
-    """The op by a kernel where one serves the call, else by `reference(*args)`; counted."""
+    """Return the result of the op by a kernel if one serves the call, else by `reference(*args)`, and count the call."""
     setting = mode()
     if setting == 'off':
         return reference(*args)
@@ -54,7 +59,7 @@ def run(name, reference, args):
         raise RuntimeError(f'TORCH_UTILS_EXT=require, but no kernel serves {name}: {reason}'
                            + (f': {detail}' if isinstance(detail, str) else ''))
     line = f'{name}: {reason}'
-    if line not in _reasons and not reason.startswith('no kernels for'):    # load() has said that one
+    if line not in _reasons and not reason.startswith('no kernels for'):    # load() has printed that reason
         _say(f'{name} runs on its plain torch reference: {reason}')
     _reasons[line] += 1
     _reference_calls[name] += 1
@@ -63,7 +68,7 @@ def run(name, reference, args):
 def _epilogue(op, x, demod, noise, bias, act, alpha, gain, clamp):
     return op(x, demod, noise, bias, int(act == 'lrelu'), alpha, gain, -1.0 if clamp is None else float(clamp))
 
-# Why no kernel takes these arguments, or None. What every call pays: a few microseconds.
+# The reason why no kernel takes these arguments, or None. It costs every call a few microseconds.
 
 _DTYPES = frozenset([torch.float32, torch.float16, torch.bfloat16, torch.float64])
 
@@ -91,9 +96,9 @@ def _obstacle(args):
 # Libraries.
 
 def load(kind, path=None):
-    """Builds and opens the kernels for 'cpu' or 'cuda'; True, or the reason there are none, which is said once.
+    """Build and open the kernels for 'cpu' or 'cuda'. Return True, or the reason why there are none, which is printed once.
 
-    path: library to open in place of the built one: tests run the emulated CUDA kernels on CPU tensors so."""
+    path:   library to open in place of the built one, by which tests run the emulated CUDA kernels on CPU tensors."""
     try:
         if not hasattr(torch.ops.torch_utils_ext, '_open'):
             torch.ops.load_library(str(library('bind')))

@@ -1,8 +1,8 @@
-"""Builds the kernels: one shared library per target, by ninja, into a cache whose keys are hashes of all that matters.
+"""Builds the kernels by ninja, a shared library per target, into a cache whose keys are hashes of all inputs of the build.
 
-A key covers the sources, the flags, the compiler's version, what `-march=native` means here, and torch's version for the
-binding. A library appears in the cache whole or not at all (a directory beside it, renamed), one process builds while the others
-wait for it, and a process that dies leaves nothing that blocks the next. Importing this module builds nothing."""
+A key covers the sources, the flags, the compiler's version, the processor if the flags have `-march=native`, and torch's version
+for the binding. A library appears in the cache complete or not at all (by renaming a directory), one process builds while
+the others wait, and a process that dies does not block the next one. Importing this module builds nothing."""
 
 import contextlib
 import errno
@@ -18,14 +18,14 @@ from pathlib import Path
 from torch_utils_ext.cache_root import cache_root
 
 SOURCES = Path(__file__).parent / 'csrc'
-WAIT_SECONDS = 600      # for another process's build; a build takes half a minute
-STALE_SECONDS = 3600    # an unfinished directory this old belongs to nobody
+WAIT_SECONDS = 600      # longest wait for another process's build; a build takes half a minute
+STALE_SECONDS = 3600    # an unfinished directory this old is from a process that died
 
 class BuildError(RuntimeError):
-    """Why a target is not there: one line, then the compiler's last lines where it said any."""
+    """A target cannot be built; the message is a line with the reason, then the compiler's last lines, if there are any."""
 
 #----------------------------------------------------------------------------
-# Targets: sources, what they include, and the compiler's command.
+# Targets: sources, their includes, and the compiler's command.
 
 TARGETS = {
     'cpu':       dict(sources='cpu/*.cpp',       includes=['cpu/*.h']),
@@ -38,9 +38,10 @@ _CXX_FLAGS = ['-std=c++17', '-O3', '-fPIC', '-fopenmp', '-fvisibility=default', 
               '-fno-trapping-math', '-w']
 
 def command_of(target, arch=None):
-    """(compile, link): argument lists up to the file names. arch: of a CUDA device, e.g. '90'.
+    """Return (compile, link), the argument lists up to the file names.
 
-    Raises BuildError where there is no compiler."""
+    arch:   architecture of a CUDA device, such as '90'.
+    Raises BuildError if there is no compiler."""
     if target == 'cuda':
         nvcc = _program('NVCC', 'nvcc')
         arch = arch or visible_cuda_arch()
@@ -58,7 +59,7 @@ def command_of(target, arch=None):
     return [cxx, *_CXX_FLAGS, *native, '-c'], [cxx, *_CXX_FLAGS, *native, '-shared']
 
 def visible_cuda_arch():
-    """'90' for the first visible CUDA device. Raises BuildError where there is none."""
+    """Return the architecture of the first visible CUDA device, such as '90'. Raises BuildError if there is none."""
     import torch
     if not torch.cuda.is_available():
         raise BuildError('no CUDA device is visible')
@@ -94,14 +95,14 @@ def _files(target):
 
 @functools.cache
 def _compiler_identity(program, native):
-    """Version of the compiler and, where native, the macros that tell the processor: text."""
+    """Return text with the compiler's version and, if native, the macros that identify the processor."""
     asked = [[program, '--version']]
     if native:
         asked.append([program, '-march=native', '-dM', '-E', '-x', 'c', os.devnull])
     return '\n'.join(subprocess.run(a, capture_output=True, text=True, check=False).stdout for a in asked)
 
 def key_of(target, arch=None):
-    """Hash of all that the target's library depends on. Raises BuildError where there is no compiler or no source."""
+    """Return the hash of all inputs of the target's library. Raises BuildError if there is no compiler or no source."""
     compile_command, link_command = command_of(target, arch)
     digest = hashlib.sha256()
     parts = compile_command + link_command + [_compiler_identity(compile_command[0], '-march=native' in compile_command)]
@@ -117,10 +118,10 @@ def key_of(target, arch=None):
 
 #----------------------------------------------------------------------------
 
-_failures = {}      # key -> text: a build that failed is not tried again by this process
+_failures = {}      # key -> text of a failed build, which this process does not try again
 
 def library(target, arch=None):
-    """Path of the target's shared library, built where the cache lacks it. Raises BuildError."""
+    """Return the path of the target's shared library; build it if the cache lacks it. Raises BuildError."""
     key = key_of(target, arch)
     root = cache_root() / 'kernels'
     path = root / key / f'{target}.so'
@@ -143,8 +144,8 @@ def library(target, arch=None):
         raise
     return path
 
-# Holds the lock of one key. The lock is the kernel's, so it goes with the process that held it. A builder that failed leaves its
-# text in the lock file for those who waited meanwhile; who comes later tries again.
+# Holds the lock of one key. The operating system's lock ends with the process that holds it. A builder that fails leaves its text
+# in the lock file for processes that waited for it; a process that starts later tries again.
 
 @contextlib.contextmanager
 def _only_builder(lock):
@@ -202,7 +203,7 @@ def _build(target, arch, root, key):
         try:
             temp.rename(root / key)
         except OSError:
-            if not (root / key / f'{target}.so').is_file():     # an older, broken directory of that name
+            if not (root / key / f'{target}.so').is_file():     # an older, incomplete directory has that name
                 shutil.rmtree(root / key, ignore_errors=True)
                 temp.rename(root / key)
     finally:

@@ -1,7 +1,7 @@
-"""Where an op of torch_utils_ext meets its kernels, or its reference where there are none.
+"""Runs an op of torch_utils_ext by its kernels, or by its reference if there are none.
 
-This module is portable: it travels inside snapshots and imports only the standard library. A snapshot that is opened where
-torch_utils_ext is not installed computes with the references."""
+This module is portable: it travels inside snapshots and imports only the standard library. A snapshot that is opened without
+torch_utils_ext installed computes with the references."""
 
 import importlib
 import os
@@ -9,14 +9,14 @@ import os
 #----------------------------------------------------------------------------
 
 def run_op(name, reference, *args):
-    """The op `name` on `args`, by a kernel where one serves the call, else by `reference(*args)`.
+    """Return the result of the op `name` on `args`, by a kernel if one serves the call, else by `reference(*args)`.
 
-    torch_utils_ext.backend decides, counts, and says once why a kernel is not used; TORCH_UTILS_EXT=off leaves it out."""
+    torch_utils_ext.backend decides, counts the calls, and prints once why a kernel is not used. TORCH_UTILS_EXT=off skips it."""
     backend = _kernel_backend()
     return reference(*args) if backend is None else backend.run(name, reference, args)
 
 #----------------------------------------------------------------------------
-# The module that owns the kernels, which reads TORCH_UTILS_EXT itself, or None. The answer is kept where it cannot change.
+# The module that owns the kernels, which reads TORCH_UTILS_EXT itself, or None. The result is kept if it cannot change.
 
 _backend_lookup = []
 
@@ -29,7 +29,7 @@ def _kernel_backend():
     if not _backend_lookup:
         try:
             _backend_lookup.append(importlib.import_module('torch_utils_ext.backend'))
-        except Exception as error:  # not installed, or installed and broken: this code may be all that a snapshot brought
+        except Exception as error:  # the package may be missing or broken, because a snapshot carries this module without it
             _backend_lookup.append(None)
             if mode == 'require':
                 _backend_lookup.clear()

@@ -1,4 +1,4 @@
-"""Small helpers that every room of the host shares."""
+"""Small helpers that all parts of the host share."""
 
 from .util import EasyDict, make_cache_dir_path
 

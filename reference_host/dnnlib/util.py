@@ -1,4 +1,4 @@
-"""Attribute dictionaries, a log that tees, objects by name, and files by URL."""
+"""Attribute dictionaries, a log to file and terminal, objects by name, and files by URL."""
 
 import hashlib
 import importlib
@@ -36,7 +36,7 @@ class EasyDict(dict):
 # Log.
 
 class _Tee:
-    """A text stream that also goes to a file; all else is asked of the stream."""
+    """A text stream that also writes to a file; all other attributes are those of the stream."""
 
     def __init__(self, stream, file, should_flush):
         self._stream, self._file, self._should_flush = stream, file, should_flush
@@ -58,7 +58,7 @@ class _Tee:
         return getattr(self._stream, name)
 
 class Logger:
-    """From construction to close(): what goes to stdout and stderr goes to `file_name` as well.
+    """Copies the output to stdout and stderr to `file_name`, from construction to close().
 
     file_name=None writes no file and only makes both streams flush at every write.
     """
@@ -87,7 +87,7 @@ class Logger:
 # Time.
 
 def format_time(seconds: float) -> str:
-    """Seconds as '59s', '1m 02s', '3h 04m 05s' or '2d 03h 04m'."""
+    """Return seconds as '59s', '1m 02s', '3h 04m 05s' or '2d 03h 04m'."""
     minutes, s = divmod(round(seconds), 60)
     hours, m = divmod(minutes, 60)
     days, h = divmod(hours, 24)
@@ -101,13 +101,13 @@ def format_time(seconds: float) -> str:
 # Objects by name.
 
 def get_module_from_obj_name(obj_name: str) -> tuple[types.ModuleType, str]:
-    """'package.module.Class.attr' -> (the module, 'Class.attr'). The longest importable prefix is the module."""
+    """Return (the module, 'Class.attr') for 'package.module.Class.attr'. The longest importable prefix is the module."""
     parts = obj_name.split('.')
     for n in range(len(parts) - 1, 0, -1):
         module_name = '.'.join(parts[:n])
         try:
             return importlib.import_module(module_name), '.'.join(parts[n:])
-        except ModuleNotFoundError as error: # Only "this is no module"; what fails inside one is raised.
+        except ModuleNotFoundError as error: # Only if it is not a module; an error inside a module is raised.
             if error.name is None or not (module_name + '.').startswith(error.name + '.'):
                 raise
     raise ImportError(f'No module found for {obj_name!r}.')
@@ -119,7 +119,7 @@ def get_obj_from_module(module: types.ModuleType, obj_name: str) -> Any:
     return obj
 
 def get_obj_by_name(name: str) -> Any:
-    """The object with the absolute dotted name. Raises ImportError or AttributeError when there is none."""
+    """Return the object with the absolute dotted name. Raises ImportError or AttributeError if there is none."""
     return get_obj_from_module(*get_module_from_obj_name(name))
 
 def call_func_by_name(*args, func_name: str, **kwargs) -> Any:
@@ -142,12 +142,12 @@ def set_cache_dir(path: str) -> None:
     _cache_dir = path
 
 def make_cache_dir_path(*paths: str) -> str:
-    """A path inside the cache: set_cache_dir(), else $DNNLIB_CACHE_DIR, else ~/.cache/dnnlib."""
+    """Return a path in the cache, which is that of set_cache_dir(), else $DNNLIB_CACHE_DIR, else ~/.cache/dnnlib."""
     root = _cache_dir or os.environ.get('DNNLIB_CACHE_DIR') or os.path.join(os.path.expanduser('~'), '.cache', 'dnnlib')
     return os.path.join(root, *paths)
 
 def is_url(obj: Any, allow_file_urls: bool = False) -> bool:
-    """True for 'http://host/...' and 'https://host/...', and for 'file://...' if allowed."""
+    """Return True for 'http://host/...' and 'https://host/...', and for 'file://...' if allowed."""
     if not isinstance(obj, str):
         return False
     parts = urllib.parse.urlsplit(obj)
@@ -159,7 +159,7 @@ def open_url(url: str, cache_dir: str | None = None, num_attempts: int = 10, ver
              return_filename: bool = False, cache: bool = True) -> Any:
     """Open a local path, a file:// URL or an http(s) URL for binary reading, or return its local file name.
 
-    A download lands in the cache under the hash of its URL, and appears there whole or not at all. cache=False
+    A download is stored in the cache under the hash of its URL, and appears there complete or not at all. cache=False
     downloads into memory instead, so it excludes return_filename. Raises OSError.
     """
     if not is_url(url):
@@ -176,7 +176,7 @@ def open_url(url: str, cache_dir: str | None = None, num_attempts: int = 10, ver
     return path if return_filename else open(path, 'rb')
 
 def _cached_download(url, folder, num_attempts, verbose):
-    """Path of the cached copy of url; made through a temporary file if it is not there yet."""
+    """Return the path of the cached copy of url; download it through a temporary file if it is missing."""
     name = re.sub(r'[^A-Za-z0-9._-]', '_', urllib.parse.urlsplit(url).path.rsplit('/', 1)[-1])[-100:]
     path = os.path.join(folder, hashlib.sha256(url.encode()).hexdigest()[:32] + '_' + name)
     if not os.path.isfile(path):
@@ -192,7 +192,7 @@ def _cached_download(url, folder, num_attempts, verbose):
     return path
 
 def _download(url, file, num_attempts, verbose):
-    """Write what url holds into file, from its start. Lost connections are tried again, refusals (4xx) are not."""
+    """Write the content of url into file, from its start. Lost connections are tried again, refusals (4xx) are not."""
     if verbose:
         print(f'Downloading {url} ...', flush=True)
     for attempts_left in reversed(range(num_attempts)):

@@ -1,8 +1,8 @@
-"""Detectors, the feature networks of metrics: where they are looked for, how they are fetched, and how they are called.
+"""Finds, downloads and calls detectors, the feature networks of metrics.
 
 A detector is a TorchScript file that maps uint8 images [N, 3, H, W] to float [N, F]. `--detector` names a file, a URL, one of
-the networks in PUBLIC, or 'demo'. Copies of public networks are looked for where other tools leave them; then the network is
-downloaded to where NVIDIA's hosts look for it, too."""
+the networks in PUBLIC, or 'demo'. Copies of public networks are looked for in the folders of other tools. If there is none, the
+network is downloaded to the path where NVIDIA's hosts also look for it."""
 
 import functools
 import glob
@@ -30,7 +30,7 @@ TEMP = '.' if os.name == 'nt' else '/tmp' # Where clean-fid puts its network.
 _ADA = 'https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/'
 _SG3 = 'https://api.ngc.nvidia.com/v2/models/nvidia/research/stylegan3/versions/1/files/metrics/'
 
-PUBLIC = dict( # The networks of published scores. Other URLs stand for the same network: as a pickle, which would run code.
+PUBLIC = dict( # The networks of published scores. `others` are URLs of the same network as a pickle, which would run code.
     inception = dnnlib.EasyDict(
         url         = _ADA + 'inception-2015-12-05.pt',
         others      = [_SG3 + 'inception-2015-12-05.pkl'],
@@ -44,14 +44,14 @@ PUBLIC = dict( # The networks of published scores. Other URLs stand for the same
 )
 
 def public_name(url):
-    """The key in PUBLIC that a --detector value stands for, or None."""
+    """Return the key in PUBLIC of a --detector value, or None."""
     for name, spec in PUBLIC.items():
         if url in (name, spec.url, *spec.others):
             return name
     return None
 
 def get_feature_detector_name(url):
-    """A short name, for people and for file names."""
+    """Return a short name for messages and file names."""
     if public_name(url) is not None:
         url = PUBLIC[public_name(url)].url
     return os.path.splitext(os.path.basename(str(url).rstrip('/')))[0]
@@ -60,7 +60,7 @@ def get_feature_detector_name(url):
 # Lookup.
 
 def find(url):
-    """The file that a --detector value stands for, downloaded if need be. Raises SpiderError where there is none."""
+    """Return the file of a --detector value; download it if necessary. Raises SpiderError if there is none."""
     if url == 'demo':
         return DEMO_DETECTOR
     if public_name(url) is not None:
@@ -77,14 +77,14 @@ def find(url):
 
 @functools.cache # Digests take a moment.
 def find_public(name):
-    """The file of a network in PUBLIC: a copy that is here already, else a download."""
+    """Return the file of a network in PUBLIC, an existing copy or else a download."""
     spec = PUBLIC[name]
     for path in copies(name):
         digest = file_digest(path)
         if digest == spec.sha256 or is_checkpoint(path) and digest.startswith(path[-12:-4]) and torch_fidelity() is not None:
             return path
         if not is_checkpoint(path):
-            print(f'Ignoring {path}: not the file that {spec.url} was', flush=True)
+            print(f'Ignoring {path}, which is not the published file of {spec.url}', flush=True)
     path = download_path(spec.url)
     try:
         download(spec.url, path, spec.sha256)
@@ -95,7 +95,7 @@ def find_public(name):
     return path
 
 def copies(name):
-    """Paths where hosts, people, clean-fid, and torch-fidelity or pytorch-fid leave a network in PUBLIC."""
+    """Return existing copies of a network in PUBLIC, of hosts, users, clean-fid, and torch-fidelity or pytorch-fid."""
     spec = PUBLIC[name]
     fname = os.path.basename(spec.url)
     downloads = dnnlib.make_cache_dir_path('downloads')
@@ -108,25 +108,25 @@ def url_key(url):
     return hashlib.md5(url.encode()).hexdigest()
 
 def download_path(url):
-    """Where a download goes: the name under which NVIDIA's hosts find it in the cache that they share with this one."""
+    """Return the path of a download, under which NVIDIA's hosts find it in the cache that they share with this host."""
     fname = os.path.basename(urllib.parse.urlsplit(url).path)
     return dnnlib.make_cache_dir_path('downloads', f'{url_key(url)}_{fname}')
 
 def file_digest(path):
-    """Hex SHA-256 of a file."""
+    """Return the hex SHA-256 of a file."""
     digest = hashlib.sha256()
     with open(path, 'rb') as f:
         while chunk := f.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
 
-@functools.cache # As the loaded network, which a change of the file does not change either.
+@functools.cache # The loaded network is kept as well, so a change of the file has no effect.
 def detector_identity(url):
-    """Hex digest of a detector's file, for cache keys."""
+    """Return the hex digest of a detector's file, for cache keys."""
     return file_digest(find(url))
 
 def first_line(err):
-    """The reason of an error, short enough for a sentence."""
+    """Return the reason of an error, short enough for a sentence."""
     if isinstance(err, (requests.ConnectionError, requests.Timeout)):
         return 'no connection'
     return (str(err).strip() or type(err).__name__).splitlines()[0].rstrip('.')
@@ -135,10 +135,10 @@ def first_line(err):
 # Download.
 
 def download(url, path, sha256=None, timeout=(5, 30)):
-    """Writes what url holds to path, whole or not at all, and says how far it is.
+    """Write the content of url to path, complete or not at all, with progress lines.
 
-    One attempt: without a network it fails within seconds. Raises OSError (requests.RequestException is one), and ValueError
-    where the length or the digest is not as announced."""
+    There is one attempt, which fails within seconds without a network. Raises OSError (requests.RequestException is one), and
+    ValueError if the length or the digest is not the announced one."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     fd, temp = tempfile.mkstemp(dir=os.path.dirname(path), prefix='.download-')
     try:
@@ -152,16 +152,16 @@ def download(url, path, sha256=None, timeout=(5, 30)):
                 done += len(chunk)
                 progress.update(done)
         if total and done != total and 'Content-Encoding' not in reply.headers:
-            raise ValueError(f'{done} of {total} bytes came')
+            raise ValueError(f'only {done} of {total} bytes arrived')
         if sha256 is not None and digest.hexdigest() != sha256:
-            raise ValueError(f'what came has the SHA-256 {digest.hexdigest()}, not {sha256}')
+            raise ValueError(f'the downloaded file has the SHA-256 {digest.hexdigest()}, not {sha256}')
         os.replace(temp, path)
     except BaseException:
         os.unlink(temp)
         raise
 
 class DownloadProgress:
-    """Lines like `inception.pt: 12.0 of 91.2 MiB, 3.1 MiB/s, 26s left`, one every few seconds and one at the end."""
+    """Prints lines like `inception.pt: 12.0 of 91.2 MiB, 3.1 MiB/s, 26s left`, every few seconds and at the end."""
 
     def __init__(self, url, total, interval=3):
         self.name = os.path.basename(urllib.parse.urlsplit(url).path)
@@ -186,7 +186,7 @@ class DownloadProgress:
 _detectors = {} # (url, device) -> module.
 
 def get_feature_detector(url, device=torch.device('cpu'), num_gpus=1, rank=0, verbose=False):
-    """The feature network that a --detector value stands for, on the device, in evaluation mode."""
+    """Return the feature network of a --detector value, on the device, in evaluation mode."""
     if (url, device) not in _detectors:
         path = find(url)
         try:
@@ -198,18 +198,18 @@ def get_feature_detector(url, device=torch.device('cpu'), num_gpus=1, rank=0, ve
     return _detectors[url, device]
 
 def is_checkpoint(path):
-    """Is this the checkpoint of the Inception network that torch-fidelity and pytorch-fid download?"""
+    """Return whether a file is the checkpoint of the Inception network that torch-fidelity and pytorch-fid download."""
     return os.path.basename(path) in PUBLIC['inception'].checkpoints
 
 def torch_fidelity():
-    """torch-fidelity's module of the Inception network, or None where it is not installed or does not import."""
+    """Return torch-fidelity's module of the Inception network, or None if it cannot be imported."""
     try:
         return importlib.import_module('torch_fidelity.feature_extractor_inceptionv3')
     except Exception: # It imports torchvision, which fails in many ways beside a torch it was not built for.
         return None
 
 class TorchFidelityInception(torch.nn.Module):
-    """torch-fidelity's Inception network under the keywords of the TorchScript one; the weights are the same."""
+    """torch-fidelity's Inception network with the keywords of the TorchScript one; the weights are the same."""
 
     def __init__(self, path):
         super().__init__()
@@ -223,14 +223,15 @@ class TorchFidelityInception(torch.nn.Module):
         return features if return_features else (unbiased if no_output_bias else logits).softmax(dim=1)
 
 def run_detector(detector, images, detector_kwargs):
-    """Output of the detector for images [N, C, H, W] with values in [0, 255]; grey ones are repeated to RGB. Keywords that
-    it does not take are left out."""
+    """Return the output of the detector for images [N, C, H, W] in [0, 255].
+
+    Grey images are repeated to RGB, and keywords that the detector does not take are left out."""
     if images.shape[1] == 1:
         images = images.repeat([1, 3, 1, 1])
     return detector(images, **accepted_kwargs(detector, detector_kwargs))
 
 def accepted_kwargs(detector, kwargs):
-    """Those of the keyword arguments that the detector's forward takes."""
+    """Return the keyword arguments that the detector's forward takes."""
     if isinstance(detector, torch.jit.ScriptModule):
         names = [argument.name for argument in detector.forward.schema.arguments]
     else:

@@ -1,4 +1,4 @@
-"""What calc_metrics.py does in each of its ranks."""
+"""The evaluation that calc_metrics.py runs in each of its ranks."""
 
 import torch
 
@@ -9,12 +9,13 @@ from training.snapshots import load_generator
 #----------------------------------------------------------------------------
 
 def evaluate(rank, num_gpus, network_pkl, run_dir, metrics, dataset_kwargs, detector, verbose, threads):
-    """Evaluates metrics of the G_ema of a network pickle; rank 0 prints the results, and appends them to those of
-    run_dir (None = only prints)."""
+    """Evaluate metrics of the G_ema of a network pickle.
+
+    Rank 0 prints the results and appends them to the files of run_dir, unless that is None."""
     device = runtime.pick_device(ranks.local_rank())
     if threads is not None:
         torch.set_num_threads(threads)
-    with ranks.one_first(): # One download for each machine.
+    with ranks.one_first(): # Each machine downloads once.
         G = load_generator(network_pkl, device)
     progress = metric_utils.ProgressMonitor(verbose=verbose)
     for metric in metrics:

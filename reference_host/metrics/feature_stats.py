@@ -1,4 +1,4 @@
-"""Statistics of features, and the cache that keeps those of real images."""
+"""Statistics of features, and the cache of those of real images."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ from metrics import detectors
 #----------------------------------------------------------------------------
 
 def gather(x, num_gpus):
-    """Tensors [N, ...] of all ranks, one after the other: [N * num_gpus, ...]."""
+    """Return the tensors [N, ...] of all ranks, concatenated in the order of ranks, [N * num_gpus, ...]."""
     if num_gpus == 1:
         return x
     parts = [torch.empty_like(x) for _ in range(num_gpus)]
@@ -20,8 +20,9 @@ def gather(x, num_gpus):
     return torch.cat(parts)
 
 class FeatureStats:
-    """Collects feature vectors: all of them, or their mean and covariance, which are updated batch by batch in float64
-    (Chan et al. 1979, the pairwise update), or both."""
+    """Collects feature vectors, or their mean and covariance, or both.
+
+    Mean and covariance are updated batch by batch in float64 (the pairwise update of Chan et al. 1979)."""
 
     def __init__(self, capture_all=False, capture_mean_cov=False, max_items=None):
         self.capture_all = capture_all
@@ -37,7 +38,7 @@ class FeatureStats:
         return self.max_items is not None and self.num_items >= self.max_items
 
     def append(self, x):
-        """Adds features [N, F]; what exceeds max_items is left out."""
+        """Add features [N, F]; those beyond max_items are left out."""
         x = np.asarray(x, dtype=np.float32)
         if self.max_items is not None:
             x = x[:max(self.max_items - self.num_items, 0)]
@@ -59,9 +60,9 @@ class FeatureStats:
         self.num_items = total
 
     def append_torch(self, x, num_gpus=1, rank=0):
-        """append() of a tensor; with several ranks, of the tensors of all of them, one after the other.
+        """Call append() for a tensor; with several ranks, for the tensors of all ranks in order.
 
-        Only rank 0 keeps them. The others count: metrics are computed on rank 0."""
+        Only rank 0 keeps them, because metrics are computed there; the others only count them."""
         x = gather(x, num_gpus)
         if rank == 0:
             self.append(x.cpu().numpy())
@@ -69,7 +70,7 @@ class FeatureStats:
             self.num_items += len(x) if self.max_items is None else min(len(x), self.max_items - self.num_items)
 
     def get_all(self):
-        """Features, float32 [N, F]."""
+        """Return the features, float32 [N, F]."""
         assert self.capture_all
         self.all_features = [np.concatenate(self.all_features, axis=0)]
         return self.all_features[0]
@@ -78,12 +79,12 @@ class FeatureStats:
         return torch.from_numpy(self.get_all())
 
     def get_mean_cov(self):
-        """(mean [F], covariance [F, F]) in float64; the covariance divides by N, as in the published scores."""
+        """Return (mean [F], covariance [F, F]) in float64; the covariance divides by N, as in the published scores."""
         assert self.capture_mean_cov
         return self.mean, self.scatter / self.num_items
 
     def reduce(self, indices=slice(None), **captures):
-        """The statistics FeatureStats(**captures) of all features, or of those with the given indices."""
+        """Return FeatureStats(**captures) of all features, or of those with the given indices."""
         features = self.get_all()[indices]
         stats = FeatureStats(max_items=len(features), **captures)
         for start in range(0, len(features), 4096):
@@ -91,14 +92,14 @@ class FeatureStats:
         return stats
 
     def part(self, **captures):
-        """The same statistics with less captured; nothing is copied."""
+        """Return the same statistics with less captured; nothing is copied."""
         part = FeatureStats(max_items=self.num_items, **captures)
         part.num_items, part.num_features = self.num_items, self.num_features
         part.all_features, part.mean, part.scatter = self.all_features, self.mean, self.scatter
         return part
 
     def save(self, file):
-        """Writes a file that is there whole or not at all: arrays, nothing that runs when it is read."""
+        """Write a file that appears complete or not at all. It holds arrays and no code."""
         arrays = dict(num_items=self.num_items)
         if self.capture_all:
             arrays.update(features=self.get_all())
@@ -129,20 +130,20 @@ class FeatureStats:
 
 #----------------------------------------------------------------------------
 
-KEEP_BELOW = 1 << 30 # Bytes of features that one pass over a dataset keeps although only their mean was asked for.
+KEEP_BELOW = 1 << 30 # One pass over a dataset keeps features up to this many bytes even if only their mean is requested.
 
 def subset_indices(num_items, max_items, seed=0):
-    """Which images stand for a dataset of num_items: all, or a uniform choice of max_items in the order of the dataset."""
+    """Return the indices of all num_items images, or of a uniform choice of max_items, in the order of the dataset."""
     if max_items is None or max_items >= num_items:
         return np.arange(num_items)
     return np.sort(np.random.RandomState(seed).permutation(num_items)[:max_items])
 
 class FeatureCache:
-    """What is on disk about the features of one dataset as one detector sees them.
+    """The cache on disk of the features of one dataset by one detector.
 
-    An entry is a set of images, all or subset_indices(), and what was captured of it: their features, or mean and
-    covariance. One pass over all images serves every metric: features give mean and covariance, and those of all images
-    give those of subsets. Names hold the contents of dataset and detector and nothing of where they lie."""
+    An entry is for a set of images, all or subset_indices(), and holds their features, or mean and covariance. One pass over
+    all images serves every metric, because features give mean and covariance, and those of all images give those of subsets.
+    File names depend on the contents of dataset and detector, not on their paths."""
 
     def __init__(self, dataset, dataset_kwargs, detector_url, detector_kwargs):
         self.num_items = len(dataset)
@@ -156,7 +157,7 @@ class FeatureCache:
         return f'{self.stem}-{num_items}-{what}.npz'
 
     def load(self, num_items, capture_all=False, capture_mean_cov=False):
-        """The statistics of num_items images, or None where what is here does not give them."""
+        """Return the statistics of num_items images, or None if the cache does not have them."""
         if not capture_all:
             stats = self._read(num_items, 'meancov')
             if stats is not None:
@@ -172,7 +173,7 @@ class FeatureCache:
         return None
 
     def save(self, stats):
-        """Keeps what was captured. The result is worth more than its cache: a full disk costs only time."""
+        """Keep the captured statistics. An error of the disk is printed and not raised, because the result does not need them."""
         try:
             os.makedirs(os.path.dirname(self.stem), exist_ok=True)
             if stats.capture_all:
@@ -188,12 +189,12 @@ class FeatureCache:
             return FeatureStats.load(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except Exception as err: # A damaged file is only worth a new computation.
+        except Exception as err: # A damaged file is computed again.
             print(f'Ignoring the cached statistics {path} ({type(err).__name__})')
             return None
 
 def image_kwargs(dataset, dataset_kwargs):
-    """Those of the options of a dataset that its images depend on; all where it has no fingerprint."""
+    """Return the options of a dataset on which its images depend; all options if it has no fingerprint."""
     kwargs = dict(dataset_kwargs)
     if getattr(dataset, 'fingerprint', None) is None:
         return kwargs

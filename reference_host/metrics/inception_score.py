@@ -9,7 +9,7 @@ from training.runtime import SpiderError
 #----------------------------------------------------------------------------
 
 def inception_score(probs, num_splits=10):
-    """(mean, standard deviation) over splits of exp(E KL(p(y|x) || p(y))), for class probabilities [N, classes]."""
+    """Return (mean, standard deviation) over splits of exp(E KL(p(y|x) || p(y))), for class probabilities [N, classes]."""
     scores = []
     for part in np.array_split(probs.astype(np.float64), num_splits):
         ratio = np.log(np.maximum(part, 1e-300)) - np.log(np.maximum(part.mean(axis=0), 1e-300))
@@ -17,7 +17,7 @@ def inception_score(probs, num_splits=10):
     return tuple(float(statistic(scores)) for statistic in (np.mean, np.std))
 
 def check_detector(opts, detector_kwargs):
-    """Raises SpiderError unless what the detector gives are class probabilities."""
+    """Raise SpiderError unless the detector gives class probabilities."""
     detector = metric_utils.get_feature_detector(opts.detector, device=opts.device)
     images = torch.zeros([2, 3, opts.G.img_resolution, opts.G.img_resolution], dtype=torch.uint8, device=opts.device)
     with torch.no_grad():
@@ -27,7 +27,7 @@ def check_detector(opts, detector_kwargs):
                           'Inception network (--detector=inception)')
 
 def compute_is(opts, num_gen, num_splits=10):
-    """Inception score of num_gen generated images. The published scores leave out the bias of the last layer."""
+    """Return the Inception score of num_gen generated images, without the bias of the last layer, as in published scores."""
     detector_kwargs = dict(no_output_bias=True)
     check_detector(opts, detector_kwargs)
     stats = metric_utils.compute_feature_stats_for_generator(opts, detector_url=opts.detector, detector_kwargs=detector_kwargs,

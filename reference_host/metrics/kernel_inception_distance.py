@@ -7,11 +7,11 @@ from metrics import metric_utils
 #----------------------------------------------------------------------------
 
 def polynomial_kernel(x, y):
-    """k(x, y) = (x.y / F + 1)^3 of all pairs of features [N, F] and [M, F]: section 4."""
+    """Return k(x, y) = (x.y / F + 1)^3 for all pairs of features [N, F] and [M, F] (section 4)."""
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 def squared_mmd(x, y):
-    """The unbiased estimate of MMD^2 between as many features x as y, [N, F]. It may be negative."""
+    """Return the unbiased estimate of MMD^2 between features x and y, both [N, F]. It may be negative."""
     assert len(x) == len(y)
     n = len(x)
     k_xx, k_yy, k_xy = polynomial_kernel(x, x), polynomial_kernel(y, y), polynomial_kernel(x, y)
@@ -19,8 +19,10 @@ def squared_mmd(x, y):
     return within / (n * (n - 1)) - 2 * k_xy.mean()
 
 def kernel_distance(x, y, num_subsets=100, max_subset_size=1000, seed=0, update=lambda done: None):
-    """Mean of squared_mmd() over random subsets of features x [N, F] and y [M, F], drawn without replacement from a
-    seed: for each subset first the indices of x, then those of y. Calls update() with the number of subsets done."""
+    """Return the mean of squared_mmd() over random subsets of features x [N, F] and y [M, F].
+
+    The subsets are drawn without replacement from a seed, for each subset first the indices of x, then those of y. update() is
+    called with the number of subsets done."""
     size = min(len(x), len(y), max_subset_size)
     rng = np.random.RandomState(seed)
     values = []
@@ -31,7 +33,7 @@ def kernel_distance(x, y, num_subsets=100, max_subset_size=1000, seed=0, update=
     return float(np.mean(values))
 
 def compute_kid(opts, max_real, num_gen, num_subsets=100, max_subset_size=1000):
-    """KID between at most max_real real images (None = all) and num_gen generated ones."""
+    """Return the KID between at most max_real real images (None = all) and num_gen generated ones."""
     detector = dict(detector_url=opts.detector, detector_kwargs=dict(return_features=True))
     real = metric_utils.compute_feature_stats_for_dataset(opts, **detector, rel_lo=0, rel_hi=0.45, capture_all=True,
                                                           max_items=max_real)

@@ -1,4 +1,4 @@
-"""The registry of metrics. A plugin adds its own by `register_metric`."""
+"""The registry of metrics. A plugin adds metrics by `register_metric`."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from training.runtime import SpiderError
 _metric_dict = {} # Name -> fn(opts: MetricOptions) -> dict of results.
 
 def register_metric(fn):
-    """Decorator: makes fn(opts) -> dict of floats known under its own name."""
+    """Register a function fn(opts) -> dict of floats under its name; a decorator."""
     _metric_dict[fn.__name__] = fn
     return fn
 
@@ -35,13 +35,14 @@ def list_valid_metrics():
     return list(_metric_dict)
 
 def detector_of(metric, detector):
-    """The network that a metric looks at images with, given the value of --detector; None where it needs none."""
+    """Return the feature network of a metric, given the value of --detector; None if it needs none."""
     pick = getattr(_metric_dict[metric], 'pick_detector', None)
     return detector if pick is None else pick(detector)
 
 def check_metrics(metrics, detector, resolution, get_G=None):
-    """Raises SpiderError where one of the metrics is unknown, lacks a detector that fits the images, or asks of the generator
-    get_G() what it cannot do. Downloads public detectors that are not here."""
+    """Raise SpiderError if a metric is unknown, lacks a detector that fits the images, or does not suit the generator get_G().
+
+    Public detectors that are missing are downloaded."""
     for metric in metrics:
         if not is_valid_metric(metric):
             raise SpiderError(f'--metrics: {metric} is unknown; choose from {", ".join(list_valid_metrics())}')
@@ -65,10 +66,10 @@ def check_detector(metric, detector, resolution):
 # Evaluation.
 
 def calc_metric(metric, **kwargs): # See metric_utils.MetricOptions for the arguments.
-    """Evaluates one metric; the same network gives the same result, and the global random state stays as it was."""
+    """Evaluate one metric. The same network gives the same result, and the global random state does not change."""
     opts = metric_utils.MetricOptions(**kwargs)
     start_time = time.time()
-    with ranks.one_first(): # One search, and one download, for each machine.
+    with ranks.one_first(): # Each machine searches and downloads once.
         opts.detector = detector_of(metric, opts.detector)
         if opts.detector is not None:
             detectors.find(opts.detector)
@@ -84,7 +85,7 @@ def calc_metric(metric, **kwargs): # See metric_utils.MetricOptions for the argu
         detector        = detectors.get_feature_detector_name(opts.detector) if opts.detector is not None else None)
 
 def report_metric(result_dict, run_dir=None, snapshot_pkl=None, cur_nimg=None):
-    """Prints a result as one line of JSON, and appends it to metric-*.jsonl of the run."""
+    """Print a result as one line of JSON, and append it to metric-*.jsonl of the run."""
     if snapshot_pkl is not None and run_dir is not None:
         snapshot_pkl = os.path.relpath(snapshot_pkl, run_dir)
     line = json.dumps(dict(result_dict, snapshot_pkl=snapshot_pkl, cur_nimg=cur_nimg, timestamp=time.time()))
@@ -97,7 +98,9 @@ def report_metric(result_dict, run_dir=None, snapshot_pkl=None, cur_nimg=None):
 # Functions (opts, name of the metric, sizes) -> results. The keys of the results are those of the public hosts.
 
 def looks_with(pick_detector):
-    """Decorator: the feature network of a metric, which calc_metric() puts into opts.detector, given that of --detector."""
+    """Return a decorator that sets the choice of a metric's feature network, a function of the value of --detector.
+
+    calc_metric() puts its result into opts.detector."""
     def decorate(fn):
         fn.pick_detector = pick_detector
         return fn
@@ -138,8 +141,8 @@ for fn in (eqt_int, eqt_frac, eqr):
     fn.check_generator = equivariance.check_generator
 
 #----------------------------------------------------------------------------
-# The metrics. Those of 50k are the public ones: NAME50k compares at most 50000 real images, NAME50k_full all of them. In the
-# small sizes FID and KID see all real images, whose features are kept, and precision and recall as many as are generated.
+# The metrics. Those of 50k are the public ones; NAME50k compares at most 50000 real images, NAME50k_full all of them. In the
+# small sizes FID and KID use all real images, whose features are cached, and precision and recall as many as are generated.
 
 METRICS = dict( # Name -> function, its sizes.
     fid50k_full = (fid, dict(max_real=None,     num_gen=50000)),

@@ -1,4 +1,4 @@
-"""What metrics share: their options, their progress, and the features of real and of generated images."""
+"""The common parts of metrics: options, progress, and the features of real and of generated images."""
 
 import copy
 import time
@@ -14,7 +14,7 @@ from training import ranks, runtime
 #----------------------------------------------------------------------------
 
 class MetricOptions:
-    """What a metric function gets: the generator, the options of the real dataset, and where to run."""
+    """The argument of a metric function: the generator, the options of the real dataset, and the ranks and device."""
 
     def __init__(self,
         G               = None,     # Generator, in evaluation mode.
@@ -24,7 +24,7 @@ class MetricOptions:
         rank            = 0,        # Rank of this process.
         device          = None,     # Device to run on. None = chosen for this rank.
         progress        = None,     # ProgressMonitor to report to. None = silent.
-        cache           = True,     # Keep the statistics of datasets on disk?
+        cache           = True,     # Whether to keep the statistics of datasets on disk.
         detector        = None,     # Feature network: path or URL of a TorchScript file, or 'demo'.
     ):
         self.G              = G
@@ -38,7 +38,7 @@ class MetricOptions:
         self.detector       = detector
 
 class ProgressMonitor:
-    """Prints how far a metric is, and passes it on to progress_fn(done, total)."""
+    """Prints the progress of a metric, and passes it to progress_fn(done, total)."""
 
     def __init__(self, tag=None, num_items=None, flush_interval=1000, verbose=False, progress_fn=None, pfn_lo=0,
                  pfn_hi=1000, pfn_total=1000):
@@ -73,23 +73,24 @@ class ProgressMonitor:
             self.progress_fn(self.pfn_lo + (self.pfn_hi - self.pfn_lo) * done, self.pfn_total)
 
     def sub(self, tag=None, num_items=None, flush_interval=1000, rel_lo=0, rel_hi=1):
-        """A monitor of a part of the work, from rel_lo to rel_hi in [0, 1]."""
+        """Return a monitor of a part of the work, from rel_lo to rel_hi in [0, 1]."""
         span = self.pfn_hi - self.pfn_lo
         return ProgressMonitor(tag=tag, num_items=num_items, flush_interval=flush_interval, verbose=self.verbose,
                                progress_fn=self.progress_fn, pfn_lo=self.pfn_lo + span * rel_lo,
                                pfn_hi=self.pfn_lo + span * rel_hi, pfn_total=self.pfn_total)
 
 #----------------------------------------------------------------------------
-# Ranks share the work batch by batch, so that what comes out does not depend on their number.
+# Ranks share the work batch by batch, so that results do not depend on their number.
 
 def rank_batches(opts, num_items, batch_size):
-    """Numbers of this rank's batches among those of all ranks that make up num_items, which may end within one of them;
-    all ranks get equally many."""
+    """Return the numbers of this rank's batches among those of all ranks, which together hold num_items or more.
+
+    All ranks get the same number of batches."""
     rounds = -(-num_items // (batch_size * opts.num_gpus))
     return range(opts.rank, rounds * opts.num_gpus, opts.num_gpus)
 
 def seeded_batches(opts, num_items, batch_size, seed=0):
-    """rank_batches(); in the body of the loop, random numbers are those of `seed` and of the number of the batch."""
+    """Yield rank_batches(); in the body of the loop, random numbers depend on `seed` and on the number of the batch."""
     for batch in rank_batches(opts, num_items, batch_size):
         with runtime.seeded((seed << 20) + batch, opts.device):
             yield batch
@@ -99,8 +100,10 @@ def seeded_batches(opts, num_items, batch_size, seed=0):
 
 def compute_feature_stats_for_dataset(opts, detector_url, detector_kwargs, rel_lo=0, rel_hi=1, batch_size=64,
                                       data_loader_kwargs=None, max_items=None, **stats_kwargs):
-    """FeatureStats(**stats_kwargs) of the features of the real images, or of a uniform choice of max_items of them, in the
-    order of the dataset; cached on disk. Complete on rank 0, whose disk counts; on the other ranks it may be empty."""
+    """Return FeatureStats(**stats_kwargs) of the real images, or of a uniform choice of max_items of them.
+
+    Features are in the order of the dataset, and cached on disk. The result is complete on rank 0, whose disk is used; on other
+    ranks it may be empty."""
     dataset = dnnlib.util.construct_class_by_name(**opts.dataset_kwargs)
     chosen = subset_indices(len(dataset), max_items)
     cache = FeatureCache(dataset, opts.dataset_kwargs, detector_url, detector_kwargs) if opts.cache else None
@@ -115,7 +118,7 @@ def compute_feature_stats_for_dataset(opts, detector_url, detector_kwargs, rel_l
     with runtime.seeded(0, opts.device), torch.no_grad(): # A DataLoader draws from the global generator.
         for images, _labels in load_images(opts, dataset, chosen, batch_size, data_loader_kwargs):
             features = run_detector(detector, images.to(opts.device), detector_kwargs)
-            if stats is None: # Keep all features where they fit: another metric will ask for them.
+            if stats is None: # Keep all features if they fit, because another metric may need them.
                 fits = cache is not None and len(chosen) * features.shape[1] * 4 <= KEEP_BELOW
                 captures = dict(stats_kwargs, capture_all=stats_kwargs.get('capture_all', False) or fits)
                 stats = FeatureStats(max_items=len(chosen), **captures)
@@ -126,7 +129,7 @@ def compute_feature_stats_for_dataset(opts, detector_url, detector_kwargs, rel_l
     return stats
 
 def load_images(opts, dataset, chosen, batch_size, data_loader_kwargs=None):
-    """DataLoader of this rank's batches of the images with the chosen indices; all ranks get equally many."""
+    """Return a DataLoader of this rank's batches of the images with the chosen indices; all ranks get equally many."""
     batch_size = min(batch_size, -(-len(chosen) // opts.num_gpus))
     order = [int(chosen[i % len(chosen)]) for batch in rank_batches(opts, len(chosen), batch_size)
              for i in range(batch * batch_size, (batch + 1) * batch_size)]
@@ -139,8 +142,8 @@ def load_images(opts, dataset, chosen, batch_size, data_loader_kwargs=None):
 # Features of a generator.
 
 def iterate_random_labels(opts, batch_size):
-    """Endless batches of labels [batch_size, c_dim], drawn from the dataset with numpy's global generator when they are
-    asked for."""
+    """Yield endless batches of labels [batch_size, c_dim], each drawn from the dataset with numpy's global generator when it is
+    requested."""
     if opts.G.c_dim == 0:
         while True:
             yield torch.zeros([batch_size, 0], device=opts.device)
@@ -150,21 +153,20 @@ def iterate_random_labels(opts, batch_size):
         yield torch.from_numpy(np.stack(labels)).to(opts.device)
 
 def prepare_generator(opts):
-    """A copy of the generator to evaluate, on the device of this rank."""
+    """Return a copy of the generator to evaluate, on the device of this rank."""
     return copy.deepcopy(opts.G).eval().requires_grad_(False).to(opts.device)
 
 def renew_noise(G):
-    """Draws the constant noise inputs of a generator anew."""
+    """Draw new constant noise inputs of a generator."""
     for name, buffer in G.named_buffers():
         if name.endswith('.noise_const'):
             buffer.copy_(torch.randn_like(buffer))
 
 def compute_feature_stats_for_generator(opts, detector_url, detector_kwargs, rel_lo=0, rel_hi=1, batch_size=64,
                                         batch_gen=None, seed=0, **stats_kwargs):
-    """FeatureStats(**stats_kwargs) of the features of max_items generated images.
+    """Return FeatureStats(**stats_kwargs) of max_items generated images, complete on rank 0.
 
-    Latents, labels and noise come from `seed`, so that a score of the same network repeats, on any number of ranks.
-    Complete on rank 0."""
+    Latents, labels and noise depend on `seed`, so that the same network gets the same score on any number of ranks."""
     if batch_gen is None:
         batch_gen = min(batch_size, 4 if opts.G.img_resolution > 256 else 16)
     assert batch_size % batch_gen == 0

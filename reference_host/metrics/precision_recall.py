@@ -10,11 +10,11 @@ BLOCK = 8192 # Features on either side of a matrix of distances: 256 MiB in floa
 #----------------------------------------------------------------------------
 
 def neighbour_distances(points, nhood_size, block=BLOCK, tick=lambda n: None):
-    """Distance of each point [N, F] to its k-th nearest other one: the radius of its ball in the manifold. [N]"""
+    """Return the distance of each point [N, F] to its k-th nearest other one, the radius of its ball in the manifold, [N]."""
     radii = []
     for rows in points.split(block):
         nearest = torch.empty([len(rows), 0], dtype=points.dtype, device=points.device)
-        for columns in points.split(block): # The nearest of all is the point itself.
+        for columns in points.split(block): # The nearest point is the point itself.
             candidates = torch.cat([nearest, torch.cdist(rows, columns)], dim=1)
             nearest = candidates.topk(min(nhood_size + 1, candidates.shape[1]), dim=1, largest=False).values
         radii.append(nearest[:, -1])
@@ -22,7 +22,7 @@ def neighbour_distances(points, nhood_size, block=BLOCK, tick=lambda n: None):
     return torch.cat(radii)
 
 def fraction_inside(points, centres, radii, block=BLOCK, tick=lambda n: None):
-    """Fraction of the points [N, F] that lie in at least one of the balls around centres [M, F] with radii [M]: eq. 1."""
+    """Return the fraction of points [N, F] in at least one of the balls around centres [M, F] with radii [M] (eq. 1)."""
     inside = 0
     for rows in points.split(block):
         hit = torch.zeros([len(rows)], dtype=torch.bool, device=points.device)
@@ -33,16 +33,19 @@ def fraction_inside(points, centres, radii, block=BLOCK, tick=lambda n: None):
     return inside / len(points)
 
 def precision_recall(real, fake, nhood_size=3, block=BLOCK, tick=lambda n: None):
-    """(precision, recall) of generated features [N, F] and real ones [M, F]: eq. 2. Distances are taken from the mean of
-    the real features, where they lose fewer digits, and in blocks, so that memory stays bounded. tick() hears of all
-    points twice."""
+    """Return (precision, recall) of generated features [N, F] and real ones [M, F] (eq. 2).
+
+    The mean of the real features is subtracted first, so that distances lose fewer digits, and distances are computed in blocks,
+    so that memory stays bounded. tick() is called for all points twice."""
     mean = real.mean(dim=0)
     real, fake = real - mean, fake - mean
     return (fraction_inside(fake, real, neighbour_distances(real, nhood_size, block, tick), block, tick),
             fraction_inside(real, fake, neighbour_distances(fake, nhood_size, block, tick), block, tick))
 
 def compute_pr(opts, max_real, num_gen, nhood_size=3):
-    """Precision and recall of num_gen generated images and at most max_real real ones; rank 0 measures the distances."""
+    """Return precision and recall of num_gen generated images and at most max_real real ones.
+
+    Rank 0 computes the distances."""
     detector = dict(detector_url=opts.detector, detector_kwargs=dict(return_features=True))
     real = metric_utils.compute_feature_stats_for_dataset(opts, **detector, rel_lo=0, rel_hi=0.4, capture_all=True,
                                                           max_items=max_real)

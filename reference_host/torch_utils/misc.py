@@ -20,7 +20,7 @@ def _constant(data, data_shape, shape, dtype, device, memory_format):
     return tensor.contiguous(memory_format=memory_format)
 
 def constant(value, shape=None, dtype=None, device=None, memory_format=None):
-    """A tensor of value (number, sequence or array) that is made once and then shared: do not write to it."""
+    """Return a tensor of value (number, sequence or array) that is made once and then shared, so do not write to it."""
     value = np.asarray(value)
     dtype = torch.get_default_dtype() if dtype is None else dtype
     device = torch.device('cpu') if device is None else torch.device(device)
@@ -34,7 +34,7 @@ def assert_shape(tensor, ref_shape):
         f'Shape is {list(tensor.shape)}, expected {list(ref_shape)}.'
 
 def profiled_function(fn):
-    """Decorator: the profiler shows calls under the function's name."""
+    """Decorate a function so that the profiler shows its calls under its name."""
     @functools.wraps(fn)
     def wrapper(*args, **kwargs):
         with torch.autograd.profiler.record_function(fn.__name__):
@@ -43,7 +43,7 @@ def profiled_function(fn):
 
 @contextlib.contextmanager
 def suppress_tracer_warnings():
-    """Within: no torch.jit.TracerWarning."""
+    """Suppress torch.jit.TracerWarning within this context."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', torch.jit.TracerWarning)
         yield
@@ -52,10 +52,10 @@ def suppress_tracer_warnings():
 # Sampler.
 
 class InfiniteSampler(torch.utils.data.Sampler):
-    """Indices of dataset for ever: rank takes every num_replicas-th. Every epoch holds every index once.
+    """An endless sampler of the indices of dataset, of which each rank takes every num_replicas-th.
 
-    The order of an epoch is that of the one before, each index moved by up to window_size epochs, so that an item comes
-    back no sooner than after 1 - window_size epochs. window_size=0 repeats one order.
+    Every epoch holds every index once. The order of an epoch is that of the one before with each index moved by up to
+    window_size epochs, so that an item is repeated no sooner than after 1 - window_size epochs. window_size=0 repeats one order.
     """
 
     def __init__(self, dataset, rank=0, num_replicas=1, shuffle=True, seed=0, window_size=0.5):
@@ -79,18 +79,18 @@ class InfiniteSampler(torch.utils.data.Sampler):
 # Parameters and buffers.
 
 def params_and_buffers(module):
-    """List of all parameters, then all buffers."""
+    """Return a list of all parameters, then all buffers."""
     return [tensor for _, tensor in named_params_and_buffers(module)]
 
 def named_params_and_buffers(module):
-    """List of (name, tensor): all parameters, then all buffers."""
+    """Return a list of (name, tensor) of all parameters, then all buffers."""
     return list(module.named_parameters()) + list(module.named_buffers())
 
 @torch.no_grad()
 def copy_params_and_buffers(src_module, dst_module, require_all=False):
-    """Copy by name from src_module what dst_module has; with require_all, all of it must be there.
+    """Copy the parameters and buffers of dst_module by name from src_module; with require_all, it must have all of them.
 
-    Shapes must agree, nothing is broadcast. Raises ValueError, before anything is copied.
+    Shapes must be equal; nothing is broadcast. Raises ValueError before anything is copied.
     """
     src, dst = dict(named_params_and_buffers(src_module)), dict(named_params_and_buffers(dst_module))
     missing = [name for name in dst if name not in src]
@@ -108,15 +108,15 @@ def copy_params_and_buffers(src_module, dst_module, require_all=False):
 
 @contextlib.contextmanager
 def ddp_sync(module, sync):
-    """Within: a DistributedDataParallel module exchanges gradients only if sync."""
+    """Within this context, a DistributedDataParallel module exchanges gradients only if sync is true."""
     distributed = isinstance(module, torch.nn.parallel.DistributedDataParallel)
     with module.no_sync() if distributed and not sync else contextlib.nullcontext():
         yield
 
 def check_ddp_consistency(module, ignore_regex=None):
-    """Raise AssertionError if a parameter or buffer differs from rank 0's; NaNs are equal to each other.
+    """Raise AssertionError if a parameter or buffer differs from that of rank 0; NaNs are equal to each other.
 
-    ignore_regex must match 'ClassName.path.of.tensor' in full.
+    Tensors whose full name 'ClassName.path.of.tensor' matches ignore_regex are not compared.
     """
     for name, tensor in named_params_and_buffers(module):
         name = f'{type(module).__name__}.{name}'
@@ -131,9 +131,9 @@ def check_ddp_consistency(module, ignore_regex=None):
 # Summary.
 
 def print_module_summary(module, inputs, max_nesting=3, skip_redundant=True):
-    """Run module on inputs and print a table of its submodules down to max_nesting; returns the outputs.
+    """Run module on inputs, print a table of its submodules down to max_nesting, and return the outputs.
 
-    Every parameter and buffer is counted at the first module that used it. skip_redundant leaves out rows that
+    Every parameter and buffer is counted at the first module that uses it. skip_redundant leaves out rows that
     count nothing and repeat the output of the row before.
     """
     calls, depth = [], 0 # calls: (depth at the call, module, its output tensors)

@@ -1,8 +1,8 @@
 """Pickles that carry the source code of their classes.
 
 An instance of a class under `@persistent_class` is pickled together with the source of the module that defines the
-class, so that it opens later, elsewhere, when that module has changed or is gone. What the module imports is not carried.
-The record in the pickle is version 6 of the format that StyleGAN-style codebases share, so pickles go both ways.
+class, so that it can be opened after that module has changed or is gone. The imports of the module are not pickled.
+The record in the pickle is version 6 of the format that StyleGAN-style codebases share, so each can read the other's pickles.
 """
 
 import copy
@@ -18,7 +18,7 @@ import torch
 
 import dnnlib
 
-_version         = 6        # of the record, checked on reading
+_version         = 6        # version of the record, checked on reading
 _decorators      = set()    # classes made by persistent_class()
 _import_hooks    = []       # functions meta -> meta, called in order for every object read
 _module_sources  = {}       # {module: source}
@@ -27,12 +27,12 @@ _source_modules  = {}       # {source: module}
 #----------------------------------------------------------------------------
 
 def persistent_class(orig_class):
-    """Class decorator: instances carry their module's source when pickled, and their constructor's arguments.
+    """Decorate a class so that pickles of its instances carry their module's source and their constructor's arguments.
 
-    Every class that ends up in a pickle needs it, submodules and subclasses included. `obj.init_args` and
+    Every class whose instances are pickled needs it, including submodules and subclasses. `obj.init_args` and
     `obj.init_kwargs` are copies of the arguments that the object was made with.
-    Raises pickle.PicklingError at pickling for an instance of a subclass that is not decorated itself: the record
-    would name the decorated base, and the subclass would be lost without a word.
+    Pickling an instance of an undecorated subclass raises pickle.PicklingError, because the record would name the decorated
+    base, and the subclass would be lost silently.
     """
     if is_persistent(orig_class):
         return orig_class
@@ -61,7 +61,7 @@ def persistent_class(orig_class):
                 raise pickle.PicklingError(f'{type(self).__qualname__} extends a persistent class: decorate it with '
                                            'persistence.persistent_class too, or its own code is not saved.')
             reduced = super().__reduce__()
-            if reduced[0] is _reconstruct_persistent_obj: # A decorated base, or the class itself, made the record.
+            if reduced[0] is _reconstruct_persistent_obj: # A decorated base, or this class, made the record.
                 return reduced
             state = reduced[2] if len(reduced) > 2 else {}
             return _reconstruct_persistent_obj, (dict(
@@ -75,13 +75,13 @@ def persistent_class(orig_class):
     return Decorator
 
 def is_persistent(obj):
-    """True for a class under persistent_class, and for an instance of one (not of its undecorated subclasses)."""
+    """Return True for a class under persistent_class, and for an instance of one (not of its undecorated subclasses)."""
     return (obj if isinstance(obj, type) else type(obj)) in _decorators
 
 def import_hook(hook):
     """Call `hook(meta) -> meta` for every persistent object that is read.
 
-    meta is an EasyDict with type, version, module_src, class_name and state; a hook may edit it, to mend old source.
+    meta is an EasyDict with type, version, module_src, class_name and state; a hook may edit it to update old source.
     """
     _import_hooks.append(hook)
     return hook
@@ -89,7 +89,7 @@ def import_hook(hook):
 #----------------------------------------------------------------------------
 
 def _reconstruct_persistent_obj(meta):
-    """What pickle calls to make the object again. Executes the source that the record carries."""
+    """Rebuild an object; pickle calls this. It executes the source that the record carries."""
     meta = dnnlib.EasyDict(meta, state=dnnlib.EasyDict(meta['state']))
     for hook in _import_hooks:
         meta = hook(meta)
@@ -105,7 +105,7 @@ def _reconstruct_persistent_obj(meta):
     return obj
 
 def _module_source(module):
-    """Source of a module: from its file, from linecache, or from a loader that has no file."""
+    """Return the source of a module, from its file, from linecache, or from a loader that has no file."""
     if module not in _module_sources:
         try:
             source = inspect.getsource(module)
@@ -118,13 +118,13 @@ def _module_source(module):
     return _module_sources[module]
 
 def _module_from_source(source):
-    """The live module that has this source, else a new one made from it. Tracebacks show its lines."""
+    """Return the live module that has this source, else a new one made from it. Tracebacks show its lines."""
     if source not in _source_modules:
         module = types.ModuleType('_imported_module_' + uuid.uuid4().hex)
         module.__file__ = f'<{module.__name__}>'
         linecache.cache[module.__file__] = (len(source), None, source.splitlines(keepends=True), module.__file__)
         sys.modules[module.__name__] = module
-        _module_sources[module] = source # Before the source runs: the decorators in it ask for it.
+        _module_sources[module] = source # Set before the source runs, because the decorators in it need it.
         try:
             exec(compile(source, module.__file__, 'exec'), module.__dict__)
         except BaseException:
@@ -136,11 +136,11 @@ def _module_from_source(source):
 #----------------------------------------------------------------------------
 
 def _check_pickleable(obj):
-    """Raise what pickle would raise for obj, without the cost of pickling tensors and persistent objects."""
+    """Raise the error that pickle would raise for obj, without the cost of pickling tensors and persistent objects."""
     pickle.dumps(list(_unproven(obj)))
 
 def _unproven(obj):
-    """Yield what obj holds that is neither primitive, array, tensor nor persistent (checked at its own construction)."""
+    """Yield the parts of obj that are not primitives, arrays, tensors or persistent objects, which were checked when made."""
     if isinstance(obj, dict):
         yield from _unproven(list(obj.items()))
     elif isinstance(obj, (list, tuple, set)):

@@ -1,10 +1,10 @@
-"""Scalars reported from anywhere in the training code, and their means over a tick and over all ranks.
+"""Scalars that any training code can report, and their means over a tick and over all ranks.
 
     training_stats.report('Loss/G', loss)             # any shape, any number of times
     collector = training_stats.Collector(regex='.*')
     collector.update(); collector['Loss/G']           # mean since the previous update()
 
-What is kept per name is (count, sum, sum of squares), so ranks combine by adding.
+For each name (count, sum, sum of squares) is kept, so the values of ranks are combined by adding.
 """
 
 import re
@@ -22,12 +22,15 @@ _cumulative  = {}       # {name: float64 [3] on the CPU}, over all ranks since t
 #----------------------------------------------------------------------------
 
 def init_multiprocessing(rank, sync_device):
-    """Call once per process before any report. sync_device: a device of torch.distributed's backend, None for one process."""
+    """Set the rank of this process; call once before any report.
+
+    sync_device: a device of torch.distributed's backend, None for one process.
+    """
     global _rank, _sync_device
     _rank, _sync_device = rank, sync_device
 
 def report(name, value):
-    """Count every element of value (scalar, sequence, array or tensor) towards `name`; returns value.
+    """Count every element of value (scalar, sequence, array or tensor) towards `name`, and return value.
 
     All ranks must report the same names at least once; an empty value registers a name and counts nothing.
     """
@@ -43,7 +46,7 @@ def report0(name, value):
     return value
 
 def _synchronise():
-    """Move what is pending on all ranks into _cumulative."""
+    """Move the pending sums of all ranks into _cumulative."""
     names = sorted(_pending)
     if not names:
         return
@@ -54,14 +57,14 @@ def _synchronise():
         sums = sums.cpu()
     for name, value in zip(names, sums):
         _cumulative[name] = _cumulative.get(name, torch.zeros(3, dtype=torch.float64)) + value
-        _pending[name] = torch.zeros(3, dtype=torch.float64) # Stays registered, in all ranks.
+        _pending[name] = torch.zeros(3, dtype=torch.float64) # The name stays registered in all ranks.
 
 #----------------------------------------------------------------------------
 
 class Collector:
     """Means of the names that match regex, between calls of update().
 
-    With keep_previous a name that got nothing since the last update keeps its previous mean. With several processes
+    With keep_previous, a name without reports since the last update keeps its previous mean. With several processes,
     all ranks must call update() together.
     """
 
@@ -85,22 +88,22 @@ class Collector:
             self._seen[name] = _cumulative[name]
 
     def num(self, name):
-        """How many elements were reported."""
+        """Return the number of elements that were reported."""
         return int(self._delta[name][0]) if name in self._delta else 0
 
     def mean(self, name):
-        """Their mean; NaN without any."""
+        """Return their mean; NaN without any."""
         return float(self._delta[name][1] / self._delta[name][0]) if self.num(name) else float('nan')
 
     def std(self, name):
-        """Their standard deviation (no correction of the degrees of freedom); NaN without any."""
+        """Return their standard deviation (no correction of the degrees of freedom); NaN without any."""
         if self.num(name) == 0:
             return float('nan')
         n, total, squares = self._delta[name].tolist()
         return float(np.sqrt(max(squares / n - (total / n) ** 2, 0)))
 
     def as_dict(self):
-        """{name: EasyDict(num, mean, std)}."""
+        """Return {name: EasyDict(num, mean, std)}."""
         return dnnlib.EasyDict((name, dnnlib.EasyDict(num=self.num(name), mean=self.mean(name), std=self.std(name)))
                                for name in self.names())
 

@@ -1,1 +1,1 @@
-"""`spider demo`: two small datasets of embedded real data, two training runs side by side, one report."""
+"""`spider demo` builds two small datasets from embedded scans, trains on them with and without a source, and writes a report."""

@@ -1,4 +1,4 @@
-"""The demo's numbers: scores, iterations to reach a score, and whether samples are copies."""
+"""The demo's numbers: scores, iterations to reach a score, and distances that show whether samples are copies."""
 
 import math
 
@@ -8,23 +8,23 @@ import torch
 # Scores.
 
 def detector_features(detector, images):
-    """TorchScript detector, uint8 [N, 3, 32, 32] -> float64 [N, features]."""
+    """Return the features of images uint8 [N, 3, 32, 32] by a TorchScript detector, float64 [N, features]."""
     with torch.no_grad():
         return torch.cat([detector(batch) for batch in images.split(250)]).to(torch.float64)
 
 def frechet_distance(x, y):
-    """Frechet distance between Gaussians fitted to features float64 [N, F] and [M, F] (Heusel et al. 2017, eq. 6)."""
+    """Return the Frechet distance of Gaussians fitted to features float64 [N, F] and [M, F] (Heusel et al. 2017, eq. 6)."""
     mean_term = (x.mean(dim=0) - y.mean(dim=0)).square().sum()
     cov_x, cov_y = torch.cov(x.T), torch.cov(y.T)
     cross = torch.linalg.eigvals(cov_x @ cov_y).real.clamp(min=0).sqrt().sum()
     return float(mean_term + cov_x.trace() + cov_y.trace() - 2 * cross)
 
 #----------------------------------------------------------------------------
-# Iterations until a curve reaches a score. Between evaluations the logarithm of the score is taken as linear; iteration 0
-# does not count, so a curve that is there at its first evaluation gets that evaluation: an upper bound.
+# Iterations until a curve reaches a score. The logarithm of the score is interpolated linearly between evaluations. Iteration 0
+# does not count, so a curve that has the score at its first evaluation gets that evaluation, which is an upper bound.
 
 def iterations_to(curve, score):
-    """curve: [[iteration, score], ...] in order. Returns iterations as a float, or None where `score` is not reached."""
+    """Return the iterations, as a float, at which a curve [[iteration, score], ...] reaches `score`, or None if it does not."""
     previous = None
     for iteration, value in curve:
         if iteration == 0:
@@ -39,9 +39,9 @@ def iterations_to(curve, score):
     return None
 
 def iterations_ratio(baseline, spider):
-    """Iterations that `spider` takes to the baseline's best score, divided by those of the baseline.
+    """Return the iterations that `spider` takes to the baseline's best score, divided by those of the baseline.
 
-    Returns (ratio or None where the score is not reached, True where it is only an upper bound)."""
+    The result is (ratio or None if the score is not reached, True if the ratio is an upper bound)."""
     best = min(value for iteration, value in baseline if iteration > 0)
     needed = iterations_to(spider, best)
     if needed is None:
@@ -53,12 +53,13 @@ def iterations_ratio(baseline, spider):
 # Copies. Distances are root mean squares: over pixels in [0, 255], or over features.
 
 def copy_check(images, features):
-    """Nearest-neighbour distances of samples to their own source image and to the target set, and what to compare with.
+    """Return distances of samples to their source images and to the target set, with distances to compare them with.
 
-    images:     {name: uint8 [N, 3, 32, 32]} of 'spider' (samples of our generator), 'sources' (what each was made of),
-                'baseline' (samples of the other), 'target' (the target set), 'fresh' (target images that are not in it).
+    images:     {name: uint8 [N, 3, 32, 32]} of 'spider' (samples of the generator with a source), 'sources' (their source
+                images), 'baseline' (samples of the other generator), 'target' (the target set) and 'fresh' (target images
+                that are not in it).
     features:   {name: float64 [N, F]} of the same images.
-    returns {'pixels' and 'features': {name: mean distance}}."""
+    returns     {'pixels' and 'features': {name: mean distance}}."""
     pixels = {name: images[name].flatten(1).to(torch.float64) for name in features}
     return dict(pixels=_copy_distances(**pixels), features=_copy_distances(**features))
 

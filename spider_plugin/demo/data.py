@@ -28,13 +28,13 @@ ATTRIBUTION = (
     'Digits: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998, '
     'https://doi.org/10.24432/C50P49, CC BY 4.0; recoloured, enlarged and arranged in mosaics. '
     'Brick wall: CC0Textures (Bricks25) as distributed with scikit-image, CC0; reduced in size.')
-HUES = torch.tensor([[1, .15, .55], [.1, .9, 1], [1, .85, .1], [.25, 1, .35]])  # pink, cyan, yellow, green
+HUES = torch.tensor([[1, 0.15, 0.55], [0.1, 0.9, 1], [1, 0.85, 0.1], [0.25, 1, 0.35]])  # pink, cyan, yellow, green
 
 #----------------------------------------------------------------------------
-# The raw ingredients, checked byte for byte.
+# The embedded scans and the photograph, checked by their digests.
 
 def read_asset(name):
-    """Content of an embedded asset as bytes. Raises SpiderError where it is missing or differs from what was shipped."""
+    """Return the content of an embedded asset as bytes. Raises SpiderError if it is missing or altered."""
     path = ASSETS / name
     content = path.read_bytes() if path.is_file() else b''
     if hashlib.sha256(content).hexdigest() != ASSET_SHA256[name]:
@@ -43,7 +43,9 @@ def read_asset(name):
 
 @lru_cache(maxsize=1)
 def load_digits():
-    """Halves A and B of the scans: {'A': (images, labels), 'B': ...}; images float32 [N, 1, 16, 16] in [0, 1], labels [N]."""
+    """Return halves A and B of the scans as {'A': (images, labels), 'B': (images, labels)}.
+
+    images: float32 [N, 1, 16, 16] in [0, 1]; labels: [N]."""
     arrays = np.load(io.BytesIO(read_asset('digits.npz')))
     order = np.random.default_rng(0).permutation(len(arrays['labels']))
     images = torch.from_numpy(arrays['images'][order]).float().unsqueeze(1) / 16
@@ -55,18 +57,18 @@ def load_digits():
 
 @lru_cache(maxsize=1)
 def load_brick():
-    """The brick wall: float32 [H, W] in [0, 1]."""
+    """Return the brick wall, float32 [H, W] in [0, 1]."""
     return torch.from_numpy(np.array(Image.open(io.BytesIO(read_asset('brick.png'))))).float() / 255
 
 #----------------------------------------------------------------------------
 # Shapes: mosaics of four digits, upright or jittered.
 
 def mosaic(tiles, indices, rng=None):
-    """Mosaics of 2x2 tiles.
+    """Return mosaics of 2x2 tiles, float32 [N, 1, 32, 32] in [0, 1].
 
-    tiles:   float32 [M, 1, 16, 16].    indices: int64 [N, 4] into tiles.
-    rng:     jitters every tile by up to 15 degrees, 8 % shift and 12 % scale; None leaves them upright.
-    returns float32 [N, 1, 32, 32] in [0, 1]."""
+    tiles:   float32 [M, 1, 16, 16].
+    indices: int64 [N, 4], the tiles of each mosaic.
+    rng:     jitters every tile by up to 15 degrees, 8% shift and 12% scale; None leaves them upright."""
     x = tiles[indices.flatten()]
     if rng is not None:
         x = _jitter(x, rng)
@@ -81,14 +83,14 @@ def _jitter(x, rng):
     return F.grid_sample(x, F.affine_grid(theta, x.shape, align_corners=False), align_corners=False)
 
 #----------------------------------------------------------------------------
-# Styles: how a mosaic is painted.
+# Styles of painting a mosaic.
 
 def paint_crayon(masks, rng):
-    """Flat colour on black, one hue per image: float32 [N, 1, 32, 32] -> [N, 3, 32, 32] in [0, 1]."""
+    """Paint masks float32 [N, 1, 32, 32] in flat colour on black, one hue per image. Return [N, 3, 32, 32] in [0, 1]."""
     return (0.95 * masks * _hues(rng, len(masks), softness=0.2) + 0.03).clamp(0, 1)
 
 def paint_neon(masks, rng):
-    """Glowing tubes of one hue per image before a random piece of the brick wall; shapes as `paint_crayon`."""
+    """Paint masks as glowing tubes, one hue per image, before a random piece of the brick wall. Shapes as in `paint_crayon`."""
     hue = _hues(rng, len(masks))
     wall = (_brick_patches(rng, len(masks)) - 0.2).clamp(0, 1) * torch.tensor([1.5, 0.82, 0.7]).reshape(3, 1, 1)
     lit = wall * (0.55 + 0.9 * _blur(masks, 2.6))       # the wall in the tube's light
@@ -117,10 +119,12 @@ def _blur(x, sigma):
 PAINTERS = dict(neon=paint_neon, crayon=paint_crayon)
 
 def render(style, half, n, seed, jitter=False):
-    """`n` mosaics of the digits of one half in one style, a function of the arguments alone.
+    """Return `n` mosaics of the digits of one half in one style. Equal arguments give equal images.
 
-    style:   'neon' or 'crayon'.    half: 'A' or 'B'.    jitter: turn, shift and scale each digit a little.
-    returns (uint8 [n, 3, 32, 32], int64 [n, 4] the digit in each quarter)."""
+    style:   'neon' or 'crayon'.
+    half:    'A' or 'B'.
+    jitter:  turn, shift and scale each digit a little.
+    returns  (uint8 [n, 3, 32, 32], int64 [n, 4] the digit in each quarter)."""
     rng = np.random.default_rng([seed, *f'{style}{half}'.encode()])
     tiles, labels = load_digits()[half]
     indices = torch.from_numpy(rng.integers(len(tiles), size=[n, 4]))
@@ -128,18 +132,18 @@ def render(style, half, n, seed, jitter=False):
     return (images * 255).round().to(torch.uint8), labels[indices]
 
 def target_images(n, seed=0):
-    """Neon digits of half B: uint8 [n, 3, 32, 32]."""
+    """Return neon digits of half B, uint8 [n, 3, 32, 32]."""
     return render('neon', 'B', n, seed)[0]
 
 def source_images(n, seed=0):
-    """Crayon digits of half A, jittered: uint8 [n, 3, 32, 32]."""
+    """Return crayon digits of half A, jittered, uint8 [n, 3, 32, 32]."""
     return render('crayon', 'A', n, seed, jitter=True)[0]
 
 #----------------------------------------------------------------------------
 # Dataset zips in the hosts' format; equal arguments give equal bytes.
 
 def write_zip(path, images):
-    """Writes uint8 [N, C, H, W] as PNGs of a dataset zip, whole or not at all."""
+    """Write images uint8 [N, C, H, W] as the PNGs of a dataset zip, which appears complete or not at all."""
     with atomic_file(path) as temp, zipfile.ZipFile(temp, 'w', zipfile.ZIP_STORED) as archive:
         for index, image in enumerate(images.permute(0, 2, 3, 1).numpy()):
             buffer = io.BytesIO()
@@ -151,7 +155,7 @@ def _entry(name):
     return zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
 
 def build_datasets(outdir, seed=0, n=4000):
-    """Writes neon.zip (target) and crayon.zip (source), `n` images each, into `outdir`; returns the two paths."""
+    """Write neon.zip (target) and crayon.zip (source), `n` images each, into `outdir`, and return the two paths."""
     outdir = Path(outdir)
     target, source = outdir / 'neon.zip', outdir / 'crayon.zip'
     write_zip(target, target_images(n, seed))

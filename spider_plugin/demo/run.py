@@ -1,6 +1,6 @@
-"""`spider demo`: builds two datasets, trains twice side by side, and writes summary.json and report.html.
+"""`spider demo` builds two datasets, trains twice side by side, and writes summary.json and report.html.
 
-Both runs are the reference host's train.py, started as a user would start it, with the same options but for the source."""
+Both runs are the reference host's train.py, started as a user would start it. Their options differ only in the source."""
 
 import importlib.metadata
 import json
@@ -24,8 +24,8 @@ from spider_plugin.options.dcgan import PRESET
 from spider_plugin.resources import resource_dir
 from spider_plugin.snapshots.rebuild import load_generator
 
-MARKER  = '.spider-demo'    # a folder that holds this file is ours to overwrite
-OURS    = ('data', 'runs', 'cache', 'summary.json', 'report.html')
+MARKER  = '.spider-demo'    # a folder that holds this file is an earlier demo and may be replaced
+PARTS   = ('data', 'runs', 'cache', 'summary.json', 'report.html')
 METRIC  = 'fid1k'
 BATCH   = 32
 FULL    = dict(images=4000, samples=1000, iterations=1200, tick=50, snap=2)  # tick: iterations to a progress line,
@@ -34,18 +34,18 @@ SHARED  = dict(cfg='dcgan', gpus=1, batch=BATCH, gamma=0.5, aug='noaug', metrics
 SPIDER  = {'spider-mapping': 'residual', 'spider-match': 'covariance', 'spider-embed': 4}
 
 class RunFailed(click.ClickException):
-    """A run ended by itself before its time; its last lines are in the message."""
+    """A run ended with an error; its last lines are in the message."""
 
 #----------------------------------------------------------------------------
 
 def run_demo(outdir, seed=0, threads=1, quick=False):
-    """Runs the demo; returns the dict that it writes to summary.json.
+    """Run the demo, and return the dict that is written to summary.json.
 
-    outdir:     new or empty folder, or one of an earlier demo, which is replaced.
-    seed:       of data, initialisation and training.
+    outdir:     new or empty folder, or that of an earlier demo, which is replaced.
+    seed:       seed of data, initialisation and training.
     threads:    CPU threads of each of the two runs.
-    quick:      under a minute, on less data, with rougher curves.
-    Raises SpiderError for what the user can fix; click.ClickException where a run breaks off."""
+    quick:      take under a minute, on less data and with rougher curves.
+    Raises SpiderError for errors that the user can correct, and RunFailed if a run ends with an error."""
     start, plan, outdir = time.time(), QUICK if quick else FULL, Path(outdir).absolute()
     prepare_outdir(outdir)
     click.echo(f'Building {plan["images"]} neon digits (target) and as many crayon digits (source) ...')
@@ -73,13 +73,13 @@ def write(path, text):
 # The folder.
 
 def prepare_outdir(outdir):
-    """Makes `outdir`, or empties it of an earlier demo. Raises SpiderError where something else is in it."""
+    """Make `outdir`, or remove an earlier demo from it. Raises SpiderError if it holds anything else."""
     try:
         if outdir.is_dir() and any(outdir.iterdir()) and not (outdir / MARKER).is_file():
-            raise SpiderError(f'--outdir={outdir} holds something that is not a demo; give a new folder.')
+            raise SpiderError(f'--outdir={outdir} has content that is not a demo; give a new folder.')
         outdir.mkdir(parents=True, exist_ok=True)
-        (outdir / MARKER).write_text('Written by `spider demo`, which may replace what it finds beside this file.\n')
-        for path in (outdir / name for name in OURS):
+        (outdir / MARKER).write_text('Written by `spider demo`, which may replace the files beside this one.\n')
+        for path in (outdir / name for name in PARTS):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     except OSError as error:
         raise SpiderError(f'--outdir={outdir} cannot be written ({error.strerror}); give another folder.') from error
@@ -88,7 +88,7 @@ def prepare_outdir(outdir):
 # The two runs.
 
 def command(outdir, name, plan, seed, threads, target, source=None):
-    """The command line of a run; with a source it differs by --spider-* alone."""
+    """Return the command line of a run; with a source it differs only in the --spider-* options."""
     kimg = BATCH / 1000
     options = dict(SHARED, outdir=outdir / 'runs' / name, data=target, kimg=plan['iterations'] * kimg,
                    tick=plan['tick'] * kimg, snap=plan['snap'], seed=seed, threads=threads)
@@ -99,14 +99,14 @@ def command(outdir, name, plan, seed, threads, target, source=None):
     return [sys.executable, '-m', 'spider_plugin.hosts.run', str(script), *(f'--{k}={v}' for k, v in options.items())]
 
 def environment(outdir, threads):
-    """That of this process; caches go to the demo's folder, and the plugin is found from anywhere."""
+    """Return the environment of a run, that of this process with caches in the demo's folder and the plugin on the path."""
     package = str(Path(spider_plugin.__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [package, os.environ.get('PYTHONPATH')]))
     return dict(os.environ, PYTHONPATH=path, OMP_NUM_THREADS=str(threads),
                 SPIDER_CACHE_DIR=str(outdir / 'cache'), DNNLIB_CACHE_DIR=str(outdir / 'cache' / 'host'))
 
 class Run:
-    """A training run in a process of its own, watched through the files it writes."""
+    """A training run in a separate process, observed through the files that it writes."""
 
     def __init__(self, name, outdir, plan, command):
         self.name, self.iterations, self.command = name, plan['iterations'], command
@@ -121,12 +121,12 @@ class Run:
                                             stderr=subprocess.STDOUT, start_new_session=True)
 
     def terminate(self):
-        """Asks the process, and whatever it started, to end."""
+        """Ask the process and its children to end."""
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGTERM) if os.name == 'posix' else self.process.terminate()
 
     def wait(self, seconds=5):
-        """Waits for the end of the process, and forces it after some seconds."""
+        """Wait for the end of the process, and kill it after some seconds."""
         if self.process is not None:
             try:
                 self.process.wait(timeout=seconds)
@@ -134,7 +134,7 @@ class Run:
                 self.process.kill()
 
     def is_done(self):
-        """Raises RunFailed where the process has ended with an error."""
+        """Return whether the process has ended. Raises RunFailed if it ended with an error."""
         code = self.process.poll()
         if code:
             lines = self.log.read_text(encoding='utf-8', errors='replace').strip().splitlines()[-15:]
@@ -142,17 +142,17 @@ class Run:
         return code == 0
 
     def lines(self, name):
-        """Whole lines of a JSONL file of the run directory, decoded."""
+        """Return the complete lines of a JSONL file of the run directory, decoded."""
         paths = sorted(self.folder.glob(f'*/{name}'))
         text = paths[-1].read_text(encoding='utf-8') if paths else ''
         return [json.loads(line) for line in text[: text.rfind('\n') + 1].splitlines()]
 
     def curve(self):
-        """[[iteration, score], ...]"""
+        """Return the scores so far as [[iteration, score], ...]."""
         return [[round(line['cur_nimg'] / BATCH), line['results'][METRIC]] for line in self.lines(f'metric-{METRIC}.jsonl')]
 
     def progress(self):
-        """(iterations so far, seconds of training so far)."""
+        """Return (iterations so far, seconds of training so far)."""
         stats = self.lines('stats.jsonl')
         if not stats:
             return 0, 0.0
@@ -166,14 +166,14 @@ class Run:
         return f'{self.name:<10s}{done:>6d}/{self.iterations} iterations   {eta:<20s}{score}'
 
     def snapshots(self):
-        """{iteration: path}, in order."""
+        """Return the snapshots as {iteration: path}, in order."""
         found = {}
         for line in self.lines(f'metric-{METRIC}.jsonl'):
             found[round(line['cur_nimg'] / BATCH)] = sorted(self.folder.glob('*'))[0] / line['snapshot_pkl']
         return found
 
 def train(runs, env):
-    """Runs both side by side and shows how they are doing. Whatever happens, no process stays behind."""
+    """Run both side by side and show their progress. No process is left running if this ends with an error."""
     runs, display = list(runs), Display()
     try:
         for run in runs:
@@ -189,7 +189,7 @@ def train(runs, env):
             run.wait()
 
 class Display:
-    """Two lines that are redrawn on a terminal; elsewhere, a new line whenever there is a new score."""
+    """Two progress lines, redrawn on a terminal; elsewhere, a new line for each new score."""
 
     def __init__(self):
         self.terminal, self.shown = sys.stdout.isatty(), []
@@ -208,10 +208,10 @@ class Display:
 # Pictures and numbers.
 
 def draw(runs, seed, plan, shown=8, stages=5):
-    """Samples of the last snapshots, and of `stages` of them along the way, from the same latents.
+    """Return samples of the last snapshots, and of `stages` snapshots during training, from the same latents.
 
-    returns uint8 tensors [N, 3, 32, 32]: 'spider', 'sources', 'baseline', 'target' (the set that was trained on), 'fresh'
-    (target images of another seed), and {'spider_stages', 'baseline_stages': {iteration: images}}."""
+    returns     uint8 tensors [N, 3, 32, 32]: 'spider', 'sources', 'baseline', 'target' (the training set), 'fresh' (target
+                images of another seed), and {'spider_stages', 'baseline_stages': {iteration: images}}."""
     n = plan['samples']
     z = torch.randn([n, PRESET['z_dim']], generator=torch.Generator().manual_seed(seed + 1))
     pictures = dict(target=data.target_images(plan['images'], seed), fresh=data.target_images(n, seed + 1))
@@ -235,7 +235,7 @@ def to_uint8(images):
     return (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)
 
 def summarise(runs, pictures, plan, seed, threads, quick):
-    """What summary.json says, but for the seconds."""
+    """Return the content of summary.json, except the seconds."""
     curves = {name: run.curve() for name, run in runs.items()}
     ratio, is_bound = analysis.iterations_ratio(**curves)
     detector = torch.jit.load(str(resource_dir('reference_host') / 'metrics' / 'demo_detector.pt'))
@@ -260,7 +260,7 @@ def summarise(runs, pictures, plan, seed, threads, quick):
 def closing_words(summary, outdir):
     spider, baseline = summary['spider']['final'], summary['baseline']['final']
     return (f'After {summary["settings"]["iterations"]} iterations the score (lower is better) is {spider:.0f} from crayon '
-            f'digits and {baseline:.0f} from noise; the source as it is fed scores {summary["identity_score"]:.0f}.\n'
+            f'digits and {baseline:.0f} from noise; the source images alone score {summary["identity_score"]:.0f}.\n'
             f'This is one seed. Read {outdir / "report.html"} ({summary["seconds"]["total"]:.0f} s).')
 
 #----------------------------------------------------------------------------

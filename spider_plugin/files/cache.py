@@ -1,4 +1,4 @@
-"""The cache directory, and files and directories that appear whole or not at all."""
+"""The cache directory, and files and directories that appear complete or not at all."""
 
 import contextlib
 import hashlib
@@ -11,9 +11,9 @@ from spider_plugin.errors import SpiderError
 from torch_utils_ext.cache_root import cache_root
 
 def cache_dir(*parts):
-    """Directory for `parts` below the cache root, created; a Path.
+    """Return the directory for `parts` below the cache root, as a Path; create it where it is missing.
 
-    Raises SpiderError where it cannot be written."""
+    Raises SpiderError if it cannot be written."""
     path = cache_root().joinpath(*parts)
     with _writable(path):
         path.mkdir(parents=True, exist_ok=True)
@@ -22,9 +22,9 @@ def cache_dir(*parts):
 
 @contextlib.contextmanager
 def atomic_dir(final):
-    """Yields a new directory beside `final` that becomes `final` on success and is removed on failure.
+    """Yield a new directory beside `final` that becomes `final` on success and is removed on failure.
 
-    A `final` that exists by then wins and the new one is dropped, so two processes may prepare the same thing."""
+    If `final` exists by then, it is kept and the new one is removed, so two processes may prepare the same directory."""
     final = Path(final)
     with _writable(final):
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def atomic_dir(final):
 
 @contextlib.contextmanager
 def atomic_file(final):
-    """Yields the path of a new file beside `final` that replaces `final` on success and is removed on failure."""
+    """Yield the path of a new file beside `final` that replaces `final` on success and is removed on failure."""
     final = Path(final)
     with _writable(final):
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def atomic_file(final):
         temp.unlink(missing_ok=True)
 
 def sha256_of_file(path):
-    """Lower-case hex digest of the file's bytes."""
+    """Return the lower-case hex digest of the file's bytes."""
     digest = hashlib.sha256()
     with open(path, 'rb') as file:
         while block := file.read(1 << 20):

@@ -1,8 +1,8 @@
-"""Files from the network: resumed where they broke off, compared with their published digest, in place whole or not at all.
+"""Downloads of published files. They are resumable, are compared with the published digest, and appear complete or not at all.
 
-    NAME.part       what has arrived; stays after a broken download, so that the next one goes on from there
+    NAME.part       the bytes so far; kept after a broken download, so that the next attempt resumes from there
 
-Bytes are stored as they come. Servers that label a .gz file as 'Content-Encoding: gzip' mean the file, not the transfer."""
+Bytes are stored as they arrive. Servers that label a .gz file as 'Content-Encoding: gzip' mean the file, not the transfer."""
 
 import contextlib
 import dataclasses
@@ -30,24 +30,24 @@ _BLOCK = 1 << 16        # bytes read at a time
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """A file that somebody publishes, and what is known of it."""
+    """A published file: its name, addresses, size and digests."""
 
-    name:   str                     # what it is called on disk
-    urls:   tuple      = ()         # addresses of the same bytes, tried in turn; none: fetched by hand
+    name:   str                     # its name on disk
+    urls:   tuple      = ()         # addresses of the same bytes, tried in turn; empty if it must be fetched by hand
     size:   int | None = None       # bytes
     sha256: str | None = None       # hex digests, where they are published
     md5:    str | None = None
 
     @property
     def digest(self):
-        """(kind, hex) of the strongest published digest, or None."""
+        """The strongest published digest as (kind, hex), or None."""
         return next(((kind, getattr(self, kind)) for kind in ('sha256', 'md5') if getattr(self, kind)), None)
 
 class WrongFile(Exception):
-    """A file is not the published one; says how they differ."""
+    """A file differs from the published one; the message says how."""
 
 def check_file(path, file):
-    """The sha256 of what lies at `path`. Raises WrongFile where its size or digest is not that of `file`."""
+    """Return the sha256 of the file at `path`. Raises WrongFile if its size or digest is not that of `file`."""
     size = Path(path).stat().st_size
     if file.size is not None and size != file.size:
         raise WrongFile(f'{size} bytes instead of {file.size}')
@@ -71,18 +71,18 @@ class _Refused(Exception):
     """A request failed for good."""
 
 def download(file, path, *, what, stall=30.0, tries=4, pause=2.0):
-    """Downloads a File to `path`, unless its digest is that of what is there already, and returns its sha256.
+    """Download a File to `path`, unless a file with its digest is there already, and return its sha256.
 
-    what:   the option that asked for it, which begins every message.
+    what:   the option that asked for it; every message begins with it.
     stall:  seconds without a byte after which a connection counts as broken.
-    tries:  requests to each address, `pause` seconds apart; each goes on where the one before broke off.
-    Raises SpiderError: one sentence."""
+    tries:  requests to each address, `pause` seconds apart; each resumes where the one before stopped.
+    Raises SpiderError if no address gives the published file."""
     path = Path(path)
     if file.digest and path.exists():
         with contextlib.suppress(WrongFile):
             return check_file(path, file)
     part = path.with_name(f'{path.name}.part')
-    if not file.digest:         # nothing would tell whether an old part belongs to the file of today
+    if not file.digest:         # without a digest, an old part may belong to another version of the file
         part.unlink(missing_ok=True)
     by_hand = f'or fetch {file.name} by other means and give {what}:PATH'
     failures = []
@@ -94,15 +94,15 @@ def download(file, path, *, what, stall=30.0, tries=4, pause=2.0):
             return digest
         except (_Broken, _Refused) as error:
             failures.append(f'{url}: {error}')
-        except WrongFile as error:      # nothing in it can be trusted to go on from
+        except WrongFile as error:      # a wrong part cannot be resumed
             part.unlink(missing_ok=True)
             failures.append(f'{url} is not the published file: {error}')
     kept = part.stat().st_size if part.exists() else 0
-    again = f'try again, which goes on after the {kept / 1e6:.1f} MB that have arrived' if kept else 'try again later'
+    again = f'try again, which resumes after the {kept / 1e6:.1f} MB that have arrived' if kept else 'try again later'
     raise SpiderError(f'{what}: {file.name} cannot be downloaded ({"; ".join(failures)}); {again}, {by_hand}.')
 
 def _fetch(url, part, file, what, stall, tries, pause):
-    """Completes `part`. Raises _Refused, or _Broken when the last try is."""
+    """Complete `part`. Raises _Refused, or _Broken if the last try is broken."""
     for attempt in range(tries):
         if file.size is not None and part.exists() and part.stat().st_size == file.size:
             return
@@ -114,7 +114,7 @@ def _fetch(url, part, file, what, stall, tries, pause):
             time.sleep(pause)
 
 def _request(url, part, file, what, stall):
-    """One request for all that `part` lacks."""
+    """Request all bytes that `part` lacks."""
     have = part.stat().st_size if part.exists() else 0
     headers = {'Accept-Encoding': 'identity', **({'Range': f'bytes={have}-'} if have else {})}
     with _network_errors(), requests.get(url, headers=headers, stream=True, timeout=stall) as response:
@@ -127,7 +127,7 @@ def _request(url, part, file, what, stall):
         raise _Broken('the connection was closed early')
 
 def _where(response, have, part):
-    """(offset at which the answer begins, length of the whole file or None)."""
+    """Return (offset at which the answer begins, length of the whole file or None)."""
     status = response.status_code
     if status == 206:
         match = re.fullmatch(r'bytes (\d+)-\d+/(\d+|\*)', response.headers.get('Content-Range', ''))
@@ -143,7 +143,7 @@ def _where(response, have, part):
     raise error(f'the server answers {status} {response.reason}'.rstrip())
 
 def _store(response, part, have, total, label, what):
-    """Appends the answer to `part`. A disk that takes no more gets its space back."""
+    """Append the answer to `part`. If the disk is full, remove `part`, so that its space is free again."""
     progress = Progress(label, total, 'MB', done=have)
     try:
         with open(part, 'r+b' if have else 'wb') as out:
@@ -163,7 +163,7 @@ def _blocks(response):
 
 @contextlib.contextmanager
 def _network_errors():
-    """Turns errors of the network into _Broken; those of the disk are OSErrors as well, and must stay apart."""
+    """Turn network errors into _Broken or _Refused. Disk errors are OSErrors as well, and must pass unchanged."""
     try:
         yield
     except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema) as error:
@@ -184,13 +184,15 @@ def _check_space(part, needed, what):
 
 @contextlib.contextmanager
 def exclusive(path, what):
-    """One process at a time: others wait, and find done what the first one did. The lock ends with the process."""
+    """Hold a lock on `path`, so that one process at a time runs the body. The lock ends with the process.
+
+    A process that waited must check whether the first one has done the work already."""
     with open(path, 'ab') as file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                print(f'{what}: another process is at it; waiting for it to finish.', file=sys.stderr, flush=True)
+                print(f'{what}: another process prepares it; waiting for it to finish.', file=sys.stderr, flush=True)
                 fcntl.flock(file, fcntl.LOCK_EX)
             except OSError:     # a file system without locks
                 pass

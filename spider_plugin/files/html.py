@@ -1,4 +1,4 @@
-"""Pieces of our HTML pages, each of which is one file with everything in it: style, lines of SVG, pictures."""
+"""Pieces of the plugin's HTML pages: the style sheet, SVG lines and text, pictures. Each page is a self-contained file."""
 
 import base64
 import html
@@ -28,7 +28,7 @@ td:first-child, th:first-child { text-align: left; padding-left: 0; }
 '''
 
 def page(title, body, style=''):
-    """A whole page; `style` is added to the common one."""
+    """Return a whole page; `style` is added to STYLE."""
     return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             f'<style>{STYLE}{style}</style></head><body><main>{body}</main></body></html>')
@@ -47,12 +47,12 @@ def text(x, y, words, anchor, colour='#57606a', more=''):
 # Pictures.
 
 def strip(label, picture):
-    """A labelled row of images, `picture` as `png` makes it."""
+    """Return a labelled row of images; `picture` is the result of `png`."""
     label = html.escape(label)
     return f'<div class="strip"><span>{label}</span><img alt="{label}" src="data:image/png;base64,{picture}"></div>'
 
 def png(images, scale=2, gap=2):
-    """uint8 [N, 3, H, W], beside each other and enlarged pixel by pixel -> a PNG in base64."""
+    """Return uint8 images [N, 3, H, W] side by side, enlarged without interpolation, as a PNG in base64."""
     images = torch.as_tensor(images)
     n, channels, height, width = images.shape
     canvas = torch.full([height, n * (width + gap) - gap, channels], 251, dtype=torch.uint8)

@@ -1,29 +1,30 @@
-"""A line on stderr every few seconds while something takes long."""
+"""Progress lines on stderr, every few seconds, for work that takes long."""
 
 import sys
 import time
 
 class Progress:
-    """Says how much is done, how fast it goes and how long it will still take.
+    """Prints the units done, the rate and the time left.
 
-    what:   begins the line.
-    total:  of units; None where nobody knows.
-    unit:   'images', or another plural; 'MB' counts in bytes.
-    done:   units that were there before, which say nothing about the rate."""
+    what:     the beginning of each line.
+    total:    number of units, or None if it is not known.
+    unit:     'images', or another plural; with 'MB', units are bytes.
+    done:     units that existed before, which do not count in the rate.
+    seconds:  least time between two lines."""
 
     def __init__(self, what, total, unit='images', done=0, seconds=3.0):
         self.what, self.total, self.unit, self.first, self.seconds = what, total, unit, done, seconds
         self.start = self.shown = time.monotonic()
 
     def update(self, done):
-        """`done` of `total` units are there."""
+        """Report that `done` of `total` units are done."""
         now = time.monotonic()
         if now - self.shown > self.seconds and done != self.total:
             self.shown = now
             print(self.line(done, now - self.start), file=sys.stderr, flush=True)
 
     def line(self, done, elapsed):
-        """The line for `done` units after `elapsed` seconds."""
+        """Return the line for `done` units after `elapsed` seconds."""
         rate = (done - self.first) / elapsed
         number = (lambda value: f'{value / 1e6:.1f}') if self.unit == 'MB' else (lambda value: f'{value:.0f}')
         speed = f'{number(rate)} MB/s' if self.unit == 'MB' else f'{number(rate)}/s'

@@ -1,1 +1,1 @@
-"""`spider generate`: images, grids, walks and stage pictures from a snapshot."""
+"""`spider generate` draws images, grids, walks and stage pictures from a snapshot."""

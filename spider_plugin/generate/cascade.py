@@ -1,7 +1,7 @@
-"""The generators of a cascade, and what each of them draws from for a seed.
+"""The generators of a cascade, and the latent and source image that each of them uses for a seed.
 
-A snapshot carries images of the generator before it, not that generator. Image i of them is that of a known latent
-(sources/parents.py), so a seed leads from stage to stage down to the first, where the generators are found."""
+A snapshot carries images of the generator before it, not that generator. Image i was rendered from a known latent
+(sources/parents.py), so a seed can be traced from stage to stage down to the first one whose generator is found."""
 
 import contextlib
 import dataclasses
@@ -19,12 +19,15 @@ from spider_plugin.sources.parents import find_parent, given_parents, one_hot, r
 
 @dataclasses.dataclass
 class Stage:
-    """Generator number `number` of a cascade, from 1, and for each of N seeds: its latent z [N, z_dim], its label c [N, c_dim],
-    and the image that it draws from [N, C, R, R], None without a source."""
+    """One generator of a cascade with the inputs for N seeds.
+
+    number:     position in the cascade, from 1.
+    z, c:       latents [N, z_dim] and labels [N, c_dim] of the seeds.
+    image:      source images of the seeds [N, C, R, R], or None if the generator has no source."""
 
     number:  int
     G:       torch.nn.Module
-    options: dict           # of its synthesis
+    options: dict           # keywords of its synthesis
     psi:     float
     z:       torch.Tensor
     c:       torch.Tensor
@@ -32,19 +35,19 @@ class Stage:
 
     @torch.no_grad()
     def styles(self, z, c, image):
-        """ws of one sample that draws from `image` [1, C, R, R]."""
+        """Return the ws of one sample whose source image is `image` [1, C, R, R]."""
         with drawing_from(self.G, image):
             return self.G.mapping(z, c, truncation_psi=self.psi)
 
     @torch.no_grad()
     def draw(self, ws, image):
-        """Image of one sample by its ws, whose key rows are those of any seed."""
+        """Return the image of one sample from its ws and source image; the key rows of ws do not matter."""
         with drawing_from(self.G, image):
             return self.G.synthesis(ws, **self.options)
 
     @torch.no_grad()
     def through(self, image):
-        """Image of the first seed, had it drawn from `image`, the output of the stage before."""
+        """Return the image of the first seed with `image`, the output of the stage before, as its source image."""
         source = self.G.source
         image = F.interpolate(image.to(torch.float32).clamp(-1, 1), size=[source.resolution] * 2, mode='area')
         return self.draw(self.styles(self.z[:1], self.c[:1], image), image)
@@ -52,7 +55,7 @@ class Stage:
 #----------------------------------------------------------------------------
 
 class Cascade:
-    """The snapshot `network` and, as far as they are asked for, its parents."""
+    """The snapshot `network` and its parents, which are loaded when they are needed."""
 
     def __init__(self, network, device, parents=(), trust=False, psi=1.0, noise_mode='const'):
         self.network, self.device, self.trust, self.psi, self.noise_mode = network, device, trust, psi, noise_mode
@@ -63,7 +66,10 @@ class Cascade:
         self.parents = given_parents(parents, identities)
 
     def trace(self, z, c, first=1):
-        """The stages `first` (None: the last alone) to the last, for the latents of the last. Raises SpiderError."""
+        """Return the stages from `first` to the last for latents z and labels c of the last stage.
+
+        first:  number of the first stage to return; None returns the last stage alone.
+        Raises SpiderError."""
         depth = 1 + len(self.before)
         first = depth if first is None else first
         if not 1 <= first <= depth:
@@ -74,7 +80,7 @@ class Cascade:
             stages.insert(0, Stage(number, G, dict(noise_mode=self.noise_mode), psi, z, c, image))
             if number > first:
                 G, z, c = self._parent(G, z, c, self.before[depth - number])
-                psi = 1.0   # what the images of parents were drawn with
+                psi = 1.0   # the images of parents were rendered without truncation
         return stages
 
     def _parent(self, G, z, c, identity):
@@ -85,10 +91,10 @@ class Cascade:
         return parent, latents[index].to(self.device), one_hot(labels[index], parent.c_dim).to(self.device)
 
 #----------------------------------------------------------------------------
-# A generator that draws from one image, whatever the key.
+# A generator that uses one source image for all keys.
 
 class _OneImage:
-    """A source of one image [1, C, R, R]; keys are those of the source in whose place it is."""
+    """A source of one image [1, C, R, R]; keys are those of the source that it replaces."""
 
     def __init__(self, source, image):
         self.stock, self.mean_image = source, image
@@ -107,7 +113,7 @@ class _OneImage:
 
 @contextlib.contextmanager
 def drawing_from(G, image):
-    """While it is open, G draws from `image` [1, C, R, R]; None changes nothing."""
+    """Within this context, `image` [1, C, R, R] is the source image of G for every key; with None nothing changes."""
     source = getattr(G, 'source', None) if image is not None else None
     owners = [module for module in G.modules() if source is not None and vars(module).get('source') is source]
     for module in owners:

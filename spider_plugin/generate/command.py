@@ -1,4 +1,4 @@
-"""Images, grids, walks and stage pictures from a snapshot, read without executing what it carries: `spider generate`."""
+"""`spider generate`: images, grids, walks and stage pictures from a snapshot, without running code that it carries."""
 
 from pathlib import Path
 
@@ -14,22 +14,23 @@ from spider_plugin.sources.parents import one_hot
 
 def generate(network, seeds, outdir, *, trunc=1.0, class_idx=None, grid=False, sources=False, walk=None, walk_out=None,
              frames=24, stage=None, stages=False, parents=(), noise_mode='const', device=None, trust=False):
-    """Writes seed0000.png and so on to `outdir`; returns the paths of all files written.
+    """Write seed0000.png and so on to `outdir`, and return the paths of all files written.
 
     network:    host pickle; its G_ema is used.
-    seeds:      integers; the latent of a seed is what the hosts' own scripts draw for it.
+    seeds:      integers; the latent of a seed is the one that the hosts' scripts draw for it.
     trunc:      truncation psi of the mapping network.
     class_idx:  class of a conditional generator.
     grid:       also grid.png, all images in one.
     sources:    also seed0000-source.png, the source image of each output (Spider generators).
-    walk:       what goes from seed to seed and back to the first (generate/walks.py): 'source', 'latent' or 'w', the rest being
-                held as it is at the first seed, or 'both', w and source together; a file name means 'both' into that file.
+    walk:       also a walk from seed to seed and back to the first (generate/walks.py). 'source', 'latent' or 'w' moves that
+                alone and keeps the rest at its value for the first seed; 'both' moves w and source together; a file name means
+                'both' into that file.
     walk_out:   .gif, .mp4 or .png (a row of frames for each seed); default walk-KIND.gif.
     frames:     frames from one seed to the next.
-    stage:      the stage of a cascade that the walk goes through, 1 being its first generator; default the last.
-    stages:     also stages.png: a row for the images of each stage, and one for each interpolation at each stage.
-    parents:    snapshots of earlier stages, where they are neither remembered nor beside `network`.
-    device:     default: cuda where there is one, else cpu.
+    stage:      the stage of a cascade at which the walk moves, 1 being its first generator; default the last.
+    stages:     also stages.png, with a row for the images of each stage and a row for each interpolation at each stage.
+    parents:    snapshots of earlier stages that are neither in the cache's record nor beside `network`.
+    device:     default cuda if there is one, else cpu.
     trust:      unpickle as hosts do, which runs code that the file carries.
     Raises SpiderError."""
     if not seeds:
@@ -46,7 +47,7 @@ def generate(network, seeds, outdir, *, trunc=1.0, class_idx=None, grid=False, s
     cascade = Cascade(network, device, parents, trust=trust, psi=trunc, noise_mode=noise_mode)
     G = cascade.last
     if sources and getattr(G, 'source', None) is None:
-        raise SpiderError(f'--sources: {network} is no Spider generator and has no source images; leave the option out.')
+        raise SpiderError(f'--sources: {network} is not a Spider generator and has no source images; leave the option out.')
     z = torch.stack([_latent(seed, G.z_dim) for seed in seeds]).to(device)
     c = _labels(G, class_idx, network).expand(len(seeds), -1).to(device)
 
@@ -67,7 +68,7 @@ def generate(network, seeds, outdir, *, trunc=1.0, class_idx=None, grid=False, s
     return written
 
 def parse_seeds(text):
-    """'0-3,7' -> [0, 1, 2, 3, 7]. Raises SpiderError."""
+    """Return the seeds of a list such as '0-3,7', here [0, 1, 2, 3, 7]. Raises SpiderError."""
     seeds = []
     for part in text.split(','):
         first, dash, last = part.strip().partition('-')
@@ -77,7 +78,7 @@ def parse_seeds(text):
     return seeds
 
 #----------------------------------------------------------------------------
-# What the hosts' gen_images.py feeds a generator for a seed, so that pictures can be compared across tools.
+# The inputs that the hosts' gen_images.py draws for a seed, so that pictures can be compared across tools.
 
 def _latent(seed, z_dim):
     return torch.from_numpy(np.random.RandomState(seed).randn(z_dim))

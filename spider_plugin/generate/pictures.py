@@ -1,4 +1,4 @@
-"""Pixels and files: pictures, grids, rows with labels, gif and mp4."""
+"""Pictures from images: grids, labelled rows, and PNG, GIF and MP4 files."""
 
 import importlib.util
 import itertools
@@ -15,10 +15,10 @@ MOVING = ('.gif', '.mp4', '.png')
 FPS    = 25
 
 def check_name(name):
-    """Raises SpiderError where no walk can be written to a file of this name."""
+    """Raise SpiderError if no walk can be written to a file of this name."""
     suffix = Path(name).suffix.lower()
     if suffix not in MOVING:
-        raise SpiderError(f'--walk-out={name} ends in none of {", ".join(MOVING)}; end it in one of them.')
+        raise SpiderError(f'--walk-out={name} does not end in one of {", ".join(MOVING)}; give a name that does.')
     if suffix == '.mp4' and importlib.util.find_spec('imageio_ffmpeg') is None:
         raise SpiderError(f"--walk-out={name}: an .mp4 needs imageio-ffmpeg; run pip install 'spider-plugin[video]', or give a "
                           'name that ends in .gif.')
@@ -27,11 +27,11 @@ def check_name(name):
 # Pixels.
 
 def to_uint8(images):
-    """[-1, 1] float [N, C, H, W] -> uint8 [N, H, W, C]."""
+    """Return float images [N, C, H, W] in [-1, 1] as uint8 [N, H, W, C]."""
     return (images * 127.5 + 128).clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
 
 def tile(images):
-    """uint8 [N, H, W, C] -> one image of about as many rows as columns, the rest black."""
+    """Tile images uint8 [N, H, W, C] into one image with about as many rows as columns; empty cells are black."""
     n, height, width, channels = images.shape
     columns = int(np.ceil(n ** 0.5))
     rows = -(-n // columns)
@@ -40,8 +40,9 @@ def tile(images):
     return canvas.reshape(rows, columns, height, width, channels).swapaxes(1, 2).reshape(rows * height, columns * width, channels)
 
 def labelled_rows(rows, smallest=64, largest=256):
-    """[(label, [uint8 [H, W, C]])] -> one colour image; pictures of all sizes become squares of one, and keep their pixels where
-    they grow."""
+    """Draw rows [(label, [uint8 [H, W, C]])] as one colour image.
+
+    Pictures of all sizes become squares of one size; enlarged pictures keep sharp pixels."""
     side = min(max([smallest, *(image.shape[0] for _, images in rows for image in images)]), largest)
     margin = 8 + max(int(PIL.ImageDraw.Draw(PIL.Image.new('L', (1, 1))).textlength(label)) for label, _ in rows)
     canvas = PIL.Image.new('RGB', (margin + side * max(len(images) for _, images in rows), side * len(rows)), 'white')
@@ -64,7 +65,7 @@ def save_png(path, image):
     return path
 
 def save_frames(path, images, columns):
-    """uint8 [H, W, C] images as a gif or mp4, or as a png of `columns` of them to a row."""
+    """Save images uint8 [H, W, C] as a gif or mp4, or as a png with `columns` images to a row. Return the path."""
     with atomic_file(path) as temp:
         _SAVE[path.suffix.lower()](temp, iter(images), columns)
     return path

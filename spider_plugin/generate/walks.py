@@ -1,11 +1,11 @@
 """Walks from seed to seed at a stage of a cascade, and the picture of all stages.
 
-    source   the image that the stage draws from is cross-faded; its latent is that of the first seed
+    source   the source image of the stage is cross-faded; its latent is that of the first seed
     latent   its latent moves on the sphere between two of them; its source image is that of the first seed
     w        its styles move; its source image is that of the first seed
-    both     styles and source image move together, so that the walk goes through the images of the seeds
+    both     styles and source image move together, so that the walk passes through the images of the seeds
 
-What a stage draws then goes through the stages after it, whose own latents are those of the first seed."""
+The output of the stage then passes through the stages after it, whose latents are those of the first seed."""
 
 import itertools
 from pathlib import Path
@@ -19,7 +19,7 @@ from spider_plugin.generate import pictures
 KINDS = ('source', 'latent', 'w', 'both')
 
 def parse_walk(walk, walk_out):
-    """(kind, file name) of --walk=[KIND|FILE] and --walk-out. Raises SpiderError."""
+    """Return (kind, file name) of --walk=[KIND|FILE] and --walk-out. Raises SpiderError."""
     if walk not in KINDS:
         if Path(walk).suffix.lower() not in pictures.MOVING:
             raise SpiderError(f'--walk={walk} is neither a kind of walk nor a file to write one to; give {", ".join(KINDS)}, or '
@@ -36,11 +36,11 @@ def parse_walk(walk, walk_out):
 # One frame.
 
 def _styles(ws, held, num_ws):
-    """ws with the rows beyond the layers', which hold a key, of `held`: what lies between two keys names no image."""
+    """Return ws with its key rows, those after the layers' rows, from `held`. A value between two keys names no image."""
     return ws if ws.ndim < 3 or num_ws is None else torch.cat([ws[:, :num_ws], held[:, num_ws:]], dim=1)
 
 def slerp(a, b, t):
-    """Between two latents [1, L] on a great circle; lengths go evenly."""
+    """Interpolate between two latents [1, L] on a great circle; their length changes linearly."""
     la, lb = a.norm(), b.norm()
     angle = torch.acos(((a / la) * (b / lb)).sum().clamp(-1, 1))
     if angle < 1e-4:
@@ -48,7 +48,7 @@ def slerp(a, b, t):
     return (torch.sin((1 - t) * angle) * a / la + torch.sin(t * angle) * b / lb) / torch.sin(angle) * torch.lerp(la, lb, t)
 
 class _Walker:
-    """frame(i, j, t): the last stage's image, t of the way from seed i to seed j at the first of `stages`."""
+    """Draws the frames of a walk at the first of `stages`, as images of the last one."""
 
     def __init__(self, stages, kind):
         self.stage, self.after, self.kind = stages[0], stages[1:], kind
@@ -80,37 +80,39 @@ class _Walker:
         return not torch.equal(self.frame(0, 1, 0.0), self.frame(0, 1, 0.5))
 
 def frames_of(cascade, stages, kind, frames):
-    """An iterator of uint8 [H, W, C], `frames` for each seed, back to the first. Raises SpiderError where nothing would move."""
+    """Return an iterator of frames uint8 [H, W, C], `frames` for each seed, back to the first.
+
+    Raises SpiderError if the images do not depend on what the walk moves."""
     walker = _Walker(stages, kind)
     if not walker.moves():
         others = ', '.join(other for other in KINDS if other != kind)
         raise SpiderError(f'--walk={kind} moves nothing at stage {stages[0].number} of {cascade.network}, whose images do not '
-                          f'depend on it; give another: {others}.')
+                          f'depend on it; give {others}.')
     n = len(stages[0].z)
     steps = itertools.product(range(n), np.linspace(0, 1, frames, endpoint=False))
     return (pictures.to_uint8(walker.frame(i, (i + 1) % n, float(t)))[0] for i, t in steps)
 
 #----------------------------------------------------------------------------
-# Stage pictures (arXiv 2305.07613): what each stage draws for the seeds, and interpolation from the first seed to the last at
-# each stage, in its styles and in the image that it draws from, seen at the end of the cascade.
+# Stage pictures (arXiv 2305.07613) show the images of each stage for the seeds, and interpolations from the first seed to the
+# last at each stage, in its styles and in its source image, as images of the last stage.
 
 def stage_picture(stages, columns):
-    """uint8 [H, W, C] of rows with a label each."""
+    """Return the stage picture, uint8 [H, W, C], with labelled rows."""
     rows = []
     if stages[0].image is not None:
-        rows.append((f'source: {stages[0].G.source.identity["name"]}', list(stages[0].image.split(1))))
+        rows.append((f'source {stages[0].G.source.identity["name"]}', list(stages[0].image.split(1))))
     for s in stages:
         drawn = [s.draw(s.styles(s.z[i : i + 1], s.c[i : i + 1], image), image) for i, image in
                  enumerate(s.image.split(1) if s.image is not None else [None] * len(s.z))]
-        rows.append((f'stage {s.number}: {type(s.G).__name__}', drawn))
+        rows.append((f'stage {s.number}, {type(s.G).__name__}', drawn))
     for k, s in enumerate(stages):
         for kind in ('w', 'source'):
             if kind == 'source' and s.image is None:
                 continue
             walker = _Walker(stages[k:], kind)
             if walker.moves():
-                rows.append((f'walk: {kind}, stage {s.number}', [walker.frame(0, len(s.z) - 1, float(t))
-                                                                 for t in np.linspace(0, 1, columns)]))
+                rows.append((f'walk by {kind}, stage {s.number}', [walker.frame(0, len(s.z) - 1, float(t))
+                                                                   for t in np.linspace(0, 1, columns)]))
     return pictures.labelled_rows([(label, [pictures.to_uint8(image)[0] for image in images]) for label, images in rows])
 
 #----------------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""What knows hosts: the attached line, the hook that it imports, questions about a host, shims, `spider doctor`."""
+"""Code that knows hosts: the attached line, the hook that it imports, queries about a host, shims, and `spider doctor`."""

@@ -1,8 +1,8 @@
-"""`spider attach` and `spider detach`: the one line of patches/attach.json in the scripts of a host's checkout.
+"""`spider attach` and `spider detach` put the line of patches/attach.json into the scripts of a host's checkout and remove it.
 
-All files of a checkout are looked at before the first one is written, and one that cannot be written takes back the others.
-A read-only file is replaced like any other, because the command names it, and stays read-only; a read-only folder is
-refused. What a user can cause raises SpiderError."""
+All files of a checkout are read before the first one is written. If one cannot be written, the others are restored. A
+read-only file is replaced, because the user named its folder, and stays read-only; a read-only folder is refused. Errors that a
+user can cause raise SpiderError."""
 
 import ast
 import contextlib
@@ -18,16 +18,16 @@ from spider_plugin.hosts.line import (
     attach_source,
     detach_source,
     is_current,
-    our_statements,
     parse,
     patch,
+    plugin_statements,
 )
 
 LAUNCHES = ('launch_training', 'setup_training_loop_kwargs')  # One of these is where a host's config can be edited.
-HOST_MODULES = {'dnnlib', 'legacy'}                           # What other scripts than the named ones import to load networks.
+HOST_MODULES = {'dnnlib', 'legacy'}                           # Imports that show that a script loads networks.
 
 #----------------------------------------------------------------------------
-# A checkout: which of its scripts get the line.
+# The scripts of a checkout that get the line.
 
 class Script:
     """One .py file in the folder of a checkout."""
@@ -58,17 +58,17 @@ class Script:
 
     @functools.cached_property
     def commands(self):
-        """For each click command, the strings in its decorators: the names of its options are among them."""
+        """For each click command, the strings in its decorators, which include the names of its options."""
         return [{part.value for decorator in node.decorator_list for part in ast.walk(decorator)
                  if isinstance(part, ast.Constant) and isinstance(part.value, str)}
                 for node in ast.walk(self.tree) if isinstance(node, ast.FunctionDef) and _is_command(node)]
 
     def check_training(self):
-        """Raises NotUnderstood where our options could not reach this train.py."""
+        """Raise NotUnderstood if the plugin's options could not reach the training of this train.py."""
         if not any({'--outdir', '--data'} <= strings for strings in self.commands):
             raise NotUnderstood('has no click command that takes --outdir and --data')
         if not any(isinstance(node, ast.FunctionDef) and node.name in LAUNCHES for node in self.tree.body):
-            raise NotUnderstood(f'has no {" and no ".join(LAUNCHES)}, so options of ours could not reach what it trains')
+            raise NotUnderstood(f'has no {" and no ".join(LAUNCHES)}, so the plugin\'s options could not reach its training')
 
 def _is_command(function):
     for decorator in function.decorator_list:
@@ -78,10 +78,10 @@ def _is_command(function):
     return False
 
 def read_scripts(directory):
-    """{name: Script} of the .py files in a folder, those of patches/attach.json first. Raises SpiderError."""
+    """Return {name: Script} for the .py files in a folder, those of patches/attach.json first. Raises SpiderError."""
     directory = Path(directory)
     if not directory.is_dir():
-        raise SpiderError(f'{directory} is not a folder; give that of a checkout, which holds train.py.')
+        raise SpiderError(f'{directory} is not a folder; give the folder of a checkout, which holds train.py.')
     first = patch()['scripts']
     paths = sorted((path for path in directory.glob('*.py') if path.is_file()),
                    key=lambda path: (first.index(path.name) if path.name in first else len(first), path.name))
@@ -92,18 +92,19 @@ def read_scripts(directory):
                           'folder.') from error
 
 def read_checkout(directory):
-    """`read_scripts` of a folder that has a train.py. Raises SpiderError."""
+    """Return `read_scripts` of a folder. Raises SpiderError if it has no train.py."""
     scripts = read_scripts(directory)
     if 'train.py' not in scripts:
-        raise SpiderError(f'{directory} has no train.py, so it is no checkout of a StyleGAN-like codebase; give the folder of '
-                          'one, or make one by `spider init`.')
+        raise SpiderError(f'{directory} has no train.py, so it is not a checkout of a StyleGAN-style codebase; give the folder '
+                          'of one, or make one by `spider init`.')
     return scripts
 
 def attachable(scripts):
-    """[Script] that get the line: the click scripts that patches/attach.json names, and of the others those that load networks
-    and that no script imports.
+    """Return the Scripts that get the line. These are the click scripts that patches/attach.json names, and other click scripts
+    that load networks and are not imported by a script.
 
-    scripts: what `read_checkout` returns. Raises SpiderError where a named script is not understood."""
+    scripts: the result of `read_checkout`.
+    Raises SpiderError if a named script is not understood."""
     named = [script for script in scripts.values() if script.name in patch()['scripts']]
     for script in named:
         with explained(script):
@@ -117,7 +118,7 @@ def attachable(scripts):
 
 @contextlib.contextmanager
 def explained(script):
-    """Makes what is not understood about a script the user's sentence."""
+    """Turn NotUnderstood about a script into a SpiderError."""
     try:
         yield
     except NotUnderstood as error:
@@ -127,7 +128,7 @@ def explained(script):
 # The two commands.
 
 def attach(directory):
-    """Attaches the scripts of a checkout; returns what was done, a line for each script. Raises SpiderError."""
+    """Attach the scripts of a checkout, and return a report, a line for each script. Raises SpiderError."""
     scripts = read_checkout(directory)
     changes, report = [], []
     for script in attachable(scripts):
@@ -136,10 +137,10 @@ def attach(directory):
         report.append(_what_attach_does(script, changes[-1][1]))
     left = [name for name in patch()['scripts'] if name in scripts and name not in {script.name for script, _ in changes}]
     write_all(changes)
-    return report + [f'Left out {name}: it has no click command' for name in left]
+    return report + [f'Left out {name}, which has no click command' for name in left]
 
 def detach(directory):
-    """Takes the line out of every script in a folder; returns what was done. Raises SpiderError."""
+    """Remove the line from every script in a folder, and return a report, a line for each script. Raises SpiderError."""
     changes = []
     for script in read_scripts(directory).values():
         if patch()['marker'] in script.source:
@@ -149,16 +150,16 @@ def detach(directory):
     return [f'Detached {script.name}{_mode(script)}' for script, new in changes if new != script.source]
 
 def _what_attach_does(script, new):
-    line = our_statements(new)[0].lineno
+    line = plugin_statements(new)[0].lineno
     if new == script.source:
         return f'{script.name} is attached, line {line}'
-    return f'{"Renewed" if our_statements(script.source) else "Attached"} {script.name}, line {line}{_mode(script)}'
+    return f'{"Renewed" if plugin_statements(script.source) else "Attached"} {script.name}, line {line}{_mode(script)}'
 
 def _mode(script):
-    return '' if script.path.stat().st_mode & 0o222 else ' (read-only, and left so)'
+    return '' if script.path.stat().st_mode & 0o222 else ' (still read-only)'
 
 def write_all(changes):
-    """Replaces the files of [(script, new bytes)], all of them or none. Raises SpiderError."""
+    """Replace the files of [(script, new bytes)], all of them or none. Raises SpiderError."""
     files = {script.path.resolve(): (script.source, new) for script, new in changes if new != script.source}
     temps, replaced = [], []
     try:
@@ -172,15 +173,15 @@ def write_all(changes):
             os.replace(backup, path)
         if not isinstance(error, OSError):
             raise
-        raise SpiderError(f'Cannot write into {next(iter(files)).parent} ({error.strerror}), so no file was changed; make folder '
-                          'and scripts writable, or use `spider run`, which writes nothing.') from error
+        raise SpiderError(f'Cannot write into {next(iter(files)).parent} ({error.strerror}), so no file was changed; make the '
+                          'folder writable, or use `spider run`, which writes nothing.') from error
     finally:
         for _, backup, temp in temps:
             backup.unlink(missing_ok=True)
             temp.unlink(missing_ok=True)
 
 def _write_beside(path, data):
-    """A new file in the folder of `path`, with its mode and owner; returns its path."""
+    """Write a new file in the folder of `path`, with its mode and owner, and return the new path."""
     handle, temp = tempfile.mkstemp(prefix='.spider-', suffix='.tmp', dir=path.parent)
     try:
         with open(handle, 'wb') as file:
@@ -197,9 +198,9 @@ def _write_beside(path, data):
 # Version skew.
 
 def skew(script):
-    """A sentence where the line in a running script is not the one that this version writes, else None."""
+    """Return a sentence if the line in a running script is not the one that this version writes, else None."""
     try:
-        lines = our_statements(Path(script).read_bytes())
+        lines = plugin_statements(Path(script).read_bytes())
     except OSError:
         return None
     if all(map(is_current, lines)):

@@ -1,4 +1,4 @@
-"""Questions about the host that is running, answered by looking at what it can do and not at its name."""
+"""Queries about the host that is running. They inspect its modules and classes, not its name."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ from spider_plugin.options.generators import IMAGE, VECTOR
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """The host's training set; label_dim is 0 where it trains without labels; subset: (most images, seed that picks them)."""
+    """The host's training set. label_dim is 0 if it trains without labels; subset is (most images, seed that picks them)."""
 
     path:       str
     resolution: int
@@ -22,13 +22,13 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
-    """What the host's generator is made of at the target's resolution."""
+    """The parts of the host's generator at the target's resolution."""
 
     z_dim:          int
     w_dim:          int
-    num_ws:         int | None          # None: its mapping network has no rows, as in FastGAN.
+    num_ws:         int | None          # Rows of ws; None if its mapping network has none, as in FastGAN.
     constant_input: bool                # Synthesis starts from a learned 4x4 constant, as in StyleGAN2.
-    mapping:        str | None = None   # Class of its mapping network, where it and synthesis have other names than StyleGAN's.
+    mapping:        str | None = None   # Class of its mapping network if its networks do not have StyleGAN's class names.
 
     @property
     def source(self):
@@ -36,7 +36,7 @@ class Layers:
         return frozenset({VECTOR, IMAGE} if self.constant_input else {VECTOR})
 
 class Host:
-    """What config.apply_options asks about the host that is about to train with the config `c`."""
+    """Answers about the host that will train with the config `c`, for options.table.apply_options."""
 
     def __init__(self, c):
         self._c = c
@@ -44,7 +44,7 @@ class Host:
 
     @functools.cached_property
     def target(self):
-        """The training set, opened with the host's own class."""
+        """The training set, opened with the host's dataset class."""
         kwargs = dict(self._c['training_set_kwargs'])
         dataset = import_name(kwargs.pop('class_name'))(**kwargs)
         label_dim = dataset.label_dim if kwargs.get('use_labels') else 0
@@ -52,9 +52,9 @@ class Host:
         return Target(kwargs['path'], dataset.resolution, dataset.num_channels, label_dim, subset)
 
     def generator(self):
-        """Builds the host's generator, as training will, and looks at it.
+        """Build the host's generator as training will, and return its Layers.
 
-        Raises SpiderError where it has no mapping network that takes z, of which a Spider generator could be made."""
+        Raises SpiderError if a Spider generator cannot be made of it, because it has no mapping network that takes z."""
         class_name = self._c['G_kwargs']['class_name']
         try:
             module, G = importlib.import_module(class_name.rpartition('.')[0]), self._network('G')
@@ -74,11 +74,12 @@ class Host:
         return layers
 
     def networks(self):
-        """{'G': the generator, 'D': the discriminator} of the config, as training will build them; D is None where it cannot
-        be built here, because it would download a backbone for example."""
+        """Return {'G': generator, 'D': discriminator} of the config, as training will build them.
+
+        D is None if it cannot be built here, for example because it would download a feature network."""
         try:
             D = self._network('D')
-        except Exception: # Of a host's code, in an environment that it may not have been made for.
+        except Exception: # The host's code may raise errors of any type in an environment that it was not made for.
             D = None
         return dict(G=self._network('G'), D=D)
 
@@ -103,26 +104,26 @@ class Host:
             return None
 
     def generator_has(self, attribute, value):
-        """Whether a module of the generator has this attribute with this value."""
+        """Return whether a module of the generator has this attribute with this value."""
         return any(getattr(module, attribute, None) == value for module in self._network('G').modules())
 
     def loss_keyword(self, name):
-        """What the loss will get for a keyword, or None if it knows none of that name."""
+        """Return the value that the loss will get for a keyword, or None if it has no such keyword."""
         loss = self._c['loss_kwargs']
         parameter = inspect.signature(import_name(loss['class_name'])).parameters.get(name)
         return None if parameter is None else loss.get(name, parameter.default)
 
     def loop_takes(self, name):
-        """Whether the host's training loop has an argument of that name."""
+        """Return whether the host's training loop has an argument of that name."""
         return name in inspect.signature(import_name('training.training_loop.training_loop')).parameters
 
     def local_file(self, path):
-        """The file itself, or the copy of a URL in the host's cache."""
+        """Return the path of a file, or of the copy of a URL in the host's cache."""
         if os.path.exists(path) or '://' not in path:
             return path
         return import_name('dnnlib.util.open_url')(path, return_filename=True)
 
 def import_name(dotted):
-    """Object of a dotted name, `package.module.Object`."""
+    """Return the object of a dotted name, `package.module.Object`."""
     module, _, name = dotted.rpartition('.')
     return getattr(importlib.import_module(module), name)

@@ -1,6 +1,6 @@
-"""`spider doctor`: what this machine and a checkout have, what they lack, and the remedy, a line each.
+"""`spider doctor` checks this machine and a checkout, and prints a line with the remedy for each fault.
 
-The machine is looked at here, a checkout in doctor_checkout.py."""
+This module checks the machine; doctor_checkout.py checks a checkout."""
 
 import contextlib
 import importlib.util
@@ -34,24 +34,24 @@ PACKAGES = {    # Oldest version of each, as in pyproject.toml.
 ENVIRONMENT = ('SPIDER_CACHE_DIR', 'SPIDER_DETECTOR', 'SPIDER_DEVICE', 'SPIDER_HOSTS', 'SPIDER_LOAD_PLUGINS', 'SPIDER_SHIMS')
 
 def examine(directory=None):
-    """Yields a Finding for each thing to know about this machine and, if given, about the checkout in a folder.
+    """Yield the Findings about this machine and, if given, about the checkout in a folder.
 
-    Raises SpiderError where the folder holds no train.py."""
+    Raises SpiderError if the folder holds no train.py."""
     if directory is None:
         yield from examine_stack()
         yield from examine_surroundings()
         return
     host = Checkout(Path(directory).absolute(), read_checkout(directory))
-    with host.asking(): # While its processes run, the rest is looked at.
+    with host.asking(): # The host's processes run during the other checks.
         yield from examine_stack(host)
         yield from examine_surroundings()
         yield from host.examine()
 
 #----------------------------------------------------------------------------
-# The stack.
+# The Python stack.
 
 def examine_stack(host=None):
-    """Python, packages, device, compiler."""
+    """Yield the Findings about Python, packages, device and compiler."""
     yield _versioned('Python', platform.python_version(), '.'.join(map(str, PYTHON)), 'make an environment with a newer one')
     for name, oldest in PACKAGES.items():
         yield _versioned(name, _version(name), oldest, f"pip install '{name}>={oldest}'")
@@ -76,11 +76,11 @@ def _versioned(name, version, oldest, remedy):
     return Finding(name, version)
 
 def _release(version):
-    """'2.13.0+cpu' -> (2, 13, 0)."""
+    """Return the release of a version as a tuple, such as (2, 13, 0) of '2.13.0+cpu'."""
     return tuple(map(int, re.match(r'\d+(\.\d+)*', version).group().split('.')))
 
 def _device():
-    """(whether there is a cuda device, Finding)."""
+    """Return (whether there is a cuda device, Finding)."""
     try:
         import torch
     except (ImportError, OSError) as error:
@@ -92,8 +92,8 @@ def _device():
         return False, Finding('device', f'torch {torch.__version__} does not see the GPU of this machine',
                               'install a torch built for a CUDA version that the driver knows')
     if torch.backends.mps.is_available():
-        return False, Finding('device', 'mps for the embedded host; other hosts want cuda, or SPIDER_DEVICE=cpu')
-    return False, Finding('device', 'cpu: the embedded host takes it as it is, other hosts with SPIDER_DEVICE=cpu')
+        return False, Finding('device', 'mps for the embedded host; other hosts need cuda or SPIDER_DEVICE=cpu')
+    return False, Finding('device', 'cpu; the embedded host runs on it, other hosts need SPIDER_DEVICE=cpu')
 
 def _succeeds(*command):
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
@@ -101,7 +101,7 @@ def _succeeds(*command):
     return False
 
 def _compiler(wanted):
-    """wanted: whether the host at hand will compile for the device at hand."""
+    """Return the Finding about compilers; `wanted` says whether the host will compile operators for the device."""
     compilers = filter(None, (os.environ.get('CXX'), 'c++', 'g++', 'clang++', 'cl'))
     cuda_home = os.environ.get('CUDA_HOME') or os.environ.get('CUDA_PATH') or '/usr/local/cuda'
     found = {'C++ compiler': next(filter(None, map(shutil.which, compilers)), None),
@@ -109,16 +109,16 @@ def _compiler(wanted):
              'ninja': shutil.which('ninja') or shutil.which('ninja', path=os.path.dirname(sys.executable))}
     missing = [name for name, path in found.items() if path is None]
     if wanted and missing:
-        return Finding('compiler', f'the host compiles operators for cuda, and there is no {", no ".join(missing)}',
-                       'install them, or its training is slow or fails')
+        return Finding('compiler', f'the host compiles operators for cuda, but there is no {", no ".join(missing)}',
+                       'install them, because without them its training is slow or fails')
     text = ', '.join(f'{name} {path or "none"}' for name, path in found.items())
     return Finding('compiler', f'{text}; spider-plugin compiles nothing, a host may on cuda')
 
 #----------------------------------------------------------------------------
-# What the plugin finds around it.
+# The plugin, its cache and its environment variables.
 
 def examine_surroundings():
-    """The plugin itself, its cache, its environment variables."""
+    """Yield the Findings about the plugin, its cache and its environment variables."""
     yield Finding('plugin', f'spider-plugin {spider_plugin.__version__} in {Path(spider_plugin.__file__).parent}')
     try:
         root = cache_dir()
@@ -131,7 +131,7 @@ def examine_surroundings():
         yield _variable(name, os.environ[name])
 
 def _size(path):
-    with contextlib.suppress(OSError): # Another process may have taken it away.
+    with contextlib.suppress(OSError): # Another process may have removed it.
         return path.stat().st_size if path.is_file() else None
 
 def _gib(size):
@@ -142,9 +142,9 @@ def _variable(name, value):
     if name not in ENVIRONMENT:
         return Finding('environment', f'{setting}, which spider-plugin does not know')
     if name == 'SPIDER_DEVICE' and value not in ('', 'cpu'):
-        return Finding('environment', setting, 'only cpu means something; unset it')
+        return Finding('environment', setting, 'the only valid value is cpu; unset it')
     if name == 'SPIDER_SHIMS' and value not in ('on', 'off'):
-        return Finding('environment', setting, 'only off means something; unset it')
+        return Finding('environment', setting, 'the only valid value is off; unset it')
     if name == 'SPIDER_DETECTOR' and '://' not in value and os.sep in value and not os.path.isfile(value):
         return Finding('environment', f'{setting} does not exist', 'name a TorchScript file, or unset it')
     return Finding('environment', setting)

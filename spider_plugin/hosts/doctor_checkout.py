@@ -1,7 +1,7 @@
-"""What a checkout has and lacks, for `spider doctor`.
+"""The checks of a checkout for `spider doctor`.
 
-It is looked at as text, and its train.py is asked for its --help with the plugin attached, in a process of its own: what that
-needs is what training needs first."""
+The files of the checkout are parsed, not imported. Its train.py is run with --help and the plugin attached, in a separate
+process, because that needs most of what training needs to start."""
 
 import ast
 import contextlib
@@ -18,7 +18,7 @@ import spider_plugin
 from spider_plugin.errors import SpiderError
 from spider_plugin.hosts.attach import Script, attachable, skew
 from spider_plugin.hosts.finding import Finding, last_line
-from spider_plugin.hosts.line import NotUnderstood, our_statements
+from spider_plugin.hosts.line import NotUnderstood, plugin_statements
 from spider_plugin.hosts.shims import stack
 
 PIP_NAMES = dict(PIL='Pillow', cv2='opencv-python', skimage='scikit-image', sklearn='scikit-learn', yaml='PyYAML')
@@ -42,7 +42,7 @@ class Checkout:
 
     @contextlib.contextmanager
     def asking(self):
-        """While its scripts are asked, in processes of their own."""
+        """Run the processes whose output `examine` reads, and end them on exit."""
         self._help = self._start('-m', 'spider_plugin.hosts.run', str(self.root / 'train.py'), '--help')
         self._copies = self._start('-c', _COPIES) if (self.root / 'metrics' / 'detectors.py').is_file() else None
         try:
@@ -60,7 +60,7 @@ class Checkout:
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors='replace')
 
     def examine(self):
-        """Recognised, packages, attached, starts, shims, detector."""
+        """Yield the Findings, in the order host, attached, packages, train.py, shims, detector."""
         modules = {name: module for name, module in self._modules() if module.is_python}
         yield self._recognised(modules)
         yield self._attached()
@@ -69,7 +69,7 @@ class Checkout:
         yield self._detector(modules)
 
     def _modules(self):
-        """(dotted name, Script) of the .py files in the checkout and in its folders."""
+        """Yield (dotted name, Script) for the .py files in the checkout and in its folders."""
         for path in sorted([*self.root.glob('*.py'), *self.root.glob('*/*.py'), *self.root.glob('*/*/*.py')]):
             with contextlib.suppress(OSError):
                 yield '.'.join(path.relative_to(self.root).with_suffix('').parts), Script(path)
@@ -89,12 +89,13 @@ class Checkout:
         try:
             wanted = attachable(self.scripts)
         except SpiderError as error:
-            return Finding('attached', error.message.split(';')[0], 'repair that, then `spider attach`')
-        attached = [script.name for script in wanted if our_statements(script.source)]
+            return Finding('attached', error.message.split(';')[0], 'correct that, then run `spider attach`')
+        attached = [script.name for script in wanted if plugin_statements(script.source)]
         missing = [script.name for script in wanted if script.name not in attached]
         stale = [name for name in attached if skew(self.scripts[name].path)]
         if not attached:
-            return Finding('attached', f'no; `spider attach {self.root}`, or `spider run {self.root / "train.py"}` as it is')
+            return Finding('attached', f'no; run `spider attach {self.root}`, or start training by `spider run '
+                                       f'{self.root / "train.py"}`')
         if stale:
             return Finding('attached', f'the line in {", ".join(stale)} is of another version', f'`spider attach {self.root}`')
         if missing:
@@ -104,7 +105,7 @@ class Checkout:
     #------------------------------------------------------------------------
 
     def _packages(self, modules):
-        """What the modules that training can reach import and nobody has; one that a shim stands in for is not missing."""
+        """Yield Findings for packages that modules of training import and that are not installed, except those of a shim."""
         reached, queue, missing = set(), ['train', 'calc_metrics'], {}
         while queue:
             if (name := queue.pop()) in modules and name not in reached:
@@ -119,19 +120,20 @@ class Checkout:
                           f'pip install {PIP_NAMES.get(package, package)}')
 
     def _starts(self):
-        """How train.py --help went, and the shims that it took."""
+        """Yield Findings about the run of train.py --help and the shims that it applied."""
         try:
             out, err = self._help.communicate(timeout=TIMEOUT)
         except subprocess.TimeoutExpired:
-            yield Finding('train.py', f'--help takes more than {TIMEOUT} seconds', 'look at what it waits for')
+            yield Finding('train.py', f'--help takes more than {TIMEOUT} seconds', 'find out what it waits for')
             return
         if self._help.returncode != 0:
             yield Finding('train.py', f'--help fails with the plugin ({last_line(err)})',
-                          'repair that first; a missing module is installed by pip')
+                          'correct that first; install a missing module by pip')
         elif '--spider-source' not in out:
-            yield Finding('train.py', 'starts, but has no options of ours', 'use a host whose train.py is a click command')
+            yield Finding('train.py', 'starts, but lists no options of the plugin',
+                          'use a host whose train.py is a click command')
         else:
-            yield Finding('train.py', 'starts with the plugin and lists our options')
+            yield Finding('train.py', 'starts with the plugin and lists its options')
         shims = _SHIM.findall(err)
         if os.environ.get('SPIDER_SHIMS') == 'off':
             yield Finding('shims', 'off by SPIDER_SHIMS')
@@ -139,17 +141,17 @@ class Checkout:
         if not shims:
             yield Finding('shims', '--help needs none')
         for name, reason in shims:
-            yield Finding('shims', f'{name}, applied by itself: {reason}')
+            yield Finding('shims', f'{name}, applied automatically: {reason}')
         for shim in _launch_shims():
-            yield Finding('shims', f'{shim.name}, applied by itself to a config that asks for it: {shim.reason}')
+            yield Finding('shims', f'{shim.name}, applied automatically to a config that needs it: {shim.reason}')
 
     def _detector(self, modules):
-        """Where the features of metrics come from; files are looked for, nothing is loaded."""
+        """Return the Finding about the metrics' detector. Files are looked for, but nothing is loaded."""
         if value := os.environ.get('SPIDER_DETECTOR'):
-            return Finding('detector', f'{value}, where the host has --detector')
+            return Finding('detector', f'{value}, if the host has --detector')
         paths = self._copies_of_lookup() if self._copies else _downloads(modules.get('metrics.kernel_inception_distance'))
         if paths is None:
-            return Finding('detector', 'cannot be looked up in this host')
+            return Finding('detector', 'not known for this host')
         if not paths:
             return Finding('detector', 'is not on this machine; the host downloads it with the first metric')
         return Finding('detector', paths[0])
@@ -160,7 +162,7 @@ class Checkout:
         return None
 
 def _imports(tree):
-    """Dotted names that a module imports when it is imported, with those that may be names in them; none that it can miss."""
+    """Yield the dotted names that importing a module imports, with `from` names appended; optional imports are left out."""
     for node in tree.body:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -169,14 +171,14 @@ def _imports(tree):
             yield from (f'{node.module}.{alias.name}' for alias in node.names)
 
 def _named_classes(tree):
-    """Modules of the dotted class names among a module's strings."""
+    """Yield the modules of the dotted class names among a module's strings."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r'\w+(\.\w+)+', node.value):
             yield node.value.rpartition('.')[0]
 
 def _launch_shims():
-    """Shims that no --help asks for, as a config does, of those that this stack needs."""
-    with contextlib.suppress(ImportError): # No torch: said already.
+    """Return the shims for configs that this stack needs. A run of --help cannot show them."""
+    with contextlib.suppress(ImportError): # Without torch; another Finding says so.
         return [shim for shim in stack.SHIMS if shim.where == 'launch' and shim.needed()]
     return []
 
@@ -186,7 +188,7 @@ def _installed(package):
     return False
 
 def _downloads(metric):
-    """Files of the host's cache that hold what the metric's module names by URL; None where it names nothing."""
+    """Return the files in the host's cache for the URLs in the metric's module; None if there are no URLs."""
     urls = [] if metric is None else [node.value for node in ast.walk(metric.tree) if isinstance(node, ast.Constant)
                                       and isinstance(node.value, str) and re.match(r'https?://', node.value)]
     if not urls:

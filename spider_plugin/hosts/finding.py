@@ -1,4 +1,4 @@
-"""A line of `spider doctor`: one fact about this machine or a checkout, and the remedy where it is a fault."""
+"""A line of `spider doctor`: one fact about this machine or a checkout, with a remedy if it is a fault."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import dataclasses
 class Finding:
     topic:  str
     text:   str
-    remedy: str | None = None   # What to do about it; None where all is well.
+    remedy: str | None = None   # None if the fact is not a fault.
 
     def __str__(self):
         return f'{"FIX" if self.remedy else "ok":<5s}{self.topic:<13s}{self.text}' + (f': {self.remedy}' if self.remedy else '')

@@ -1,8 +1,8 @@
-"""What the attached line imports: gives a host's scripts our options, our --cfg values and our metrics, and the shims that a
-current stack makes necessary.
+"""The hook that the attached line imports. It gives a host's scripts the plugin's options, --cfg values and metrics, and the
+shims that the host needs on a current stack.
 
-Importing this module installs it, once in a process. Hosts spawn, and every child imports the script again, so nothing
-heavy is imported here, and nothing is kept that a child would have to know: the options end in the config."""
+Importing this module installs the hook, once in a process. Hosts spawn processes, and every child imports the script again. So
+nothing heavy is imported here, and nothing is kept that a child would need; the options end in the config."""
 
 import contextlib
 import functools
@@ -21,7 +21,7 @@ from spider_plugin.options import presets
 METRICS_MODULE = 'metrics.metric_main'
 
 def install():
-    """Idempotent."""
+    """Install the hook. Idempotent."""
     if hasattr(click.core.Command.__init__, 'spider_plugin'):
         return
     stock_init = click.core.Command.__init__
@@ -40,14 +40,14 @@ def install():
     try:
         stack.arm()
         cpu_device.arm()
-    except SpiderError as error: # No command is running yet that would show it.
+    except SpiderError as error: # No command is running yet that would print it.
         error.show()
         sys.exit(error.exit_code)
     if not imports.in_child():
         _say_skew()
 
 def _say_skew():
-    """Names a line in the running script that another version has written."""
+    """Print a sentence if another version wrote the line in the running script."""
     script = getattr(sys.modules['__main__'], '__file__', None)
     sentence = attach.skew(script) if script else None
     if sentence is not None:
@@ -61,7 +61,7 @@ def _watch_source(bundle):
     watch(bundle)
 
 def extend_command(command):
-    """Adds to a click command of a host what it lacks: by its options, it may be one that trains."""
+    """Extend a click command of a host; one with --outdir and --data is a training command and gets the plugin's options."""
     params = {param.name: param for param in command.params}
     if 'detector' in params:
         params['detector'].envvar = 'SPIDER_DETECTOR'
@@ -73,7 +73,7 @@ def extend_command(command):
 # Training commands.
 
 class _PluginOption(click.Option):
-    """Listed in a section of its own; `get_help_record` is what click lists among the host's options."""
+    """An option of the plugin. `get_help_record` is None, so that click does not list it among the host's options."""
 
     def get_help_record(self, ctx):
         return None
@@ -99,9 +99,9 @@ def _extend_training(command, params):
     command.format_options = format_options
 
 def _extend_cfg(param):
-    """Appends our generators to the choices of --cfg; a host's own name wins, ours is then spider-NAME.
+    """Append the plugin's generators to the choices of --cfg. A name that the host has already becomes spider-NAME.
 
-    Returns ({choice: name in registry.generators}, the host's own choice to stand in for ours)."""
+    Returns ({choice: name in registry.generators}, the host's choice that is passed in place of those)."""
     if param is None or not isinstance(param.type, click.Choice):
         return {}, None
     own = list(param.type.choices)
@@ -137,17 +137,18 @@ def _training_callback(callback, ours, stand_in):
     return train
 
 def _given():
-    """Names of the parameters that the user set, on the command line, by an environment variable or by a preset."""
+    """Return the names of the parameters that the user set, on the command line, by an environment variable or by a preset."""
     ctx, default = click.get_current_context(), click.core.ParameterSource.DEFAULT
     return {name for name in ctx.params if ctx.get_parameter_source(name) not in (None, default)}
 
 @contextlib.contextmanager
 def _edited_launch(script, edit, asked):
-    """While the host's callback runs, what it launches is what `edit` has made of the config.
+    """Within this context, the host's callback launches the config as changed by `edit`.
 
-    script: the script's globals. stylegan3-like hosts call launch_training(c=, desc=, outdir=, dry_run=), stylegan2-ada-like
-    ones launch themselves what setup_training_loop_kwargs returns, (desc, c). Raises SpiderError where something of ours was
-    `asked` for, and there is neither."""
+    script: the script's globals. Hosts of the StyleGAN3 kind call launch_training(c=, desc=, outdir=, dry_run=); hosts of the
+            StyleGAN2-ADA kind launch the result (desc, c) of setup_training_loop_kwargs.
+    asked:  whether the user set an option of the plugin.
+    Raises SpiderError if `asked` is true and the script has neither function."""
     name = next((name for name in _LAUNCHES if name in script), None)
     if name is None:
         if asked:
@@ -184,19 +185,20 @@ _LAUNCHES = {
 # Metrics go into the host's own registry, in every process that imports it.
 
 def register_metrics(metric_main):
-    """Registers the metrics of our registry in a host's, if it has one; a host's own metric of that name stays. What reports
-    their scores reports their curves, too."""
+    """Register the plugin's metrics in the host's registry, if it has one, and let its report_metric write their curves.
+
+    A metric that the host has already is kept."""
     register, is_valid = (getattr(metric_main, name, None) for name in ('register_metric', 'is_valid_metric'))
     if register is None or is_valid is None:
         return
     for name, metric in registry.metrics.items():
         if is_valid(name):
-            print(f'spider-plugin: the host has a metric {name} of its own; ours was left out', file=sys.stderr)
+            print(f'spider-plugin: the host has a metric {name} already; that of the plugin was left out', file=sys.stderr)
             continue
         @functools.wraps(metric)
         def named(opts, metric=metric):
             return metric(opts)
-        named.__name__ = name # What hosts register by.
+        named.__name__ = name # Hosts register a metric by this name.
         register(named)
     if hasattr(metric_main, 'report_metric'):
         from spider_plugin.hosts.sid_metric import report_curves

@@ -1,9 +1,9 @@
-"""Work to do when a module of the host is imported. Nothing is imported for it, and every process does it again.
+"""Callbacks that run when the host imports a module. They cause no import, and every process registers them again.
 
-    after_import('metrics.metric_main', register_metrics)       register_metrics(module), as soon as it is loaded
-    provide('pkg_resources', fill)                              a module of ours, filled by fill(module), where nobody has one
+    after_import('metrics.metric_main', register_metrics)       calls register_metrics(module) as soon as it is loaded
+    provide('pkg_resources', fill)                              makes a module by fill(module) if no other finder has one
 
-One finder serves all of it. It finds as the other finders do, and lets the callback follow."""
+One finder serves both. It returns the specs of the other finders, and adds the callbacks to their loaders."""
 
 import importlib.machinery
 import multiprocessing
@@ -29,7 +29,7 @@ class _Filled:
         self.create_module, self.exec_module = lambda spec: None, fill
 
 def _follow(loader, acts):
-    """Lets the loader call the acts on the module that it has loaded."""
+    """Let the loader call the acts on the module that it has loaded."""
     stock_exec = loader.exec_module
     def exec_module(module):
         stock_exec(module)
@@ -40,31 +40,32 @@ def _follow(loader, acts):
 _finder = _HostImports()
 
 def install():
-    """Puts the finder first on sys.meta_path, once."""
+    """Put the finder first on sys.meta_path, once."""
     if _finder not in sys.meta_path:
         sys.meta_path.insert(0, _finder)
 
 #----------------------------------------------------------------------------
 
 def after_import(name, act):
-    """Calls act(module) after a module is imported, or now, if it is there already.
+    """Call act(module) after a module is imported, or now if it is imported already.
 
-    name: of the module, or a function of a name that says whether it is meant; the same pair twice is registered once."""
+    name:   name of the module, or a function that says for a name whether the module is meant.
+    The same pair (name, act) is registered once."""
     concerns = name if callable(name) else name.__eq__
     _finder.after[name, act] = concerns
     for module in [module for known, module in list(sys.modules.items()) if concerns(known)]:
         act(module)
 
 def provide(name, fill):
-    """Offers a module that fill(module) fills, to imports that would fail."""
+    """Offer a module, filled by fill(module), to imports that would fail."""
     _finder.provided[name] = fill
 
 def in_child():
-    """Was this process spawned by another one of ours? parent_process() does not know while the script is imported again."""
+    """Return whether multiprocessing spawned this process. parent_process() alone is None while a child imports the script."""
     return multiprocessing.parent_process() is not None or multiprocessing.current_process().name != 'MainProcess'
 
 def find_elsewhere(name, path=None, target=None):
-    """The spec that the other finders have, or None."""
+    """Return the spec of the other finders, or None."""
     specs = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not _finder)
     return next(filter(None, specs), None)
 

@@ -1,7 +1,7 @@
 """Runs a host's script with the hook installed and no file edited: python -m spider_plugin.hosts.run SCRIPT.py [ARGS]...
 
-The script is executed in the globals of this module, which stays `__main__` with its name: a spawned child imports
-`__main__` again by that name, finds the script's path in the environment, and has the hook and the script's functions."""
+The script is executed in the globals of this module, which stays `__main__` with its name. A spawned child imports `__main__`
+again by that name, finds the script's path in the environment, and so has the hook and the script's functions."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ import spider_plugin
 _SCRIPT = 'SPIDER_RUN_SCRIPT'
 
 def _from_command_line():
-    """Takes the script from the command line and leaves sys.argv as `python SCRIPT.py ARGS` has it."""
+    """Return the script of the command line, and change sys.argv to that of `python SCRIPT.py ARGS`."""
     script = Path(sys.argv[1]).absolute() if len(sys.argv) > 1 else Path()
     if not script.is_file():
         print(f'Error: {" ".join(sys.argv[1:2]) or "no script"} does not exist; '
@@ -20,7 +20,7 @@ def _from_command_line():
         sys.exit(2)
     os.environ[_SCRIPT] = str(script)
     del sys.argv[0]
-    sys.path[0] = str(script.parent) # -m has put the working directory there.
+    sys.path[0] = str(script.parent) # It replaces the working directory, which is there because of -m.
     package = str(Path(spider_plugin.__file__).resolve().parent.parent)
     if package not in sys.path:
         sys.path.append(package)

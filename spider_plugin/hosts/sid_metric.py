@@ -1,8 +1,8 @@
 """The signed inception distance in a host's registry of metrics: sid50k_full, sid50k, sid5k, sid1k.
 
-Features come from the host's own functions, with the detector and the keywords of its KID: where the host keeps features
-of real images, both share one entry, so there is no second pass. Hosts leave max_items out of the key of that entry;
-all real features are asked for, always, and a smaller number is chosen from them here."""
+Features come from the host's functions, with the detector and the keywords of its KID. If the host caches the features of real
+images, SID and KID share one entry, so there is no second pass. Hosts do not include max_items in the key of that entry;
+therefore all real features are requested, and a smaller number is chosen from them here."""
 
 import functools
 import importlib
@@ -15,15 +15,16 @@ import numpy as np
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError
 
-MAX_ITEMS = 1_000_000   # What the hosts' kid50k_full asks for: all of any dataset.
+MAX_ITEMS = 1_000_000   # As many as the hosts' kid50k_full requests, which is all of any dataset.
 
 #----------------------------------------------------------------------------
 
 def compute_sid(opts, name, max_real, num_gen):
-    """SID of num_gen generated images with respect to at most max_real real ones (None: all), a seeded choice.
+    """Return the SID of num_gen generated images against at most max_real real ones (None for all), a seeded choice.
 
-    Returns {name: the sum over radii, name_ci95: half-width, name_r1, name_location, name_spread}; NaN on ranks other than 0,
-    which have no features, and, with a sentence, where features do not allow it: a run goes on when G has collapsed."""
+    The result is {name: the sum over radii, name_ci95: half-width, name_r1, name_location, name_spread}. Its values are NaN on
+    ranks other than 0, which have no features, and if the features do not allow it; then a sentence is printed instead of an
+    error, so that a run continues after G has collapsed."""
     metric_utils = importlib.import_module('metrics.metric_utils')
     opts.dataset_kwargs.update(max_size=None, xflip=False)
     shared = dict(detector_url=detector_url(opts), detector_kwargs=dict(return_features=True), capture_all=True)
@@ -44,26 +45,25 @@ def compute_sid(opts, name, max_real, num_gen):
     return dict(zip(keys, (result.value, result.ci95, result.r1, result.location, result.spread)))
 
 def choose(features, max_items, seed=0):
-    """All features [N, n], or a uniform choice of max_items of them."""
+    """Return all features [N, n], or a uniform choice of max_items of them."""
     if max_items is None or len(features) <= max_items:
         return features
     return features[np.sort(np.random.RandomState(seed).choice(len(features), max_items, replace=False))]
 
 def detector_url(opts):
-    """What the host calls its Inception network: the one of --detector, where a host has that option, else the URL that its
-    own KID asks for."""
+    """Return the host's name of its Inception network, that of --detector if it has the option, else the URL in its KID."""
     if getattr(opts, 'detector', None) is not None:
         return opts.detector
     kid = importlib.import_module('metrics.kernel_inception_distance').compute_kid
     return next(word for word in kid.__code__.co_consts if isinstance(word, str) and '://' in word)
 
 #----------------------------------------------------------------------------
-# The curve goes where the host puts the scores.
+# The curve is written beside the host's scores.
 
 _results = {}   # Name -> the last SIDResult of this process.
 
 def report_curves(report_metric):
-    """The host's report_metric(result_dict, run_dir=, ...), which also appends the curve to run_dir/curve-NAME.jsonl."""
+    """Return the host's report_metric(result_dict, run_dir=, ...) extended to append the curve to run_dir/curve-NAME.jsonl."""
     @functools.wraps(report_metric)
     def report(result_dict, run_dir=None, snapshot_pkl=None, **kwargs):
         report_metric(result_dict, run_dir=run_dir, snapshot_pkl=snapshot_pkl, **kwargs)
@@ -90,7 +90,7 @@ def _register(name, max_real, num_gen):
     @registry.metrics.register(name)
     def metric(opts):
         return compute_sid(opts, name, max_real, num_gen)
-    metric.pick_detector = lambda detector: detector or 'inception' # A host that looks at this checks it before training.
+    metric.pick_detector = lambda detector: detector or 'inception' # The reference host checks this detector before training.
 
 for _name, _sizes in SIZES.items():
     _register(_name, *_sizes)

@@ -1,1 +1,1 @@
-"""Distances between two sets of features: the signed Inception distance, Frechet and kernel distances."""
+"""Distances between two sets of features: signed Inception distance (SID), Frechet distance and kernel distance."""

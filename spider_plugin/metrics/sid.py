@@ -1,19 +1,19 @@
-"""Signed Inception distance (SID) of two sets of features, in closed form and with its confidence interval.
+"""Signed Inception distance (SID) of two sets of features, in closed form and with a confidence interval.
 
     D_p(x) = E_{c ~ p} phi(|x - c|),    phi(t) = t^k for k > 0, -t^k for k < 0
     SID_r(p || q) = E_{x ~ U[cube_r]} [ D_p(x) - D_q(x) ],    cube_r = mu_q +- r w
 
-with mu_q the mean of q, and w its standard deviations: their mean for all dimensions (sigma='scalar', as in the released
-code), or one for each (sigma='vector'). Positive: p lies further out from q's centre than q does, shifted or wider.
-Negative: p is narrower and inside.
+with mu_q the mean of q, and w its standard deviations, either one for each dimension (sigma='vector') or their mean for all
+(sigma='scalar', as in the released code). SID is positive if p lies further from q's centre than q does, because it is shifted
+or wider, and negative if p is narrower and inside.
 
 For x = mu + r w u with u uniform on [-1, 1]^n, the squared distance to a centre c is a sum of n independent terms. With
 rho^2 = |c - mu|^2 and tau = sum_d w_d^2 (c - mu)_d^2 its mean and variance are
 
     A = rho^2 + r^2 sum(w^2) / 3,    V = 4/45 r^4 sum(w^4) + 4/3 r^2 tau
 
-and E phi = g(A, V) = sign(k) A^(k/2) [ 1 + k/2 (k/2 - 1) / 2 V / A^2 ] up to a relative O(n^-2): two numbers for each feature
-vector in place of distances to random points. Comparable in definition with the released code, in values only where the
+and E phi = g(A, V) = sign(k) A^(k/2) [ 1 + k/2 (k/2 - 1) / 2 V / A^2 ] up to a relative O(n^-2). So two numbers for each feature
+vector replace the distances to random points. The definition is that of the released code; values are comparable only if the
 same radii are summed."""
 
 import dataclasses
@@ -25,10 +25,10 @@ import torch
 from spider_plugin.errors import SpiderError
 
 RADII       = 0.25 * np.arange(1, 200)  # Half-widths of the cube in standard deviations of q: the released code's grid.
-MIN_SAMPLES = 50                        # Below, the debiased distances and the interval lose their meaning.
-MIN_DIM     = 8                         # Times |k|: from there on the expansion in 1/n is good to 1 % of SID.
-MAX_ORDER   = 10                        # Above, a few outliers decide.
-BLOCK       = 1 << 18                   # Numbers of a float64 temporary; what is held beyond the features is some dozens.
+MIN_SAMPLES = 50                        # With fewer, the debiased distances and the interval are not meaningful.
+MIN_DIM     = 8                         # With at least this many dimensions times |k|, the expansion in 1/n is good to 1% of SID.
+MAX_ORDER   = 10                        # At higher orders a few outliers decide the value.
+BLOCK       = 1 << 18                   # Numbers in a float64 temporary; some dozens of these are the memory beyond the features.
 
 #----------------------------------------------------------------------------
 
@@ -39,11 +39,11 @@ class SIDResult:
     radii:              np.ndarray  # [J], half-widths of the cube in standard deviations of q.
     curve:              np.ndarray  # [J], SID at each radius.
     value:              float       # Cumulative SID: the sum of the curve. It grows with the logarithm of the largest radius.
-    ci95:               float       # Half-width of the 95 % interval of `value` over samples, q's mean and scale redrawn too.
-    ci95_conditional:   float       # The same for q's mean and scale as given: too narrow for a shift along wide directions.
-    r1:                 float       # SID at a radius of one standard deviation, be it on the grid or not.
-    location:           float       # |mean p - mean q|^2. To first order a positive multiple of location + spread is SID.
-    spread:             float       # tr cov p - tr cov q. Both parts are unbiased with debias, plain without.
+    ci95:               float       # Half-width of the 95% interval of `value` over samples, including q's mean and scale.
+    ci95_conditional:   float       # The same for fixed mean and scale of q; too narrow for a shift along wide directions.
+    r1:                 float       # SID at a radius of one standard deviation, whether or not it is on the grid.
+    location:           float       # |mean p - mean q|^2. SID is, to first order, a positive multiple of location + spread.
+    spread:             float       # tr cov p - tr cov q. Location and spread are unbiased with debias.
     trace_q:            float       # tr cov q, the scale of the two.
     order:              float       # k above.
     sigma:              str
@@ -52,16 +52,16 @@ class SIDResult:
     num_q:              int
 
     def explain(self):
-        """One sentence: what the sign means for this pair."""
+        """Return one sentence on the meaning of the sign for this pair."""
         noise = 3 * ((self.trace_q + self.spread) / self.num_p + self.trace_q / self.num_q) # Bound on location's, at 2 s.d.
         off_centre = self.location > noise
-        share = lambda part: f'{100 * part / self.trace_q:+.3g} %'
+        share = lambda part: f'{100 * part / self.trace_q:+.3g}%'
         parts = f'location {share(self.location)} and spread {share(self.spread)} of the variance of q'
         head = f'SID {self.value:+.4g} +- {self.ci95:.2g}'
         if abs(self.value) <= self.ci95:
             reason = ('p lies off the centre of q but is narrower, and the two cancel' if off_centre and self.spread < 0 else
-                      'these samples show p neither further out than q nor further in, which does not make them equal')
-            return f'{head} is zero within its interval: {reason} ({parts}).'
+                      'these samples show p neither further out than q nor further in; they need not be equal')
+            return f'{head} is zero within its interval, because {reason} ({parts}).'
         if self.value * (self.location + self.spread) <= 0:
             side = 'nearer to' if self.value < 0 else 'further from'
             where = f'{side} the centre of q by the measure of order {self.order:g}, though not by variance'
@@ -74,22 +74,23 @@ class SIDResult:
         return f'{head} is {"negative" if self.value < 0 else "positive"}: p is {where} ({parts}).'
 
     def as_dict(self):
-        """All fields as numbers, strings and lists for JSON."""
+        """Return all fields as numbers, strings and lists for JSON."""
         return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
 
 #----------------------------------------------------------------------------
 
 @torch.no_grad()
 def sid(p, q, *, order=1, sigma='scalar', radii=None, debias=True):
-    """SID of p against q in closed form, float64, in blocks.
+    """Return the SID of p against q in closed form, as a SIDResult. It is computed in float64, block by block.
 
-    p, q:       features [N, n] of any real dtype, arrays (memory-mapped ones too) or tensors; n >= 8 |k|, N >= 50.
-    order:      k above, not 0; the paper's are 1, -1, -3, -5. 2 gives location + spread at every radius.
+    p, q:       features [N, n] of any real dtype, arrays (memory-mapped or not) or tensors; n >= 8 |k|, N >= 50.
+    order:      k above, not 0. The paper uses 1, -1, -3 and -5; 2 gives location + spread at every radius.
     sigma:      'scalar' or 'vector', see above.
-    radii:      half-widths of the cube in standard deviations of q, > 0; default: RADII.
-    debias:     takes out the bias that the estimated mean of q brings. It supposes that p and q are independent samples:
-                switch it off to compare a set with itself, which then gives 0 exactly.
-    returns     SIDResult. It is computed on the first of q and p that is on a cuda device, else on the cpu.
+    radii:      half-widths of the cube in standard deviations of q, > 0. Default RADII.
+    debias:     removes the bias that comes from estimating the mean of q. It assumes that p and q are independent samples.
+                Without it, a set compared with itself gives exactly 0.
+
+    The computation runs on the first of q and p that is on a cuda device, else on the cpu.
 
     Raises SpiderError for features that are not finite, all the same, too few or not comparable, and for bad options."""
     p, q, order, sigma, radii = check_inputs(p, q, order, sigma, radii)
@@ -117,7 +118,7 @@ def sid(p, q, *, order=1, sigma='scalar', radii=None, debias=True):
 # Inputs.
 
 def check_inputs(p, q, order, sigma, radii):
-    """The arguments of `sid` as [N, n] arrays or tensors, a number, a string, and float64 [J]; or a SpiderError."""
+    """Return the arguments of `sid` as [N, n] arrays or tensors, a number, a string, and float64 [J]. Raises SpiderError."""
     p, q = [features.detach() if isinstance(features, torch.Tensor) else np.asarray(features) for features in [p, q]]
     for name, features in dict(p=p, q=q).items():
         if features.ndim != 2:
@@ -138,7 +139,7 @@ def check_inputs(p, q, order, sigma, radii):
     return p, q, order, sigma, radii
 
 def blocks(features, device, count=None):
-    """Yields (slice, float64 tensor of these rows on device) over features [N, n], about `count` (BLOCK) numbers at a time."""
+    """Yield (slice, float64 tensor of these rows on device) over features [N, n], about `count` (BLOCK) numbers at a time."""
     step = max((count or BLOCK) // features.shape[1], 1)
     for start in range(0, len(features), step):
         rows = slice(start, start + step)
@@ -148,7 +149,7 @@ def blocks(features, device, count=None):
         yield rows, block.to(device, torch.float64)
 
 def _mean(features, name, device):
-    """Mean [n], finite or a SpiderError."""
+    """Return the mean [n]. Raises SpiderError if it is not finite."""
     mean = sum(block.sum(dim=0) for _, block in blocks(features, device)) / len(features)
     if not mean.isfinite().all():
         raise SpiderError(f'{name} holds features that are NaN or infinite; look for broken images, or fp16 overflow in the '
@@ -156,7 +157,7 @@ def _mean(features, name, device):
     return mean
 
 def _variance(features, name, mean):
-    """Variance [n], not zero altogether or a SpiderError."""
+    """Return the variance [n]. Raises SpiderError if it is zero in all dimensions."""
     var = sum((block - mean).square_().sum(dim=0) for _, block in blocks(features, mean.device)) / (len(features) - 1)
     if var.sum() <= 1e-12 * mean.square().sum():
         raise SpiderError(f'{name} holds the same features for every image, so there is no distribution to compare; '
@@ -164,7 +165,7 @@ def _variance(features, name, mean):
     return var
 
 def reference_frame(p, q, sigma):
-    """Where the cube lies: mean, var, std and half-width `width` of q, each float64 [n]; and the mean of p."""
+    """Return the frame of the cube: mean, var, std and half-width `width` of q, each float64 [n], and the mean of p."""
     device = next((x.device for x in [q, p] if isinstance(x, torch.Tensor) and x.is_cuda), torch.device('cpu'))
     mean_p, mean = _mean(p, 'p', device), _mean(q, 'q', device)
     var_p, var = _variance(p, 'p', mean_p), _variance(q, 'q', mean)
@@ -183,7 +184,7 @@ def _distances(features, frame):
     return distances
 
 def _location_and_spread(side_p, side_q, frame, debias):
-    """|mean p - mean q|^2 and tr cov p - tr cov q; the sum is E rho^2 of p less that of q, with and without debias."""
+    """Return |mean p - mean q|^2 and tr cov p - tr cov q; their sum is E rho^2 of p minus that of q, with and without debias."""
     location, num_p, num_q = (frame.mean_p - frame.mean).square().sum(), len(side_p), len(side_q)
     trace_p, trace_q = frame.trace_p, frame.var.sum()
     if debias:
@@ -194,13 +195,13 @@ def _location_and_spread(side_p, side_q, frame, debias):
 # Sums of g over radii and features, and of its derivatives with respect to rho^2, tau, sum(w^2) and sum(w^4).
 
 def _kernel_sums(side, radii, order, frame):
-    """side [N, 2], radii [J] -> total [N] and curve [J] (sum over radii, mean over features); slopes of the total [2, N];
-    slopes of the mean total with respect to sum(w^2) and sum(w^4)."""
+    """Return the sums of g for one side, from side [N, 2] and radii [J]: total [N] (sum over radii), curve [J] (mean over
+    features), slopes of the total [2, N], and slopes of the mean total with respect to sum(w^2) and sum(w^4)."""
     half, sign = order / 2, 1 if order > 0 else -1
     bend = half * (half - 1) / 2
     r2 = radii.square()
     w2, w4 = frame.width.square().sum(), frame.width.pow(4).sum()
-    floor = -w2 * r2.min() / 6      # Debiasing may take rho^2 of a p collapsed on mu below zero: A stays positive.
+    floor = -w2 * r2.min() / 6      # Debiasing may make rho^2 negative if p has collapsed on mu; this keeps A positive.
     total, slopes, curve = side.new_zeros([len(side)]), side.new_zeros([2, len(side)]), 0
     slope_w2 = slope_w4 = 0
     for rows, block in blocks(side, side.device, BLOCK * 2 // len(radii)):
@@ -222,11 +223,11 @@ def _kernel_sums(side, radii, order, frame):
                            slope_w2=slope_w2 / len(side), slope_w4=slope_w4 / len(side))
 
 #----------------------------------------------------------------------------
-# Influence functions: one more image at y moves the mean of q by (y - mu) / N and a standard deviation by
-# ((y - mu)_d^2 - var_d) / (2 std_d) / N, and these move the cumulative SID by its gradients.
+# Influence functions. One more image at y changes the mean of q by (y - mu) / N and a standard deviation by
+# ((y - mu)_d^2 - var_d) / (2 std_d) / N, and these change the cumulative SID by its gradients.
 
 def _influence_of_frame(p, q, sums_p, sums_q, sigma, frame):
-    """What each image of q does to the cumulative SID through mu and w, times N: float64 [N_q]."""
+    """Return the effect of each image of q on the cumulative SID through mu and w, times N, float64 [N_q]."""
     first_p, second_p = _weighted_moments(p, sums_p.slopes, frame)
     first_q, second_q = _weighted_moments(q, sums_q.slopes, frame)
     width = frame.width
@@ -235,7 +236,7 @@ def _influence_of_frame(p, q, sums_p, sums_q, sigma, frame):
     by_width = (2 * width * (sums_p.slope_w2 - sums_q.slope_w2 + second_p - second_q) +
                 4 * width ** 3 * (sums_p.slope_w4 - sums_q.slope_w4))
     by_std = by_width if sigma == 'vector' else by_width.mean().expand_as(by_width)
-    by_var = torch.where(frame.std > 0, by_std / (2 * frame.std), 0)        # A dimension without variance stays so.
+    by_var = torch.where(frame.std > 0, by_std / (2 * frame.std), 0)        # A dimension without variance has no slope.
     influence = torch.empty([len(q)], dtype=torch.float64, device=frame.device)
     for rows, block in blocks(q, frame.device):
         centred = block - frame.mean
@@ -243,7 +244,7 @@ def _influence_of_frame(p, q, sums_p, sums_q, sigma, frame):
     return influence
 
 def _weighted_moments(features, slopes, frame):
-    """Means of slopes * (c - mu), [2, n], and of the second slope * (c - mu)^2, [n], over the features c."""
+    """Return the means over features c of slopes * (c - mu), [2, n], and of the second slope * (c - mu)^2, [n]."""
     first = second = 0
     for rows, block in blocks(features, frame.device):
         centred = block - frame.mean

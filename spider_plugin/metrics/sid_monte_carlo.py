@@ -1,12 +1,13 @@
-"""Signed Inception distance by random points in the cube, for checking the closed form of `sid.py` and for regression.
+"""Signed Inception distance by random points in the cube, to check the closed form of `sid.py` and for regression tests.
 
-Plain: points mu +- r w u in antithetic pairs, the same u at every radius, all features as centres. Most of what is left of the
-noise is the length of u, whose mean is known: |w u|^2 is the control variate, with its slope from regression.
+The default estimator takes points mu +- r w u in antithetic pairs, the same u at every radius, and all features as centres. Most
+of the remaining noise is from the length of u, whose mean is known, so |w u|^2 is the control variate, with its slope from
+regression.
 
-official=True: the estimator of the public code, as far as it is documented. At each of 199 radii, 300 centres of p and of q and
-300 points, no pairs and no control variate; 20 subsets, averaged with weights 1/2, 1/4, ... from the last to the first, which
-leaves the noise of about three. Here all radii share a subset's points, which changes no radius' distribution. (Of its two
-scripts this is the one with a mean over points; the other sums over 500 points and 49 radii.)"""
+official=True is the estimator of the public code, as far as it is documented. At each of 199 radii it takes 300 centres of p and
+of q and 300 points, without pairs and control variate. It averages 20 subsets with weights 1/2, 1/4, ... from the last to the
+first, which leaves the noise of about three. Here all radii share a subset's points, which does not change the distribution at
+any radius. (Of the two public scripts this is the one with a mean over points; the other sums over 500 points and 49 radii.)"""
 
 import dataclasses
 
@@ -23,8 +24,9 @@ OFFICIAL_CENTRES = OFFICIAL_POINTS = 300
 
 @dataclasses.dataclass(frozen=True)
 class MonteCarloSID:
-    """An estimate of the SID of these very features: compare with `sid(..., debias=False)`. Errors are those of the drawn
-    points (official: and centres), not of the features."""
+    """An estimate of the SID of the given features, comparable with `sid(..., debias=False)`.
+
+    Its errors are those of the drawn points (with official=True also of the drawn centres), not of the features."""
 
     radii:      np.ndarray  # [J], half-widths of the cube in standard deviations of q.
     curve:      np.ndarray  # [J]
@@ -39,16 +41,15 @@ class MonteCarloSID:
 
 @torch.no_grad()
 def sid_monte_carlo(p, q, *, order=1, sigma='scalar', radii=None, draws=256, control_variate=True, official=False, seed=0):
-    """SID of p against q by Monte Carlo, float64.
+    """Return the SID of p against q by Monte Carlo in float64, as a MonteCarloSID.
 
     p, q, order, sigma, radii:  as in `sid`; any number of dimensions.
-    draws:                      antithetic pairs of points; at least 3. The time is proportional to it.
-    control_variate:            False leaves the noise of the points' length in, 8 to 40 times the standard error.
-    official:                   the public code's estimator; takes p, q, order and seed only.
-    seed:                       of numpy's default generator: the same points on every device.
-    returns                     MonteCarloSID
+    draws:                      antithetic pairs of points, at least 3. The time is proportional to it.
+    control_variate:            without it the noise of the points' length remains, 8 to 40 times the standard error.
+    official:                   use the public code's estimator, which takes p, q, order and seed only.
+    seed:                       seed of numpy's default generator, which draws the same points on every device.
 
-    Raises SpiderError as `sid` does, and for official=True with fewer than 300 features a side."""
+    Raises SpiderError as `sid` does, and if official=True has fewer than 300 features on a side."""
     p, q, order, sigma, radii = check_inputs(p, q, order, 'scalar' if official else sigma, None if official else radii)
     frame, rng = reference_frame(p, q, sigma), np.random.default_rng(seed)
     if official:
@@ -69,16 +70,16 @@ def sid_monte_carlo(p, q, *, order=1, sigma='scalar', radii=None, draws=256, con
 #----------------------------------------------------------------------------
 
 def _points(count, frame, rng):
-    """w u, [count, n], with u uniform on [-1, 1]^n."""
+    """Return w u, [count, n], with u uniform on [-1, 1]^n."""
     u = rng.uniform(-1, 1, [count, len(frame.width)])
     return torch.as_tensor(u, device=frame.device) * frame.width
 
 def _contrast(p, q, points, radii, order, frame, signs):
-    """[M, J]: at each of the M points, for each radius, mean phi over p less that over q; mean over the signs."""
+    """Return [M, J], the mean of phi over p minus that over q at each of M points and J radii, averaged over the signs."""
     return _potential(p, points, radii, order, frame, signs) - _potential(q, points, radii, order, frame, signs)
 
 def _potential(centres, points, radii, order, frame, signs):
-    """[M, J] of D(mu + sign r w u): |c - mu - r w u|^2 = |c - mu|^2 + r^2 |w u|^2 - 2 r (c - mu).(w u)."""
+    """Return D(mu + sign r w u), [M, J], by |c - mu - r w u|^2 = |c - mu|^2 + r^2 |w u|^2 - 2 r (c - mu).(w u)."""
     values = points.new_zeros([len(points), len(radii)])
     for _, block in blocks(centres, frame.device, max(BLOCK * centres.shape[1] // len(points), 1)):
         centred = block - frame.mean
@@ -91,9 +92,9 @@ def _potential(centres, points, radii, order, frame, signs):
     return values * ((1 if order > 0 else -1) / len(centres) / len(signs))
 
 def _released_subsets(p, q, radii, order, frame, rng):
-    """Curves of the subsets [20, J], and their weights in the public code's moving average."""
+    """Return the curves of the subsets [20, J] and their weights in the public code's moving average."""
     if min(len(p), len(q)) < OFFICIAL_CENTRES:
-        raise SpiderError(f'The official estimator of SID draws {OFFICIAL_CENTRES} features a side; '
+        raise SpiderError(f'The official estimator of SID draws {OFFICIAL_CENTRES} features on each side; '
                           f'p has {len(p)} and q has {len(q)}.')
     curves = []
     for _ in range(OFFICIAL_SUBSETS):

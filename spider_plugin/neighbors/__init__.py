@@ -1,1 +1,1 @@
-"""`spider neighbors`: sources compared with a target by a feature network, ranked, and reported."""
+"""`spider neighbors` compares sources with a target by a feature network, ranks them and writes reports."""

@@ -1,4 +1,4 @@
-"""`spider neighbors`: spider_plugin.neighbors.compare with a host's detector, and what is shown and written of it."""
+"""`spider neighbors`: runs spider_plugin.neighbors.compare with a host's detector, and shows and writes the results."""
 
 import json
 import tempfile
@@ -14,12 +14,13 @@ from spider_plugin.neighbors.detector import HostDetector, pick_device
 from spider_plugin.neighbors.shards import crew
 
 def run_neighbors(sources, target, *, host=None, detector=None, outdir=None, json_path=None, html_path=None, **options):
-    """Compares, prints the table, and writes what was asked for; rank 0 speaks and writes.
+    """Compare the sources with the target, print the table and write the requested files. Only rank 0 prints and writes.
 
-    host:       directory of a checkout, None for the embedded one.
-    detector:   value of --detector.
-    outdir:     folder for neighbors.json and neighbors.html; json_path and html_path: single files.
-    options:    of `find_neighbors`: max_images, by, trust.
+    host:                   directory of a checkout; None for the embedded host.
+    detector:               value of --detector.
+    outdir:                 folder for neighbors.json and neighbors.html.
+    json_path, html_path:   single files.
+    options:                max_images, by and trust of `find_neighbors`.
     Raises SpiderError."""
     files = {'json': [json_path] if json_path else [], 'html': [html_path] if html_path else []}
     if outdir:
@@ -45,7 +46,7 @@ def run_neighbors(sources, target, *, host=None, detector=None, outdir=None, jso
             click.echo(f'Wrote {path}')
 
 def check_writable(paths):
-    """Raises SpiderError where a file could not be written in the end."""
+    """Raise SpiderError if one of the files cannot be written, before the comparison starts."""
     for path in map(Path, paths):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +57,7 @@ def check_writable(paths):
             raise SpiderError(f'{path} is a folder; give the name of a file.')
 
 def show(summary, words, command):
-    """The table, the warnings and the suggestion, on the terminal."""
+    """Print the table, the warnings and the suggestion."""
     click.echo('\n'.join(neighbor_report.table(summary)) + '\n')
     for warning in summary['warnings']:
         click.echo(f'Warning: {warning}')
@@ -64,4 +65,4 @@ def show(summary, words, command):
     if command:
         click.echo(f'\n    {command}\n')
     if summary['detector'] and summary['detector']['name'] == 'demo':
-        click.echo('Numbers of the demo detector compare with nothing but each other: it knows only the demo images.')
+        click.echo('Numbers of the demo detector compare only with each other, because it was trained on the demo images.')

@@ -1,13 +1,13 @@
-"""Which dataset to train from: sources ranked by their distance to a target, `spider neighbors`.
+"""Ranks sources by their distance to a target, to find the dataset to train from (`spider neighbors`).
 
-The rule of ranks. A source's score is |SID(source || target)|, or FID or KID (`by`), and its interval is that of 95 % (of |x|,
-where x is known within an interval). Sorted by score, a new rank begins where a source's interval lies above the intervals of
-all sources before it. So two sources have different ranks only if their intervals are apart, and sources that a chain of
-overlaps connects are tied; within a tie they are listed by name. Intervals of sources share the sampling of one target, which
-makes ties a little more frequent than they need be.
+The rule of ranks. A source's score is |SID(source || target)|, or FID or KID (`by`), and has a 95% interval. (For |SID| it is
+the interval of SID, mapped by |x|.) The sources are sorted by score, and a new rank begins where a source's interval lies above
+the intervals of all sources before it. So two sources have different ranks only if their intervals are apart, and sources whose
+intervals overlap, directly or by way of other sources, are tied; within a tie they are listed by name. The intervals of all
+sources include the sampling of the one target, which makes ties a little more frequent than necessary.
 
 Ranks of processes share the sets (neighbors/shards.py). Features and comparisons are kept in the cache as they are finished, and
-each depends on nothing but its sets, so that any number of processes, interrupted or not, comes to the same numbers."""
+each depends only on its sets, so that any number of processes, interrupted or not, arrives at the same numbers."""
 
 import functools
 import hashlib
@@ -26,29 +26,29 @@ from spider_plugin.metrics.sid import sid
 from spider_plugin.neighbors.features import SetProgress, compute_features, open_set, probe
 from spider_plugin.neighbors.shards import Alone
 
-FORMAT   = 1                    # Of a comparison, and of everything that decides its numbers.
+FORMAT   = 1                    # Version of a cached comparison and of the code that decides its numbers.
 MEASURES = ('sid', 'fid', 'kid')
-FEW      = 10                   # Images for each feature dimension below which the report says that FID is inflated.
-SAID     = 4                    # Warnings of disagreement, at most; the rest is counted.
+FEW      = 10                   # With fewer images for each feature dimension, the report says that FID is inflated.
+SAID     = 4                    # Most warnings of disagreement that are printed; the rest are counted.
 
 #----------------------------------------------------------------------------
 
 def find_neighbors(target, sources, detector, *, max_images=50000, by='sid', trust=False, crew=None, device='cpu', quiet=False):
-    """Compares every source with the target; returns what `spider neighbors` writes and shows, None on ranks > 0.
+    """Compare every source with the target, and return the summary for `spider neighbors`, or None on ranks > 0.
 
     target:     zip, folder, or .npz of features.
-    sources:    specifications as of `features.open_set`, each once.
-    detector:   as of `features.compute_features`; it is not touched where all sets are .npz files.
-    max_images: most images that are looked at of a set.
-    by:         'sid', 'fid' or 'kid': what ranks.
+    sources:    specifications for `features.open_set`, without duplicates.
+    detector:   as in `features.compute_features`; it is not used if all sets are .npz files.
+    max_images: most images of a set that are used.
+    by:         'sid', 'fid' or 'kid', the measure that ranks.
     trust:      unpickle generators as hosts do, which runs code that the file carries.
-    crew:       this rank, `shards.crew()` within its context. None: the only one.
+    crew:       this rank, `shards.crew()` within its context. None if it is the only one.
     device:     for the arithmetic on features, in float64.
-    quiet:      no progress on stderr.
-    returns     dict(target, detector, by, sources, disagree, warnings, pictures): `sources` in the order of their 'rank', each
-                with 'sid' (source || target), 'sid_back' (target || source), 'fid' and 'kid', dicts with 'value', 'ci95' and
-                more; `pictures`, PNGs in base64 by specification; the rest is for JSON.
-    Raises SpiderError: before the first pass over images for what can be seen by then."""
+    quiet:      print no progress on stderr.
+    returns     dict(target, detector, by, sources, disagree, warnings, pictures). `sources` are in the order of their 'rank';
+                each has 'sid' (source || target), 'sid_back' (target || source), 'fid' and 'kid', dicts with 'value', 'ci95'
+                and more. `pictures` are PNGs in base64 by specification; the other entries are for JSON.
+    Raises SpiderError, as far as possible before the first pass over images."""
     crew = crew or Alone()
     job = Job(target, list(sources), detector, max_images, trust, crew, torch.device(device))
     total = sum(min(job.sets[index].num_images, max_images) for index in job.own)
@@ -62,7 +62,7 @@ def find_neighbors(target, sources, detector, *, max_images=50000, by='sid', tru
     return job.summarise(by, quiet) if crew.rank == 0 else None
 
 class Job:
-    """The share of one rank. Set 0 is the target, set i the i-th source; rank k owns the sets k, k + size, ..."""
+    """The work of one rank. Set 0 is the target, set i the i-th source; rank k owns the sets k, k + size, ..."""
 
     def __init__(self, target, sources, detector, max_images, trust, crew, device):
         if len(set(sources)) < len(sources):
@@ -76,27 +76,27 @@ class Job:
                                  for index in self.own if index > 0}
         self._agree_on_detector()
         self._agree_on_dimensions()
-        crew.meet('opened')     # All errors of all ranks that can come before the work.
+        crew.meet('opened')     # Errors of any rank that can be found before the work end all ranks here.
 
     def _agree_on_detector(self):
-        """Rank 0 looks it up first, so that one rank downloads."""
+        """Check that all ranks have the same detector. Rank 0 looks it up first, so that only one rank downloads it."""
         if all(spec.endswith('.npz') for spec in self.specs):
             self.detector = None
         elif self.crew.rank == 0:
             self.crew.share('detector', self.detector.identity)
         elif self.crew.wait('detector', 0) != self.detector.identity:
-            raise SpiderError('--detector is another file here than on rank 0; give all machines the same one.')
+            raise SpiderError('--detector is not the same file here as on rank 0; give all machines the same one.')
 
     def _agree_on_dimensions(self):
-        """The detector tries one image of each set, and all must give equally many features."""
+        """Check on one image of each set that the detector gives the same number of features for all sets."""
         dims = {index: probe(found, self.detector, self.sets[0]) for index, found in self.sets.items()}
         for index, dim in dims.items():
             if dim != dims[0]:
-                raise SpiderError(f'{self.specs[index]} has {dim} features of an image, but {self.specs[0]} has {dims[0]}; '
+                raise SpiderError(f'{self.specs[index]} has {dim} features per image, but {self.specs[0]} has {dims[0]}; '
                                   'take both from one detector.')
 
     def look(self, progress):
-        """Passes over all images of this rank that no one has looked at before."""
+        """Compute the features of this rank's sets that the cache lacks."""
         for index in self.own:
             features = compute_features(self.sets[index], self.detector, self.max_images, progress)
             if index == 0:
@@ -109,15 +109,15 @@ class Job:
 
     @functools.cached_property
     def _target(self):
-        """(Features, Moments) of the target, once rank 0 has them. A machine with a cache of its own makes them again."""
+        """(Features, Moments) of the target, once rank 0 has them. A machine with another cache computes them again."""
         expected = self.crew.wait('target', 0)
         features = self._features(0)
         if features.identity != expected:
-            raise SpiderError(f'--target={self.specs[0]} is another set here than on rank 0; give all machines the same one.')
+            raise SpiderError(f'--target={self.specs[0]} is not the same set here as on rank 0; give all machines the same one.')
         return features, Moments(features.values, self.device)
 
     def compare(self, index):
-        """What there is to say about a source: the entry of the summary, and its small pictures."""
+        """Return the source's entry in the summary and its small pictures, dict(entry, picture)."""
         (target, moments), source, found = self._target, self._features(index), self.sets[index]
         entry = dict(name=found.name, source=found.spec, kind=found.kind, images=len(source.values), of=found.num_images,
                      can_train=found.trains, is_target=source.identity == target.identity)
@@ -141,7 +141,7 @@ class Job:
     #------------------------------------------------------------------------
 
     def summarise(self, by, quiet):
-        """Collects what all ranks have filed; rank 0's."""
+        """Collect the results of all ranks on rank 0, and return the summary."""
         progress = Progress('Collecting', len(self.specs) - 1, unit='sources')
         results = []
         for index in range(1, len(self.specs)):
@@ -166,7 +166,7 @@ class Job:
             pictures  = pictures)
 
 def _sid(p, q, *names):
-    """SID of p against q for JSON, and what its sign means in words."""
+    """Return the SID of p against q for JSON, with the meaning of its sign in words."""
     result = sid(p, q)
     words = re.sub(r'\b[pq]\b', lambda match: names['pq'.index(match[0])], result.explain())
     return dict(value=result.value, ci95=result.ci95, r1=result.r1, location=result.location, spread=result.spread,
@@ -179,7 +179,7 @@ def _digest(*parts):
 # Order.
 
 def interval(entry, by):
-    """(score, lowest, highest) of a source: of |SID|, FID or KID."""
+    """Return (score, lowest, highest) of a source by |SID|, FID or KID."""
     value, half = entry[by]['value'], entry[by]['ci95']
     low, high = value - half, value + half
     if by != 'sid':
@@ -187,7 +187,7 @@ def interval(entry, by):
     return abs(value), max(low, -high, 0), max(high, -low)
 
 def rank(entries, by):
-    """The entries with 'rank' and 'tied', in the order of their rank, by name within a tie. See the rule above."""
+    """Return the entries with 'rank' and 'tied' added, in the order of their rank, by the rule above."""
     ties, reach = [], None
     for entry in sorted(entries, key=lambda entry: interval(entry, by)[0]):
         _, low, high = interval(entry, by)
@@ -202,10 +202,10 @@ def rank(entries, by):
     return ranked
 
 def disagreements(entries, dim):
-    """[(a, b, measures)]: SID puts a before b, and the measures put b before a, all by intervals that are apart.
+    """Return [(a, b, measures)] where SID puts a before b and the measures put b before a, all by intervals that are apart.
 
-    FID, which few images inflate, has no say against a where it is a that has fewer, and fewer than 10 for each of the dim
-    features."""
+    Few images inflate FID. So FID does not count against an `a` that has fewer images than b, and fewer than 10 for each of
+    the dim features."""
     bounds = [{by: interval(entry, by)[1:] for by in MEASURES} for entry in entries]
     before = lambda i, j, by: bounds[i][by][1] < bounds[j][by][0]
     fair = lambda a, b, by: by != 'fid' or a['images'] >= min(b['images'], FEW * dim)
@@ -221,7 +221,7 @@ def disagreements(entries, dim):
 # Words.
 
 def warnings(ranked, entries, target, shape):
-    """Sentences for people who are about to trust the ranking; shape: [images, dimensions] of the target's features."""
+    """Return sentences on the limits of this ranking; shape is [images, dimensions] of the target's features."""
     found = [f'{entry["source"]} holds the same images as the target and was left out.'
              for entry in entries if entry['is_target']]
     against = {}
@@ -247,9 +247,9 @@ def _listed(names, most=3):
     return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
 
 def suggestion(summary, train=('spider', 'train')):
-    """(a sentence on the best sources, the command that trains from one of them, or None).
+    """Return (a sentence on the best sources, the command that trains from one of them, or None).
 
-    train:  how the host's train.py is started."""
+    train:  words of the command that starts the host's train.py."""
     best = [entry for entry in summary['sources'] if entry['rank'] == 1]
     able = sorted((entry for entry in best if entry['can_train']), key=lambda entry: entry['kid']['value'])
     measure = dict(sid='|SID|', fid='FID', kid='KID')[summary['by']]
@@ -261,7 +261,7 @@ def suggestion(summary, train=('spider', 'train')):
         names = _listed([entry['name'] for entry in best], most=5)
         words = f'Closest by {measure} are {len(best)} sources whose intervals overlap: {names}.'
     if not able:
-        return f'{words} Only features are known of it: train from the images that they are of.', None
+        return f'{words} Only its features are known; train from the images that they were computed from.', None
     if len(best) > 1:
         words += f' Of these, {able[0]["name"]} has the smallest KID.'
     resolution = summary['target']['resolution']

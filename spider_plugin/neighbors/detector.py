@@ -1,14 +1,14 @@
-"""The detector of a host, for commands of ours that look at images: a feature network found and loaded as its metrics do.
+"""The detector of a host, a feature network for commands of the plugin, found and loaded as the host's metrics do.
 
-Where a host keeps detectors, what it downloads and how it reads them is its own business, and is not repeated here. The
-checkout (`--host`, else the embedded host) goes first on sys.path of this process, and its modules are asked for what they
-have:
+The host decides where it keeps detectors, which ones it downloads and how it reads them; this module does not repeat that.
+The checkout (`--host`, else the embedded host) becomes the first entry of sys.path in this process, and these of its functions
+are used:
 
-    metrics.detectors.find(value)                            the file of a name, a URL or a path, where there is such a module
-    dnnlib.util.open_url(url, return_filename=True)          else: the file of a URL, in the host's own cache
+    metrics.detectors.find(value)                            the file for a name, a URL or a path, if the module exists
+    dnnlib.util.open_url(url, return_filename=True)          otherwise the file of a URL, in the host's cache
     metrics.metric_utils.get_feature_detector(url, device)   the network
 
-Only TorchScript files are loaded here, for all hosts alike: those of pickled detectors would not take them."""
+Only TorchScript files are loaded here, for all hosts alike. A host whose detectors are pickles could not load them."""
 
 import functools
 import importlib
@@ -25,24 +25,24 @@ from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import sha256_of_file
 from spider_plugin.resources import resource_dir
 
-DEFAULT = 'inception'   # What a host with a lookup of its own calls the network of published scores.
+DEFAULT = 'inception'   # Name of the network of published scores in hosts with a detector lookup.
 
 #----------------------------------------------------------------------------
 
 class HostDetector:
-    """detector(uint8 [N, C, H, W]) -> float [N, n] on the device; grey images are repeated to RGB.
+    """Maps images uint8 [N, C, H, W] to features float [N, n] on the device; grey images are repeated to RGB.
 
-    value:      of --detector: what the host takes, or any TorchScript file. None: the host's own choice.
-    host:       directory of a checkout; None: the embedded host.
+    value:      value of --detector, a name that the host knows or any TorchScript file. None takes the host's default.
+    host:       directory of a checkout; None for the embedded host.
     device:     where the network runs.
-    name, path, identity (hex digest of the file) are found out at first use, the network is loaded at the first call.
+    name, path and identity (hex digest of the file) are looked up at first use; the network is loaded at the first call.
     Raises SpiderError."""
 
     def __init__(self, value=None, host=None, device='cpu'):
         self.value, self.device = value, torch.device(device)
         self.host = Path(host or resource_dir('reference_host')).absolute()
         if not (self.host / 'metrics' / 'metric_utils.py').is_file():
-            raise SpiderError(f'--host={host} has no metrics/metric_utils.py; give the folder of a StyleGAN-like checkout.')
+            raise SpiderError(f'--host={host} has no metrics/metric_utils.py; give the folder of a StyleGAN-style checkout.')
 
     def __call__(self, images):
         network, options = self._network
@@ -53,8 +53,8 @@ class HostDetector:
                 return network(images.to(self.device), **options)
         except RuntimeError as error:
             shape = ' x '.join(map(str, images.shape[1:]))
-            raise SpiderError(f'--detector={self.name} cannot look at images of {shape} ({_last_line(error)}); give another '
-                              'detector, or images of the size that it knows.') from error
+            raise SpiderError(f'--detector={self.name} cannot take images of {shape} ({_last_line(error)}); give another '
+                              'detector, or images of a size that it takes.') from error
 
     @functools.cached_property
     def path(self):
@@ -62,8 +62,7 @@ class HostDetector:
         if (lookup := self._module('metrics.detectors', optional=True)) is not None:
             path = lookup.find(self.value or DEFAULT)
         elif self.value is None:
-            raise SpiderError(f'--host={self.host} has no detector lookup of its own; name its network by '
-                              '--detector=FILE or URL.')
+            raise SpiderError(f'--host={self.host} has no detector lookup; name its network by --detector=FILE or URL.')
         elif '://' in self.value:
             path = self._try(lambda: self._module('dnnlib.util').open_url(self.value, return_filename=True))
         else:
@@ -84,7 +83,7 @@ class HostDetector:
 
     @functools.cached_property
     def _network(self):
-        """(network, keywords that it is called with)."""
+        """(network, keywords of its calls)."""
         if _is_torchscript(self.path):
             network = self._try(lambda: torch.jit.load(self.path, map_location=self.device))
         else:
@@ -99,7 +98,7 @@ class HostDetector:
         return network, dict(return_features=True) if takes else {}
 
     def _try(self, load):
-        """What `load` returns; whatever it ends in (the host's code runs here) is about --detector."""
+        """Return the result of `load`. It runs the host's code, so every exception becomes an error about --detector."""
         try:
             return load()
         except click.ClickException:
@@ -109,7 +108,7 @@ class HostDetector:
                               'torch.jit.save.') from error
 
     def _module(self, name, optional=False):
-        """A module of the host."""
+        """Return a module of the host."""
         if sys.path[0] != str(self.host):
             sys.path.insert(0, str(self.host))
         try:
@@ -120,23 +119,23 @@ class HostDetector:
             raise SpiderError(f'--host={self.host}: {name} cannot be imported ({error}); give a complete checkout, or leave the '
                               'option out.') from error
         if self.host.resolve() not in Path(module.__file__).resolve().parents:
-            raise SpiderError(f'--host={self.host}: this process has a {name} from elsewhere already, {module.__file__}; take '
+            raise SpiderError(f'--host={self.host}: this process has already imported another {name}, {module.__file__}; take '
                               'that off PYTHONPATH.')
         return module
 
 def _is_torchscript(path):
-    """Archives of torch.jit.save hold code; those of torch.save hold none."""
+    """Return whether a file is of torch.jit.save, whose archives hold code; those of torch.save hold none."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
         return any('/code/' in name for name in archive.namelist())
 
 def _last_line(error):
-    """The reason of an error, short enough for a sentence."""
+    """Return the reason of an error, short enough for a sentence."""
     return (str(error).strip() or type(error).__name__).splitlines()[-1].strip().rstrip('.')[:160]
 
 def pick_device():
-    """The cuda device of this rank of its machine, else the cpu."""
+    """Return this rank's cuda device on its machine, else the cpu."""
     if torch.cuda.is_available():
         return torch.device('cuda', int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count())
     return torch.device('cpu')

@@ -1,9 +1,13 @@
-"""Features of image sets: what a name on the command line stands for, and one pass over its images, kept on disk.
+"""Features of image sets. Opens the set that a name on the command line stands for, and computes its features in one pass.
 
-    .npz in the cache: features float32 [N, n], samples uint8 [8, 3, h, w] (small pictures for reports)
+The features are kept in the cache as an .npz file with
 
-Its name is a hash of the images' content, of the detector's file and of the number of images, so that moving files costs
-nothing and changing them is noticed. It appears whole or not at all: whoever is interrupted starts again with the next set."""
+    features    float32 [N, n]
+    samples     uint8 [8, 3, h, w], small pictures for reports
+
+The name of the file is a hash of the images' content, of the detector's file and of the number of images, so that moved files
+are found again and changed ones are not mistaken. The file appears complete or not at all; an interrupted run loses at most
+the set in progress."""
 
 import concurrent.futures
 import dataclasses
@@ -28,55 +32,55 @@ from spider_plugin.sources.obtain import resolve
 from spider_plugin.sources.prepare import prepare_source
 from spider_plugin.sources.resize import resize_area
 
-FORMAT  = 1         # Of the cached file and of everything that decides its content.
-BATCH   = 64        # Images in a call of the detector: part of what decides the last bits.
-SAMPLES = 8         # Small pictures that are kept of each set,
-SIDE    = 64        # and their size at most.
-RENDERS = 16384     # Images drawn from a generator or a procedural source, at most: what --spider-source prepares.
+FORMAT  = 1         # Version of the cached file and of the code that decides its content.
+BATCH   = 64        # Images in a call of the detector. It affects the last bits of features.
+SAMPLES = 8         # Small pictures that are kept of each set.
+SIDE    = 64        # Their largest size in pixels.
+RENDERS = 16384     # Most images drawn from a generator or a procedural source, as many as --spider-source prepares.
 
 #----------------------------------------------------------------------------
-# What is compared.
+# The sets that are compared.
 
 @dataclasses.dataclass
 class ImageSet:
-    """A set that can be looked at. Opening it is cheap; `content` reads it, `open_images` may render it."""
+    """A set whose features can be computed. Opening it is cheap; `content` reads it, and `open_images` may render it."""
 
     spec:        str                    # As the user wrote it.
-    name:        str                    # Short, for people.
+    name:        str                    # Short name for reports.
     kind:        str                    # 'images', 'generator', 'procedural' or 'features'.
     num_images:  int                    # In the set.
     resolution:  int | None = None      # None where it is not known yet.
     channels:    int | None = None
-    path:        str | None = None      # Where it is, of images on disk.
-    dim:         int | None = None      # Features of an image, where features are all that is known.
-    content:     callable   = None      # () -> hex digest of what is in it.
+    path:        str | None = None      # Path of a set of images on disk.
+    dim:         int | None = None      # Features per image of a set that has no images.
+    content:     callable   = None      # () -> hex digest of its content.
     open_images: callable   = None      # () -> function of an index that returns uint8 [C, R, R]; thread-safe.
 
     @property
     def trains(self):
-        """Can it be a --spider-source?"""
+        """Whether it can be a --spider-source."""
         return self.kind != 'features'
 
 @dataclasses.dataclass
 class Features:
-    """Features of a set of images, or of a uniform choice of them."""
+    """Features of a set of images, or of a uniform sample of them."""
 
     values:   np.ndarray    # float32 [N, n]; those of a user's .npz may be float64.
     samples:  np.ndarray    # uint8 [S, 3, h, w]; S = 0 where there are no images.
-    identity: str           # Hex digest of what they are features of, and how.
+    identity: str           # Hex digest of the images and of the way the features were computed.
 
 def open_set(spec, *, max_images, like=None, trust=False):
-    """The ImageSet of a zip, a folder, a dataset in the catalogue (downloaded where it is missing), a generator's .pkl, an .npz
-    of features, or a registered source.
+    """Return the ImageSet of a zip, a folder, a dataset in the catalogue, a generator's .pkl, an .npz of features, or a
+    registered source. A dataset that the cache lacks is downloaded.
 
-    max_images: most images to look at; here it bounds what is rendered.
-    like:       the target's ImageSet, whose channels and resolution procedural sources follow. None: spec is the target.
+    max_images: most images to use; here it bounds the number of rendered images.
+    like:       the target's ImageSet, whose channels and resolution procedural sources follow. None if spec is the target.
     trust:      unpickle a generator as hosts do, which runs code that the file carries.
-    Raises SpiderError for what is not there, cannot be read, or is too small."""
+    Raises SpiderError if the set does not exist, cannot be read, or is too small."""
     name, _, argument = spec.partition(':')
     if like is None and (name in registry.sources or spec.endswith('.pkl')):
-        raise SpiderError(f'--target={spec} is no dataset; give the zip or folder that you want to train on, or an .npz of its '
-                          'features.')
+        raise SpiderError(f'--target={spec} is not a dataset; give the zip or folder that you want to train on, or an .npz of '
+                          'its features.')
     if name in registry.sources:
         found = _open_procedural(spec, name, argument, min(max_images, RENDERS), like)
     elif name not in registry.datasets and not Path(spec).exists():
@@ -96,7 +100,7 @@ def open_set(spec, *, max_images, like=None, trust=False):
         raise SpiderError(f'{spec} has {count}, too few to tell distributions apart; give at least {MIN_SAMPLES}.')
     return found
 
-# Rendered sets are those that --spider-source prepares for this target, as large as it at most, and share them.
+# Rendered sets are those that --spider-source prepares for this target, at most as large as the target, so both share the cache.
 
 def _open_procedural(spec, name, argument, count, like):
     channels = None if argument else like.channels or 3
@@ -112,7 +116,7 @@ def _open_generator(path, count, like, trust):
     return _rendered(path, Path(path).stem, 'generator', count, max_size=_size_for(like), trust=trust)
 
 def _size_for(like):
-    """The largest power of two up to the target's resolution; 256 where only its features are known."""
+    """Return the largest power of two up to the target's resolution; 256 if only its features are known."""
     return 1 << ((like.resolution or 256).bit_length() - 1)
 
 def _rendered(spec, name, kind, count, **options):
@@ -127,10 +131,10 @@ def _open_bank(prepared):
     images = np.load(Path(prepared.path, 'images.npy'), mmap_mode='r')
     return lambda index: np.asarray(images[index])
 
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile)  # What numpy.load ends in.
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile)  # Errors of numpy.load.
 
 def read_npz(path):
-    """Features [N, n] of a user's .npz file. Raises SpiderError where it has none that can be used."""
+    """Return the features [N, n] of a user's .npz file. Raises SpiderError if it has none that can be used."""
     try:
         with np.load(path, allow_pickle=False) as file:
             features = file['features']
@@ -144,7 +148,7 @@ def read_npz(path):
     return features if features.dtype == np.float64 else features.astype(np.float32)
 
 def check_features(features, spec, whole=True):
-    """Raises SpiderError unless the features, of a whole set or of a part, can be compared."""
+    """Raise SpiderError unless the features, of a whole set or of a part, can be compared."""
     if features.shape[1] < MIN_DIM:
         raise SpiderError(f'{spec}: {features.shape[1]} feature dimensions are too few for SID; use a detector with at least '
                           f'{MIN_DIM}.')
@@ -158,9 +162,9 @@ def check_features(features, spec, whole=True):
 # The pass.
 
 def probe(image_set, detector, like):
-    """Number of features, found out on one image; on a black one where images would have to be rendered first.
+    """Return the number of features, from one image of the set, or from a black image if its images are not rendered yet.
 
-    Raises SpiderError where the detector cannot take it."""
+    Raises SpiderError if the detector cannot take the image."""
     if image_set.kind == 'features':
         return image_set.dim
     if image_set.kind == 'images':
@@ -170,11 +174,12 @@ def probe(image_set, detector, like):
     return _detect(detector, image[np.newaxis], image_set).shape[1]
 
 def compute_features(image_set, detector, max_images, progress):
-    """Features of a set: from the cache, else by one pass over its images, which then are in the cache.
+    """Return the Features of a set from the cache; compute them by one pass over its images where the cache lacks them.
 
-    detector:   `.identity`, a hex digest, and detector(uint8 [B, C, R, R]) -> float [B, n]; not used for an .npz.
-    max_images: of larger sets, so many are chosen, uniformly and always the same.
-    progress:   `SetProgress`.
+    detector:   an object with `.identity`, a hex digest, and detector(uint8 [B, C, R, R]) -> float [B, n]; not used for an
+                .npz.
+    max_images: number of images taken of a larger set, chosen uniformly, and always the same ones.
+    progress:   a `SetProgress`.
     Raises SpiderError for images or features that cannot be used."""
     count = min(image_set.num_images, max_images)
     chosen = np.sort(np.random.default_rng(0).permutation(image_set.num_images)[:count])
@@ -197,7 +202,7 @@ def compute_features(image_set, detector, max_images, progress):
     return features
 
 def _load(path, identity):
-    """The file's Features, or None where it is not there or not whole."""
+    """Return the file's Features, or None if it is missing or incomplete."""
     try:
         with np.load(path, allow_pickle=False) as file:
             if str(file['identity']) == identity:
@@ -221,7 +226,7 @@ def _pass(image_set, detector, chosen, progress):
     return Features(values, np.broadcast_to(shown, [len(shown), 3, *shown.shape[2:]]).copy(), '')
 
 def _read_ahead(read, chosen):
-    """Yields uint8 [<= BATCH, C, R, R]; threads decode the next batch while this one is looked at."""
+    """Yield uint8 [<= BATCH, C, R, R]; threads decode the next batch while the detector runs on this one."""
     batches = [chosen[i : i + BATCH] for i in range(0, len(chosen), BATCH)]
     with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         submit = lambda batch: [pool.submit(read, int(index)) for index in batch]
@@ -232,7 +237,7 @@ def _read_ahead(read, chosen):
 
 @torch.inference_mode()
 def _detect(detector, images, image_set):
-    """float32 [B, n]."""
+    """Return the features of a batch, float32 [B, n]."""
     features = detector(torch.from_numpy(images))
     if features.ndim != 2 or len(features) != len(images):
         raise SpiderError(f'--detector gives {list(features.shape)} for {len(images)} images of {image_set.spec}; '
@@ -244,7 +249,7 @@ def _detect(detector, images, image_set):
 #----------------------------------------------------------------------------
 
 class SetProgress:
-    """Lines on stderr about sets that are looked at: images of all sets, the rate in this one, the time left for all."""
+    """Progress lines on stderr, with the images done of all sets, the rate in this set, and the time left for all."""
 
     def __init__(self, total=0, num_sets=0, quiet=False, seconds=3.0):
         self.total, self.num_sets, self.quiet, self.seconds = total, num_sets, quiet, seconds
@@ -259,16 +264,16 @@ class SetProgress:
         return what
 
     def skip(self, count, name, why):
-        """A set that needs no look."""
+        """Report a set that needs no pass."""
         self._next(name, f'{count} images, {why}')
         self.done += count
 
     def start(self, name):
-        """A set that does."""
+        """Report the start of the pass over a set."""
         self.line = Progress(self._next(name, 'looking at its images'), self.total, done=self.done, seconds=self.seconds)
 
     def advance(self, count):
-        """Images have been looked at."""
+        """Report that `count` more images are done."""
         self.done += count
         if not self.quiet:
             self.line.update(self.done)

@@ -1,4 +1,4 @@
-"""What `spider neighbors` shows: a table for the terminal, and one HTML file with everything in it."""
+"""The output of `spider neighbors`: a table for the terminal, and a self-contained HTML page."""
 
 import html
 import math
@@ -6,7 +6,7 @@ import math
 from spider_plugin.files.html import line, page, strip, text
 
 COLOURS = ('#d0246b', '#2b6cb0', '#b7791f', '#2f855a', '#6b46c1', '#c05621', '#0d7377', '#6b7280')
-SHOWN   = 60        # Sources with pictures in the page; all are in its table.
+SHOWN   = 60        # Most sources with pictures in the page; all sources are in its table.
 STYLE   = '''
 main { max-width: 1080px; } .wide { overflow-x: auto; } .wide td, .wide th { white-space: nowrap; font-size: 14px; }
 .wide tr.tie td { border-bottom-color: transparent; } .wide td:nth-child(2), .wide th:nth-child(2) { text-align: left; }
@@ -31,30 +31,31 @@ def _plain(estimate):
     return _signed(estimate).removeprefix('+')
 
 def _digits(half_width):
-    """Decimals that show two digits of the interval."""
+    """Return the number of decimals that shows two digits of the interval."""
     return min(max(1 - math.floor(math.log10(half_width)), 0), 8) if half_width > 0 else 4
 
 #----------------------------------------------------------------------------
 # Terminal.
 
 def table(summary):
-    """Lines of text."""
+    """Return the table as lines of text."""
     rows = [list(COLUMNS)] + [[cell(entry) for cell in COLUMNS.values()] for entry in summary['sources']]
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
     align = lambda row: [cell.ljust(width) if i < 2 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths))]
-    return [f'Target {summary["target"]["name"]}, {summary["target"]["images"]} images; ± is a 95 % interval.', '',
+    return [f'Target {summary["target"]["name"]}, {summary["target"]["images"]} images; ± is a 95% interval.', '',
             *['  '.join(align(row)) for row in rows], '', *legend(summary)]
 
 def legend(summary):
     measure = dict(sid='the absolute value of SID', fid='FID', kid='KID')[summary['by']]
-    return ['SID: of the source against the target, > 0 further out or wider, < 0 narrower or inside; back: the other way.',
+    return ['SID is that of the source against the target (> 0 further out or wider, < 0 narrower or inside); back is that of '
+            'the target against the source.',
             f'Ranked by {measure}; "=" marks ties, sources whose intervals overlap, listed by name.']
 
 #----------------------------------------------------------------------------
 # Page.
 
 def render(summary, words, command):
-    """The page as a string of HTML; `words` and `command` are those of `neighbors.suggestion`."""
+    """Return the page as a string of HTML; `words` and `command` are the results of `compare.suggestion`."""
     target = summary['target']
     body = ''.join([
         f'<h1>Neighbours of {html.escape(target["name"])}</h1><p class="lead">{html.escape(words)}</p>',
@@ -67,7 +68,7 @@ def render(summary, words, command):
         '<p class="note">SID at each half-width of the cube, in standard deviations of the set around which it lies. The tables '
         'hold the sums of these curves.</p>',
         '<h2>Images</h2>', pictures(summary),
-        '<h2>What the numbers say, and what they do not</h2>', reading(),
+        '<h2>How to read the numbers</h2>', reading(),
         '<h2>Details</h2>', details(summary)])
     return page(f'Neighbours of {target["name"]}', body, STYLE)
 
@@ -85,7 +86,7 @@ def html_table(summary):
     return f'<div class="wide"><table><tr>{"".join(f"<th>{name}</th>" for name in COLUMNS)}</tr>{rows}</table></div>'
 
 def pictures(summary):
-    """A strip of small images for the target and each source, with what SID says of it."""
+    """Return a strip of small images for the target and each source, with the meaning of the source's SID."""
     target, parts = summary['target'], []
     if target['source'] in summary['pictures']:
         parts.append(strip(f'target: {target["name"]}', summary['pictures'][target['source']]))
@@ -93,7 +94,7 @@ def pictures(summary):
         if entry['source'] in summary['pictures']:
             parts.append(strip(f'{COLUMNS["rank"](entry)} {entry["name"]}', summary['pictures'][entry['source']]))
         else:
-            parts.append(f'<p><b>{html.escape(entry["name"])}</b>: no images, its features came from a file.</p>')
+            parts.append(f'<p><b>{html.escape(entry["name"])}</b> has no images; its features came from a file.</p>')
         parts.append(f'<p class="note">{html.escape(entry["sid"]["words"])}</p>')
     return ''.join(parts)
 
@@ -103,10 +104,10 @@ def reading():
         'location and spread cancel. Shapes of covariances do not count at all.',
         '<b>SID compares spreads above all</b> where sets are far apart. A narrow set of textures looks close to photographs; '
         'FID and KID disagree, and the box above says so.',
-        '<b>Close is not yet helpful.</b> What is measured is the distance of two sets in the features of one network. Train '
+        '<b>A close source need not help.</b> The scores measure the distance of two sets in the features of one network. Train '
         'from the best two or three for a short time and compare.',
-        '<b>Scores compare within a page:</b> same detector, same target. SID grows with the largest radius, FID falls with the '
-        'number of images.']
+        '<b>Scores compare only within a page,</b> where detector and target are the same. SID grows with the largest radius, '
+        'FID falls with the number of images.']
     return '<ul>' + ''.join(f'<li>{point}</li>' for point in points) + '</ul>'
 
 def details(summary):
@@ -120,17 +121,17 @@ def details(summary):
     return f'<table class="details">{listed}</table>'
 
 #----------------------------------------------------------------------------
-# Curves as SVG: logarithmic radii, and values by their square roots, signs kept, so that small ones show beside large ones.
+# Curves as SVG. Radii are logarithmic; values are shown by signed square roots, so that small ones are visible beside large ones.
 
 def curves_of(summary, which, title):
-    """A heading and a chart of at most as many sources as there are colours."""
+    """Return a heading and a chart with a curve for each source, at most as many as there are colours."""
     sources = summary['sources'][:len(COLOURS)]
     if not sources:
         return ''
     return f'<h2>{title}</h2>' + chart([(entry['name'], entry[which]['radii'], entry[which]['curve']) for entry in sources])
 
 def chart(curves, width=1032, height=360, left=72, right=200, top=20, bottom=46):
-    """curves: [(name, radii, values)]."""
+    """Return a chart of curves [(name, radii, values)] as SVG."""
     squeeze = lambda value: math.copysign(math.sqrt(abs(value)), value)
     values = [value for _, _, curve in curves for value in curve]
     low, high = squeeze(min(*values, 0)), squeeze(max(*values, 0))
@@ -153,7 +154,7 @@ def chart(curves, width=1032, height=360, left=72, right=200, top=20, bottom=46)
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="SID curves">{"".join(parts)}</svg>'
 
 def _ticks(low, high):
-    """0 and up to six round numbers within the range."""
+    """Return 0 and up to six round numbers within the range."""
     most = max(abs(low), abs(high))
     unit = 10 ** math.floor(math.log10(most))
     unit *= next(m for m in (5, 2, 1) if m * unit <= most)
@@ -161,7 +162,7 @@ def _ticks(low, high):
     return [tick for tick in [*[-step for step in steps], 0, *steps[::-1]] if low <= tick <= high]
 
 def _names(labels, x, lowest, space=18):
-    """Labels [(y, name, colour)] at the ends of the curves; those that would overlap move apart."""
+    """Return the labels [(y, name, colour)] at the ends of the curves as SVG; labels that would overlap are moved apart."""
     labels, at = sorted(labels), []
     for y, _, _ in labels:
         at.append(max(y, at[-1] + space) if at else y)

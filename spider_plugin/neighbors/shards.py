@@ -1,8 +1,8 @@
-"""Processes that share a list of jobs, on one machine or on several, and meet at a key-value store.
+"""Processes that share a list of jobs, on one machine or on several, through a key-value store.
 
-torchrun, or any starter that sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, starts the same command on every rank. Rank
-k does every WORLD_SIZE-th job from the k-th on and files the result; rank 0 collects. There are no collective operations:
-who waits, waits for a result, and for no rank that has died."""
+torchrun, or any launcher that sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, starts the same command on every rank. Rank
+k does every WORLD_SIZE-th job from the k-th on and stores the result; rank 0 collects the results. There are no collective
+operations. A rank that waits for a result stops waiting when the rank that makes it has died."""
 
 import contextlib
 import datetime
@@ -17,10 +17,10 @@ from spider_plugin.errors import SpiderError
 
 BEAT     = 2        # Seconds between signs of life.
 PATIENCE = 120      # Seconds without one after which a rank counts as dead.
-HEARING  = 10       # Seconds that a failing rank, with whom the store may go, gives the others to hear of it.
+HEARING  = 10       # Seconds that a failing rank waits for the others to read its failure, because the store may end with it.
 
 class RankDied(click.ClickException):
-    """Nothing that a change of options would mend; exit code 1."""
+    """A rank failed for a reason that options cannot correct; exit code 1."""
 
 #----------------------------------------------------------------------------
 
@@ -44,11 +44,11 @@ class Alone:
     def wait(self, key, maker):
         return self._filed[key]
 
-    def meet(self, room):
+    def meet(self, point):
         pass
 
 class Crew:
-    """One of several ranks, as a context: an error that leaves it is told to the others."""
+    """One of several ranks, as a context manager. An error that leaves the context is reported to the other ranks."""
 
     def __init__(self, rank, size, address, hosts_store):
         self.rank, self.size, self._address, self._hosts = rank, size, address, hosts_store
@@ -57,9 +57,9 @@ class Crew:
 
     def __enter__(self):
         from torch.distributed import PrefixStore, TCPStore
-        # torchrun may start ranks anew, beside the keys of those that failed.
-        room = f'neighbors/{os.environ.get("TORCHELASTIC_RUN_ID", "")}/{os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}'
-        connect = lambda hosts: PrefixStore(room, TCPStore(*self._address, is_master=hosts, wait_for_workers=False,
+        # torchrun may restart ranks while the store still has the keys of those that failed.
+        prefix = f'neighbors/{os.environ.get("TORCHELASTIC_RUN_ID", "")}/{os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}'
+        connect = lambda hosts: PrefixStore(prefix, TCPStore(*self._address, is_master=hosts, wait_for_workers=False,
                                                            timeout=datetime.timedelta(seconds=PATIENCE)))
         try:
             self._store, self._pulse = connect(self._hosts), connect(False)
@@ -73,7 +73,7 @@ class Crew:
         try:
             if error is not None:
                 self._confess(error)
-            elif self.rank == 0:                                # The store may be here: the last one turns off the light.
+            elif self.rank == 0:                                # The store may be in this process, so rank 0 leaves last.
                 for rank in range(1, self.size):
                     self.wait(f'done/{rank}', rank)
             else:
@@ -83,11 +83,13 @@ class Crew:
             self._beating.join()
 
     def share(self, key, value):
-        """Files anything that JSON can hold."""
+        """Store a value for JSON under `key`."""
         self._store.set(key, json.dumps(value))
 
     def wait(self, key, maker):
-        """What rank `maker` files under `key`, once it has. Raises RankDied where a rank failed, or the maker died."""
+        """Wait until rank `maker` has stored a value under `key`, and return it.
+
+        Raises RankDied if any rank failed, or if the maker died."""
         try:
             while not self._store.check([key]):
                 if self._store.check(['failure']):
@@ -99,21 +101,21 @@ class Crew:
         except RuntimeError as error:
             raise self._cut_off(error) from error
 
-    def meet(self, room):
-        """Returns when all ranks have come here, or one of them has failed."""
-        self.share(f'{room}/{self.rank}', True)
+    def meet(self, point):
+        """Wait until all ranks have called this with the same `point`. Raises RankDied if one of them failed."""
+        self.share(f'{point}/{self.rank}', True)
         if self.rank == 0:
             for rank in range(1, self.size):
-                self.wait(f'{room}/{rank}', rank)
-            self.share(room, True)
-        self.wait(room, 0)
+                self.wait(f'{point}/{rank}', rank)
+            self.share(point, True)
+        self.wait(point, 0)
 
     def _cut_off(self, error):
-        return RankDied(f'{self._address[0]}, the machine of rank 0, cannot be reached ({type(error).__name__}); what is '
-                        'finished is kept: run the command again.')
+        return RankDied(f'{self._address[0]}, the machine of rank 0, cannot be reached ({type(error).__name__}); finished '
+                        'results are kept, so run the command again.')
 
     def _confess(self, error):
-        """Tells the others why this rank fails; who fails because of another one has nothing to tell."""
+        """Report to the other ranks why this one fails, unless it fails because of another rank."""
         if isinstance(error, RankDied):
             return
         reason = (getattr(error, 'message', None) or str(error) or type(error).__name__).splitlines()[0]
@@ -131,8 +133,8 @@ class Crew:
         if self._seen.get(rank, (None,))[0] != sign:
             self._seen[rank] = (sign, now)
         elif now - self._seen[rank][1] > PATIENCE:
-            raise RankDied(f'rank {rank} has given no sign of life for {PATIENCE} s; what is finished is kept: run the command '
-                           'again.')
+            raise RankDied(f'rank {rank} has given no sign of life for {PATIENCE} s; finished results are kept, so run the '
+                           'command again.')
 
     def _beat(self):
         beats = 0
@@ -140,12 +142,12 @@ class Crew:
             beats += 1
             try:
                 self._pulse.set(f'life/{self.rank}', str(beats))
-            except RuntimeError:                                # The store is gone; whoever waits will notice.
+            except RuntimeError:                                # The store is gone; a rank that waits will get the error.
                 return
             self._stopped.wait(BEAT)
 
 def crew():
-    """The rank that the environment makes of this process."""
+    """Return this process's rank as the environment sets it: Alone without WORLD_SIZE, else a Crew."""
     size = int(os.environ.get('WORLD_SIZE', 1))
     if size == 1:
         return Alone()

@@ -1,1 +1,1 @@
-"""Snapshots: read without executing anything, told by family, built again, exported, resumed."""
+"""Snapshots: reads host pickles without executing them, tells the family of a network, rebuilds, exports and resumes it."""

@@ -1,10 +1,10 @@
-"""A network out of a host's pickle, for those who do not want pickles: `spider export`.
+"""`spider export` writes a network of a host's pickle to files without pickled code.
 
     network.pt            {name: tensor}, for torch.load(..., weights_only=True)
-    network.json          the card: what the network is, what it was made with, where its source images come from
-    network-source.npz    the source images that a Spider snapshot carries: images uint8 [M, C, R, R], labels [M] if it has any
+    network.json          the card, which describes the network, its arguments, and the origin of its source images
+    network-source.npz    the source images that a Spider snapshot carries, images uint8 [M, C, R, R], labels [M] if it has any
 
-With `.safetensors` in place of `.pt`, the card is in the file's metadata as well. Nothing in the pickle is executed."""
+With `.safetensors` in place of `.pt`, the card is also in the file's metadata. Nothing in the pickle is executed."""
 
 import json
 import math
@@ -25,15 +25,15 @@ from spider_plugin.snapshots.records import PersistentRecord, read_pickle
 _FORMAT = 1
 
 def export(path, out, key=None, trust=False):
-    """Writes the network at `key` of the host pickle at `path` to `out`, and what goes with it; returns the paths written.
+    """Write the network at `key` of the host pickle at `path` to `out`, with its card and source images; return the paths.
 
     out:    a name that ends in .pt or .safetensors.
-    key:    G_ema, G, D, ...; default: G_full where there is one (of the public Spider GAN code), else G_ema.
+    key:    G_ema, G, D, ...; default G_full if there is one (from the public Spider GAN code), else G_ema.
     trust:  unpickle as hosts do, which runs code that the file carries.
     Raises SpiderError."""
     path, out = Path(path), Path(out)
     if out.suffix not in _WRITERS:
-        raise SpiderError(f'--out={out} ends neither in .pt nor in .safetensors; end it in one of them.')
+        raise SpiderError(f'--out={out} ends neither in .pt nor in .safetensors; give a name that does.')
     save = _WRITERS[out.suffix]()
     record = _network(unpickle(path) if trust else read_pickle(path), key, path)
     tensors = _separate(record.state_dict(), path)
@@ -51,7 +51,7 @@ def export(path, out, key=None, trust=False):
         with atomic_file(file) as temp:
             try:
                 write(temp)
-            except Exception as error: # Each of the writers has errors of its own for a full disk.
+            except Exception as error: # Each of the writers raises other errors for a full disk.
                 reason = getattr(error, 'strerror', None) or ' '.join(str(error).split())[:160]
                 raise SpiderError(f'Cannot write {file} ({reason}); free the disk or give another --out.') from error
     return list(files)
@@ -73,17 +73,17 @@ def _safetensors_writer():
 _WRITERS = {'.pt': _pt_writer, '.safetensors': _safetensors_writer}
 
 def _separate(tensors, path):
-    """Contiguous copies. A file can name one tensor so often that they would not fit into memory."""
+    """Return contiguous copies of the tensors. Raises SpiderError if a file names one tensor so often that memory would end."""
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors.values()}
     if sum(tensor.nbytes for tensor in tensors.values()) > 4 * sum(storages.values()) + (1 << 20):
-        raise SpiderError(f'{path} names the same tensors over and over; it is damaged.')
+        raise SpiderError(f'{path} names the same tensors too often; it is damaged.')
     return {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
 
 #----------------------------------------------------------------------------
 # The network.
 
 def _network(contents, key, path):
-    """The record at `key`. A live module, which --trust-pickle gives, becomes one."""
+    """Return the record at `key`. A live module, from --trust-pickle, becomes a record."""
     networks = {name: value for name, value in contents.items() if isinstance(value, (PersistentRecord, torch.nn.Module))}
     key = key or ('G_full' if 'G_full' in networks else 'G_ema')
     if key not in networks:
@@ -97,7 +97,7 @@ def _network(contents, key, path):
     return network
 
 def _live_record(module):
-    """What the restricted reader would have made of a module."""
+    """Return the record that the restricted reader would make of a module."""
     state = {key: value for key, value in vars(module).items() if key != 'source'}
     state['_modules'] = {name: child and _live_record(child) for name, child in module._modules.items()}
     if hasattr(module, 'source') and hasattr(module.source, 'identity'):
@@ -124,7 +124,7 @@ def _card(record, tensors, path, out):
         numbers    = sum(tensor.numel() for tensor in tensors.values()),
         network    = _describe(record, path),
         source     = _source(record, path),
-        licence    = 'unknown: a snapshot does not say; that of the code and data it was trained with',
+        licence    = 'unknown, because snapshots do not record it; the licences of the code and data of its training apply',
         input      = dict(file=path.name, sha256=sha256_of_file(path)),
         versions   = versions,
     )
@@ -133,7 +133,7 @@ _SIZES = dict(z_dim='z_dim', w_dim='w_dim', c_dim='c_dim', resolution='img_resol
 
 def _describe(record, path):
     kwargs = dict(record.init_kwargs) | fastgan_options(record)
-    if isinstance(kwargs.get('spider'), dict):  # where the prepared source was on that machine is nobody's business
+    if isinstance(kwargs.get('spider'), dict):  # the path of the prepared source is private to that machine
         kwargs['spider'] = {key: value for key, value in kwargs['spider'].items() if key != 'source'}
     sizes = {name: record.state.get(key, kwargs.get(key)) for name, key in _SIZES.items()}
     described = dict(
@@ -149,7 +149,7 @@ def _describe(record, path):
     return _Plain(path).of(described)
 
 class _Plain:
-    """Turns values from a pickle into what JSON can hold; a pickle can hold lists that hold themselves."""
+    """Turns values from a pickle into values for JSON, within limits, because a pickle can hold lists that contain themselves."""
 
     def __init__(self, path):
         self.path, self.left = path, 10_000
@@ -157,7 +157,7 @@ class _Plain:
     def of(self, value, depth=0):
         self.left -= 1
         if self.left < 0 or depth > 20:
-            raise SpiderError(f'{self.path} holds arguments without an end; it is damaged.')
+            raise SpiderError(f'{self.path} holds endless arguments; it is damaged.')
         if isinstance(value, dict):
             return {str(key): self.of(item, depth + 1) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
@@ -178,8 +178,9 @@ def _bank(record, path):
         raise SpiderError(f'{path} holds {error}; export it with the version that wrote it.') from error
 
 def _source(record, path):
-    """{'name', 'sha256', 'transform', 'licence', 'mapping', 'noise', 'images'}, and 'cascade' where it is a generator; None
-    without a source."""
+    """Return {'name', 'sha256', 'transform', 'licence', 'mapping', 'noise', 'images'} of the source, or None without one.
+
+    If the source was rendered by a generator, there is also 'cascade'."""
     state, spider = _bank(record, path), record.init_kwargs.get('spider')
     if state is None:
         return None

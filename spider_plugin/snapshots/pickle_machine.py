@@ -1,8 +1,8 @@
-"""Reads the part of the pickle language that StyleGAN-style hosts write, and can call nothing.
+"""Reads the part of the pickle language that StyleGAN-style hosts write, and calls nothing that a pickle names.
 
-A pickle is a program for a stack machine. This one knows fewer instructions than Python's: those that build data, and three
-that hand a name, a call or a state to functions given by the caller. Anything else ends the reading. What is read is bounded:
-lengths by what is left of the file, instructions by MAX_STEPS, and what calls may build by a budget.
+A pickle is a program for a stack machine. This machine has fewer instructions than Python's: those that build data, and three
+that pass a name, a call or a state to functions given by the caller. Any other instruction ends the reading. Costs are bounded.
+A length cannot exceed the rest of the file, there are at most MAX_STEPS instructions, and a budget limits the memory of calls.
 
     machine = PickleMachine(file, size, resolve, fill)
     value = machine.load()          # The file may hold several pickles, one after the other.
@@ -12,26 +12,26 @@ import pickle
 import struct
 from dataclasses import dataclass
 
-MAX_STEPS = 1_000_000   # Snapshots of the largest networks have some hundred thousand.
-MAX_ARGS  = 16          # Of one call.
-_OVERHEAD = 4           # Bytes that calls may build for each byte of the file; views of tensors are counted in full.
+MAX_STEPS = 1_000_000   # Snapshots of the largest networks have a few hundred thousand instructions.
+MAX_ARGS  = 16          # Most arguments of one call.
+_OVERHEAD = 4           # Bytes that calls may build for each byte of the file; views of tensors count in full.
 
 class Damaged(ValueError):
-    """Bytes that are no pickle, or a pickle that no host writes."""
+    """Bytes that are not a pickle, or not one that a host writes."""
 
 class Forbidden(ValueError):
     """A name that is not in the table."""
 
 @dataclass(frozen=True)
 class StandIn:
-    """What a name stands for: `make(machine, *args)` builds data in its place. A bare function could be called by nobody."""
+    """The replacement of a name in a pickle; `make(machine, *args)` builds data. The machine calls no other object."""
 
     make: callable
 
 #----------------------------------------------------------------------------
 
 class Budget:
-    """Steps and bytes that a file may still cost."""
+    """The steps and bytes that reading a file may still use."""
 
     def __init__(self, size):
         self.steps, self.bytes = MAX_STEPS, _OVERHEAD * size + (1 << 24)
@@ -42,10 +42,10 @@ class Budget:
             raise Damaged(f'more than {MAX_STEPS} instructions')
 
     def spend(self, num_bytes):
-        """Charges for what a call builds."""
+        """Subtract the bytes that a call builds. Raises Damaged if the budget is used up."""
         self.bytes -= num_bytes
         if self.bytes < 0:
-            raise Damaged('it asks for more than it holds')
+            raise Damaged('its calls would build more than it holds')
 
 _HANDLERS = {} # {opcode: function of the machine}
 
@@ -56,12 +56,14 @@ def _on(*opcodes):
     return register
 
 class PickleMachine:
-    """file:        binary file, at its beginning.
+    """A stack machine for one file, which may hold several pickles.
+
+    file:        binary file, at its beginning.
     size:        bytes from there to the end.
     resolve:     (module, name) -> StandIn, or data; raises Forbidden.
     fill:        (machine, object, state) -> None, gives a new object its state.
-    persistent:  identifier -> object; pickles with identifiers are refused without it.
-    budget:      shared by the pickles inside a pickle; default: a new one for this size."""
+    persistent:  identifier -> object; without it, pickles with identifiers are refused.
+    budget:      Budget shared by the pickles inside a pickle; default a new one for this size."""
 
     def __init__(self, file, size, resolve, fill, persistent=None, budget=None):
         self.file, self.position, self.size = file, 0, size
@@ -69,7 +71,7 @@ class PickleMachine:
         self.budget = budget or Budget(size)
 
     def read(self, count):
-        """The next bytes, exactly so many. Nothing is allocated for more than the file has."""
+        """Return exactly the next `count` bytes. Nothing is allocated for more bytes than the file has."""
         if count > self.size - self.position:
             raise Damaged('it ends too early')
         data = self.file.read(count)
@@ -79,14 +81,14 @@ class PickleMachine:
         return data
 
     def load(self):
-        """The value of the next pickle in the file. Raises Damaged, Forbidden, or what bad data raise elsewhere."""
+        """Return the value of the next pickle in the file. Raises Damaged or Forbidden; bad data can raise other errors."""
         self.stack, self.marks, self.memo, self.frame_end, self.done = [], [], {}, 0, False
         while not self.done:
             start = self.position
             opcode = self.read(1)
             handler = _HANDLERS.get(opcode)
             if handler is None:
-                raise Damaged(f'the byte {opcode.hex()} is no instruction that hosts write')
+                raise Damaged(f'the byte {opcode.hex()} is not an instruction that hosts write')
             self.budget.step()
             handler(self)
             if start < self.frame_end < self.position:
@@ -106,9 +108,9 @@ class PickleMachine:
         return value
 
     def top(self, kind):
-        """The object on top, which must be exactly of this kind: instructions that change data see no other."""
+        """Return the object on top. Raises Damaged unless its type is exactly `kind`, as instructions that change data need."""
         if not self.stack or type(self.stack[-1]) is not kind:
-            raise Damaged(f'no {kind.__name__} to add to')
+            raise Damaged(f'there is no {kind.__name__} to add to')
         return self.stack[-1]
 
     def pop_to_mark(self):
@@ -121,14 +123,14 @@ class PickleMachine:
 
     def push_made(self, stand_in, args):
         if not isinstance(stand_in, StandIn) or len(args) > MAX_ARGS:
-            raise Damaged('a call of what is no function')
+            raise Damaged('a call of something that is not a function')
         self.stack.append(stand_in.make(self, *args))
 
 #----------------------------------------------------------------------------
 # Keys of dicts and sets. Tuples that share their parts take exponential time to hash, and chosen large integers all collide.
 
 def checked_key(key):
-    """The key itself. Raises Damaged unless it is text or a small integer."""
+    """Return the key. Raises Damaged unless it is text or a small integer."""
     if isinstance(key, str) or (isinstance(key, int) and abs(key) < 1 << 31):
         return key
     raise Damaged(f'a {type(key).__name__} as a key')
@@ -206,7 +208,7 @@ def _additems(machine):
     machine.top(set).update(map(checked_key, items))
 
 #----------------------------------------------------------------------------
-# The memo: objects that are used again.
+# The memo, which holds objects that are used again.
 
 def _remember(machine, index):
     if not machine.stack:
@@ -215,7 +217,7 @@ def _remember(machine, index):
 
 def _recall(machine, index):
     if index not in machine.memo:
-        raise Damaged('a reference to nothing')
+        raise Damaged('a reference to an object that does not exist')
     machine.stack.append(machine.memo[index])
 
 _on(pickle.MEMOIZE)(lambda m: _remember(m, len(m.memo)))
@@ -225,7 +227,7 @@ _on(pickle.BINGET)(lambda m: _recall(m, _number(m, '<B')))
 _on(pickle.LONG_BINGET)(lambda m: _recall(m, _number(m, '<I')))
 
 #----------------------------------------------------------------------------
-# Names, calls and states: what they mean is the caller's business.
+# Names, calls and states, which the caller's functions interpret.
 
 @_on(pickle.GLOBAL)
 def _global(machine):
@@ -259,16 +261,16 @@ def _build(machine):
 @_on(pickle.BINPERSID)
 def _persistent(machine):
     if machine.persistent is None:
-        raise Damaged('identifiers of objects kept elsewhere')
+        raise Damaged('identifiers of objects outside the file')
     machine.stack.append(machine.persistent(machine.pop()))
 
 #----------------------------------------------------------------------------
-# Around the program.
+# The frame of the program.
 
 @_on(pickle.PROTO)
 def _proto(machine):
     if _number(machine, '<B') > pickle.HIGHEST_PROTOCOL:
-        raise Damaged('a protocol of the future')
+        raise Damaged('an unknown protocol version')
 
 @_on(pickle.FRAME)
 def _frame(machine):

@@ -1,8 +1,8 @@
 """Reads a host's pickle without executing anything in it.
 
 A host pickle names functions to call and carries the source code of its classes. Here every name is looked up in a fixed
-table of stand-ins that only hold data; persistent objects become `PersistentRecord`s whose source stays a string. The machine
-that follows the pickle's instructions (snapshots/pickle_machine.py) is ours, too, and can call nothing else.
+table of stand-ins that only hold data; persistent objects become `PersistentRecord`s whose source stays a string. The plugin's
+machine (snapshots/pickle_machine.py) follows the pickle's instructions, and can call nothing else.
 """
 
 import io
@@ -18,19 +18,19 @@ import torch
 from spider_plugin.errors import SpiderError
 from spider_plugin.snapshots.pickle_machine import Damaged, Forbidden, PickleMachine, StandIn, checked_key
 
-MAX_ENTRIES  = 100_000  # Modules and tensors that one network may have; a pickle can tie modules into knots.
-MAX_NAME     = 1000     # Letters in the dotted name of a tensor.
-_ENTRY_BYTES = 100      # What an entry of a dict or set costs, about.
+MAX_ENTRIES  = 100_000  # Most modules and tensors of one network, because a pickle can make modules contain each other.
+MAX_NAME     = 1000     # Most letters in the dotted name of a tensor.
+_ENTRY_BYTES = 100      # Approximate bytes of an entry of a dict or set.
 
 #----------------------------------------------------------------------------
-# What comes back.
+# The result of reading.
 
 @dataclass(eq=False)
 class PersistentRecord:
-    """One object that was pickled with its class: inert, `module_src` is text that nobody runs.
+    """An inert record of an object that was pickled with its class; `module_src` is text that is never executed.
 
-    Modules that a pickle holds by the name of their class are recorded likewise: `class_name` is dotted then, `module_src`
-    empty, and what their constructor was given unknown."""
+    Modules that a pickle holds by the name of their class become records too. Then `class_name` is dotted, `module_src` is empty,
+    and the arguments of the constructor are unknown."""
 
     class_name:  str
     module_src:  str
@@ -39,7 +39,7 @@ class PersistentRecord:
     state:       dict  = field(default_factory=dict)
 
     def state_dict(self):
-        """Tensors by dotted name, as `torch.nn.Module.state_dict()` of the live module would give them (on cpu)."""
+        """Return the tensors by dotted name, as `torch.nn.Module.state_dict()` of the live module does, on the cpu."""
         tensors, stack, entries = {}, [('', self.state)], 0
         while stack:
             prefix, state = stack.pop()
@@ -71,8 +71,8 @@ def _checked_state(machine, state):
     return state
 
 #----------------------------------------------------------------------------
-# Stand-ins: what the names in a host pickle are replaced by. They take the machine, whose budget they spend, and the
-# arguments that the real ones would get.
+# Stand-ins, which replace the names in a host pickle. They take the machine, whose budget they use, and the arguments of the real
+# functions.
 
 def _dict(machine, items=()):
     machine.budget.spend(_ENTRY_BYTES * len(items))
@@ -108,7 +108,7 @@ def _by_reference(class_name):
     return StandIn(make)
 
 #----------------------------------------------------------------------------
-# Tensors. A storage is a file inside the pickle, in torch's legacy format: five pickles, a count, the numbers.
+# Tensors. A storage is a file inside the pickle in torch's legacy format, which is five pickles, a count and the numbers.
 
 _MAGIC, _PROTOCOL = 0x1950a86a20f9469cfc6c, 1001
 _STORAGES = {('torch', f'{name}Storage'): dtype for name, dtype in (
@@ -117,7 +117,7 @@ _STORAGES = {('torch', f'{name}Storage'): dtype for name, dtype in (
     ('Bool', torch.bool))}
 
 def _storage(machine, data):
-    """The numbers of a storage as a one-dimensional tensor."""
+    """Return the numbers of a storage as a one-dimensional tensor."""
     if type(data) is not bytes:
         raise Damaged('a storage of unknown form')
     machine.budget.spend(len(data))
@@ -149,10 +149,11 @@ def _parameter(machine, data, requires_grad=True, hooks=None):
     return data
 
 #----------------------------------------------------------------------------
-# Arrays of numpy: booleans, integers, floats, complex numbers, byte and unicode strings; no objects, no structures.
+# Arrays of numpy. Their elements may be booleans, integers, floats, complex numbers, bytes and unicode strings, but not objects
+# or structures.
 
 class _Dtype:
-    """numpy.dtype, whose byte order comes later."""
+    """A numpy.dtype whose byte order is set later by its state."""
 
     def __init__(self, code):
         if not isinstance(code, str) or not re.fullmatch(r'[biufcSU][1-9]\d{0,3}', code):
@@ -163,7 +164,7 @@ class _Dtype:
         return np.dtype(self.order + self.code)
 
 class _Array(np.ndarray):
-    """numpy.ndarray whose shape and numbers come later."""
+    """A numpy.ndarray whose shape and numbers are set later by its state."""
 
 def _new_array(machine, cls, shape, code):
     return np.ndarray.__new__(_Array, (0,), dtype=np.uint8)
@@ -178,7 +179,7 @@ def _numpy_scalar(machine, dtype, data):
     return np.frombuffer(data, dtype=dtype)[0]
 
 #----------------------------------------------------------------------------
-# Objects whose state comes after them.
+# Objects whose state follows them in the pickle.
 
 def _fill(machine, obj, state):
     if isinstance(obj, PersistentRecord) and not obj.module_src and not obj.state:
@@ -206,7 +207,7 @@ GLOBALS = {
     ('torch_utils.persistence', '_reconstruct_persistent_obj'):    StandIn(_persistent),
     ('training.training_loop', 'MyEnsemble'):                      _by_reference('training.training_loop.MyEnsemble'),
     ('numpy', 'dtype'):                                            StandIn(lambda machine, code, *_flags: _Dtype(code)),
-    ('numpy', 'ndarray'):                                          None, # Only ever an argument of _reconstruct.
+    ('numpy', 'ndarray'):                                          None, # Used only as an argument of _reconstruct.
 }
 for _core in ('numpy.core', 'numpy._core'):
     GLOBALS[f'{_core}.multiarray', 'scalar'] = StandIn(_numpy_scalar)
@@ -215,8 +216,8 @@ for _core in ('numpy.core', 'numpy._core'):
 for _dtype in ('float16', 'bfloat16', 'float32', 'float64', 'uint8', 'int8', 'int16', 'int32', 'int64', 'bool'):
     GLOBALS['torch', _dtype] = getattr(torch, _dtype)
 
-# Packages whose modules are pickled by the name of their class: any name in them makes a record, whatever it is there.
-# Projected GAN's networks are of this kind, down to the feature network in its D.
+# Packages whose modules are pickled by the name of their class. Every name in them makes a record. Projected GAN's networks are
+# of this kind, including the feature network in its D.
 RECORDED = ('torch.nn.modules.', 'torch.nn.utils.spectral_norm.', 'torch.ao.nn.', 'torchvision.transforms.', 'timm.',
             'pg_modules.')
 
@@ -231,10 +232,10 @@ def _resolve(module, name):
 # Public functions.
 
 def read_pickle(path):
-    """Contents of the host pickle at `path`: a dict whose persistent objects are `PersistentRecord`s, tensors on cpu.
+    """Return the contents of the host pickle at `path`, a dict whose persistent objects are `PersistentRecord`s; tensors on cpu.
 
-    Nothing in the file is executed or imported; memory stays within a few times the file's size. Raises SpiderError where the
-    file is missing, damaged, no dict, or names anything outside the table above."""
+    Nothing in the file is executed or imported, and memory stays within a few times the file's size. Raises SpiderError if the
+    file is missing or damaged, is not a dict, or names anything outside the table above."""
     path = Path(path)
     try:
         with open(path, 'rb') as file:
@@ -242,24 +243,24 @@ def read_pickle(path):
     except OSError as error:
         raise SpiderError(f'Cannot read {path} ({error.strerror or error}); check the path.') from error
     except Forbidden as error:
-        raise SpiderError(f'{path} asks for {_shown(error)}, which no network pickle needs, so it was not opened; '
+        raise SpiderError(f'{path} names {_shown(error)}, which no network pickle needs, so it was not opened; '
                           'use a snapshot written by a StyleGAN2/3-style host.') from error
-    except Exception as error: # Damaged or hostile bytes can raise anything; nothing of ours is in this block.
-        raise SpiderError(f'{path} is not a whole network pickle ({_shown(error)}); copy or download it again.') from error
+    except Exception as error: # Damaged or hostile bytes can raise errors of any type.
+        raise SpiderError(f'{path} is not a complete network pickle ({_shown(error)}); copy or download it again.') from error
     if not isinstance(contents, dict):
-        raise SpiderError(f'{path} holds no dict of networks; use a snapshot written by a StyleGAN2/3-style host.')
+        raise SpiderError(f'{path} is not a dict of networks; use a snapshot written by a StyleGAN2/3-style host.')
     return contents
 
 def _shown(error):
-    """What a file made an error say, fit for one line of a terminal."""
+    """Return the message of an error as printable text for one line; a file may have put any characters into it."""
     return ascii(' '.join((str(error) or type(error).__name__).split()))[1:-1][:160]
 
 def generator_record(path, key='G_ema'):
-    """The `PersistentRecord` of the generator in the host pickle at `path`. Raises SpiderError where it has none."""
+    """Return the `PersistentRecord` of the generator in the host pickle at `path`. Raises SpiderError if it has none."""
     return record_in(read_pickle(path), key, path)
 
 def record_in(contents, key, path):
-    """The `PersistentRecord` at `key` of what `read_pickle(path)` gave. Raises SpiderError where it has none."""
+    """Return the `PersistentRecord` at `key` in the result of `read_pickle(path)`. Raises SpiderError if it has none."""
     record = contents.get(key)
     if not isinstance(record, PersistentRecord):
         raise SpiderError(f'{path} holds no persistent {key}; use a snapshot written by a StyleGAN2/3-style host.')

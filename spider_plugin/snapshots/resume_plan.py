@@ -1,9 +1,9 @@
-"""Resuming from a snapshot that nobody unpickles: a plan of what fits, and a pickle that holds only that.
+"""Resumes from a snapshot without unpickling it, by a plan of the tensors that fit and a pickle that holds only those.
 
-A host copies tensors by name and unpickles the snapshot to do so, in every rank, running the code that it carries; where a
-shape differs it breaks off, or broadcasts. Here the snapshot is read by the restricted reader, in the parent. What has the
-same name and shape as in the networks that will train goes into a pickle of bare `torch.nn.Module`s in the cache, which the
-host is told to resume from. It cannot tell the difference, and there is nothing in it to run."""
+A host copies tensors by name. For that it unpickles the snapshot in every rank, which runs the code that the file carries; if a
+shape differs, it stops with an error or broadcasts. Here the restricted reader reads the snapshot in the parent process. Tensors
+with the same name and shape as in the networks that will train are written to a pickle of bare `torch.nn.Module`s in the cache,
+and the config makes the host resume from it. The host treats it like a snapshot, and there is no code in it."""
 
 import dataclasses
 import hashlib
@@ -17,25 +17,25 @@ from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import atomic_file, cache_dir, sha256_of_file
 from spider_plugin.snapshots.warm_start import fit_layers
 
-FORMAT   = 2    # Of the converted pickle.
+FORMAT   = 2    # Version of the converted pickle.
 NETWORKS = ('G', 'D', 'G_ema')
-SAID     = 3    # Names in a list before the rest is counted.
+SAID     = 3    # Most names in a list; the rest are counted.
 
 #----------------------------------------------------------------------------
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What becomes of one network; `there` is the snapshot, `here` the network that will train."""
+    """The plan for one network; `there` is the snapshot, `here` the network that will train."""
 
     network: str
-    copied:  dict   # name -> tensor there, of the shape that it has here.
-    differ:  dict   # name -> (shape there, shape here): not copied.
-    new:     list   # Names that are only here: they start as they are.
-    unused:  list   # Names that are only there.
-    cut:     dict = dataclasses.field(default_factory=dict)     # name -> (shape there, shape here): its first rows are copied.
+    copied:  dict   # name -> tensor there, of the same shape as here.
+    differ:  dict   # name -> (shape there, shape here) of tensors that are not copied.
+    new:     list   # Names that exist only here; they keep their initial values.
+    unused:  list   # Names that exist only there.
+    cut:     dict = dataclasses.field(default_factory=dict)     # name -> (shape there, shape here) if only first rows are copied.
 
     def line(self):
-        """One line for the launch log."""
+        """Return one line for the launch log."""
         parts = [f'{len(self.copied)} of {len(self.copied) + len(self.differ) + len(self.new)} tensors copied']
         if self.cut:
             rows = [f'{name} {there[0]} -> {here[0]}' for name, (there, here) in self.cut.items()]
@@ -50,15 +50,18 @@ class Plan:
         return f'{self.network}: ' + '; '.join(parts)
 
 def make_plan(network, there, here):
-    """The Plan for a network. there: {name: tensor}; here: the module, None where it cannot be built beforehand: then
-    everything counts as fitting, and the host finds out."""
+    """Return the Plan for a network.
+
+    there:  {name: tensor} of the snapshot.
+    here:   the module that will train. None if it cannot be built in this process; then all tensors count as fitting, and the
+            host will check them."""
     if here is None:
         return Plan(network, dict(there), {}, [], [])
     shapes = {name: tensor.shape for name, tensor in [*here.named_parameters(), *here.named_buffers()]}
     longer = [name for name in getattr(here, 'resume_first_rows', ()) if name in there and name in shapes
               and there[name].shape[1:] == shapes[name][1:] and len(there[name]) > shapes[name][0]]
     cut = {name: (tuple(there[name].shape), tuple(shapes[name])) for name in longer}
-    there = there | {name: there[name][: ours[0]] for name, (_, ours) in cut.items()}
+    there = there | {name: there[name][: shape[0]] for name, (_, shape) in cut.items()}
     common = [name for name in shapes if name in there]
     return Plan(network, cut=cut,
                 copied = {name: there[name] for name in common if there[name].shape == shapes[name]},
@@ -73,14 +76,14 @@ def _listed(names):
 #----------------------------------------------------------------------------
 
 def convert(path, contents, modules, fit=fit_layers):
-    """Writes the pickle to resume from; returns (its path, the plans by network, {separable layer: relative error of its fit to
+    """Write the pickle to resume from. Return (its path, the plans by network, {separable layer: relative error of its fit to
     the snapshot's dense kernel}).
 
-    path:       the snapshot; its name stays, so that logs tell what was resumed.
-    contents:   what read_pickle(path) gave, or what trusted unpickling did.
-    modules:    {'G': module, 'D': module or None}: the networks as they will train.
+    path:       the snapshot; the pickle keeps its name, so that logs show what was resumed.
+    contents:   the result of read_pickle(path), or of unpickling it under --trust-pickle.
+    modules:    {'G': module, 'D': module or None}, the networks that will train.
     fit:        makes the tensors of a dense generator fit separable layers: (state, network) -> (state, {layer: error}).
-    Raises SpiderError where nothing of the generator fits."""
+    Raises SpiderError if no tensor of the generator fits."""
     states = {name: contents[name].state_dict() for name in NETWORKS if hasattr(contents.get(name), 'state_dict')}
     states.setdefault('G_ema', states.get('G', {}))
     states.setdefault('G', states['G_ema'])
@@ -91,7 +94,7 @@ def convert(path, contents, modules, fit=fit_layers):
     if not any(parameter in plans['G'].copied for parameter, _ in modules['G'].named_parameters()):
         raise SpiderError(f'--resume={path}: no tensor of its G fits the networks of this run; resume from a snapshot of the '
                           'same architecture.')
-    dsc = getattr(modules['G'], 'init_kwargs', {}).get('dsc')   # what the tensors of separable layers are fitted to
+    dsc = getattr(modules['G'], 'init_kwargs', {}).get('dsc')   # the fit of separable layers depends on it
     key = json.dumps([FORMAT, sha256_of_file(path), dsc, {name: sorted(plan.copied) for name, plan in plans.items()}])
     final = cache_dir('resume', hashlib.sha256(key.encode()).hexdigest()[:16]) / Path(path).name
     if not final.is_file():
@@ -104,7 +107,7 @@ def convert(path, contents, modules, fit=fit_layers):
     return str(final), plans, fits
 
 def _module_of(tensors):
-    """A tree of bare modules with these tensors as buffers, by their dotted names."""
+    """Return a tree of bare modules with these tensors as buffers, by their dotted names."""
     root = torch.nn.Module()
     for name, tensor in tensors.items():
         *path, last = name.split('.')

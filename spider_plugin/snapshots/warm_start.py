@@ -1,18 +1,18 @@
-"""Separable layers that start from a pretrained dense kernel: --resume=dense.pkl --dsc.
+"""Separable layers that start from a pretrained dense kernel, with --resume=dense.pkl --dsc.
 
-For each channel that has filters of its own (an input channel where the depthwise filter comes first, an output channel where
-it comes last), W is a matrix [other channels, 9 taps], and the best sum of `rank` products is given by its first singular
-vectors. An error in row o weighs what the layer makes of it: depthwise first, the demodulation of output o, pointwise first,
-the style of input i, both of the average w. Demodulation takes a common scale out, which leaves both factors with unit size."""
+Each channel with separate filters (an input channel if the depthwise filter comes first, an output channel if it comes last) has
+a matrix W [other channels, 9 taps], and its first singular vectors give the best sum of `rank` products. Errors in a row are
+weighted by their effect in the layer, which is the demodulation of output o if the depthwise filter comes first, and the style of
+input i otherwise, both at the average w. Demodulation removes a common scale, so both factors get unit size."""
 
 import torch
 
 #----------------------------------------------------------------------------
 
 def fit_kernel(weight, rank, pointwise_first, rows=None):
-    """(dw [rank, C, 3, 3], pw [rank, O, I]): their products' sum is nearest to weight [O, I, 3, 3].
+    """Return (dw [rank, C, 3, 3], pw [rank, O, I]) whose sum of products is nearest to weight [O, I, 3, 3].
 
-    rows:   weights of the errors by output channel [O], or by input channel [I] where pointwise_first."""
+    rows:   weights of the errors by output channel [O], or by input channel [I] if pointwise_first."""
     slices = weight.flatten(2) if pointwise_first else weight.flatten(2).transpose(0, 1)    # [C, others, 9]
     weighted = slices if rows is None else slices * rows[:, None]
     _, vectors = torch.linalg.eigh(weighted.mT @ weighted)                                  # [C, 9, 9], ascending
@@ -22,8 +22,9 @@ def fit_kernel(weight, rank, pointwise_first, rows=None):
     return taps.permute(2, 0, 1).unflatten(2, [3, 3]).contiguous(), pw.contiguous()
 
 def row_weights(state, name, layer):
-    """Weights of fit_kernel's rows at the average w of a dense snapshot, or None where it has none that is of use: some hosts
-    feed uninitialised latents for a summary before training, and the average may be NaN or huge after few steps."""
+    """Return the weights of fit_kernel's rows at the average w of a dense snapshot, or None if that average cannot be used.
+
+    Some hosts pass uninitialised latents for a summary before training, so the average may be NaN or huge after few steps."""
     average, affine = state.get('mapping.w_avg'), f'{name}.affine'
     if average is None or f'{affine}.weight' not in state:
         return None
@@ -33,9 +34,9 @@ def row_weights(state, name, layer):
     return rows / rows.max() if rows.isfinite().all() and 1e-6 < rows.max() < 1e6 else None
 
 def fit_layers(state, network, weighted=True):
-    """({name: tensor} with factors in place of the dense kernels of the network's separable layers, {layer: relative error}).
+    """Return ({name: tensor} with factors in place of the dense kernels of separable layers, {layer: relative error}).
 
-    state:      of a dense generator.
+    state:      state dict of a dense generator.
     network:    the generator that will train."""
     state, errors = dict(state), {}
     for name, layer in network.named_modules():

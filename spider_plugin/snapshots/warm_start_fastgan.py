@@ -1,10 +1,10 @@
-"""Separable blocks of FastGAN that start from a dense snapshot: --cfg=fastgan --resume=dense.pkl --dsc.
+"""Separable blocks of FastGAN that start from a dense snapshot, with --cfg=fastgan --resume=dense.pkl --dsc.
 
-A block is dense as  norm(W / |W| * x + strength noise),  |W| the largest singular value, and separable as the same with
+A dense block is  norm(W / |W| * x + strength noise),  with |W| the largest singular value. A separable block has
 (P / |P|) (D / |D|) in place of W / |W|. The best D [I, 3, 3] and P [O, I] for W are found as in snapshots/warm_start.py, and
 errors in row o are weighted by 1 / deviation of output o, by which the norm divides. The two spectral norms change the scale of
-the product by a factor a, which the norm removes: its running statistics become a mean and a^2 var, the noise
-strength becomes a strength."""
+the product by a factor a, which the norm removes. So its running statistics become a mean and a^2 var, and the noise strength
+becomes a strength."""
 
 import torch
 
@@ -14,9 +14,9 @@ from spider_plugin.snapshots.warm_start import fit_kernel
 #----------------------------------------------------------------------------
 
 def fit_blocks(state, network):
-    """({name: tensor} with factors in place of the dense kernels of the network's separable blocks, {layer: relative error}).
+    """Return ({name: tensor} with factors in place of the dense kernels of separable blocks, {layer: relative error}).
 
-    state:      of a dense FastGAN generator, ours or projected-gan's.
+    state:      state dict of a dense FastGAN generator of the plugin or of projected-gan.
     network:    the generator that will train."""
     state, errors, scales = dict(state), {}, {}
     for name, block in network.named_modules():
@@ -38,7 +38,7 @@ def _moments(norm):
     return [f'{norm}.{kind}_{what}' for kind in ('running', 'stored') for what in ('mean', 'var')]
 
 def _fit_layer(state, layer, moments):
-    """Replaces the layer's tensors in state, in place; (the relative error of the product, a)."""
+    """Replace the layer's tensors in state, in place, and return (the relative error of the product, a)."""
     mean, var = (state[key].double() for key in moments)
     weight, u, v = (state.pop(f'{layer}.weight_{what}').double() for what in ('orig', 'u', 'v'))
     rows = (var + 1e-5).rsqrt()
@@ -51,7 +51,7 @@ def _fit_layer(state, layer, moments):
         for _ in range(30):
             left, right = power_iteration(matrix, left)
         norm = norm * (left @ matrix @ right)
-        size = (3 * matrix.shape[1]) ** -0.5 / factor.square().mean().sqrt()    # of fresh weights, for Adam; the norm is none
+        size = (3 * matrix.shape[1]) ** -0.5 / factor.square().mean().sqrt()    # size of fresh weights, for Adam
         for what, tensor in (('orig', factor * size), ('u', left), ('v', right)):
             state[f'{layer}.{part}.weight_{what}'] = tensor.to(dtype).contiguous()
     scale = float(u @ weight.flatten(1) @ v / norm)

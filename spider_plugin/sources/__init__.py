@@ -1,1 +1,1 @@
-"""Image sources: what the generator is fed in place of Gaussian noise."""
+"""Image sources: images that a generator is fed in place of Gaussian noise, from their name to a prepared directory."""

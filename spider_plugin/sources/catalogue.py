@@ -1,6 +1,6 @@
 """The catalogue of named datasets: data only. `--spider-source=NAME` and `spider sources` read it (obtain.py).
 
-A package adds entries of its own by an entry point (spider_plugin/registry.py), whose module says
+Another package adds entries by an entry point (spider_plugin/registry.py), whose module contains
 
     from spider_plugin import registry
     from spider_plugin.sources.catalogue import Dataset, File
@@ -16,29 +16,29 @@ from spider_plugin.registry import datasets
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """An entry of the catalogue. Files without an address are fetched by hand, as `how` tells."""
+    """An entry of the catalogue. Files without an address are fetched by hand, as `how` explains."""
 
     title:      str
-    images:     int             # in the part that is used: for training, where there is a choice
+    images:     int             # in the part that is used, which is the training set where there are several
     resolution: int             # side of the images, as published or cut to a square
     channels:   int
     classes:    int             # 0 without labels
     reader:     str             # a name in spider_plugin.sources.convert.READERS, or a function like those
     files:      tuple           # of File
     licence:    str             # terms of use, in a few words
-    page:       str             # where its publisher tells more
+    page:       str             # the publisher's page
     options:    dict = dataclasses.field(default_factory=dict)      # keywords of the reader
-    how:        str  = ''       # how to fetch the files by hand; ends in what to give as PATH
+    how:        str  = ''       # how to fetch the files by hand; its end says which file to give as PATH
 
     @property
     def download_bytes(self):
-        """Size of all files, or None where one's is not known."""
+        """Size of all files, or None if the size of one is not known."""
         sizes = [file.size for file in self.files]
         return None if None in sizes else sum(sizes)
 
 #----------------------------------------------------------------------------
-# The catalogue. Sizes and digests are those that TensorFlow Datasets records; of Tiny ImageNet, whose page states none, those
-# on which public loaders agree. Where nobody publishes a digest, the one found is kept in the zip's dataset.json.
+# The catalogue. Sizes and digests are those that TensorFlow Datasets records. The page of Tiny ImageNet states none; its digest
+# is the one on which public loaders agree. Where no digest is published, the zip's dataset.json records the one found.
 
 _TORONTO  = 'https://www.cs.toronto.edu/~kriz'
 _MNIST    = ('https://ossci-datasets.s3.amazonaws.com/mnist', 'https://storage.googleapis.com/cvdf-datasets/mnist')

@@ -1,11 +1,13 @@
-"""Published archives -> the hosts' zip of images with a dataset.json. Nothing in an archive is executed or unpacked to disk.
+"""Converts published archives to the hosts' dataset format, a zip of images with a dataset.json.
+
+Nothing in an archive is executed or unpacked to disk.
 
 A reader is a function ({file name: path}, **options) -> iterator of (image, label), named in READERS:
 
     image   uint8 [H, W] or [H, W, 3], or the bytes of an encoded image
     label   a class number, or None
 
-Archives are zips, tars and folders alike; their members are read in the order of their names."""
+An archive is a zip, a tar or a folder; its members are read in the order of their names."""
 
 import gzip
 import io
@@ -28,7 +30,7 @@ _CHUNK = 256    # images decoded at a time
 # Members of an archive.
 
 def _members(path, pattern):
-    """Yields (match, open) for the members whose name matches; `open` returns a binary stream."""
+    """Yield (match, open) for the members whose name matches; `open` returns a binary stream."""
     path = Path(path)
     if path.is_dir():
         names = {file.relative_to(path).as_posix(): file for file in path.rglob('*') if file.is_file()}
@@ -59,8 +61,8 @@ def read_images(paths, pattern):
             yield stream.read(), classes.index(match['label']) if classes else None
 
 #----------------------------------------------------------------------------
-# Records of equal length, as in the binary versions of CIFAR and STL-10: `label_bytes` bytes, of which the last is the class,
-# then three planes of side x side pixels, by rows, or by columns.
+# Records of equal length, as in the binary versions of CIFAR and STL-10. A record has `label_bytes` bytes, of which the last is
+# the class, then three planes of side x side pixels, by rows or by columns.
 
 def read_records(paths, pattern, side, label_bytes=0, by_columns=False):
     (path,) = paths.values()
@@ -77,7 +79,7 @@ def read_records(paths, pattern, side, label_bytes=0, by_columns=False):
                 yield from zip(images, labels)
 
 #----------------------------------------------------------------------------
-# The IDX format of MNIST and its relatives: two zero bytes, 8 for unsigned bytes, the number of axes, their lengths, the data.
+# The IDX format of MNIST and similar sets: two zero bytes, 8 for unsigned bytes, the number of axes, their lengths, the data.
 
 def read_idx(paths):
     images_path, labels_path = paths.values()
@@ -108,20 +110,21 @@ READERS = dict(images=read_images, records=read_records, idx=read_idx, svhn=read
 #----------------------------------------------------------------------------
 
 def read(reader, paths, options, *, channels, what):
-    """Yields (file content, extension, label) of every image that a reader finds.
+    """Yield (file content, extension, label) of every image that a reader finds.
 
-    reader:    a name in READERS, or a function like them; `options` are its keywords.
-    channels:  1 or 3. Images that have it and are square JPEGs or PNGs keep their bytes; others become PNGs, cut to the
-               largest square in the middle.
-    what:      the option that asked, which begins messages. Raises SpiderError where the archive cannot be read."""
+    reader:    a name in READERS, or a function like those in it; `options` are its keywords.
+    channels:  1 or 3. Square JPEGs and PNGs with that many channels keep their bytes; other images become PNGs, cropped to
+               the largest square in the middle.
+    what:      the option that asked for the images; every message begins with it.
+    Raises SpiderError if the archive cannot be read."""
     try:
         for image, label in READERS.get(reader, reader)(paths, **options):
             data, extension = _encode(image, channels)
             yield data, extension, label
-    except Exception as error:      # decoders raise whatever they like on broken data
+    except Exception as error:      # decoders raise errors of any type on broken data
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip('.')
-        raise SpiderError(f'{what}: {", ".join(str(path) for path in paths.values())} cannot be read ({reason}); give what its '
-                          'publisher offers, whole and as it is.') from error
+        raise SpiderError(f'{what}: {", ".join(str(path) for path in paths.values())} cannot be read ({reason}); give '
+                          'the published file, complete and unchanged.') from error
 
 def _encode(image, channels):
     mode = 'L' if channels == 1 else 'RGB'
@@ -136,21 +139,22 @@ def _encode(image, channels):
     return buffer.getvalue(), 'png'
 
 def write_zip(samples, path, *, info, progress, what):
-    """Writes what `read` yields as a dataset zip, in place only when it is whole; returns the number of images.
+    """Write the samples that `read` yields as a dataset zip, and return the number of images.
 
-    info:      what dataset.json says beside the labels. These are there for all images, or for none.
-    progress:  is told how many images are done.
-    Raises SpiderError where there are no images; OSErrors are those of the disk."""
+    The zip appears at `path` when it is complete. It has labels if every image has one.
+    info:      further entries of dataset.json.
+    progress:  a Progress, updated after every image.
+    Raises SpiderError if there are no images, and OSError if the disk cannot be written."""
     labels = []
     with atomic_file(path) as temp:
         with zipfile.ZipFile(temp, 'w', zipfile.ZIP_STORED) as archive:
             for index, (data, extension, label) in enumerate(samples):
                 name = f'{index // 1000:05d}/img{index:08d}.{extension}'
-                archive.writestr(zipfile.ZipInfo(name), data)   # no time stamp: equal contents make equal files
+                archive.writestr(zipfile.ZipInfo(name), data)   # no time stamp, so that equal contents make equal files
                 labels.append([name, label])
                 progress.update(index + 1)
             if not labels:
-                raise SpiderError(f'{what}: no image was found there; give what its publisher offers, whole and as it is.')
+                raise SpiderError(f'{what}: no image was found there; give the published file, complete and unchanged.')
             unlabelled = any(label is None for _, label in labels)
             content = dict(info, labels=None if unlabelled else labels)
             archive.writestr(zipfile.ZipInfo('dataset.json'), json.dumps(content))

@@ -27,9 +27,9 @@ class ImageDataset:
     labels:      int64 [N], float32 [N, k], or None.
     sha256:      hex digest of names, file contents and labels; a zip and the folder it was made from agree.
     num_classes: number of classes, k for float labels, 0 without labels.
-    licence:     what dataset.json says under "licence", else 'unknown'.
+    licence:     the entry "licence" of dataset.json, else 'unknown'.
 
-    Raises SpiderError naming the file. The constructor looks at one image; `sha256` looks at every header."""
+    Raises SpiderError naming the file. The constructor opens one image; `sha256` checks every header."""
 
     def __init__(self, path):
         self.path = Path(path)
@@ -63,7 +63,7 @@ class ImageDataset:
         return digest.hexdigest()
 
     def digest(self, indices):
-        """Hex SHA-256 of the names and contents of some images, for what depends on them alone."""
+        """Return the hex SHA-256 of the names and contents of the images at `indices`."""
         digest = hashlib.sha256()
         for index in indices:
             for part in (self.file_names[index].encode(), self._read(self.file_names[index])):
@@ -71,13 +71,13 @@ class ImageDataset:
         return digest.hexdigest()
 
     def image(self, index):
-        """Image `index` as uint8 [C, H, W]."""
+        """Return image `index` as uint8 [C, H, W]."""
         name = self.file_names[index]
         data = self._read(name)
         self._check_shape(name, self._header(name, data))
         try:
             return _decode(data, self.channels)
-        except Exception as error:      # decoders raise whatever they like on broken data
+        except Exception as error:      # decoders raise errors of any type on broken data
             raise SpiderError(f'{name} in {self.path} is corrupt ({_reason(error)}); replace or remove it.') from error
 
     #------------------------------------------------------------------------
@@ -90,7 +90,7 @@ class ImageDataset:
                               'replace or remove it.') from error
 
     def _header(self, name, data):
-        """(resolution, channels) of an encoded image, or the reason why it cannot be used."""
+        """Return (resolution, channels) of an encoded image. Raises SpiderError if it cannot be used."""
         where = f'{name} in {self.path}'
         try:
             header = PIL.Image.open(io.BytesIO(data))
@@ -99,7 +99,7 @@ class ImageDataset:
         if header.mode in ('RGBA', 'LA', 'PA') or 'transparency' in header.info:
             raise SpiderError(f'{where} has an alpha channel; flatten the images to RGB or grey first.')
         if header.format == 'PNG' and data[24] == 16:       # bit depth, in the IHDR chunk
-            raise SpiderError(f'{where} has 16 bits a channel; convert the images to 8-bit RGB or grey.')
+            raise SpiderError(f'{where} has 16 bits per channel; convert the images to 8-bit RGB or grey.')
         if header.mode not in _CHANNELS:
             raise SpiderError(f'{where} has pixels of mode {header.mode}; convert the images to 8-bit RGB or grey.')
         width, height = header.size
@@ -124,7 +124,7 @@ class ImageDataset:
             info['labels'] = [(name.replace('\\', '/'), label) for name, label in info.get('labels') or []]
         except (ValueError, AttributeError, TypeError) as error:
             raise SpiderError(f'dataset.json in {self.path} is not {{"labels": [[file name, label], ...]}}; '
-                              'mend it, or remove it to use the images without labels.') from error
+                              'correct it, or remove it to use the images without labels.') from error
         return info
 
     def _read_labels(self, pairs):
@@ -148,7 +148,7 @@ class ImageDataset:
 #----------------------------------------------------------------------------
 
 def _open(path):
-    """(ZipFile or None for a folder, names of all files with forward slashes)."""
+    """Return (ZipFile or None for a folder, names of all files with forward slashes)."""
     if path.is_dir():
         return None, {file.relative_to(path).as_posix() for file in path.rglob('*') if file.is_file()}
     if not path.exists():
@@ -160,7 +160,7 @@ def _open(path):
     return archive, {name for name in archive.namelist() if not name.endswith('/')}
 
 def _decode(data, channels):
-    """Encoded image -> uint8 [C, H, W]."""
+    """Return an encoded image as uint8 [C, H, W]."""
     if data[:4] == b'\x89PNG' and data[24] == 8 and data[25] in (0, 2):     # plain 8-bit grey or RGB
         pixels = pyspng.load(data)
     else:

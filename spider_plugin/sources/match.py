@@ -1,24 +1,24 @@
-"""A source moved to the mean and covariance of the target: the optimal transport between the Gaussians that fit the two sets.
+"""Moves a source to the mean and covariance of the target, by the optimal transport between the Gaussians fitted to both sets.
 
     T(x) = m_t + A (x - m_s),    A = C_s^(-1/2) (C_s^(1/2) C_t C_s^(1/2))^(1/2) C_s^(-1/2)
 
 Of all maps that give the source the target's mean m_t and covariance C_t, this one moves Gaussian images least (Knott and Smith
-1984). It acts on images averaged down to at most 16 x 16 pixels; finer detail stays where it is, with the target's standard
+1984). It acts on images averaged down to at most 16 x 16 pixels; finer detail keeps its place and gets the target's standard
 deviation in each channel."""
 
 import torch
 import torch.nn.functional as F
 
 _COARSE   = 16      # pixels; a covariance of at most 3 * 16^2 = 768 dimensions
-_FLOOR    = 0.01    # standard deviation added to every direction of the source, of its mean one: bounds A
-_MAX_GAIN = 4.0     # of the detail
+_FLOOR    = 0.01    # standard deviation added to every direction of the source, as a fraction of the mean one; it bounds A
+_MAX_GAIN = 4.0     # largest gain of the detail
 
 #----------------------------------------------------------------------------
 
 class GaussianTransport:
-    """uint8 [N, C, R, R] -> uint8 [N, C, R, R], rounded and clipped to what pixels can hold.
+    """Maps uint8 [N, C, R, R] to uint8 [N, C, R, R], rounded and clipped to the range of pixels.
 
-    source, target: uint8 [M, C, R, R], samples of the two sets; R a power of two."""
+    source, target: uint8 [M, C, R, R], samples of the two sets; R is a power of two."""
 
     def __init__(self, source, target):
         (x, x_detail), (y, y_detail) = [_split(torch.from_numpy(images)) for images in (source, target)]
@@ -37,7 +37,7 @@ class GaussianTransport:
 #----------------------------------------------------------------------------
 
 def _split(images):
-    """uint8 [N, C, R, R] -> float64 [N, C, r, r] with r <= 16, and the rest [N, C, R, R]."""
+    """Split uint8 [N, C, R, R] into float64 averages [N, C, r, r] with r <= 16, and the detail [N, C, R, R]."""
     x, resolution = images.to(torch.float64), images.shape[-1]
     coarse = F.avg_pool2d(x, max(resolution // _COARSE, 1))
     return coarse, x - _enlarged(coarse, resolution)
@@ -53,7 +53,7 @@ def _root(covariance):
     return vectors * values.clamp(min=0).sqrt() @ vectors.T
 
 def _transport(source, target):
-    """A, which is symmetric; float64 [D, D] each."""
+    """Return the symmetric matrix A for the two covariances; all are float64 [D, D]."""
     source = source + torch.eye(len(source), dtype=source.dtype) * (_FLOOR ** 2 * source.diagonal().mean() + 1e-6)
     root = _root(source)
     inverse = torch.linalg.inv(root)

@@ -1,7 +1,9 @@
-"""From the name of a dataset to a zip in the hosts' format, and from a URL to a file: downloaded once, then kept.
+"""Obtains a zip in the hosts' format for the name of a dataset, and a file for a URL. Each is downloaded once and kept.
 
-    datasets/NAME-<hash>/NAME.zip       in the cache; the hash is of the files' published digests and of how they are read
-    downloads/<hash>/FILE               of a URL"""
+The cache holds
+
+    datasets/NAME-<hash>/NAME.zip       a dataset; the hash is of the files' published digests and of how they are read
+    downloads/<hash>/FILE               the file of a URL"""
 
 import hashlib
 import json
@@ -17,25 +19,25 @@ from spider_plugin.files.progress import Progress
 from spider_plugin.registry import datasets
 from spider_plugin.sources.convert import read, write_zip
 
-_FORMAT = 1     # of everything that decides what is in the zip
+_FORMAT = 1     # version of the code that decides the content of the zip
 
 #----------------------------------------------------------------------------
 
 def resolve(spec):
-    """The path of the zip that `NAME` or `NAME:PATH` stands for; anything that names no dataset as it is.
+    """Return the path of the zip for `NAME` or `NAME:PATH`; return a spec that names no dataset unchanged.
 
-    Downloads and converts what the cache lacks. With PATH nothing is downloaded: it is the published file, or the folder that
-    holds it or what it unpacks to. Raises SpiderError naming --spider-source."""
+    A zip that the cache lacks is downloaded and converted. With PATH nothing is downloaded; PATH is the published file, or a
+    folder that holds it or its unpacked content. Raises SpiderError naming --spider-source."""
     name, _, path = spec.partition(':')
     if name not in datasets:
         return spec
     dataset, what = datasets[name], f'--spider-source={name}'
-    paths = _own_files(dataset, Path(path).expanduser(), what) if path else None
-    digests = _own_digests(dataset, paths, what) if path else _published_digests(dataset)
+    paths = _user_files(dataset, Path(path).expanduser(), what) if path else None
+    digests = _user_digests(dataset, paths, what) if path else _published_digests(dataset)
     final = _zip_path(name, dataset, digests)
     if not final.exists():
         if not path and not all(file.urls for file in dataset.files):
-            raise SpiderError(f'{what} has to be fetched by hand: {dataset.how}, as {what}:PATH (licence: {dataset.licence}; '
+            raise SpiderError(f'{what} has to be fetched by hand: {dataset.how}, as {what}:PATH (licence {dataset.licence}; '
                               f'{dataset.page}).')
         with exclusive(final.parent.with_name(f'{final.parent.name}.lock'), what):
             if not final.exists():
@@ -43,9 +45,9 @@ def resolve(spec):
     return str(final)
 
 def fetch(url):
-    """The path of the file at a URL, which may end in #sha256=HEX, the digest that it must have.
+    """Return the path of the file at a URL; download it where the cache lacks it.
 
-    Downloaded once. Raises SpiderError naming --spider-source."""
+    The URL may end in #sha256=HEX, the digest that the file must have. Raises SpiderError naming --spider-source."""
     address, _, fragment = url.partition('#')
     what, sha256 = f'--spider-source={address}', fragment.removeprefix('sha256=') or None
     if sha256 is not None and not re.fullmatch('[0-9a-fA-F]{64}', sha256):
@@ -61,8 +63,8 @@ def fetch(url):
 
 def _make(name, dataset, paths, digests, final, what):
     print(f'{what}: {dataset.title}, {dataset.images} images; licence: {dataset.licence}; {dataset.page}', file=sys.stderr)
-    ours = paths is None
-    if ours:
+    downloaded = paths is None
+    if downloaded:
         paths = {file.name: cache_dir('downloads', name) / file.name for file in dataset.files}
         digests = {file.name: download(file, paths[file.name], what=what) for file in dataset.files}
     samples = read(dataset.reader, paths, dataset.options, channels=dataset.channels, what=what)
@@ -72,7 +74,7 @@ def _make(name, dataset, paths, digests, final, what):
     except OSError as error:
         raise SpiderError(f'{what}: {final.parent} cannot be written ({error.strerror or error}); free space there, or set '
                           'SPIDER_CACHE_DIR to a larger disk.') from error
-    if ours:        # the zip holds what was downloaded
+    if downloaded:      # the zip holds all images of these files
         for path in paths.values():
             path.unlink()
 
@@ -83,14 +85,14 @@ def _zip_path(name, dataset, digests):
     return cache_dir('datasets') / f'{name}-{key[:12]}' / f'{name}.zip'
 
 def _published_digests(dataset):
-    """{file name: published digest, or None}."""
+    """Return {file name: published digest, or None}."""
     return {file.name: file.digest and file.digest[1] for file in dataset.files}
 
 #----------------------------------------------------------------------------
 # Files that the user has.
 
-def _own_files(dataset, path, what):
-    """{file name: where it is}. A dataset's only file may have another name, or be unpacked."""
+def _user_files(dataset, path, what):
+    """Return {file name: path of the user's file}. The only file of a dataset may have another name, or be unpacked."""
     if not path.exists():
         raise SpiderError(f'{what}:{path} does not exist; give the file that its publisher offers, or the folder it is in.')
     if len(dataset.files) == 1 and not (path / dataset.files[0].name).exists():
@@ -101,8 +103,10 @@ def _own_files(dataset, path, what):
             raise SpiderError(f'{what}:{path} lacks {name}; give the folder that holds {" and ".join(paths)}.')
     return paths
 
-def _own_digests(dataset, paths, what):
-    """{file name: digest}; that of a published file where it is one, so that both find the same zip."""
+def _user_digests(dataset, paths, what):
+    """Return {file name: digest} of the user's files.
+
+    A file with a published digest gets that digest, so that it leads to the same zip as a download."""
     digests = {}
     for file in dataset.files:
         path = paths[file.name]
@@ -110,23 +114,23 @@ def _own_digests(dataset, paths, what):
             digests[file.name] = _folder_digest(path) if path.is_dir() else check_file(path, file)
         except (WrongFile, OSError) as error:
             reason = error if isinstance(error, WrongFile) else f'it cannot be read: {error.strerror}'
-            raise SpiderError(f'{what}: {path} is not the published {file.name} ({reason}); give that file, or a folder of what '
-                              'yours unpacks to.') from error
+            raise SpiderError(f'{what}: {path} is not the published {file.name} ({reason}); give that file, or a folder '
+                              'with its unpacked content.') from error
         if file.digest and not path.is_dir():
             digests[file.name] = file.digest[1]
     return digests
 
 def _folder_digest(path):
-    """Changes with the names, sizes and times of the files in a folder."""
+    """Return a digest that changes with the names, sizes and times of the files in a folder."""
     files = sorted((file.relative_to(path).as_posix(), file.stat().st_size, file.stat().st_mtime_ns)
                    for file in path.rglob('*') if file.is_file())
     return 'folder ' + hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 #----------------------------------------------------------------------------
-# What there is.
+# The list of datasets.
 
 def listing():
-    """One JSON-able dict for each dataset: what the catalogue says of it, and `cached`, the path of its zip or None."""
+    """Return a dict for JSON for each dataset: its entry in the catalogue, and `cached`, the path of its zip or None."""
     return [dict(
         name=name, title=dataset.title, images=dataset.images, resolution=dataset.resolution, channels=dataset.channels,
         classes=dataset.classes, download_bytes=dataset.download_bytes, licence=dataset.licence, page=dataset.page,
@@ -140,7 +144,7 @@ def _cached(name, dataset):
     return next((str(path) for path in [published, *cache_dir('datasets').glob(f'{name}-*/{name}.zip')] if path.exists()), None)
 
 def table(rows):
-    """The listing as lines of text for a terminal."""
+    """Return the listing as lines of text for a terminal."""
     lines = [('name', 'images', 'pixels', 'download', 'checksum', 'cached', 'licence')]
     for row in rows:
         size = 'size unknown' if row['download_bytes'] is None else f'{row["download_bytes"] / 1e6:.0f} MB'

@@ -1,9 +1,9 @@
-"""Turns what `--spider-source` names into a prepared source: a cache directory, made once, in the parent process.
+"""Prepares the source that `--spider-source` names. A prepared source is a cache directory, made once, in the parent process.
 
-    images.npy, bank.json           a bank: uint8 [M, C, R, R] in a shuffled order, so that every prefix is a fair sample
+    images.npy, bank.json           a bank, uint8 [M, C, R, R] in a shuffled order, so that every prefix is a fair sample
     generator.json, weights.pt      beside a bank, a generator that is run for every batch (bank = 'online')
 
-The directory's name is a hash of the content and of everything done to it, so that neither can change unnoticed."""
+The directory's name is a hash of the content and of its preparation, so that a change of either makes a new directory."""
 
 import dataclasses
 import hashlib
@@ -24,20 +24,20 @@ from spider_plugin.sources.obtain import fetch, resolve
 from spider_plugin.sources.parents import one_hot, remember_parent, rendered_labels, rendered_latents
 from spider_plugin.sources.resize import resize_area
 
-_FORMAT       = 1       # of the prepared directory and of everything that decides its content
+_FORMAT       = 1       # version of the prepared directory and of the code that decides its content
 _DEFAULT_BANK = 16384   # images drawn from a generator or a procedural source
 _DEFAULT_SIZE = 32      # resolution of procedural sources that imitate no dataset
 _BLOCK        = 256     # images in memory at a time
-_REFERENCE    = 4096    # images that the imitation of a dataset, or a match with one, looks at, at most
+_REFERENCE    = 4096    # most images that are read to imitate a dataset or to match one
 
 #----------------------------------------------------------------------------
 
 @dataclasses.dataclass(frozen=True)
 class PreparedSource:
-    """A directory that spider_plugin.portable.source.bank.open_source opens, and what is in it."""
+    """A directory that spider_plugin.portable.source.bank.open_source opens, and a description of its content."""
 
     path:        str
-    identity:    dict       # name, sha256, transform, licence; of a generator also what sources/parents.py says
+    identity:    dict       # name, sha256, transform, licence; for a generator also the keys of snapshots/lineage.py
     resolution:  int
     channels:    int
     num_images:  int
@@ -45,32 +45,32 @@ class PreparedSource:
     online:      bool
 
 def prepare_source(spec, *, size=None, max_size=None, bank=None, channels=None, match=None, subset=None, trust=False):
-    """Prepares a source, or finds it in the cache.
+    """Prepare a source, or find it in the cache, and return a PreparedSource.
 
     spec:      a dataset zip or folder, a generator's .pkl, the URL of either, or `name` or `name:PATH` of a registered source
                (noise, covariance, strokes, shapes) or of a dataset in the catalogue, which is downloaded where it is missing.
-    size:      resolution, a power of two; default: the source's own, or the power of two below it, at most max_size.
+    size:      resolution, a power of two. None takes the source's resolution, or the power of two below it, at most max_size.
     max_size:  bound of the default size; a power of two.
-    bank:      most images; default: all of a dataset, 16384 of a generator or a procedural source. 'online' runs a
+    bank:      most images. None takes all of a dataset, 16384 of a generator or a procedural source. 'online' runs a
                generator for every batch.
-    channels:  1 or 3, what the source must have; procedural sources follow it.
-    match:     a dataset zip or folder, to whose mean and covariance the images of a dataset are moved (sources/match.py).
-    subset:    (most images, seed) where training sees a part of `match`: no other image is looked at then.
+    channels:  channels that the source must have, 1 or 3; procedural sources follow it.
+    match:     a dataset zip or folder; the images of a dataset are moved to its mean and covariance (sources/match.py).
+    subset:    (most images, seed) if training sees only a part of `match`; then only those images are read.
     trust:     unpickle a generator as hosts do, which runs code that the file carries.
-    Raises SpiderError: one sentence on what cannot be used and what to do."""
+    Raises SpiderError if the source cannot be used."""
     if size is not None and (size < 4 or size & (size - 1)):
-        raise SpiderError(f'--spider-size={size} is not a power of two from 4 on; try {_power_of_two_below(max(size, 4))}.')
+        raise SpiderError(f'--spider-size={size} is not a power of two, 4 or larger; try {_power_of_two_below(max(size, 4))}.')
     if bank is not None and bank != 'online' and (not isinstance(bank, int) or bank < 1):
         raise SpiderError(f'--spider-bank={bank} is neither a number of images nor "online".')
     if match is not None and not is_dataset(spec):
-        raise SpiderError(f'--spider-match=covariance moves the images of a dataset, and {spec} is none; leave it out, or render '
-                          'images with `spider generate` and give their folder.')
+        raise SpiderError(f'--spider-match=covariance moves the images of a dataset, which {spec} is not; leave it out, or '
+                          'render images with `spider generate` and give their folder.')
     if spec.startswith(('http://', 'https://')):
         spec = fetch(spec)
     name, _, argument = spec.partition(':')
-    def pick_size(own):     # None: the source has any size
-        own = own or max_size or _DEFAULT_SIZE
-        return size or min(_power_of_two_below(own), max_size or own)
+    def pick_size(native):      # None for a source without a resolution
+        native = native or max_size or _DEFAULT_SIZE
+        return size or min(_power_of_two_below(native), max_size or native)
     if name in registry.sources:
         plan = _plan_procedural(name, argument, pick_size, bank, channels)
     elif spec.endswith('.pkl'):
@@ -80,12 +80,12 @@ def prepare_source(spec, *, size=None, max_size=None, bank=None, channels=None, 
     return _write(plan)
 
 def is_dataset(spec):
-    """Whether a spec names images, not a generator nor a procedural source."""
+    """Return whether a spec names a dataset of images rather than a generator or a procedural source."""
     path = spec.partition('#')[0] if '://' in spec else spec
     return path.partition(':')[0] not in registry.sources and not path.endswith('.pkl')
 
 #----------------------------------------------------------------------------
-# A plan says what will be in the directory; `blocks` yields it, and is only called where the cache lacks it.
+# A plan describes the content of the directory. `blocks` yields the images; it is called only if the cache lacks the directory.
 
 @dataclasses.dataclass
 class _Plan:
@@ -94,7 +94,7 @@ class _Plan:
     blocks:      callable           # () -> iterator of uint8 [<= _BLOCK, C, R, R]
     labels:      list | None = None
     num_classes: int = 0
-    extra:       callable = None    # (directory, final directory) -> None, writes what lies beside the bank
+    extra:       callable = None    # (directory, final directory) -> None, writes further files beside the bank
     online:      bool = False
 
 def _plan_dataset(path, pick_size, bank, channels, match, subset):
@@ -131,7 +131,7 @@ def _dataset_blocks(dataset, order, size):
         yield resize_area(np.stack([dataset.image(i) for i in order[start : start + _BLOCK]]), size)
 
 def _trained_on(count, subset):
-    """Indices of the images that hosts pick from `count` for a subset."""
+    """Return the indices that hosts pick from `count` images for a subset."""
     if subset is None or subset[0] >= count:
         return np.arange(count)
     return np.sort(np.random.RandomState(subset[1]).permutation(count)[:subset[0]])
@@ -176,7 +176,7 @@ def _procedural_blocks(source, shape, reference):
         yield source(count, shape[2], shape[1], rng, reference)
 
 #----------------------------------------------------------------------------
-# Generators: rendered from seeded latents. One that has a source of its own draws from the images that its pickle carries.
+# Generators are rendered from seeded latents. A generator with a source draws from the source images that its pickle carries.
 
 def _plan_generator(path, pick_size, bank, channels, trust):
     from spider_plugin.snapshots.rebuild import load_generator
@@ -191,8 +191,8 @@ def _plan_generator(path, pick_size, bank, channels, trust):
     identity = dict(_identity(Path(path).stem, sha256_of_file(path), transform, 'unknown'), latents=count)
     if getattr(generator, 'source', None) is not None:
         if len(getattr(generator.source, 'images', ())) == 0:
-            raise SpiderError(f'{path} carries no source images (--spider-embed=0), so it cannot be a source itself; '
-                              'give a snapshot that does.')
+            raise SpiderError(f'{path} carries no source images (--spider-embed=0), so it cannot be a source; '
+                              'give a snapshot that carries some.')
         identity['source'] = generator.source.identity
     cascade_stages(identity, path)
     remember_parent(path, identity['sha256'])
@@ -215,8 +215,8 @@ def _generator_blocks(generator, label, size, batch=32):
         images = generator(z_batch.to(device), c_batch.to(device), noise_mode='const').to(torch.float32).cpu()
         yield resize_area(((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy(), size)
 
-# Ranks build the generator again by class name. One that has a source of its own needs that source on disk: the bank from
-# its pickle becomes a prepared directory inside this one.
+# Ranks build the generator again by class name. A generator with a source needs that source on disk, so the bank from its pickle
+# becomes a prepared directory inside this one.
 
 def _write_generator(temp, final, path, generator):
     from spider_plugin.snapshots.families import known_class, lacks_family, network_family
@@ -224,8 +224,8 @@ def _write_generator(temp, final, path, generator):
     record = generator_record(path)
     family = network_family(record)
     if lacks_family(family):
-        raise SpiderError(f'--spider-bank=online: this host has no {family} generator, which {path} is, to run for every batch; '
-                          'give a number of images, such as --spider-bank=100k, which are rendered now.')
+        raise SpiderError(f'--spider-bank=online: {path} is a {family} generator, and this host has no such network to run for '
+                          'every batch; give a number of images to render now, such as --spider-bank=100k.')
     known = known_class(record, path)
     kwargs = dict(known.kwargs)
     identity = json.loads((temp / 'bank.json').read_text(encoding='utf-8'))['identity']
@@ -261,7 +261,7 @@ def _write(plan):
         num_images=plan.shape[0], num_classes=plan.num_classes, online=plan.online)
 
 def _fill(images, plan):
-    """Writes the blocks."""
+    """Write the blocks of the plan into `images`."""
     progress, done = Progress(f'Preparing source {plan.identity["name"]}', len(images)), 0
     for block in plan.blocks():
         images[done : done + len(block)] = block

@@ -1,8 +1,8 @@
-"""Sources that need no dataset: controls for the claim that a neighbour's content matters, and drawn images.
+"""Sources that need no dataset: drawn images, and controls for the claim that a neighbour's content matters.
 
 Each is a function (count, resolution, channels, rng, reference) -> uint8 [count, channels, resolution, resolution]; rng is a
 numpy Generator, and reference holds the images of PATH in `name:PATH`, uint8 [N, channels, resolution, resolution], or is
-None. Register others the same way: `spider_plugin.registry.sources`."""
+None. Other packages register sources in `spider_plugin.registry.sources` the same way."""
 
 import numpy as np
 
@@ -12,16 +12,16 @@ from spider_plugin.registry import sources
 #----------------------------------------------------------------------------
 
 def _to_uint8(images):
-    """Values in [0, 1], clipped -> uint8."""
+    """Return values in [0, 1], clipped, as uint8."""
     return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
 
 def _pixel_grid(resolution):
-    """Coordinates of pixel centres in [0, 1], y and x, each [1, resolution, resolution]."""
+    """Return the coordinates y and x of pixel centres in [0, 1], each [1, resolution, resolution]."""
     centres = (np.arange(resolution, dtype=np.float32) + 0.5) / resolution
     return centres[None, :, None].repeat(resolution, 2), centres[None, None, :].repeat(resolution, 1)
 
 def _paint(canvas, mask, colour):
-    """Lays colour [N, C] over canvas [N, C, R, R] where mask [N, R, R] says how much."""
+    """Blend colour [N, C] into canvas [N, C, R, R] by the weights of mask [N, R, R]."""
     return canvas + mask[:, None] * (colour[:, :, None, None] - canvas)
 
 #----------------------------------------------------------------------------
@@ -33,8 +33,8 @@ def noise(count, resolution, channels, rng, reference=None):
     return _to_uint8(0.5 + 0.2 * rng.standard_normal(shape, dtype=np.float32))
 
 #----------------------------------------------------------------------------
-# Gaussian images with the mean and covariance of the reference set: x = mean + g F with F^T F = covariance, where F is the
-# centred images themselves over sqrt(N). Clipping to the range of pixels lowers the variance a little.
+# Gaussian images with the mean and covariance of the reference set. x = mean + g F with F^T F = covariance, where F holds the
+# centred images, divided by sqrt(N). Clipping to the range of pixels lowers the variance a little.
 
 @sources.register('covariance')
 def covariance(count, resolution, channels, rng, reference=None):
@@ -46,7 +46,7 @@ def covariance(count, resolution, channels, rng, reference=None):
     return _to_uint8(mean + weights @ (flat - mean)).reshape(count, channels, resolution, resolution)
 
 #----------------------------------------------------------------------------
-# One to three chained quadratic Bezier strokes of a soft round pen on black, each of its own colour.
+# One to three connected quadratic Bezier strokes of a soft round pen on black, each with a colour drawn for it.
 
 @sources.register('strokes')
 def strokes(count, resolution, channels, rng, reference=None):
@@ -71,7 +71,7 @@ def strokes(count, resolution, channels, rng, reference=None):
 # One to three turned ellipses, boxes and diamonds with soft edges, some hollow, on a plain ground.
 
 def _soft_ball(norm, radius):
-    """1 inside the ball, 0 outside, with an edge about half a unit wide."""
+    """Return 1 inside the ball and 0 outside, with an edge about half a unit wide."""
     return 1 / (1 + np.exp(np.clip((norm - radius) * 8, -30, 30)))
 
 @sources.register('shapes')

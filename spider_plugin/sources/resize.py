@@ -1,9 +1,9 @@
-"""Resizing by area averages: an output pixel is the mean of the input under it, with fractions of pixels at its edges."""
+"""Resizing by area averages. An output pixel is the mean of the input area that it covers, fractions of pixels included."""
 
 import numpy as np
 
 def resize_area(images, size):
-    """uint8 [N, C, R, R] -> uint8 [N, C, size, size]."""
+    """Resize uint8 images [N, C, R, R] to uint8 [N, C, size, size]."""
     resolution = images.shape[-1]
     if resolution == size:
         return images

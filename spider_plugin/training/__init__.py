@@ -1,1 +1,1 @@
-"""Code that runs inside a host's training loop: losses, optimizers, recomputation, the cost of a source."""
+"""Code that runs inside a host's training loop: losses, optimizers, recomputation, measurement of a source's cost."""

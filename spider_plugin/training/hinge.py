@@ -1,7 +1,8 @@
 """The hinge loss of Projected GAN (Lim and Ye 2017; Sauer et al. 2021), for any host's training loop.
 
-Hosts differ in what they hand to a loss and in what its calls take: a generator or its two networks, the sum of images so far
-or none, `sync` where DistributedDataParallel exchanges gradients. All of it is found out by looking."""
+Hosts differ in the arguments of a loss and of its calls. Some pass a generator, some its two networks; some pass the number of
+images so far; some pass `sync`, because DistributedDataParallel exchanges gradients. The loss inspects its arguments and the
+signatures of the networks to support all of them."""
 
 import contextlib
 import inspect
@@ -12,12 +13,13 @@ import torch.nn.functional as F
 #----------------------------------------------------------------------------
 
 class ProjectedHingeLoss:
-    """G: -mean D(G(z)); D: mean relu(1 + D(G(z))) + mean relu(1 - D(x)). No R1, path length or style mixing.
+    """The loss L_G = -mean D(G(z)), L_D = mean relu(1 + D(G(z))) + mean relu(1 - D(x)), without R1, path length, style mixing.
 
-    G, or G_mapping and G_synthesis: the generator. D: a ProjectedDiscriminator, which takes fakes and reals in one pass.
+    G, or G_mapping and G_synthesis: the generator.
+    D:                  a ProjectedDiscriminator, which takes fakes and reals in one pass.
     augment_pipe:       the host's augmentation in front of D, or None.
-    blur_init_sigma:    blur of all images that D sees, in pixels, at the start; it fades until
-    blur_fade_kimg:     so many thousand real images."""
+    blur_init_sigma:    blur of all images that D sees, in pixels, at the start. It falls to 0 over
+    blur_fade_kimg:     this many thousand real images."""
 
     def __init__(self, device, D, G=None, G_mapping=None, G_synthesis=None, augment_pipe=None, G_ema=None, blur_init_sigma=0,
                  blur_fade_kimg=0):
@@ -26,11 +28,12 @@ class ProjectedHingeLoss:
         self.synthesis = G.synthesis if G_synthesis is None else G_synthesis
         self.names = _keywords(self.mapping), _keywords(self.synthesis)
         self.blur_init_sigma, self.blur_fade_kimg = blur_init_sigma, blur_fade_kimg
-        self.seen = 0   # real images in all ranks, for hosts that do not say
+        self.seen = 0   # real images in all ranks, for hosts that do not pass the number
 
     def accumulate_gradients(self, phase, real_img, real_c, gen_z, gen_c, gain, cur_nimg=None, sync=True):
-        """Adds the gradients of one phase for one part of the batch to the parameters' `.grad`. Phases of regularisation do
-        nothing."""
+        """Add the gradients of one phase for one part of the batch to the parameters' `.grad`.
+
+        Phases of regularisation do nothing."""
         sigma = self.blur_sigma(self.seen if cur_nimg is None else cur_nimg)
         if phase in ('Gmain', 'Gboth'):
             self.generator(gen_z, gen_c, gain, sync, sigma)
@@ -61,7 +64,7 @@ class ProjectedHingeLoss:
         mapping, synthesis = ({name: value for name, value in (('c', c), ('update_emas', update_emas)) if name in names}
                               for names in self.names)
         with _exchange(self.mapping, sync), _exchange(self.synthesis, sync):
-            mapping.pop('c', None)      # its second argument everywhere
+            mapping.pop('c', None)      # c is always the second argument
             return self.synthesis(self.mapping(z, c, **mapping), **synthesis)
 
     def run_D(self, img, c, sigma, sync, **parts):
@@ -72,7 +75,7 @@ class ProjectedHingeLoss:
             return self.D(img, c, **parts)
 
     def blur_sigma(self, nimg):
-        """Falls in a straight line from blur_init_sigma to 0."""
+        """Return the blur in pixels, which falls linearly from blur_init_sigma to 0."""
         return self.blur_init_sigma * max(1 - nimg / (self.blur_fade_kimg * 1000), 0) if self.blur_fade_kimg > 0 else 0
 
 #----------------------------------------------------------------------------
@@ -81,13 +84,14 @@ def _num_ranks():
     return torch.distributed.get_world_size() if torch.distributed.is_available() and torch.distributed.is_initialized() else 1
 
 def _exchange(module, sync):
-    """Within: a DistributedDataParallel module exchanges gradients only if sync."""
+    """Within this context, a DistributedDataParallel module exchanges gradients only if sync is true."""
     distributed = isinstance(module, torch.nn.parallel.DistributedDataParallel)
     return module.no_sync() if distributed and not sync else contextlib.nullcontext()
 
 def _keywords(network):
-    """Names that the network's forward, or one that it extends, can be given; `update_emas` also where it hands keywords to
-    layers that take this one, as StyleGAN3's do."""
+    """Return the names of the arguments of the network's forward, or of one that it extends.
+
+    `update_emas` is included if forward passes keywords on to layers that take it, as in StyleGAN3."""
     network = getattr(network, 'module', network)
     forwards = [cls.forward for cls in type(network).__mro__ if 'forward' in vars(cls) and cls is not torch.nn.Module]
     names = {name for forward in forwards for name in inspect.signature(forward).parameters}
@@ -95,7 +99,7 @@ def _keywords(network):
     return names | ({'update_emas'} if layers else set())
 
 def gaussian_blur(img, sigma):
-    """img [N, C, H, W] blurred by taps that fall to one half at `sigma` pixels; what lies beyond the border counts as zero."""
+    """Return img [N, C, H, W] blurred by taps that fall to one half at `sigma` pixels; pixels outside the image are zero."""
     radius = int(sigma * 3)
     if radius == 0:
         return img

@@ -1,8 +1,9 @@
-"""Progressive growing inside a host's own loop: the schedule, its losses, and Adam with a rate for each stage.
+"""Progressive growing inside a host's training loop: the schedule, the losses, and Adam with a rate for each level.
 
-The loop calls the loss with the number of images so far, or, as stylegan2-ada-pytorch's, without it; then the loss counts for
-itself. Either way it moves the `progress` of G and D (portable/generators/pggan.py) on from where it was when training began, so
-that a resumed run goes on in its stage. Nothing else has to know of the schedule."""
+A level is one of the resolutions through which PGGAN grows. The loop calls the loss with the number of images so far, or without
+it, as in stylegan2-ada-pytorch; then the loss counts the images. It advances the `progress` of G and D
+(portable/generators/pggan.py) from its value at the start of training, so that a resumed run continues at its level. No other
+code depends on the schedule."""
 
 import weakref
 
@@ -18,7 +19,7 @@ from torch_utils import training_stats
 # The schedule.
 
 class Growth:
-    """Moves the progress of networks: `stage_kimg` thousand images to a phase, see portable/generators/pggan.py."""
+    """Advances the progress of networks, `stage_kimg` thousand images per phase; see portable/generators/pggan.py."""
 
     def __init__(self, networks, stage_kimg):
         self.networks, self.stage_kimg = networks, stage_kimg
@@ -32,17 +33,17 @@ class Growth:
             network.progress.fill_(progress)
 
 #----------------------------------------------------------------------------
-# Adam whose rate is `lr` times the factor of the stage, and whose moments start anew with a stage, as in the published runs.
-# A host gives it parameters, which know nothing of a stage; the loss of the process tells whose they are.
+# Adam whose rate is `lr` times the factor of the level, and whose moments are reset at each new level, as in the published runs.
+# A host passes only parameters, which have no level; the loss of the process records the network of each parameter.
 
-_network_of = WeakTensorKeyDictionary()     # parameter -> weak reference to the network whose stage counts
+_network_of = WeakTensorKeyDictionary()     # parameter -> weak reference to the network whose level applies
 
 def _remember(module, network):
     for parameter in module.parameters():
         _network_of[parameter] = weakref.ref(network)
 
 class StageAdam(torch.optim.Adam):
-    """factors: {resolution: factor on lr}, 1 for any other."""
+    """Adam with a learning rate for each level. `factors` is {resolution: factor on lr}; the factor is 1 for others."""
 
     def __init__(self, params, factors=None, **kwargs):
         super().__init__(params, **kwargs)
@@ -62,7 +63,7 @@ class StageAdam(torch.optim.Adam):
 
 #----------------------------------------------------------------------------
 # L_D = E D(G(z)) - E D(x) + lambda E (|grad D(x^)| - 1)^2 + epsilon E D(x)^2,  L_G = -E D(G(z)), with x^ between x and G(z)
-# (Gulrajani et al. 2017; Karras et al. 2018, appendix A.1). Gradients are with respect to images of the newest resolution.
+# (Gulrajani et al. 2017; Karras et al. 2018, appendix A.1). Gradients are with respect to images at the current resolution.
 
 class WGANGP:
     def __init__(self, gp_weight=10.0, drift=1e-3):
@@ -109,11 +110,11 @@ OBJECTIVES = {'wgan-gp': WGANGP, 'nonsaturating': NonSaturating}
 #----------------------------------------------------------------------------
 
 class ProgressiveLoss:
-    """A loss with the interface of the hosts' own, for the networks of portable/generators/pggan.py.
+    """A loss for the networks of portable/generators/pggan.py, with the interface of the hosts' losses.
 
-    G, or G_mapping and G_synthesis; D; augment_pipe: as the host gives them, in one rank or with gradients averaged by the host.
+    G, or G_mapping and G_synthesis; D; augment_pipe: as the host passes them, in one rank or with gradients averaged by the host.
     objective:  a name in OBJECTIVES, whose arguments are `settings`.
-    stage_kimg: length of a phase, thousands of images: a resolution alone, or fading in the next one."""
+    stage_kimg: length of a phase in thousands of images. A phase trains one level, or fades in the next one."""
 
     def __init__(self, device, D, G=None, G_mapping=None, G_synthesis=None, augment_pipe=None, objective='wgan-gp',
                  stage_kimg=800, **settings):
@@ -121,12 +122,12 @@ class ProgressiveLoss:
         self.mapping, self.synthesis = (G_mapping, G_synthesis) if G is None else (G.mapping, G.synthesis)
         self.objective = OBJECTIVES[objective](**settings)
         self.growth = Growth([self.synthesis, D], stage_kimg)
-        self.count = 0      # real images in this rank, for hosts that do not say
+        self.count = 0      # real images in this rank, for hosts that do not pass the number
         _remember(self.mapping, self.synthesis)
         _remember(self.synthesis, self.synthesis)
         _remember(D, D)
 
-    # Networks. Images are of the newest resolution; augmentations see all pixels.
+    # Networks. Images have the resolution of the current level; augmentations see them at full resolution.
 
     def run_G(self, z, c, update_emas):
         return self.synthesis(self.mapping(z, c, update_emas=update_emas), full=False)
@@ -139,16 +140,17 @@ class ProgressiveLoss:
         return self.D(images, c)
 
     def real_at_stage(self, real):
-        """Real images as G could draw them at this stage."""
+        """Return real images at the resolution of the current level, faded as those of G are."""
         stage, fade = self.D.stage()
         return faded(down_to(real, self.D.resolutions[stage]), fade)
 
     # Phases.
 
     def accumulate_gradients(self, phase, real_img, real_c, gen_z, gen_c, gain, cur_nimg=None, sync=None):
-        """Adds the gradients of a phase for a part of the batch; see the host's own losses.
+        """Add the gradients of a phase for a part of the batch, as the host's losses do.
 
-        cur_nimg: images so far; None where the host does not say. sync: of hosts that exchange gradients in backward, unused."""
+        cur_nimg:   images so far; None if the host does not pass it.
+        sync:       not used; hosts that exchange gradients in backward pass it."""
         if phase in ('Gmain', 'Gboth'):
             self.growth.advance(self.count if cur_nimg is None else cur_nimg)
             self.generator_step(gen_z, gen_c, gain)

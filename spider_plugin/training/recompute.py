@@ -1,10 +1,10 @@
 """--recompute: blocks of G and D are computed again in the backward pass, so that only their inputs are kept from the forward
 pass (gradient checkpointing, Chen et al. 2016).
 
-Nothing of it travels: `recomputing` builds the host's own class, and what it does to the blocks lies in this process, not in
-the network. Copies, and so G_ema and snapshots, are as without it.
+Snapshots are not affected. `recomputing` builds the host's class, and its changes to the blocks are kept in this process, not in
+the network. So copies of the network, G_ema and snapshots among them, are the same as without it.
 
-The non-reentrant form of torch is used, which is right to any order of derivatives: R1 and path length go through it."""
+torch's non-reentrant form is used, which is correct for derivatives of any order, as R1 and path length need them."""
 
 import functools
 import importlib
@@ -19,7 +19,7 @@ _patched = set()                    # their classes
 #----------------------------------------------------------------------------
 
 def recomputing(recomputed_class, **kwargs):
-    """The network `recomputed_class(**kwargs)`, a dotted name, whose blocks are computed again in the backward pass."""
+    """Return the network `recomputed_class(**kwargs)`, a dotted name, whose blocks are computed again in the backward pass."""
     module, _, name = recomputed_class.rpartition('.')
     network = getattr(importlib.import_module(module), name)(**kwargs)
     for block in recomputable(network):
@@ -28,9 +28,9 @@ def recomputing(recomputed_class, **kwargs):
     return network
 
 def recomputable(network):
-    """The children of a synthesis network, or of a discriminator, that hold convolutions and change nothing of themselves.
+    """Return the children of a synthesis network, or of a discriminator, that hold convolutions and no moving statistics.
 
-    Batch norm and spectral norm move their statistics in each forward pass; a block with one of them would move them twice."""
+    Batch norm and spectral norm move their statistics in each forward pass, so a block with one of them would move them twice."""
     blocks = getattr(network, 'synthesis', network).children()
     return [block for block in blocks if _has_images(block) and not _moves_statistics(block)]
 
@@ -42,9 +42,9 @@ def _moves_statistics(block):
     return any(name.startswith(('running_', 'num_batches', 'weight_u', 'weight_v')) or name in ('u', 'v') for name in buffers)
 
 #----------------------------------------------------------------------------
-# A class's forward is replaced once; it does as it did for all objects but ours, for these where nothing is derived, and where
-# somebody hooks into them for the time of one pass (the residual's constant): the hook is gone when they are computed again.
-# Averages that a forward pass moves (update_emas) have moved by the time it is computed again, and stay.
+# A class's forward is replaced once. It recomputes only blocks in _recomputed, and only if gradients are needed and the block has
+# no hooks, because a hook set for one pass (the residual's constant) is gone when the block is computed again. Averages that a
+# forward pass moves (update_emas) are not moved again by the second computation.
 
 def _has_hooks(block):
     return any(module._forward_pre_hooks or module._forward_hooks for module in block.modules())

@@ -1,19 +1,19 @@
-"""What the image source costs: its share of a training step, in the host's own statistics and once in its log.
+"""Measures the cost of the image source, its share of a training step, for the host's statistics and once for its log.
 
-The clock is put around the sources of a bundle when the bundle is loaded, and so never into a snapshot."""
+The clock is put around the sources of a bundle when the bundle is loaded, so it is never part of a snapshot."""
 
 import importlib
 import time
 
 NAME   = 'Spider/source_share'      # in stats.jsonl; between 0 and 1
-WINDOW = 32                         # uses of the source to a figure: some five iterations
+WINDOW = 32                         # uses of the source per measurement, about five iterations
 
 class SourceClock:
     """Times the outermost calls of a source.
 
-    report(share):  called with the source's share of the time from the end of one window to the end of the next. Metrics and
-                    pictures are no training: they are told by calls without gradients, more than WINDOW in a row, which
-                    spoil their window (hosts draw the fakes of D without gradients, too)."""
+    report(share):  called with the source's share of the time from the end of one window to the end of the next. A window is
+                    discarded when it contains metrics or pictures, which are recognised by more than WINDOW calls in a row
+                    without gradients (hosts also draw the fakes for D without gradients)."""
 
     def __init__(self, report):
         self.report, self.inside, self.begin, self.spans, self.idle = report, False, None, [], 0
@@ -42,7 +42,7 @@ class SourceClock:
             self.begin, self.spans = end, []
         return result
 
-# On a GPU both ends are events of the stream: the host's clock would time the launch.
+# On a GPU both ends are events of the stream, because the clock of the CPU would measure only the launch.
 
 def _now(tensor):
     if tensor.device.type != 'cuda':
@@ -61,20 +61,20 @@ def _seconds(start, end):
 #----------------------------------------------------------------------------
 
 def watch(bundle):
-    """Puts the clock around the sources of a bundle that has just been imported.
+    """Put the clock around the sources of a bundle that has just been imported.
 
-    Hosts add up statistics over ranks by their names, so every rank registers the name before any training."""
+    Hosts sum statistics over ranks by their names, so every rank registers the name before training."""
     try:
         stats = importlib.import_module('torch_utils.training_stats')
     except ImportError:
-        return      # No host is on the path: nobody trains.
+        return      # No host is on the path, so there is no training.
     stats.report(NAME, [])
     told = []
     def report(share):
         stats.report(NAME, share)
         if not told and getattr(stats, '_rank', 0) == 0:
             told.append(True)
-            print(f'Spider source:       takes {100 * share:.2g} % of a training step ({NAME} in stats.jsonl)', flush=True)
+            print(f'Spider source:       takes {100 * share:.2g}% of a training step ({NAME} in stats.jsonl)', flush=True)
     clock = SourceClock(report)
     for source in (getattr(bundle, name, None) for name in ('ImageBank', 'GeneratorSource')):
         for method in ('key', 'fetch') if source is not None else ():

@@ -1,4 +1,4 @@
-"""benchmarks/convergence.py: its numbers on curves whose answer is known, its pairs, and a run of two short arms."""
+"""benchmarks/convergence.py: its numbers on curves with known answers, its pairs, and a run of two short arms."""
 
 import json
 import subprocess

@@ -20,7 +20,7 @@ NAMES = ['spider_on_training__networks_stylegan2', 'dcgan', 'spider_dsc_fast_on_
 #----------------------------------------------------------------------------
 
 @pytest.mark.parametrize('name', NAMES)
-def test_a_bundle_imports_nothing_of_ours(name):
+def test_a_bundle_imports_nothing_of_the_plugin(name):
     tree = ast.parse(bundle_source(name))
     allowed = set(sys.stdlib_module_names) | {'torch', 'numpy', 'torch_utils', 'training'}
     for node in ast.walk(tree):
@@ -48,7 +48,7 @@ def test_class_names():
     with pytest.raises(ValueError, match='a.b.Net'):
         spider_class_name('a.b.Net')
 
-def test_an_unknown_bundle_is_no_module():
+def test_an_unknown_bundle_is_not_a_module():
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module('spider_plugin.bundles.nonsense')
 

@@ -9,7 +9,7 @@ import harness
 import torch
 
 class Carried(harness.Lifted):
-    """torch in which numbers drawn in float32 are cast to `dtype`, which float32 is a name of: every dtype sees the same."""
+    """A view of torch that draws numbers in float32 and casts them to `dtype`, so that every dtype gets the same numbers."""
 
     def __init__(self, dtype):
         self.float32 = dtype
@@ -25,7 +25,9 @@ def modules():
 # Calls.
 
 def evaluate(cases):
-    """{dtype: [{output, first and second derivatives} of each case]}; a case: (kwargs, p, percentile, images, weights)."""
+    """Return {dtype: [{output, first and second derivatives} of each case]}.
+
+    A case is (kwargs, p, percentile, images, weights)."""
     augment, _upfirdn2d = modules()
     importlib.import_module('torch_utils.ops.grid_sample_gradfix').enabled = True # As in training.
     results = {}
@@ -49,7 +51,7 @@ def evaluate_one(pipe, p, percentile, images, weights):
     return dict(output=output.detach(), first=first, second=second)
 
 def describe(kwargs):
-    """(constructor's parameters with their defaults, buffers, plain attributes) of a pipe."""
+    """Return (constructor's parameters with their defaults, buffers, plain attributes) of a pipe."""
     augment, _upfirdn2d = modules()
     pipe = augment.AugmentPipe(**kwargs)
     params = inspect.signature(augment.AugmentPipe.__mro__[1].__init__).parameters.values()
@@ -65,7 +67,7 @@ def save(path, kwargs, images):
     return load(path, images)
 
 def load(path, images):
-    """Output of a pickled pipe, and its arguments."""
+    """Return the output of a pickled pipe, and its arguments."""
     with open(path, 'rb') as file:
         pipe = pickle.load(file)
     torch.manual_seed(2)

@@ -30,7 +30,7 @@ def reference_host():
 
 @pytest.fixture
 def run_in(tmp_path):
-    """run_in(host folder, call, **arguments) -> what the harness's function returns, in a process that sees that host only."""
+    """run_in(host folder, call, **arguments) -> result of the harness's function, in a process that sees only that host."""
     def run(host_dir, call, harness=HARNESS, **arguments):
         job, result = tmp_path / 'job.pt', tmp_path / 'result.pt'
         torch.save(dict(call=call, **arguments), job)
@@ -85,7 +85,7 @@ def run():
 def train_attached(attached, run, tmp_path_factory):
     """train_attached(host, data, *options, ranks=1, config={}, needs=()) -> (run directory, [what each rank saw], stdout, stderr)
 
-    config: values for the config by dotted name; needs: packages that the host wants."""
+    config: values for the config by dotted name; needs: packages that the host needs."""
     def train(host, data, *options, ranks=1, config=None, needs=()):
         for package in needs:
             if importlib.util.find_spec(package) is None:
@@ -112,7 +112,7 @@ def toy(opts):
 
 @pytest.fixture
 def toy_metric(tmp_path):
-    """Folder of an installed plugin of ours with a metric, `toy`."""
+    """Folder of an installed package that extends the plugin with a metric, `toy`."""
     info = tmp_path / 'toy_plugin-1.0.dist-info'
     info.mkdir()
     (info / 'METADATA').write_text('Metadata-Version: 2.1\nName: toy-plugin\nVersion: 1.0\n')

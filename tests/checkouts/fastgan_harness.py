@@ -1,4 +1,4 @@
-"""projected-gan's FastGAN beside ours with its weights. Runs in a process of its own: HOST_DIR job.pt results.pt."""
+"""Compares projected-gan's FastGAN with the plugin's with the same weights, in a separate process: HOST_DIR job.pt results.pt."""
 
 import sys
 
@@ -6,14 +6,14 @@ import harness
 import torch
 
 def separable(G, blocks):
-    """Puts projected-gan's separable convolution in place of the 3x3 ones of the blocks."""
+    """Replace the 3x3 convolutions of the blocks by projected-gan's separable convolution."""
     for name, module in list(G.synthesis.named_modules()):
         if name.startswith('feat') and isinstance(module, torch.nn.Conv2d) and module.kernel_size == (3, 3):
             parent, _, last = name.rpartition('.')
             G.synthesis.get_submodule(parent)._modules[last] = blocks.SeparableConv2d(module.in_channels, module.out_channels, 3)
 
 def compare(lite, classes, dsc, train, resolution=128):
-    """{name: (ours, theirs)} of output, gradients and buffers."""
+    """Return {name: (value of the plugin, value of projected-gan)} for output, gradients and buffers."""
     from pg_modules import blocks, networks_fastgan
 
     from spider_plugin.portable.generators.fastgan import FastGANGenerator

@@ -1,4 +1,4 @@
-"""Evaluates the networks of a host checkout. Runs in a process of its own, and imports nothing but the checkout and torch.
+"""Evaluates the networks of a host checkout, in a separate process that imports only the checkout and torch.
 
     python harness.py HOST_DIR job.pt results.pt
 
@@ -15,7 +15,7 @@ import types
 import torch
 
 #----------------------------------------------------------------------------
-# Mends: what keeps public checkouts from importing on a current stack.
+# Repairs that public checkouts need to be imported on a current stack.
 
 def mend():
     stub = types.ModuleType('pkg_resources') # Setuptools no longer ships it.
@@ -23,7 +23,7 @@ def mend():
     sys.modules.setdefault('pkg_resources', stub)
 
 def mend_torchvision():
-    """Names of two operators, for torchvision wheels that do not fit. They last as long as what is returned."""
+    """Define the names of two operators for torchvision wheels that do not fit. They exist as long as the returned object."""
     library = torch.library.Library('torchvision', 'FRAGMENT')
     for name in ('nms', 'qnms'):
         if not hasattr(torch.ops.torchvision, name):
@@ -31,7 +31,7 @@ def mend_torchvision():
     return library
 
 class Lifted:
-    """torch with float64 by the name of float32: lifts the casts and dtype checks of modules that see it as `torch`."""
+    """A view of torch in which float32 is float64, so that casts and dtype checks of modules that use it compute in float64."""
 
     float32 = torch.float64
 
@@ -42,7 +42,7 @@ LIFTED = ['training.networks_stylegan2', 'training.networks_stylegan3', 'torch_u
           'torch_utils.ops.conv2d_resample', 'torch_utils.ops.filtered_lrelu']
 
 def lift(lifted):
-    """Lift the modules that networks compute in, or put them back; tensors made without a dtype follow."""
+    """Lift the modules of networks to float64, or restore them; tensors made without a dtype follow."""
     for name in LIFTED:
         module = importlib.import_module(name)
         if hasattr(module, 'torch'):
@@ -58,7 +58,7 @@ def networks(G_kwargs, D_kwargs):
     return [dnnlib.util.construct_class_by_name(**kwargs) for kwargs in [G_kwargs, D_kwargs]]
 
 def derivatives(prefix, scalar, tensors):
-    """{prefix.name: d scalar / d tensor}; what scalar does not depend on gets zeros."""
+    """Return {prefix.name: d scalar / d tensor}, with zeros for tensors on which scalar does not depend."""
     grads = torch.autograd.grad(scalar, list(tensors.values()), retain_graph=True, allow_unused=True)
     return {f'{prefix}.{name}': torch.zeros_like(t) if g is None else g.detach()
             for (name, t), g in zip(tensors.items(), grads)}
@@ -106,10 +106,10 @@ def evaluate_one(G, D, inputs, options):
     return out
 
 def new_weights(G_kwargs, D_kwargs):
-    """State dicts of a freshly made G and D, with every tensor moved away from what may be special, as zeros are.
+    """Return state dicts of a new G and D, with every tensor moved away from special values such as zero.
 
-    The signals of StyleGAN3's layers L0_... are moved away from the kink of the activation, too: of so many samples, some
-    would be close enough to it for their last bit to choose a derivative.
+    The signals of StyleGAN3's layers L0_... are also moved away from the kink of the activation, because the last bit of
+    samples close to it would choose the derivative.
     """
     states = [net.state_dict() for net in networks(G_kwargs, D_kwargs)]
     for state in states:
@@ -141,7 +141,7 @@ def signatures(module):
 AUGMENTATIONS = ['xflip', 'scale', 'rotate', 'brightness', 'hue', 'noise']
 
 def save(path, G_kwargs, D_kwargs, seed):
-    """A snapshot as training writes it."""
+    """Write a snapshot as training does."""
     import dnnlib
     torch.manual_seed(seed)
     G, D = [net.eval() for net in networks(G_kwargs, D_kwargs)]
@@ -154,7 +154,7 @@ def save(path, G_kwargs, D_kwargs, seed):
     return generate(path)
 
 def generate(path):
-    """Images and scores of a snapshot, for latents that depend on nothing else."""
+    """Return images and scores of a snapshot for fixed latents."""
     import dnnlib
     import legacy
     with dnnlib.util.open_url(path) as file:

@@ -7,7 +7,7 @@ import harness
 import torch
 
 def theirs(images, whole, shifts, angles):
-    """What a checkout of NVlabs/stylegan3 makes of images: {(operator, movement): (images, mask)}. Shifts are in pixels."""
+    """Return the results of NVlabs/stylegan3's operators, {(operator, movement): (images, mask)}. Shifts are in pixels."""
     harness.mend()
     eq = importlib.import_module('metrics.equivariance')
     size = images.shape[-1]

@@ -1,10 +1,10 @@
-"""Pickles of a checkout, and what they draw there. Runs in a process of its own:
+"""Writes pickles of a checkout, and draws their images, in a separate process:
 
     python pickles_harness.py HOST_DIR write SNAPSHOT RESULTS.pt CLASS_NAME KWARGS_JSON [dill]
     python pickles_harness.py HOST_DIR rebuild SNAPSHOT RESULTS.pt
 
 `write` makes a snapshot as the host's training does, of a tiny G whose tensors are moved away from where they start. `rebuild`
-loads it by our reader. Both save the state dict of G_ema and images of it."""
+loads it by the plugin's reader. Both save the state dict of G_ema and images of it."""
 
 import importlib.util
 import json
@@ -15,7 +15,7 @@ import harness
 import torch
 
 def projected_discriminator():
-    """projected-gan's D with random weights, feature network included; None where timm is not installed."""
+    """Return projected-gan's D with random weights, including the feature network; None if timm is not installed."""
     if importlib.util.find_spec('timm') is None:
         print('timm is not installed: the snapshot has no D')
         return None
@@ -62,10 +62,10 @@ def rebuild(snapshot):
     return G
 
 def draw(G):
-    torch.manual_seed(1) # FastGAN draws its noise layers' noise whatever it is told.
+    torch.manual_seed(1) # FastGAN draws noise in its noise layers regardless of its arguments.
     z, c = torch.linspace(-2, 2, 3 * G.z_dim).reshape(3, G.z_dim).sin(), torch.eye(3, max(G.c_dim, 1))[:, : G.c_dim]
     with torch.no_grad():
-        return G(z, c, noise_mode='const', force_fp32=True) # stylegan2-ada computes in half precision on a CPU, too.
+        return G(z, c, noise_mode='const', force_fp32=True) # stylegan2-ada also computes in half precision on a CPU.
 
 if __name__ == '__main__':
     host, call, snapshot, results, *rest = sys.argv[1:]

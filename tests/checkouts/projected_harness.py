@@ -1,4 +1,4 @@
-"""Evaluates projected-gan's discriminator. Runs in a process of its own that sees that checkout, torch and timm only.
+"""Evaluates projected-gan's discriminator, in a separate process that sees only that checkout, torch and timm.
 
     python projected_harness.py HOST_DIR job.pt results.pt"""
 
@@ -11,7 +11,7 @@ sys.path.append(str(Path(__file__).parent))
 from harness import mend, mend_torchvision  # noqa: E402
 
 def discriminator(images, labels, weight, kwargs, interp224):
-    """The state dict before, then maps, logits and gradients of (logits * weight).sum(), and the state dict after."""
+    """Return the state dict before a pass, maps, logits, gradients of (logits * weight).sum(), and the state dict after it."""
     import timm
     from timm.models.efficientnet import EfficientNet
     if not hasattr(EfficientNet, 'act1'):

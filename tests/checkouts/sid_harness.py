@@ -1,6 +1,6 @@
 """SID in a host checkout, through the hook: python sid_harness.py HOST_DIR job.pt results.pt. See harness.py.
 
-Only here does a process see the checkout and the plugin; the network that looks at images is a toy."""
+Only this process sees both the checkout and the plugin; its feature network is a toy."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import harness
 import torch
 
 class Pooled(torch.nn.Module):
-    """Twelve features: the image, pooled to 2x2."""
+    """A detector of twelve features, the image pooled to 2x2."""
 
     calls = 0
 
@@ -20,7 +20,7 @@ class Pooled(torch.nn.Module):
         return torch.nn.functional.adaptive_avg_pool2d(img.to(torch.float32) / 128, 2).flatten(1)
 
 def scores(data, run_dir):
-    """What the host reports of kid50k_full, for 100 images, and of sid1k; how many images were looked at for each."""
+    """Return the host's results of kid50k_full, for 100 images, and of sid1k, and the number of images that each one used."""
     os.environ['DNNLIB_CACHE_DIR'] = f'{run_dir}/cache'
     sys.path.append(str(pathlib.Path(__file__).parents[2]))
     import spider_plugin.hosts.hook  # noqa: F401

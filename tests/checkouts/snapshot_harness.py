@@ -1,7 +1,7 @@
 """Draws from a snapshot in a checkout: python snapshot_harness.py with|without HOST SNAPSHOT OUT [OTHER_SOURCE].
 
-Runs the checkout's own generation script, edited in memory to know the cpu; then draws from G_ema, as its source is, and from
-another prepared source. `without`: nothing of ours can be imported."""
+Runs the checkout's generation script, edited in memory to use the cpu; then draws from G_ema with its source, and with another
+prepared source. With `without`, nothing of the plugin can be imported."""
 
 import os
 import pickle

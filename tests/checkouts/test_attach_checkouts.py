@@ -36,7 +36,7 @@ def checkout(request, tmp_path):
     return copy
 
 def contents(tree):
-    """{path: (bytes, mode)} of all files in a tree."""
+    """Return {path: (bytes, mode)} of all files in a tree."""
     return {path.relative_to(tree).as_posix(): (path.read_bytes(), stat.S_IMODE(path.stat().st_mode))
             for path in tree.rglob('*') if path.is_file() and '__pycache__' not in path.parts}
 
@@ -80,7 +80,7 @@ def test_detach_after_an_edit(checkout):
     detach(checkout)
     assert script.read_bytes() == wanted
 
-def test_help_shows_our_options(checkout):
+def test_help_shows_the_options_of_the_plugin(checkout):
     stock = run(checkout, '--help')
     attach(checkout)
     attached = run(checkout, '--help')
@@ -108,13 +108,13 @@ def test_a_dry_run_shows_the_edited_config(checkout, make_zip, tmp_path):
     assert config['G_kwargs']['spider']['mapping'] == 'residual' and not (tmp_path / 'out').exists()
 
 def skip_where_packages_are_missing(process):
-    """Packages that a host wants and nobody mends."""
+    """Skip the test if packages that the host needs are missing and no shim replaces them."""
     reason = (process.stderr.rstrip().splitlines() or [''])[-1]
     if process.returncode != 0 and reason.startswith('ModuleNotFoundError') and 'pkg_resources' not in reason:
         pytest.skip(f'this environment lacks what the host imports: {reason}')
 
 def run(checkout, *args):
-    """train.py, from the checkout's own folder, as a user starts it."""
+    """Run train.py from the checkout's folder, as a user does."""
     env = {name: value for name, value in os.environ.items() if not name.startswith('SPIDER_') or name == 'SPIDER_CACHE_DIR'}
     paths = os.pathsep.join(filter(None, [os.environ.get('PYTHONPATH'), str(ROOT)]))
     env |= dict(PYTHONPATH=paths, PYTHONDONTWRITEBYTECODE='1', PYTHONWARNINGS='ignore')

@@ -31,7 +31,7 @@ PIPES = {
 STRENGTHS = [(0, None), (0.5, None), (1, None), (0, 0.3)] # p, percentile: all happens, whatever p is
 
 def images_of(channels, seed):
-    """Rectangular; wide enough for the public code to reflect its filters."""
+    """Return rectangular images, wide enough for the public code to reflect its filters."""
     return torch.randn([5, channels, 23, 28], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 def error(a, b):

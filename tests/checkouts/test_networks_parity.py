@@ -28,7 +28,7 @@ def kwargs_of(name):
                               **common, **D_options))
 
 def variants_of(name):
-    """What G.synthesis is called with, in turn."""
+    """Return the arguments of the calls of G.synthesis, in order."""
     options = [dict()] if name.startswith('stylegan3') else [dict(fused_modconv=False), dict(fused_modconv=True)]
     return [dict(option, noise_mode='const') for option in options]
 
@@ -39,7 +39,7 @@ def inputs_of(name, n=4):
     return [torch.randn(shape, generator=rng, dtype=torch.float64) for shape in shapes]
 
 def error(a, b):
-    """max |a - b| / max |b|; zeros equal zeros only."""
+    """Return max |a - b| / max |b|; if b is zero, a must be zero."""
     assert a.shape == b.shape
     if b.numel() == 0:
         return 0.0
@@ -51,8 +51,8 @@ OUTPUTS = ('G.ws', 'G.img', 'G.truncated', 'G.updated', 'D.logits', '_avg', '_em
 def errors(results, truth):
     """{'outputs', 'G', 'D' (first derivatives), 'path_length', 'r1' (second ones): largest error of any tensor}.
 
-    Scalars (noise strengths) are one tensor of their kind: sums over all pixels cancel in some of them, and what is left of
-    these is rounding in either host."""
+    Scalars (noise strengths) count as one tensor. Some of them are sums over all pixels that cancel, so that only rounding
+    errors remain in either host."""
     assert results.keys() == truth.keys()
     worst = {}
     for kind, names in kinds(truth).items():

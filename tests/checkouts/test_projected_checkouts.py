@@ -71,7 +71,7 @@ def test_features_stay_and_the_rest_moves(host, ranks, trained):
 @pytest.mark.parametrize('host, width', [('stylegan3', {}), ('stylegan2-ada-pytorch', {'G_kwargs.ngf': 128}),
                                          ('projected-gan', {})])
 def test_a_snapshot_is_resumed(host, width, trained):
-    """Every tensor is copied; with rates of zero, what comes out is what went in."""
+    """Every tensor is copied; with learning rates of zero, the result equals the input."""
     first = snapshot(trained(host, config=width or None)[0])
     still = {'G_opt_kwargs.lr': 0.0, 'D_opt_kwargs.lr': 0.0}
     run_dir, (rank,), out, _ = trained(host, f'--resume={first}', config=width | still)
@@ -83,7 +83,7 @@ def test_a_snapshot_is_resumed(host, width, trained):
 
 @pytest.mark.parametrize('host', HOSTS)
 def test_metrics_and_pictures(host, trained, attached, checkout, run, toy_metric, data, tmp_path):
-    """Pictures come out without the plugin, too."""
+    """Pictures can also be drawn without the plugin."""
     path = snapshot(trained(host)[0])
     tiny = json.dumps(dict(backbone='timm' in HOSTS[host][2]))
     done = run(['calc_metrics.py', f'--network={path}', '--metrics=toy', f'--data={data}/D.zip'], attached(host), [toy_metric],

@@ -1,8 +1,8 @@
-"""Our projected discriminator beside projected-gan's, with its weights, random features included: maps, logits, gradients, and
-what a pass leaves in the buffers.
+"""The plugin's projected discriminator equals projected-gan's with its weights and random features, in maps, logits, gradients
+and buffers after a pass.
 
-Both compute in float64: in float32 a few of ten million activations lie on different sides of a kink in the two, and the
-gradients of single pixels differ by as much as they themselves. Maps and logits are compared in float32, too."""
+Both compute in float64, because in float32 a few of ten million activations are on different sides of a kink in the two, and
+then gradients of single pixels differ completely. Maps and logits are also compared in float32."""
 
 import importlib.util
 import os

@@ -1,5 +1,5 @@
-"""Training in unmodified checkouts on the CPU, attached, through their own scripts: stock and with --spider-source, on one rank
-and on two; then their own tools on what was written. training_harness.py watches from inside."""
+"""Training in attached checkouts on the CPU, by their scripts, stock and with --spider-source, on one rank and on two; then the
+hosts' tools on the results. training_harness.py records values inside the run."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ CASES = {
 }
 OWN_SIZES = {f'{network}_kwargs.channel_{size}': value for network in 'GD' for size, value in (('base', 128), ('max', 8))}
 GROWING = {**OWN_SIZES, 'total_kimg': 0.04}     # two iterations to each of five phases
-OWN = {     # generators of ours in place of the host's
+OWN = {     # plugin generators in place of the host's
     'dcgan-in-stylegan3':   case('stylegan3', ['--cfg=dcgan', '--gamma=1', '--cond=1', '--mbstd-group=2'], OWN_SIZES),
     'pggan-in-stylegan3':   case('stylegan3', ['--cfg=pggan', '--gamma=1', '--mbstd-group=2', '--pg-kimg=0.008'], GROWING),
     'dcgan-in-ada':         case('stylegan2-ada-pytorch', ['--cfg=dcgan'], OWN_SIZES),
@@ -104,8 +104,8 @@ def test_spider_training(name, spider):
     assert {'key', 'fetch'} == {name for name, stack in rank['uses'] if 'accumulate_gradients' in stack}
 
 @pytest.mark.parametrize('name', OWN)
-def test_generators_of_ours(name, trained, data):
-    """Every weight moves and losses are finite, through every stage; the snapshot is read without executing it."""
+def test_plugin_generators(name, trained, data):
+    """Every weight moves and losses are finite at every level; the snapshot is read without executing it."""
     run_dir, (rank,), out, _ = trained(name, f'--spider-source={data}/S.zip', '--spider-mapping=residual')
     assert rank['finite'] and rank['class_name'] in ('DCGANGenerator', 'PGGANGenerator') and 'Spider source:       S' in out
     assert not rank['still'] and not rank['no_grad'] and len(rank['params']) > 10
@@ -133,7 +133,7 @@ def test_pggan_in_two_ranks_of_ada_is_refused(attached, run, data, tmp_path):
     assert done.returncode == 2 and '--cfg=pggan trains with one GPU in this host' in said and '--gpus=1' in said
 
 FOLLOWS_THE_BATCH = ('w_avg', 'magnitude_ema', 'weight_u', 'weight_v', 'running_mean', 'running_var', 'num_batches_tracked')
-STILL = {'G_opt_kwargs.lr': 0.0, 'D_opt_kwargs.lr': 0.0, 'ema_kimg': 0.001} # What comes out is what went in.
+STILL = {'G_opt_kwargs.lr': 0.0, 'D_opt_kwargs.lr': 0.0, 'ema_kimg': 0.001} # The result equals the input.
 
 @pytest.mark.parametrize('name', CASES)
 def test_resume_of_a_stock_pickle(name, trained, data):
@@ -167,7 +167,7 @@ def test_two_ranks(name, spider):
     run_dir, ranks, out, err = spider(name, ranks=2)
     assert [rank['class_name'] for rank in ranks] == ['SpiderGenerator'] * 2
     assert all('accumulate_gradients' in stack for _, stack in ranks[1]['uses']) and ranks[1]['uses']
-    assert ranks[0]['keys'][:4] != ranks[1]['keys'][:4]                         # each rank draws images of its own
+    assert ranks[0]['keys'][:4] != ranks[1]['keys'][:4]                         # ranks draw different images
     assert ranks[0]['weights'] == ranks[1]['weights'] and snapshot(run_dir).stat().st_size > 0
     assert err.count('spider-plugin: shim sampler') == 1
 
@@ -202,7 +202,7 @@ def test_calc_metrics_takes_a_metric_of_a_plugin(name, spider, attached, run, to
     assert result['metric'] == 'toy' and result['results']['toy'] > 0
 
 #----------------------------------------------------------------------------
-# Layers of ours in the hosts' generators, alone and under a Spider generator; --resume fits them to the dense ones.
+# The plugin's layers in the hosts' generators, alone and under a Spider generator; --resume fits them to the dense ones.
 
 LAYERS = {
     'stylegan3-stylegan2':      (['--dsc', '--dsc-order=pointwise', '--fast-modconv'], 'DSCFastGenerator'),

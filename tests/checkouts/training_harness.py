@@ -1,4 +1,4 @@
-"""Copied into a checkout, beside its train.py, and imported by it after the hook: makes the run tiny, and watches it.
+"""A module that is copied beside a checkout's train.py and imported after the hook. It makes the run tiny and records values.
 
 SPIDER_TINY is JSON: values for the config, by dotted name, and `log`, a prefix of files. Each rank writes LOG-RANK.json."""
 
@@ -72,7 +72,7 @@ def _watch_loop(training_loop):
     training_loop.training_loop = loop
 
 def _features(D):
-    """Digest of the weights of a frozen feature network."""
+    """Return a digest of the weights of a frozen feature network."""
     tensors = getattr(getattr(getattr(D, 'feature_network', None), 'features', None), 'tensors', {})
     return hashlib.sha256(b''.join(tensor.numpy().tobytes() for _, tensor in sorted(tensors.items()))).hexdigest()
 
@@ -107,13 +107,14 @@ torch.optim.Adam.step = _step
 imports.after_import('training.training_loop', _watch_loop)
 
 #----------------------------------------------------------------------------
-# projected-gan: a backbone with random weights, and, where torchvision's wheel does not fit torch's, its two operators by name.
+# projected-gan gets a feature network with random weights and, if torchvision's wheel does not fit torch's, the names of two
+# operators.
 
 def _random_backbone(projector):
     import types
     stock = projector.timm.create_model
     def create_model(name, pretrained):
-        print('Test: the backbone has random weights')
+        print('Test: the feature network has random weights')
         return stock(name, pretrained=False)
     projector.timm = types.SimpleNamespace(create_model=create_model)
 

@@ -1,4 +1,4 @@
-"""The demo's numbers, on curves and images whose answer is known."""
+"""The demo's numbers, on curves and images with known answers."""
 
 import pytest
 import torch
@@ -41,7 +41,7 @@ def test_copy_check_tells_copies_from_others():
     assert copies['pixels']['sample_to_another_source'] == pytest.approx((2 * 256 ** 2 / 12) ** 0.5, rel=0.02)
     assert stolen['sample_to_nearest_target'] == 0 < stolen['fresh_target_to_nearest_target']
 
-def test_the_embedded_detector_ranks_what_it_must():
+def test_the_embedded_detector_ranks_sets_correctly():
     """Other mosaics of the target's scans score far better than the source, blur or scrambled pixels."""
     from spider_plugin.demo import data
     path = resource_dir('reference_host') / 'metrics' / 'demo_detector.pt'

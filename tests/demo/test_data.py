@@ -1,4 +1,4 @@
-"""The demo's data: checked assets, equal bytes for equal arguments, halves that do not meet."""
+"""The demo's data: checked assets, equal bytes for equal arguments, disjoint halves."""
 
 import hashlib
 import io
@@ -14,7 +14,7 @@ from spider_plugin.demo import data
 from spider_plugin.errors import SpiderError
 from spider_plugin.sources.dataset import ImageDataset
 
-def test_assets_are_what_was_shipped_and_small():
+def test_assets_are_unaltered_and_small():
     for name in data.ASSET_SHA256:
         assert len(data.read_asset(name)) < 100_000
     text = (data.ASSETS / 'ATTRIBUTION.md').read_text(encoding='utf-8')

@@ -1,4 +1,4 @@
-"""`spider demo`: its folder, its two command lines, its report, what happens when a run fails, and the whole of it."""
+"""`spider demo`: its folder, its two command lines, its report, failing runs, and the whole demo."""
 
 import html.parser
 import json
@@ -16,11 +16,11 @@ from spider_plugin.errors import SpiderError
 #----------------------------------------------------------------------------
 # The folder.
 
-def test_a_folder_of_somebody_else_is_refused_untouched(tmp_path):
+def test_a_folder_that_is_not_a_demo_is_refused_unchanged(tmp_path):
     (tmp_path / 'runs').mkdir()
     (tmp_path / 'runs' / 'thesis.txt').write_text('years of work')
     result = CliRunner().invoke(main, ['demo', '--outdir', str(tmp_path)])
-    assert result.exit_code == 2 and 'holds something that is not a demo' in result.output
+    assert result.exit_code == 2 and 'has content that is not a demo' in result.output
     assert [path.name for path in tmp_path.rglob('*')] == ['runs', 'thesis.txt']
 
 def test_an_earlier_demo_is_replaced_and_nothing_else(tmp_path):
@@ -44,7 +44,7 @@ def test_bad_numbers_are_refused(args, tmp_path):
 #----------------------------------------------------------------------------
 # The runs.
 
-def test_the_two_command_lines_differ_by_the_source_alone(tmp_path):
+def test_the_two_command_lines_differ_only_in_the_source(tmp_path):
     make = lambda name, source: run.command(tmp_path, name, run.FULL, 5, 1, tmp_path / 'neon.zip', source)
     baseline, spider = make('x', None), make('x', tmp_path / 'crayon.zip')
     extra = set(spider) - set(baseline)
@@ -71,7 +71,7 @@ def test_an_interrupt_ends_both(tmp_path, monkeypatch):
         run.train(runs, run.environment(tmp_path, 1))
     assert all(r.process.poll() is not None for r in runs)
 
-def test_curves_come_from_whole_lines(tmp_path):
+def test_curves_come_from_complete_lines(tmp_path):
     folder = tmp_path / 'runs' / 'spider' / '00000-x'
     folder.mkdir(parents=True)
     line = lambda nimg, score: json.dumps(dict(results={'fid1k': score}, cur_nimg=nimg, snapshot_pkl=f'{nimg}.pkl'))
@@ -124,7 +124,7 @@ class Balanced(html.parser.HTMLParser):
         if tag not in self.VOID:
             assert self.open.pop() == tag
 
-def test_the_report_is_whole_self_contained_and_says_what_it_must(summary, pictures):
+def test_the_report_is_complete_and_self_contained(summary, pictures):
     text = report.render(summary, pictures)
     parser = Balanced()
     parser.feed(text)
@@ -147,10 +147,10 @@ def test_the_chart_keeps_every_point_inside(summary):
     assert heights[0] < heights[1] < heights[2]     # a falling score is drawn downwards
 
 #----------------------------------------------------------------------------
-# The whole.
+# The whole demo.
 
 @pytest.mark.slow
-def test_the_quick_demo_from_nothing(tmp_path):
+def test_the_quick_demo(tmp_path):
     out = tmp_path / 'demo'
     result = CliRunner().invoke(main, ['demo', '--quick', '--outdir', str(out), '--seed', '3'])
     assert result.exit_code == 0, result.output

@@ -1,4 +1,4 @@
-"""Downloads against a file server on this machine that breaks off, stalls, lies and moves."""
+"""Downloads from a file server on this machine that breaks connections, stalls, sends wrong files and redirects."""
 
 import hashlib
 import http.server
@@ -19,7 +19,7 @@ DATA = bytes(range(256)) * 1000     # 256 000 bytes: some blocks
 #----------------------------------------------------------------------------
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `server.files`; `server.plan` holds what to do at the next requests: 'cut', 'stall', 'no ranges', or a status."""
+    """Serves `server.files`. `server.plan` holds the actions for the next requests: 'cut', 'stall', 'no ranges', or a status."""
 
     def do_GET(self):
         self.server.asked.append((self.path, self.headers.get('Range')))
@@ -102,7 +102,7 @@ def test_whole_file(get, server, tmp_path, known):
     assert data == DATA and digest == hashlib.sha256(DATA).hexdigest()
     assert names(tmp_path) == ['data.bin'] and server.asked == [('/data.bin', None)]
 
-def test_file_that_is_there(get, server, tmp_path):
+def test_existing_file(get, server, tmp_path):
     (tmp_path / 'data.bin').write_bytes(DATA)
     assert get()[0] == DATA and server.asked == []
     get(sha256=None)            # nothing tells whether it is the right one
@@ -115,16 +115,16 @@ def test_redirect_and_bytes_as_they_are(get, server, tmp_path):
     (tmp_path / 'data.bin').unlink()
     assert get('/data.gz')[0] == DATA
 
-def test_broken_connection_goes_on_where_it_was(get, server, tmp_path):
+def test_broken_connection_resumes(get, server, tmp_path):
     server.plan = ['cut', 'cut']
     assert get()[0] == DATA
     assert [asked for _, asked in server.asked] == [None, 'bytes=128000-', 'bytes=192000-']
     assert names(tmp_path) == ['data.bin']
 
-def test_next_run_goes_on_where_the_last_one_gave_up(get, server, tmp_path):
+def test_next_run_resumes_where_the_last_one_stopped(get, server, tmp_path):
     server.plan = ['cut', 503]
     message = refused(get, tries=2)
-    assert '503' in message and 'goes on after the 0.1 MB' in message and '--spider-source=x:PATH' in message
+    assert '503' in message and 'resumes after the 0.1 MB' in message and '--spider-source=x:PATH' in message
     assert names(tmp_path) == ['data.bin.part']
     assert get()[0] == DATA
     assert server.asked[-1] == ('/data.bin', 'bytes=128000-') and names(tmp_path) == ['data.bin']
@@ -159,13 +159,13 @@ def test_another_file_than_the_published_one(get, server, tmp_path, known, words
     assert words in refused(get, **known)
     assert names(tmp_path) == [] and len(server.asked) == 1
 
-def test_bad_rest_of_a_resumed_file_is_thrown_away(get, server, tmp_path):
+def test_bad_rest_of_a_resumed_file_is_removed(get, server, tmp_path):
     (tmp_path / 'data.bin.part').write_bytes(b'x' * 1000)
     assert 'is not the published file' in refused(get)
     assert names(tmp_path) == []
     assert get()[0] == DATA
 
-def test_old_part_counts_only_where_a_digest_is_known(get, server, tmp_path):
+def test_old_part_is_used_only_if_a_digest_is_known(get, server, tmp_path):
     (tmp_path / 'data.bin.part').write_bytes(b'x' * 1000)
     server.plan = ['cut']
     assert get(sha256=None)[0] == DATA
@@ -189,7 +189,7 @@ def test_no_network(get, tmp_path):
 # The disk.
 
 class FullFile(io.FileIO):
-    """Takes 100 000 bytes."""
+    """A file that takes 100 000 bytes."""
     def write(self, data):
         if self.tell() + len(data) > 100000:
             raise OSError(28, 'No space left on device')
@@ -201,7 +201,7 @@ def test_full_disk_gets_its_space_back(get, tmp_path, monkeypatch):
     assert 'No space left on device' in message and 'SPIDER_CACHE_DIR' in message
     assert names(tmp_path) == []
 
-def test_too_little_space_is_said_first(get, server, tmp_path, monkeypatch):
+def test_too_little_space_is_reported_before_the_download(get, server, tmp_path, monkeypatch):
     usage = module.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(module.shutil, 'disk_usage', lambda path: usage._replace(free=200000))
     assert '0 MB free' in refused(get)
@@ -237,7 +237,7 @@ def test_one_process_at_a_time(tmp_path, capfd):
     thread.join(5)
     assert order == ['first', 'second']
 
-def test_progress_says_rate_and_time_left():
+def test_progress_shows_rate_and_time_left():
     progress = Progress('x', 170e6, 'MB', done=20e6)
     assert progress.line(50e6, 10.0) == 'x: 50.0 of 170.0 MB, 3.0 MB/s, 0:40 left'
     assert progress.line(20e6, 10.0) == 'x: 20.0 of 170.0 MB, 0.0 MB/s, waiting'

@@ -88,7 +88,7 @@ def test_seeds():
     (0, dict(class_idx=1), 'not conditional'),
     (2, dict(), '--class=0 to --class=1'),
     (2, dict(class_idx=2), '--class=0 to --class=1'),
-    (0, dict(sources=True), 'no Spider generator'),
+    (0, dict(sources=True), 'not a Spider generator'),
     (0, dict(frames=0), '--frames'),
 ])
 def test_refused(make_snapshot, tmp_path, c_dim, kwargs, words):

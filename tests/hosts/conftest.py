@@ -1,4 +1,4 @@
-"""A minimal host with the attached line, plugins of other authors, and processes that have the plugin or lack it."""
+"""A minimal host with the attached line, packages that extend the plugin, and processes with and without the plugin."""
 
 import json
 import os
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ATTACH = json.loads((resource_dir('patches') / 'attach.json').read_text())
 
 #----------------------------------------------------------------------------
-# The host: a click command that builds c and launches, a registry of metrics, and a child that tells what it sees.
+# The host: a click command that builds c and launches, a registry of metrics, and a child that prints what it has.
 
 _TRAIN = '''"""A host."""
 LINE
@@ -88,8 +88,9 @@ def fid(opts):
 
 @pytest.fixture
 def fake_host(tmp_path):
-    """Writes the host; fake_host(line=..., launch=..., setup=...) -> path of its train.py. launch and setup name the functions
-    that get the config and make it."""
+    """fake_host(line=..., launch=..., setup=...) writes the host and returns the path of its train.py.
+
+    launch and setup are the names of the functions that get the config and make it."""
     def write(line=ATTACH['line'], launch='launch_training', setup='make_config'):
         tree = tmp_path / 'host'
         (tree / 'metrics').mkdir(parents=True, exist_ok=True)
@@ -105,7 +106,7 @@ def fake_host(tmp_path):
 
 @pytest.fixture
 def toy_plugin(tmp_path):
-    """Directory for PYTHONPATH: registers the metric `toy` (the network's resolution), a `fid` of its own, --cfg=toynet."""
+    """Directory for PYTHONPATH with a package that registers a metric `toy` (the network's resolution), a `fid`, --cfg=toynet."""
     path = tmp_path / 'site'
     info = path / 'toy_plugin-1.0.dist-info'
     info.mkdir(parents=True)

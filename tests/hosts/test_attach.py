@@ -1,4 +1,4 @@
-"""`spider attach` and `spider detach`: on the bytes of single scripts, and on folders like a checkout."""
+"""`spider attach` and `spider detach`, on the bytes of single scripts and on folders like a checkout."""
 
 import ast
 import itertools
@@ -13,7 +13,7 @@ from spider_plugin import cli
 from spider_plugin.errors import SpiderError
 from spider_plugin.hosts import attach as module
 from spider_plugin.hosts.attach import skew
-from spider_plugin.hosts.line import NotUnderstood, attach_source, detach_source, our_statements
+from spider_plugin.hosts.line import NotUnderstood, attach_source, detach_source, plugin_statements
 from spider_plugin.resources import resource_dir
 
 LINE, MARKER = module.patch()['line'], module.patch()['marker']
@@ -34,7 +34,7 @@ BODIES = [b'', b'import os\n', b'\n\nimport os\n\nx = 1\n', b'# Imports.\nimport
           b'x = """\n# attaches spider-plugin\n"""\n']
 
 def spelled(source, ending, bom, last):
-    """The source with other line endings (None: a mixture), with a byte order mark, and without a last newline."""
+    """Return the source with other line endings (None for a mixture), with a byte order mark, or without a last newline."""
     lines, endings = source.split(b'\n'), itertools.cycle([b'\n', b'\r\n', b'\r\n'] if ending is None else [ending])
     text = b''.join(line + end for line, end in zip(lines[:-1], endings)) + lines[-1]
     return (b'\xef\xbb\xbf' if bom else b'') + (text if last else text.rstrip(b'\r\n'))
@@ -69,7 +69,7 @@ def test_the_line_ends_as_the_line_above():
     assert attach_source(b'# a\r\n"""d"""') == b'# a\r\n"""d"""\r\n' + LINE
     assert attach_source(b'') == LINE + b'\n'
 
-def test_comments_stay_with_what_they_are_about():
+def test_comments_stay_with_their_statements():
     assert attach_source(b'#!/x\n# L\n\n# Imports\nimport os\n') == b'#!/x\n# L\n' + LINE + b'\n\n# Imports\nimport os\n'
     assert attach_source(b'# L\nimport os\n') == b'# L\n' + LINE + b'\nimport os\n'
 
@@ -89,9 +89,9 @@ def test_other_encodings():
     (b'x = ' + b'+'.join([b'1'] * 3000),    'is n(ot Python|ested too deeply)'),
     (b'"""d"""; import os\n',               'has another statement in line 1'),
     (b'from __future__ import annotations; x = 1\n', 'has another statement in line 1'),
-    (b'"""d"""; \\\nimport os\n',           'takes no line of its own after line 1'),
+    (b'"""d"""; \\\nimport os\n',           'cannot take a separate line after line 1'),
 ], ids=['syntax', 'python2', 'binary', 'encoding', 'cookie', 'nested', 'docstring', 'future', 'backslash'])
-def test_what_is_not_understood(source, reason):
+def test_sources_that_are_not_understood(source, reason):
     with pytest.raises(NotUnderstood, match=reason):
         attach_source(source)
 
@@ -106,20 +106,20 @@ ATTACHED = attach_source(SCRIPT)
     lambda source: source.replace(b'\n', b'\r\n'),
     lambda source: source.replace(b'"""d"""\n', b'import sys\n'),
     lambda source: source.replace(b'print(os', b'print((os'),           # No Python any more.
-    lambda source: source.rstrip(b'\n') + b'  # attaches spider-plugin', # A line of the user's that ends like ours.
+    lambda source: source.rstrip(b'\n') + b'  # attaches spider-plugin', # A line of the user's that ends like the plugin's.
 ], ids=['around', 'endings', 'docstring', 'broken', 'marker'])
-def test_detach_takes_nothing_but_its_line(edit):
+def test_detach_removes_only_its_line(edit):
     wanted = edit(SCRIPT)
     if MARKER in wanted: # Words of the user's, in what is Python: left alone.
         assert detach_source(edit(ATTACHED)) == wanted
     else:
         assert detach_source(edit(ATTACHED)) == wanted and LINE not in wanted
 
-def test_a_formatter_may_have_been_at_the_line():
+def test_a_line_changed_by_a_formatter_is_recognised():
     test, body = LINE.split(b': import ')
     ours = test.replace(b' or ', b' \\\n    or ') + b':\n    import ' + body
     black = SCRIPT.replace(b'import os\n', b'\n' + ours + b'\n\nimport os\n')
-    assert len(our_statements(black)) == 1 and module.is_current(our_statements(black)[0])
+    assert len(plugin_statements(black)) == 1 and module.is_current(plugin_statements(black)[0])
     assert detach_source(black) == SCRIPT.replace(b'import os\n', b'\n\nimport os\n')
     assert attach_source(black).count(LINE) == 1
 
@@ -135,8 +135,8 @@ def test_another_version_is_renewed_and_a_moved_line_moved_back():
     lambda source: source.replace(b'import os\n', b'def f():\n    ' + LINE + b'\n'),
     lambda source: source.replace(LINE, LINE.replace(b'(', b'((', 1)) + LINE.replace(b'if', b'('),
 ], ids=['else', 'more', 'function', 'broken'])
-def test_a_line_that_has_become_something_else(edit):
-    with pytest.raises(NotUnderstood, match='our line in a changed form, line [234]: take it out by hand'):
+def test_a_line_in_another_statement_is_refused(edit):
+    with pytest.raises(NotUnderstood, match=r'the line of spider-plugin in a changed form in line [234] \(remove it by hand\)'):
         detach_source(edit(ATTACHED))
 
 #----------------------------------------------------------------------------
@@ -186,16 +186,16 @@ def test_attach_and_detach(checkout):
     result = spider('attach', checkout)
     assert result.exit_code == 0 and result.output.splitlines() == [
         'Attached train.py, line 2', 'Attached calc_metrics.py, line 2',
-        'Attached gen_images.py, line 2 (read-only, and left so)',
-        'Attached spectra.py, line 2', 'Left out projector.py: it has no click command',
-        f'`spider detach {checkout}` takes the line out again.']
+        'Attached gen_images.py, line 2 (still read-only)',
+        'Attached spectra.py, line 2', 'Left out projector.py, which has no click command',
+        f'`spider detach {checkout}` removes the line again.']
     after = contents(checkout)
     changed = {name for name in before if after[name] != before[name]}
     assert changed == {'train.py', 'calc_metrics.py', 'gen_images.py', 'spectra.py'}
     assert {name: mode for name, (_, mode) in after.items()} == {name: mode for name, (_, mode) in before.items()}
     assert 'train.py is attached, line 2' in spider('attach', checkout).output and contents(checkout) == after
     result = spider('detach', checkout)
-    assert result.exit_code == 0 and 'Detached gen_images.py (read-only, and left so)' in result.output.splitlines()
+    assert result.exit_code == 0 and 'Detached gen_images.py (still read-only)' in result.output.splitlines()
     assert contents(checkout) == before
     assert spider('detach', checkout).output == f'No script in {checkout} is attached.\n'
 
@@ -231,7 +231,7 @@ def test_refusals_change_nothing(checkout, name, data, words):
     assert result.exit_code == 2 and words in result.output and str(checkout / name) in result.output
     assert result.output.count('\n') == 1 and contents(checkout) == before
 
-def test_folders_that_are_no_checkouts(checkout, tmp_path):
+def test_folders_that_are_not_checkouts(checkout, tmp_path):
     (checkout / 'train.py').unlink()
     for folder, words in ((checkout, 'has no train.py'), (checkout / 'README.md', 'is not a folder'),
                           (tmp_path / 'no', 'is not a folder')):

@@ -1,4 +1,4 @@
-"""`spider doctor`: what it says about this machine, and about checkouts that lack something."""
+"""`spider doctor`: its findings about this machine, and about checkouts with faults."""
 
 import hashlib
 import os
@@ -18,13 +18,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch, spider_cache):
-    """No variable of ours is set but that of the cache."""
+    """Unset the plugin's variables, except that of the cache."""
     for name in [name for name in os.environ if name.startswith('SPIDER_')]:
         monkeypatch.delenv(name)
     monkeypatch.setenv('SPIDER_CACHE_DIR', str(spider_cache))
 
 def findings(steps):
-    """{topic: [finding]} of what was found, the remedy of each as it would be printed."""
+    """Return {topic: [finding]}, and check that each is printed with its remedy."""
     found = {}
     for finding in steps:
         found.setdefault(finding.topic, []).append(finding)
@@ -76,7 +76,7 @@ def test_devices(monkeypatch):
     found = findings(doctor.examine_stack())
     assert found['device'][0].text.endswith('GPU 0, GPU 1') and found['compiler'][0].remedy is None
 
-def test_a_compiler_is_missed_by_who_compiles(monkeypatch):
+def test_a_missing_compiler_is_a_fault_if_the_host_compiles(monkeypatch):
     monkeypatch.setattr(doctor.shutil, 'which', lambda name, path=None: None if name == 'nvcc' else f'/bin/{name}')
     assert doctor._compiler(False).remedy is None and 'nvcc none' in doctor._compiler(False).text
     assert 'there is no nvcc' in doctor._compiler(True).text and doctor._compiler(True).remedy
@@ -110,13 +110,13 @@ def host(fake_host):
     """Folder of a minimal host, attached."""
     return fake_host().parent
 
-def test_a_checkout_that_is_well(host):
+def test_a_checkout_without_faults(host):
     (host / 'metrics' / 'metric_utils.py').write_text('class Generator: pass\n')
     result = spider_doctor(host)
     assert result.exit_code == 0, result.output
     for words in (f'ok   host         {host}, generators in metrics.metric_utils', 'ok   attached     train.py',
-                  'ok   train.py     starts with the plugin and lists our options', 'ok   shims        --help needs none',
-                  'ok   detector     cannot be looked up in this host'):
+                  'ok   train.py     starts with the plugin and lists its options', 'ok   shims        --help needs none',
+                  'ok   detector     not known for this host'):
         assert words in result.output.splitlines()
 
 def ask(host):
@@ -125,7 +125,7 @@ def ask(host):
 def test_attached_or_not(host):
     train, line = host / 'train.py', patch()['line']
     train.write_bytes(train.read_bytes().replace(line, b''))
-    assert 'no; `spider attach ' in ask(host)['attached'][0].text and ask(host)['attached'][0].remedy is None
+    assert 'no; run `spider attach ' in ask(host)['attached'][0].text and ask(host)['attached'][0].remedy is None
     (host / 'calc_metrics.py').write_text('import click\n@click.command()\ndef main(): pass\n')
     attach(host)
     assert ask(host)['attached'][0].text == 'train.py, calc_metrics.py'
@@ -136,7 +136,7 @@ def test_attached_or_not(host):
     found = ask(host)['attached'][0]
     assert found.text == 'calc_metrics.py, but not train.py' and found.remedy == f'`spider attach {host}`'
 
-def test_what_keeps_a_host_from_starting(host):
+def test_hosts_that_do_not_start(host):
     (host / 'metrics' / 'metric_main.py').write_text('import nets.projector\n')
     (host / 'nets').mkdir()
     (host / 'nets' / 'projector.py').write_text(
@@ -164,7 +164,7 @@ def test_hosts_of_another_kind(fake_host):
     assert 'has no launch_training' in found['host'][0].text and found['host'][0].remedy
     (host / 'train.py').write_text('import click\n@click.command()\n@click.option("--data")\ndef main(data): pass\nmain()\n')
     found = ask(host)
-    assert 'takes --outdir and --data' in found['host'][0].text and 'no options of ours' in found['train.py'][0].text
+    assert 'takes --outdir and --data' in found['host'][0].text and 'no options of the plugin' in found['train.py'][0].text
     (host / 'train.py').write_text('def f(:')
     found = ask(host)
     assert all('is not Python' in found[topic][0].text and found[topic][0].remedy for topic in ('host', 'attached'))
@@ -175,7 +175,7 @@ def make_shim(name, where, needed):
     return doctor_checkout.stack.Shim(name=name, reason='why', where=where, asks=lambda subject: True, needed=lambda: needed,
                               apply=lambda subject: None)
 
-def test_shims_say_what_doctor_reads(capsys):
+def test_doctor_parses_the_lines_of_shims(capsys):
     doctor_checkout.stack._use(make_shim('doctored', 'nets', True), None)
     assert doctor_checkout._SHIM.findall(capsys.readouterr().err) == [('doctored', 'why')]
 
@@ -185,8 +185,8 @@ def test_shims_are_named(host, monkeypatch):
     monkeypatch.setattr(doctor_checkout.stack, 'SHIMS', [make_shim('late', 'launch', True), make_shim('idle', 'launch', False),
                                                  make_shim('deep', 'nets', True)])
     now, later = ask(host)['shims']
-    assert now.text == 'betas, applied by itself: they are integers' and now.remedy is None
-    assert later.text == 'late, applied by itself to a config that asks for it: why' and later.remedy is None
+    assert now.text == 'betas, applied automatically: they are integers' and now.remedy is None
+    assert later.text == 'late, applied automatically to a config that needs it: why' and later.remedy is None
     monkeypatch.setenv('SPIDER_SHIMS', 'off')
     assert ask(host)['shims'][0].text == 'off by SPIDER_SHIMS'
 
@@ -212,6 +212,6 @@ def test_detectors(host, monkeypatch, tmp_path):
     (host / 'metrics' / 'detectors.py').write_text('def copies(name):\n    return [f"/where/it/is/{name}.pt"]\n')
     assert ask(host)['detector'][0].text == '/where/it/is/inception.pt'
     monkeypatch.setenv('SPIDER_DETECTOR', 'mine.pt')
-    assert ask(host)['detector'][0].text == 'mine.pt, where the host has --detector'
+    assert ask(host)['detector'][0].text == 'mine.pt, if the host has --detector'
 
 #----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The attach path on the embedded host: its own scripts, in their own processes."""
+"""The attach path on the embedded host, by its scripts in separate processes."""
 
 import json
 import pathlib
@@ -38,7 +38,7 @@ def test_the_attached_line_is_the_one_in_patches():
     mentions = [path.name for path in HOST.rglob('*.py') if 'spider_plugin' in path.read_text()]
     assert sorted(mentions) == sorted(ATTACH['scripts'])
 
-# One process runs many command lines through click's own test runner: importing torch takes longer than all of them.
+# One process runs many command lines by click's test runner, because importing torch takes longer than all of them.
 
 _MANY = '''
 import json, sys
@@ -104,7 +104,7 @@ def test_one_sentence_and_exit_code_2(train_many, data):
         (['--spider-source=neighbour.zip', '--spider-size=24'],             '--spider-size=24'),
         (['--spider-source=neighbour.zip', '--spider-mapping=magic'],       '--spider-mapping=magic'),
         (['--spider-noise=1'],                                              'without --spider-source'),
-        (['--spider-source=neighbour.zip', '--resume=target.zip'],          'target.zip is not a whole network pickle'),
+        (['--spider-source=neighbour.zip', '--resume=target.zip'],          'target.zip is not a complete network pickle'),
     ]
     for (_, words), (code, text, error) in zip(cases, train_many(*[[*dry, *args] for args, _ in cases])):
         assert (code, error) == (2, 'SystemExit'), text
@@ -119,7 +119,7 @@ def only_run(outdir):
     run, = outdir.iterdir()
     return run, sorted(run.glob('network-snapshot-*.pkl'))[-1]
 
-def test_stock_runs_and_what_becomes_of_them(python, data, train_many, tmp_path):
+def test_stock_runs_and_their_snapshots(python, data, train_many, tmp_path):
     args = ['--data=target.zip', *TINY, '--workers=0']
     attached = python(HOST / 'train.py', *args, f'--outdir={tmp_path / "attached"}', cwd=data)
     alone = python(HOST / 'train.py', *args, f'--outdir={tmp_path / "alone"}', cwd=data, plugin=False)
@@ -134,11 +134,11 @@ def test_stock_runs_and_what_becomes_of_them(python, data, train_many, tmp_path)
 
     resume = [*args, f'--outdir={tmp_path / "resumed"}', f'--resume={snapshot}', '--glr=0', '--dlr=0']
     (code, text, _), (other_code, other_text, _) = train_many([*resume, '--spider-source=neighbour.zip'], [*resume, '-n'])
-    assert other_code == 0 and config(other_text)['resume_pkl'] == str(snapshot) # Without our options, the host's own.
+    assert other_code == 0 and config(other_text)['resume_pkl'] == str(snapshot) # The host resumes it.
     assert code == 0 and text.count('a stock generator') == 1
     assert config(text)['G_kwargs']['spider']['gain'] == 0.0
 
-    # What fits is copied and said once; the host reads a file that holds nothing but that.
+    # Tensors that fit are copied and reported once; the host reads a file that holds only those.
     converted = pathlib.Path(config(text)['resume_pkl'])
     assert converted.name == snapshot.name and converted != snapshot and b'module_src' not in converted.read_bytes()
     for network in ('G', 'D', 'G_ema'):

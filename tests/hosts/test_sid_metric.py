@@ -1,4 +1,4 @@
-"""sid1k in the embedded host: calc_metrics.py through the attached line, and what KID and SID share."""
+"""sid1k in the embedded host: calc_metrics.py through the attached line, and the features that KID and SID share."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ from spider_plugin.metrics.sid import sid
 from spider_plugin.resources import resource_dir
 
 class Pooled(torch.nn.Module):
-    """Twelve features: the image, pooled to 2x2."""
+    """A detector of twelve features, the image pooled to 2x2."""
     def forward(self, img: torch.Tensor, return_features: bool = False):
         return torch.nn.functional.adaptive_avg_pool2d(img.to(torch.float32) / 128, 2).flatten(1)
 
@@ -55,7 +55,7 @@ def test_sid_shares_the_features_of_kid_on_any_number_of_ranks(python, run, tmp_
     assert curve['snapshot_pkl'] == 'network-snapshot-000001.pkl' and curve['num_p'] == 1000 and curve['num_q'] == 60
     assert sum(curve['curve']) == pytest.approx(first['sid1k'], rel=1e-9) and len(curve['radii']) == 199
 
-def test_a_host_without_the_option_lends_the_url_of_its_kid(monkeypatch):
+def test_without_the_option_the_url_of_the_hosts_kid_is_used(monkeypatch):
     def compute_kid(opts):
         url = 'https://example.org/inception.pkl'
         return url, dict(return_features=True)
@@ -65,7 +65,7 @@ def test_a_host_without_the_option_lends_the_url_of_its_kid(monkeypatch):
     assert sid_metric.detector_url(types.SimpleNamespace()) == 'https://example.org/inception.pkl'
     assert sid_metric.detector_url(types.SimpleNamespace(detector='mine.pt')) == 'mine.pt'
 
-def test_fewer_real_images_are_chosen_here_and_never_asked_of_the_cache(monkeypatch, capsys):
+def test_fewer_real_images_are_chosen_here_and_never_requested_from_the_cache(monkeypatch, capsys):
     rng = np.random.default_rng(0)
     real, fake, asked = rng.normal(size=[400, 16]), rng.normal(size=[300, 16]) + 1, []
     def stats(features):

@@ -1,6 +1,6 @@
 """The C ABI of torch_utils_ext/csrc/abi.h by ctypes: the ops as functions of tensors, on any library that implements it.
 
-Imported by tests, and by benchmarks/kernel_bandwidth.py. What the caller gets is what the library wrote: outputs begin as NaN."""
+It is imported by tests and by benchmarks/kernel_bandwidth.py. Outputs are NaN before a call, so that missing values are seen."""
 
 import ctypes
 import math

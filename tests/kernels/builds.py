@@ -1,4 +1,4 @@
-"""Builds of csrc/ for tests, kept in a directory of the user under the system's temporary one, by what they are made of."""
+"""Builds of csrc/ for tests, kept in a directory of the user under the system's temporary one, by hashes of their inputs."""
 
 import concurrent.futures
 import hashlib
@@ -15,14 +15,14 @@ SANITIZE = ['-g', '-fsanitize=address,undefined', '-fno-sanitize-recover=undefin
 #----------------------------------------------------------------------------
 
 def sources(csrc=CSRC):
-    """What the builds are made of."""
+    """Return the sources of the builds."""
     return [csrc / 'abi.h', *sorted(path for room in ['kernels', 'cuda', 'emulation'] for path in (csrc / room).iterdir())]
 
 def version(compiler):
     return subprocess.run([compiler, '--version'], check=True, capture_output=True, text=True).stdout
 
 def cached(parts, make):
-    """A directory that make(directory) filled, now or earlier from the same parts."""
+    """Return a directory that make(directory) has filled, now or earlier from the same parts."""
     digest = hashlib.sha256()
     for part in parts:
         data = part.read_bytes() if isinstance(part, Path) else str(part).encode()
@@ -51,7 +51,7 @@ def run(command):
 #----------------------------------------------------------------------------
 
 def emulated(flags=('-O1', '-Werror'), csrc=CSRC):
-    """The library of csrc/emulation/*.cpp: our kernels for a CPU."""
+    """Return the library of csrc/emulation/*.cpp, the CUDA kernels for a CPU."""
     units = sorted((csrc / 'emulation').glob('*.cpp'))
 
     def make(scratch):
@@ -62,7 +62,7 @@ def emulated(flags=('-O1', '-Werror'), csrc=CSRC):
     return cached([version('g++'), *flags, *sources(csrc)], make) / 'emulated.so'
 
 def cpu(width, csrc=CSRC):
-    """The library of csrc/cpu/*.cpp for processors of one level: x86-64, x86-64-v2, -v3, -v4."""
+    """Return the library of csrc/cpu/*.cpp for processors of one level: x86-64, x86-64-v2, -v3, -v4."""
     flags = ['-O3', '-fopenmp', f'-march={width}']
     units = sorted((csrc / 'cpu').glob('*.cpp'))
     parts = [version('g++'), *flags, csrc / 'abi.h', *sorted((csrc / 'cpu').iterdir())]
@@ -73,7 +73,9 @@ def processor_has(flag):
     return flag in Path('/proc/cpuinfo').read_text().split()
 
 def device(architectures, csrc=CSRC):
-    """A directory with csrc/cuda/*.cu as device.so, and ptxas.txt: what ptxas said. architectures: arguments of nvcc."""
+    """Return a directory with csrc/cuda/*.cu as device.so, and the output of ptxas in ptxas.txt.
+
+    architectures: arguments of nvcc."""
     units = sorted((csrc / 'cuda').glob('*.cu'))
     common = ['nvcc', '-std=c++17', '-O3', *architectures, '-Xcompiler', '-fPIC']
 

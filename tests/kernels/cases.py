@@ -15,7 +15,7 @@ SHAPES = [(1, 1, 1, 1), (2, 3, 4, 4), (1, 1, 5, 17), (2, 5, 8, 8), (3, 2, 16, 16
 #----------------------------------------------------------------------------
 
 class Draw:
-    """Tensors from a seed, values that their dtype holds exactly, and the same in float64 for the reference."""
+    """Tensors from a seed with values that their dtype holds exactly, and the same in float64 for the reference."""
 
     def __init__(self, dtype, device='cpu', seed=0):
         self.generator, self.dtype, self.device = torch.Generator().manual_seed(seed), dtype, device
@@ -115,7 +115,7 @@ OPS = dict(depthwise=depthwise, depthwise_up2=depthwise_up2, epilogue=epilogue, 
 #----------------------------------------------------------------------------
 
 def outputs(op, library, dtype, shape, shared=False, device='cpu', seed=0):
-    """{name: tensor} of all that the library computes in one case, each compared with the reference."""
+    """Return {name: tensor} of all results of the library in one case, each compared with the reference."""
     named = {}
     for i, (name, got, wanted, *terms) in enumerate(OPS[op](library, Draw(dtype, device, seed), *shape, shared)):
         check(f'{op} {name} {dtype} {shape}', got, wanted, TOLERANCE[dtype], *terms)
@@ -123,7 +123,7 @@ def outputs(op, library, dtype, shape, shared=False, device='cpu', seed=0):
     return named
 
 def check(what, got, wanted, tolerance, terms=1):
-    """The error relative to the largest value, or to what a sum of so many terms of size one would be."""
+    """Return the error relative to the largest value, or to a sum of as many terms of size one."""
     got, wanted = got.detach().cpu().double(), wanted.detach().cpu().double()
     assert got.shape == wanted.shape, (what, got.shape, wanted.shape)
     scale = max(wanted.abs().max().item(), terms ** 0.5 if terms > 1 else 1e-3)

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))      # abi, builds, cases
 
 @pytest.fixture(scope='session')
 def emulated():
-    """Our CUDA kernels on this CPU."""
+    """The CUDA kernels on this CPU."""
     import abi
     import builds
     if shutil.which('g++') is None:

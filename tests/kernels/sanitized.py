@@ -1,4 +1,4 @@
-"""Cases of the ops in a process of their own, for sanitizers: python sanitized.py LIBRARY OP|all [DEVICE].
+"""Runs cases of the ops in a separate process, for sanitizers: python sanitized.py LIBRARY OP|all [DEVICE].
 
 On the cpu LIBRARY is built with sanitizers whose runtime is preloaded, and all cases run; on cuda a few small ones run, under
 compute-sanitizer."""

@@ -1,4 +1,4 @@
-"""Our CPU kernels by the ABI: against the references in float64, with outputs past the caches, at every vector width."""
+"""The CPU kernels by the ABI, against the references in float64, with outputs that bypass the caches, at every vector width."""
 
 import shutil
 
@@ -32,13 +32,13 @@ def test_equals_the_reference(library, op, dtype):
 
 @pytest.mark.parametrize('op', cases.OPS)
 @pytest.mark.parametrize('dtype', DTYPES, ids=str)
-def test_outputs_past_the_caches(library, op, dtype):
+def test_outputs_that_bypass_the_caches(library, op, dtype):
     cases.outputs(op, library, dtype, STREAMED)
 
 @pytest.mark.slow
 @pytest.mark.parametrize('width', ['x86-64', 'x86-64-v2', 'x86-64-v3', 'x86-64-v4'])
 def test_other_vector_widths(width):
-    """Vectors of 16, 32 and 64 bytes, where a half may fill 8 alone: what other processors than this one run."""
+    """Vectors of 16, 32 and 64 bytes, where 8 values in half precision may fill one, as on other processors than this one."""
     if shutil.which('g++') is None:
         pytest.skip('no g++')
     needs = {'x86-64-v3': 'avx2', 'x86-64-v4': 'avx512f'}.get(width)

@@ -1,4 +1,4 @@
-"""Our kernels on a GPU: the cases of the emulation, streams, double backward. Skipped where there is no GPU or no nvcc."""
+"""The kernels on a GPU: the cases of the emulation, streams, double backward. Skipped without a GPU or nvcc."""
 
 import shutil
 
@@ -47,7 +47,7 @@ def test_more_elements_than_32_bits_count(library):
 
 @pytest.mark.parametrize('op', cases.OPS)
 def test_works_on_the_stream_it_is_given(library, op):
-    """The inputs come late on the stream of the call: kernels on another one would read what was there before."""
+    """The inputs are written late on the stream of the call, so kernels on another stream would read old values."""
     stream = torch.cuda.Stream()
     late = cases.Draw.__call__
 

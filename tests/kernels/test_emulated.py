@@ -1,4 +1,4 @@
-"""Our CUDA kernels on the CPU emulation: against the references in float64, under permuted schedules, differentiated twice."""
+"""The CUDA kernels on the CPU emulation, against the references in float64, under permuted schedules, differentiated twice."""
 
 import abi
 import cases
@@ -46,7 +46,7 @@ def test_tall_strips(emulated, op):
 
 @pytest.mark.parametrize('op', cases.OPS)
 def test_pointers_that_no_vector_may_use(emulated, op, monkeypatch):
-    """Storage that begins one element off: the kernels fall to single accesses and give the same."""
+    """With storage that begins one element off, the kernels use single accesses and give the same results."""
     place = cases.Draw.__call__
 
     def off_by_one(self, *shape, dtype=None):
@@ -73,7 +73,7 @@ def test_errors_are_named(emulated):
 # The formulas that close the ops under differentiation, on kernels alone.
 
 def closed_pair(forward, for_x, for_k):
-    """(op(x, k), weight gradient(x, g)) as differentiable functions; for_x: the transpose of `forward` in x."""
+    """Return (op(x, k), weight gradient(x, g)) as differentiable functions; for_x is the transpose of `forward` in x."""
 
     class Op(torch.autograd.Function):
         @staticmethod

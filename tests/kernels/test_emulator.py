@@ -1,4 +1,4 @@
-"""The emulation of CUDA itself: it catches what it should, in small wrong kernels and in ours with a mistake put in."""
+"""The emulation of CUDA: it catches mistakes in small wrong kernels and in altered copies of the kernels."""
 
 import ctypes
 import os
@@ -21,7 +21,7 @@ MISTAKES = re.search(r'enum Mistake \{(.*?)\}', (HERE / 'broken.cpp').read_text(
 
 @pytest.fixture(scope='module', params=[(), ('-DSPIDER_EMULATION_UCONTEXT',)], ids=['by hand', 'ucontext'])
 def broken(request):
-    """(reverse, warp_sum): functions of the name of a mistake that return the output, or raise with the emulation's words."""
+    """(reverse, warp_sum), functions of the name of a mistake that return the output, or raise the emulation's error."""
     core = [builds.CSRC / 'emulation' / name for name in ['fiber.cpp', 'machine.cpp']]
 
     def make(scratch):
@@ -68,7 +68,7 @@ def test_mistakes_of_a_block_are_caught(broken, mistake, words):
     reverse, _, _ = broken
     with pytest.raises(abi.KernelError, match=words):
         reverse(mistake)
-    assert torch.equal(reverse(), torch.arange(64.0).flip(0))      # the machine goes on after a fault
+    assert torch.equal(reverse(), torch.arange(64.0).flip(0))      # the machine works after a fault
 
 def test_a_missing_barrier_is_caught_in_every_schedule(broken):
     for schedule in range(8):
@@ -105,7 +105,7 @@ def test_conversions_are_torchs(broken):
     assert torch.equal(half, x.half().view(torch.int16)) and torch.equal(bfloat16, x.bfloat16().view(torch.int16))
 
 #----------------------------------------------------------------------------
-# Mistakes put into our own kernels: (file, text, what takes its place, op whose tests must fail).
+# Mistakes that are put into copies of the kernels: (file, text, replacement, op whose tests must fail).
 
 MUTANTS = {
     'sum without a barrier': ('kernels/reduce.h', '__syncthreads();', '', 'depthwise'),
@@ -118,7 +118,7 @@ MUTANTS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', MUTANTS)
-def test_mistakes_in_our_kernels_are_caught(name, tmp_path):
+def test_mistakes_in_altered_kernels_are_caught(name, tmp_path):
     file, text, instead, op = MUTANTS[name]
     csrc = tmp_path / 'csrc'
     shutil.copytree(builds.CSRC, csrc)
@@ -131,7 +131,7 @@ def test_mistakes_in_our_kernels_are_caught(name, tmp_path):
         cases.outputs(op, library, torch.float32, (2, 9, 64, 64))
 
 #----------------------------------------------------------------------------
-# AddressSanitizer and UndefinedBehaviorSanitizer, in processes of their own.
+# AddressSanitizer and UndefinedBehaviorSanitizer, in separate processes.
 
 def sanitized_process(*args):
     runtime = subprocess.run(['g++', '-print-file-name=libasan.so'], check=True, capture_output=True, text=True).stdout.strip()
@@ -151,7 +151,7 @@ def test_sanitizers_find_nothing(op):
 
 @pytest.mark.slow
 def test_sanitizers_find_a_read_outside(tmp_path):
-    """The last row's neighbour below is read although it is not there."""
+    """The altered kernel reads the neighbour below the last row, which does not exist."""
     csrc = tmp_path / 'csrc'
     shutil.copytree(builds.CSRC, csrc)
     file, text, instead, op = MUTANTS['row below is not bounded']

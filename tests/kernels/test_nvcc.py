@@ -1,5 +1,5 @@
-"""nvcc compiles our kernels for every architecture, without spills. Skipped where there is no nvcc; a failure there under
-SPIDER_NVCC=require."""
+"""nvcc compiles the kernels for every architecture, without spills. Skipped without nvcc; under SPIDER_NVCC=require that is a
+failure."""
 
 import os
 import re
@@ -41,7 +41,7 @@ def test_every_architecture_compiles_without_spills():
     check(builds.device(ARCHITECTURES), re.findall(r'sm_\d+', ' '.join(ARCHITECTURES)))
 
 def test_the_library_has_every_function_of_the_abi():
-    """It opens without a driver, and what abi.h declares is there."""
+    """It opens without a driver, and has all functions that abi.h declares."""
     import ctypes
     handle = ctypes.CDLL(str(builds.device(['-arch=sm_90']) / 'device.so'))
     declared = set(re.findall(r'\b(tux_\w+)\(', (builds.CSRC / 'abi.h').read_text()))

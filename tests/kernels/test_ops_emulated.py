@@ -1,4 +1,4 @@
-"""The public ops on our emulated CUDA kernels, through the binding: gradients and gradients of gradients in float64."""
+"""The public ops on the emulated CUDA kernels, through the binding: gradients and gradients of gradients in float64."""
 
 import getpass
 import tempfile
@@ -17,7 +17,7 @@ from torch_utils_ext.ops.epilogue import epilogue
 
 @pytest.fixture(autouse=True, scope='module')
 def emulated_ops():
-    """CPU tensors go to the emulated library; a call that no kernel serves is an error."""
+    """The emulated library serves CPU tensors; a call that no kernel serves is an error."""
     before = backend._loaded.get('cpu')
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('TORCH_UTILS_EXT', 'require')
@@ -27,7 +27,7 @@ def emulated_ops():
         if before is True:
             backend.load('cpu')
         else:
-            backend._loaded.pop('cpu')      # the next call opens the CPU's own
+            backend._loaded.pop('cpu')      # the next call opens the library for the CPU
 
 def draws(*shapes):
     draw = cases.Draw(torch.float64)

@@ -1,4 +1,4 @@
-"""Modules beside these tests on the path: pairs of sets, and reference implementations."""
+"""Puts the modules beside these tests on the path: pairs of sets, and reference implementations."""
 
 import pathlib
 import sys

@@ -1,4 +1,4 @@
-"""Pairs of feature sets for the tests and the benchmark of SID: fixed populations, and as many samples as are asked for."""
+"""Pairs of feature sets for the tests and the benchmark of SID, with fixed populations and any number of samples."""
 
 import numpy as np
 
@@ -36,7 +36,7 @@ def low_rank_shift(dim, shift=3):
     return draw
 
 def same(dim):
-    """One distribution twice: normal, with standard deviations from 0.1 to 0.5."""
+    """One normal distribution twice, with standard deviations from 0.1 to 0.5."""
     scale = np.linspace(0.1, 0.5, dim, dtype=np.float32)
     def draw(count, rng):
         both = rng.standard_normal([2 * count, dim], dtype=np.float32) * scale

@@ -1,4 +1,4 @@
-"""FID and KID with intervals against naive forms, and against what happens when sets are drawn again."""
+"""FID and KID with intervals, against naive forms and against repeated draws of the sets."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def naive_fid(p, q):
     return np.square(p.mean(axis=0) - q.mean(axis=0)).sum() + np.trace(S + T - 2 * root)
 
 def naive_kid(p, q):
-    """One U-statistic of all vectors."""
+    """Return one U-statistic of all vectors."""
     k = lambda x, y: (np.float64(x) @ np.float64(y).T / x.shape[1] + 1) ** 3
     within = lambda x: (k(x, x).sum() - np.trace(k(x, x))) / (len(x) * (len(x) - 1))
     return within(p) + within(q) - 2 * k(p, q).mean()
@@ -39,7 +39,7 @@ def test_fid_equals_the_naive_form(pair):
     assert fid(Moments(p), Moments(p)).value == pytest.approx(0, abs=1e-9)
 
 def test_fid_of_singular_covariances():
-    """Fewer images than dimensions: still a number and an interval."""
+    """Fewer images than dimensions still give a number and an interval."""
     rng = np.random.default_rng(1)
     p, q = draw(rng, 20, 'same', n=48), draw(rng, 30, 'same', n=48)
     result = fid(Moments(p), Moments(q))
@@ -67,7 +67,7 @@ def test_kid_of_pieces_is_the_mean_of_their_u_statistics(pair, monkeypatch):
     assert abs(result.value - kid(*pair).value) < result.ci95
 
 def test_kid_shuffles():
-    """Sorted files: pieces that hold one class each would see a small spread within them."""
+    """Files may be sorted, and pieces that hold one class each would have a small spread."""
     rng = np.random.default_rng(2)
     x = np.sort(draw(rng, 6000, 'same', n=8), axis=0)
     y = np.sort(draw(rng, 6000, 'same', n=8), axis=0)
@@ -75,7 +75,8 @@ def test_kid_shuffles():
     assert abs(result.value) < 2 * result.ci95 < 0.1
 
 #----------------------------------------------------------------------------
-# Intervals: the spread of the estimate over fresh draws is what one draw says. The bands hold the error of 200 draws twice.
+# Intervals. The spread of the estimate over fresh draws equals the interval of one draw. The bands are twice the error of 200
+# draws.
 
 @pytest.mark.parametrize('kind, low, high', [('other', 0.85, 1.25), ('same', 1.0, 2.0)])
 def test_intervals_are_those_of_fresh_draws(kind, low, high, monkeypatch):

@@ -104,7 +104,7 @@ def test_a_shift_and_a_narrowing_that_cancel_are_named():
     result = sid(_normal(300, 32, 2, 0.8, 0.6), _normal(300, 32, 1))
     assert abs(result.value) < result.ci95 and result.location > 0 > result.spread and 'the two cancel' in result.explain()
 
-def test_an_order_that_disagrees_with_variance_says_so():
+def test_an_order_that_disagrees_with_variance_is_explained():
     p = _normal(1000, 32, 2, 0.7)
     p[:20] *= 12                                            # Narrow, with a few outliers that hold most of the variance.
     q = _normal(1000, 32, 1)

@@ -1,4 +1,4 @@
-"""The 95 % interval of SID covers 95 % of resamplings, and the simpler one does not. At full size: benchmarks/sid.py."""
+"""The 95% interval of SID covers 95% of resamplings, and the simpler one does not. The full size is in benchmarks/sid.py."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ RADII = 0.5 * np.arange(1, 60, 2)
 # The influence functions exactly: derivatives with respect to the weight of every image of q, by finite differences.
 
 def _weighted_value(p, q, weights, order, sigma, radii):
-    """Plain SID with the images of q weighted, and its terms for the images of p [N_p]."""
+    """Return plain SID with the images of q weighted, and its terms for the images of p [N_p]."""
     mean = weights @ q
     var = weights @ (q - mean) ** 2 + q.var(axis=0, ddof=1) - q.var(axis=0)
     width = np.sqrt(var) if sigma == 'vector' else np.full_like(var, np.sqrt(var).mean())
@@ -42,7 +42,7 @@ def test_interval_is_that_of_the_influence_functions(order, sigma):
 #----------------------------------------------------------------------------
 
 def _resample(name, dim, count, times, options, truth_count):
-    """values, intervals and conditional intervals of `times` draws, and the value of a large draw."""
+    """Return values, intervals and conditional intervals of `times` draws, and the value of a large draw."""
     draw, rng = POPULATIONS[name](dim), np.random.default_rng(1)
     truth = sid(*draw(truth_count, np.random.default_rng(0)), **options).value
     results = [sid(*draw(count, rng), **options) for _ in range(times)]

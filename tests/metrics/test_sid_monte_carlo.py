@@ -103,7 +103,7 @@ def test_the_released_algorithm_agrees():
 
 def test_official_errors():
     p, q = np.random.default_rng(0).standard_normal([2, 299, 16])
-    with pytest.raises(SpiderError, match='draws 300 features a side; p has 299'):
+    with pytest.raises(SpiderError, match='draws 300 features on each side; p has 299'):
         sid_monte_carlo(p, q, official=True)
     with pytest.raises(SpiderError, match='sigma=matrix'):
         sid_monte_carlo(p, q, sigma='matrix')

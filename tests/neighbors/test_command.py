@@ -1,4 +1,4 @@
-"""`spider neighbors` as a user starts it: files, errors, hosts, several ranks, an end in the middle."""
+"""`spider neighbors` as a user starts it: files, errors, hosts, several ranks, interrupted runs."""
 
 import concurrent.futures
 import json
@@ -34,10 +34,10 @@ class Pooling(torch.nn.Module):
 
 @pytest.fixture
 def sets(tmp_path, monkeypatch, make_zip):
-    """A folder with zips of 100 images and a detector.pt, current, and a cache of its own."""
+    """A folder with zips of 100 images and a detector.pt as working directory, and a separate cache."""
     monkeypatch.setenv('SPIDER_CACHE_DIR', str(tmp_path / 'cache'))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, 'path', [*sys.path]) # The host goes in front.
+    monkeypatch.setattr(sys, 'path', [*sys.path]) # The host is first on the path.
     monkeypatch.delenv('SPIDER_DETECTOR', raising=False)
     for seed, name in enumerate(SETS):
         make_zip(f'{name}.zip', n=100, res=16, seed=seed)
@@ -75,7 +75,7 @@ def test_the_detector_of_the_environment(sets, monkeypatch):
 @pytest.mark.parametrize('option, words', [
     ('--detector=nowhere.pt',   'nowhere.pt does not exist'),
     ('--detector=target.zip',   'target.zip'),
-    ('--detector=demo',         '--detector=demo cannot look at images of 3 x 16 x 16'),
+    ('--detector=demo',         '--detector=demo cannot take images of 3 x 16 x 16'),
     ('--host=cache',            '--host=cache has no metrics/metric_utils.py'),
     ('--max-images=10',         '10 is not in the range'),
     ('--outdir=a.zip',          'Cannot write a.zip'),
@@ -89,7 +89,7 @@ def test_errors_are_one_sentence(sets, option, words):
 
 @pytest.fixture
 def checkout(sets):
-    """A host without a lookup of its own, whose loader takes anything; this process forgets the modules of other hosts."""
+    """A host without a detector lookup, whose loader takes any file; modules of other hosts are removed from this process."""
     is_metrics = lambda name: name.split('.')[0] == 'metrics'
     kept = {name: sys.modules.pop(name) for name in list(sys.modules) if is_metrics(name)}
     (sets / 'checkout' / 'metrics').mkdir(parents=True)
@@ -101,7 +101,7 @@ def checkout(sets):
         del sys.modules[name]
     sys.modules.update(kept)
 
-def test_another_host_by_what_it_can_do(checkout):
+def test_another_host_is_used_by_its_functions(checkout):
     result = spider(*ARGS, f'--host={checkout}', '--detector=detector.pt') # TorchScript, for any host.
     assert result.exit_code == 0 and f'spider run {checkout / "train.py"} ' in result.stdout, result.output
     result = spider(*ARGS, f'--host={checkout}')
@@ -111,9 +111,9 @@ def test_another_host_by_what_it_can_do(checkout):
     assert detector(torch.zeros([2, 1, 4, 4])).shape == (2, 48)
     assert spider(*ARGS, f'--host={checkout}', '--detector=other.net').exit_code == 0
 
-def test_a_process_with_another_host_says_so(checkout):
+def test_a_process_with_another_host_is_refused(checkout):
     HostDetector('detector.pt', host=checkout)._module('metrics.metric_utils')
-    with pytest.raises(SpiderError, match='from elsewhere already'):
+    with pytest.raises(SpiderError, match='has already imported another'):
         HostDetector('detector.pt')._module('metrics.metric_utils')
 
 #----------------------------------------------------------------------------
@@ -131,7 +131,7 @@ def free_port():
         return s.getsockname()[1]
 
 def test_two_ranks_equal_one_bit_for_bit(sets):
-    """Each rank with a cache of its own, as on machines that share no disk."""
+    """Each rank has a separate cache, as on machines that share no disk."""
     assert spider(*ARGS, '--detector=detector.pt', '--outdir=one').exit_code == 0
     port = free_port()
     ranks = [start(rank, 2, port, '--outdir=two', SPIDER_CACHE_DIR=str(sets / f'cache{rank}')) for rank in range(2)]
@@ -191,7 +191,7 @@ find_neighbors('target.zip', ['a.zip', 'b.zip', 'c.zip'], Watched(), quiet=True)
 '''
 
 @pytest.mark.slow
-def test_a_killed_run_makes_no_finished_features_again(sets):
+def test_a_killed_run_keeps_its_finished_features(sets):
     Path('killed.py').write_text(KILLED)
     def run(passes):
         return subprocess.run([sys.executable, 'killed.py', str(passes)], env=dict(os.environ, PYTHONPATH=str(ROOT)),

@@ -1,4 +1,4 @@
-"""Which dataset to train from: the rule of ranks, warnings, features on disk, what cannot be compared."""
+"""The comparison of sources: the rule of ranks, warnings, features on disk, sets that cannot be compared."""
 
 import io
 import json
@@ -17,7 +17,7 @@ from spider_plugin.neighbors.compare import disagreements, find_neighbors, rank,
 from spider_plugin.neighbors.features import SetProgress, compute_features, open_set
 
 class Pooling:
-    """A detector of 12 features that counts what it looks at, and dies when it is told to."""
+    """A detector of 12 features that counts its images, and can raise an error after a number of calls."""
 
     identity, name = 'pooling', 'pooling'
 
@@ -33,7 +33,7 @@ class Pooling:
 
 @pytest.fixture
 def sets(tmp_path, monkeypatch, make_zip):
-    """Four zips of 100 images, and a cache of their own."""
+    """Four zips of 100 images, and a separate cache."""
     monkeypatch.setenv('SPIDER_CACHE_DIR', str(tmp_path / 'cache'))
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate(['target', 'a', 'b', 'c']):
@@ -44,7 +44,7 @@ def run(*sources, detector=None, target='target.zip', **options):
     return find_neighbors(target, sources, detector or Pooling(), quiet=True, **options)
 
 def entry(name, sid, fid=(1, 0.1), kid=(1, 0.1)):
-    """An entry with (value, half-width) of each measure."""
+    """Return an entry with (value, half-width) of each measure."""
     values = {by: dict(value=value, ci95=half) for by, (value, half) in dict(sid=sid, fid=fid, kid=kid).items()}
     values['sid'] |= dict(location=3.0, spread=-2.0)
     return dict(name=name, source=f'{name}.zip', can_train=True, images=100, **values)
@@ -63,7 +63,7 @@ def test_overlapping_intervals_share_a_rank_by_name():
     entries = [entry('z', (5, 1)), entry('a', (-6.5, 1)), entry('far', (20, 1))]
     assert ranks_of(*entries) == [('a', 1, True), ('z', 1, True), ('far', 3, False)]
 
-def test_a_chain_of_overlaps_is_one_tie():
+def test_sources_connected_by_overlaps_are_one_tie():
     entries = [entry('a', (5, 1)), entry('b', (6.5, 1)), entry('c', (8, 1)), entry('d', (9.5, 0.4))]
     assert ranks_of(*entries) == [('a', 1, True), ('b', 1, True), ('c', 1, True), ('d', 4, False)]
 
@@ -86,13 +86,13 @@ def test_disagreement_needs_intervals_apart_both_ways():
     assert disagreements([photo, entry('b', (4.5, 1), fid=(200, 5))], 12) == []
     assert disagreements([texture, entry('c', (5, 1), fid=(300, 5), kid=(10, 3))], 12) == []
 
-def test_fid_has_no_say_against_a_small_set():
+def test_fid_does_not_count_against_a_small_set():
     small, large = entry('small', (-1, 0.5), fid=(200, 5)), dict(entry('large', (5, 1), fid=(20, 5)), images=1000)
     assert disagreements([small, large], 12) == [] and disagreements([small, large], 10) == [(small, large, ['fid'])]
     large['kid'] = dict(value=0.1, ci95=0.1)
     assert disagreements([small, large], 12) == [(small, large, ['kid'])]
 
-def test_disagreement_is_said_in_words():
+def test_disagreement_is_described_in_sentences():
     ranked = rank([entry('texture', (-1, 0.5), fid=(200, 5)), entry('photo', (5, 1), fid=(20, 5))], 'sid')
     target = features.ImageSet('t.zip', 't', 'images', 10 ** 6)
     [first, second] = neighbors.warnings(ranked, [dict(e, is_target=False) for e in ranked], target, (10 ** 6, 12))
@@ -110,7 +110,7 @@ def test_suggestion_names_one_of_a_tie_by_kid():
     assert suggestion(summary)[1] is None and suggestion(dict(summary, sources=[]))[1] is None
 
 #----------------------------------------------------------------------------
-# The whole.
+# The whole comparison.
 
 def test_summary_holds_the_distances_of_its_features(sets):
     summary = run('a.zip', 'b.zip')
@@ -156,7 +156,7 @@ def test_broken_cache_files_are_made_again(sets):
     detector = Pooling()
     assert run('a.zip', detector=detector) == first and sum(detector.looked) == 200
 
-def test_an_interrupted_run_goes_on_where_it_was(sets):
+def test_an_interrupted_run_continues_where_it_stopped(sets):
     with pytest.raises(KeyboardInterrupt):
         run('a.zip', 'b.zip', 'c.zip', detector=Pooling(dies_after=5)) # Two batches a set: in the middle of b.
     assert len(list((sets / 'cache' / 'features').iterdir())) == 2 # And nothing half-written.
@@ -202,7 +202,7 @@ def test_npz_files_need_no_detector(sets):
     assert values['narrow'] < 0 < values['wide'] and summary['detector'] is None and summary['pictures'] == {}
     assert suggestion(summary)[1] is None
 
-def test_progress_tells_rate_and_time_left(capsys):
+def test_progress_shows_rate_and_time_left(capsys):
     progress = SetProgress(total=300, num_sets=2, seconds=-1)
     progress.skip(100, 'first', 'features from the cache')
     progress.start('second')
@@ -212,7 +212,7 @@ def test_progress_tells_rate_and_time_left(capsys):
     assert 'second (2 of 2): 150 of 300 images, ' in text and '/s, 0:0' in text and ' left' in text
 
 #----------------------------------------------------------------------------
-# One sentence each, and no pass over any images before it where it can be known.
+# Each error is one sentence, before any pass over images if possible.
 
 def npz(path, features):
     np.savez(path, features=features)
@@ -225,15 +225,15 @@ def refused(*sources, words, looked=0, **options):
     assert words in caught.value.message and '\n' not in caught.value.message
     assert sum(detector.looked) == looked
 
-def test_what_is_not_there(sets):
+def test_missing_sets_are_refused(sets):
     refused('a.zip', 'nowhere.zip', words='nowhere.zip does not exist')
     refused('a.zip', 'nois', words='one of covariance, noise')
     refused('covariance:nowhere.zip', words='nowhere.zip does not exist')
     refused('a.zip', target='nowhere.zip', words='nowhere.zip does not exist')
-    refused('a.zip', target='noise', words='--target=noise is no dataset')
+    refused('a.zip', target='noise', words='--target=noise is not a dataset')
     refused('a.zip', 'b.zip', 'a.zip', words='a.zip is given twice')
 
-def test_what_is_too_small(sets, make_zip):
+def test_small_sets_are_refused(sets, make_zip):
     refused(make_zip('one.zip', n=1), words='one.zip has one image, too few')
     refused(make_zip('few.zip', n=9), words='few.zip has 9 images, too few')
     refused('a.zip', target='one.zip', words='one.zip has one image')
@@ -242,7 +242,7 @@ def test_what_is_too_small(sets, make_zip):
     refused(npz('none.npz', np.ones([0, 12])), words='none.npz has no image')
     refused(npz('flat.npz', np.random.rand(80, 3)), words='3 feature dimensions are too few')
 
-def test_what_is_no_set_of_features(sets):
+def test_files_without_features_are_refused(sets):
     refused(npz('ints.npz', np.ones([80, 12], dtype=int)), words='ints.npz: features must be floats')
     refused(npz('cube.npz', np.ones([80, 12, 2])), words='float64 [80, 12, 2]')
     np.savez('other.npz', other=np.ones([80, 12]))
@@ -256,15 +256,15 @@ def test_what_is_no_set_of_features(sets):
     (sets / 'objects.npz').write_bytes(buffer.getvalue())
     refused('objects.npz', words='objects.npz holds no array named features')
 
-def test_what_cannot_be_compared(sets):
+def test_sets_that_cannot_be_compared_are_refused(sets):
     bad = np.random.rand(80, 12)
     bad[3, 5] = np.nan
     refused(npz('nan.npz', bad), words='nan.npz hold NaN or infinity')
     refused(npz('constant.npz', np.full([80, 12], 2.5)), words='constant.npz are the same for all')
-    refused('a.zip', npz('wide.npz', np.random.rand(80, 13)), words='wide.npz has 13 features of an image, but target.zip has 12')
-    refused('noise', target=npz('t.npz', np.random.rand(80, 13)), words='noise has 12 features of an image, but t.npz has 13')
+    refused('a.zip', npz('wide.npz', np.random.rand(80, 13)), words='wide.npz has 13 features per image, but target.zip has 12')
+    refused('noise', target=npz('t.npz', np.random.rand(80, 13)), words='noise has 12 features per image, but t.npz has 13')
 
-def test_what_a_detector_may_do(sets):
+def test_results_of_detectors_are_checked(sets):
     class Bad(Pooling):
         def __init__(self, change):
             super().__init__()

@@ -4,5 +4,5 @@ import pytest
 
 @pytest.fixture(params=['cpu', pytest.param('emulated', marks=pytest.mark.slow)])
 def require_kernels(request, open_kernels):
-    """TORCH_UTILS_EXT=require; a function: kernel calls of an op so far."""
+    """Set TORCH_UTILS_EXT=require, and return a function of an op, its kernel calls so far."""
     return open_kernels(request.param)

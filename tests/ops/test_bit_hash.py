@@ -21,7 +21,7 @@ def test_mix_bits_equals_the_published_mixer():
     mixed = mix_bits(torch.tensor(signed)).tolist()
     assert [m % (1 << 64) for m in mixed] == [_splitmix_finaliser(v) for v in values]
 
-def test_rows_are_hashed_alone_and_in_any_layout():
+def test_rows_are_hashed_independently_and_in_any_layout():
     z = torch.randn([64, 37], generator=torch.Generator().manual_seed(0))
     hashed = hash_rows(z)
     assert torch.equal(hashed, torch.cat([hash_rows(row[None]) for row in z]))

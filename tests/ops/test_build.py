@@ -1,4 +1,4 @@
-"""The build cache and the choice between kernels and references: what fails is said once, and blocks nobody."""
+"""The build cache and the choice between kernels and references. A failure is printed once and does not block others."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ SOURCE = '#include "../abi.h"\nextern "C" int tux_abi_version(void) { return TUX
 
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
-    """A source tree of one small `emulated` target and an empty cache; returns the tree."""
+    """Return a source tree of one small `emulated` target; the cache is empty."""
     tree = tmp_path / 'csrc'
     (tree / 'emulation').mkdir(parents=True)
     shutil.copy(build.SOURCES / 'abi.h', tree / 'abi.h')
@@ -49,8 +49,8 @@ def test_the_key_covers_sources_includes_flags_and_compiler(tiny, monkeypatch):
     keys.append(build.key_of('emulated'))
     assert len(set(keys)) == len(keys)
 
-def test_what_a_dead_builder_left_is_in_nobodys_way(tiny):
-    root = (build.cache_root() / 'kernels')
+def test_files_of_a_dead_builder_do_not_block_others(tiny):
+    root = build.cache_root() / 'kernels'
     root.mkdir(parents=True)
     key = build.key_of('emulated')
     (root / f'{key}.lock').write_text('')
@@ -112,7 +112,7 @@ def test_a_broken_source_is_diagnosed_and_not_tried_twice(tiny, monkeypatch):
     with pytest.raises(build.BuildError, match='nonsense_name'):
         build.library('emulated')
 
-def test_missing_tools_have_names(tiny, monkeypatch):
+def test_missing_tools_are_named(tiny, monkeypatch):
     monkeypatch.setenv('CXX', 'no-such-compiler')
     with pytest.raises(build.BuildError, match='no-such-compiler.*set CXX'):
         build.library('emulated')
@@ -131,7 +131,7 @@ def fresh_backend(monkeypatch):
 def _fail(target, arch=None):
     raise build.BuildError('g++ failed on cpu; its last lines:\nerror: this and that')
 
-def test_auto_says_it_once_and_computes(fresh_backend, monkeypatch, capfd):
+def test_auto_prints_the_reason_once_and_computes(fresh_backend, monkeypatch, capfd):
     monkeypatch.setenv('TORCH_UTILS_EXT', 'auto')
     monkeypatch.setattr(backend, 'library', _fail)
     x, k = torch.randn(1, 2, 4, 4), torch.randn(1, 2, 3, 3)
@@ -176,7 +176,7 @@ def test_importing_builds_nothing(tmp_path):
     assert out.strip() == '{}' and not list(tmp_path.iterdir())
 
 def test_a_snapshots_copy_of_the_ops_needs_no_package(tmp_path):
-    """The portable modules alone, as a bundle joins them, where torch_utils_ext cannot be imported."""
+    """The portable modules work alone, as in a bundle, if torch_utils_ext cannot be imported."""
     code = textwrap.dedent('''
         import sys
         sys.modules['torch_utils_ext'] = None

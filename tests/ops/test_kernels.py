@@ -22,7 +22,7 @@ SHAPES = [(1, 1, 1, 1), (2, 3, 4, 4), (1, 2, 3, 17), (3, 1, 16, 16), (2, 2, 9, 3
 
 #----------------------------------------------------------------------------
 # Each op as a function of its differentiable inputs, its reference, and those inputs in float64 for a shape of x.
-# `n` is the first size of what the samples may share.
+# `n` is the first size of tensors that the samples may share.
 
 def _randn(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -109,7 +109,7 @@ def test_gradcheck_and_gradgradcheck(case, n, require_kernels):
 
 @pytest.mark.parametrize('case', ['depthwise', 'depthwise_up2', 'epilogue', 'epilogue from its output', 'affine_glu'])
 def test_second_derivatives_of_single_inputs(case):
-    """Other ways through the backward pass: some inputs need no gradient."""
+    """If some inputs need no gradient, the backward pass takes other branches."""
     function, reference, make = CASES[case]
     for needed in range(len(make(2, 2, 3, 4, 1))):
         grads = []
@@ -137,7 +137,7 @@ def test_same_bits_twice_and_any_layout(case):
     assert torch.equal(y, function(*last))
 
 @pytest.mark.parametrize('case', CASES)
-def test_threads_decide_nothing(case):
+def test_results_do_not_depend_on_threads(case):
     function, _, make = CASES[case]
     inputs = [t.float() for t in make(2, 8, 40, 40, 2)]
     y = function(*inputs)
@@ -182,8 +182,8 @@ def test_opcheck(require_kernels):
                      (ops.affine_glu, (wide, s, s, z)), (ops.affine_glu_backward, (g, wide, s, s, z))]:
         assert set(opcheck(op, args).values()) == {'SUCCESS'}
 
-def test_what_an_epilogue_saves(require_kernels):
-    """Without demodulation the output, which the next layer keeps anyway; with it the input; nothing else of that size."""
+def test_tensors_that_an_epilogue_saves(require_kernels):
+    """It saves the output without demodulation, as the next layer keeps it, and the input with it; nothing else of that size."""
     x, d, b = torch.randn(2, 3, 8, 8).requires_grad_(), torch.rand(2, 3).requires_grad_(), torch.randn(3).requires_grad_()
     for demod in (None, d):
         saved = []

@@ -1,4 +1,4 @@
-"""The references against torch's own operations: what each op computes, and that its transposes are its gradients."""
+"""The references against torch's operations: the definition of each op, and that its transposes are its gradients."""
 
 import pytest
 import torch

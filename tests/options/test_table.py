@@ -138,7 +138,7 @@ def test_a_skip_is_learned_where_it_can_be(source, options, words):
 
 def test_what_is_no_dataset_is_not_matched():
     assert 'moved' not in edit(spider_source='strokes', spider_bank=8)[1]
-    with pytest.raises(SpiderError, match='--spider-match=covariance moves the images of a dataset, and strokes is none'):
+    with pytest.raises(SpiderError, match='--spider-match=covariance moves the images of a dataset, which strokes is not'):
         edit(spider_source='strokes', spider_match='covariance')
 
 def test_procedural_sources_follow_the_target():

@@ -1,4 +1,4 @@
-"""The reference host's tree first on the path, as its scripts have it. Other hosts run in processes of their own."""
+"""Puts the reference host's tree first on the path, as for its scripts. Other hosts run in separate processes."""
 
 import pathlib
 import sys

@@ -47,7 +47,7 @@ SIZES = dict(fid=dict(max_real=None, num_gen=100), kid=dict(max_real=30, num_gen
              ppl=dict(num_samples=30), eqt_int=dict(num_samples=20), eqr=dict(num_samples=8))
 
 def scores(folder, rank, num_ranks, names=SIZES):
-    """Every kind of metric at a small size."""
+    """Return the scores of every kind of metric at a small size."""
     kwargs = dict(G=Grey(), detector=f'{folder}/pooled.pt', device=torch.device('cpu'), num_gpus=num_ranks, rank=rank,
                   dataset_kwargs=dict(class_name='training.dataset.ImageFolderDataset', path=f'{folder}/set.zip'))
     results = {}
@@ -60,14 +60,14 @@ def scores(folder, rank, num_ranks, names=SIZES):
 
 def main(folder, rank, num_ranks):
     torch.set_num_threads(1)
-    os.environ['DNNLIB_CACHE_DIR'] = f'{folder}/disk{rank}' # Machines of their own.
+    os.environ['DNNLIB_CACHE_DIR'] = f'{folder}/disk{rank}' # Separate machines.
     os.environ['LOCAL_RANK'] = '0'
     if not os.path.exists(f'{folder}/pooled.pt'):
         torch.jit.script(Pooled()).save(f'{folder}/pooled.pt')
     if num_ranks > 1:
         torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=num_ranks)
     first = scores(folder, rank, num_ranks)
-    again = scores(folder, rank, num_ranks, ['fid', 'kid', 'pr']) # Rank 0 reads what it kept; the others have nothing.
+    again = scores(folder, rank, num_ranks, ['fid', 'kid', 'pr']) # Rank 0 reads the features that it kept; the others have none.
     torch.save((first, again), f'{folder}/rank{rank}.pt')
     if num_ranks > 1:
         torch.distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""What ranks do in test_ranks.py: python rank_jobs.py HOST_DIR JOB.json, alone or under torchrun.
+"""The jobs of ranks in test_ranks.py: python rank_jobs.py HOST_DIR JOB.json, alone or under torchrun.
 
 The job is {"func": a name below, "num_ranks": int or null, "patience": seconds, "kwargs": {...}}."""
 
@@ -21,7 +21,7 @@ from training.runtime import SpiderError
 #----------------------------------------------------------------------------
 
 def train(rank, out, **options):
-    """training_loop(), and what this rank had in the end and saw first, as OUT/rank.pt."""
+    """Run training_loop(), and write this rank's final tensors and first images to OUT/rank.pt."""
     seen = {}
     def keep(name, function):
         @functools.wraps(function)
@@ -39,7 +39,7 @@ def train(rank, out, **options):
                f'{out}/{rank}.pt')
 
 def gradients(rank, out, shares):
-    """All-reduced gradients of a fixed batch of eight, of which a rank has its share, in groups of four."""
+    """Write the all-reduced gradients of a fixed batch of eight, of which each rank has a share, in groups of four."""
     from training.loss import StyleGAN2Loss
     from training.networks_stylegan2 import Discriminator, Generator
     torch.manual_seed(0)
@@ -63,7 +63,7 @@ def gradients(rank, out, shares):
     torch.save(found, f'{out}/{shares}-{rank}.pt')
 
 def statistics(rank, out):
-    """What the ranks report, and whether their tensors are equal: OUT/rank.pt."""
+    """Write the ranks' reported statistics, and whether their tensors are equal, to OUT/rank.pt."""
     from torch_utils import misc, training_stats
     training_stats.init_multiprocessing(rank, torch.device('cpu'))
     collector = training_stats.Collector()
@@ -82,7 +82,7 @@ def statistics(rank, out):
     torch.save((json.dumps(collector.as_dict()), differs), f'{out}/{rank}.pt')
 
 def killed(rank, victim):
-    """The victim is killed while the others wait for it."""
+    """Kill one rank while the others wait for it."""
     if rank == victim:
         os.kill(os.getpid(), signal.SIGKILL)
     ranks.meet()
@@ -93,7 +93,7 @@ def raises(rank, victim, kind):
     ranks.meet()
 
 def hangs(rank, victim, pid_file):
-    """The victim stands still, alive, and leaves its number for who is to take it away."""
+    """Let one rank hang, and write its process id so that the test can end it."""
     if rank == victim:
         with open(pid_file, 'w') as f:
             f.write(str(os.getpid()))
@@ -101,7 +101,7 @@ def hangs(rank, victim, pid_file):
     ranks.meet()
 
 def turns(rank, path):
-    """Two ranks build what only one should: every line of the file is one that did."""
+    """Let two ranks build something that only one should build; each builder writes a line to the file."""
     with ranks.one_first():
         if not os.path.exists(path):
             time.sleep(0.5)

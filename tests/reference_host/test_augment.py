@@ -1,4 +1,4 @@
-"""Sampling with derivatives of any order, and what each augmentation does to an image."""
+"""Sampling with derivatives of any order, and the effect of each augmentation on an image."""
 
 import math
 import pickle
@@ -25,7 +25,7 @@ SAMPLERS = [grid_sample_gradfix.grid_sample, grid_sample_gradfix.four_corners] #
 SHAPES = [(1, 1, 1, 1, 3, 2), (2, 3, 5, 4, 3, 6), (3, 2, 7, 1, 1, 5)] # N, C, H, W, H', W'
 
 def sampling_of(n, c, h, w, out_h, out_w, dtype=torch.float64):
-    """Input and grid, which reaches beyond the input."""
+    """Return an input and a grid that extends beyond it."""
     return random(n, c, h, w).to(dtype), random(n, out_h, out_w, 2, seed=1).to(dtype)
 
 @pytest.mark.parametrize('sample', SAMPLERS)
@@ -86,12 +86,12 @@ def test_specs():
 
 @pytest.mark.parametrize('name', augpipe_specs)
 @pytest.mark.parametrize('shape', [(1, 3, 4, 4), (3, 1, 16, 11), (2, 3, 1, 5)])
-def test_nothing_happens_at_p_0_to_the_last_bit(name, shape):
+def test_images_do_not_change_by_a_bit_at_p_0(name, shape):
     images = random(*shape, dtype=torch.float32)
     assert torch.equal(augment(pipe_of(0, **augpipe_specs[name]), images), images)
     assert torch.equal(AugmentPipe()(images), images)
 
-def test_images_that_nothing_happens_to_stay_the_same_beside_others():
+def test_images_without_augmentation_stay_equal_beside_others():
     images = random(64, 3, 16, 16, dtype=torch.float32)
     changed = [bool((a != b).any()) for a, b in zip(images, augment(pipe_of(0.05, **augpipe_specs['bgcfnc']), images))]
     assert 10 < sum(changed) < 54
@@ -131,7 +131,7 @@ def test_pickles_and_copies():
 #----------------------------------------------------------------------------
 # How often: with its number and p, alike for every transform.
 
-HAPPENS = {     # name: probability that what happens has an effect
+HAPPENS = {     # name: probability that the augmentation has an effect
     'xflip': 1 / 2, 'rotate90': 3 / 4, 'xint': 1, 'scale': 1, 'rotate': 1, 'aniso': 1, 'xfrac': 1, 'brightness': 1, 'contrast': 1,
     'lumaflip': 1 / 2, 'hue': 1, 'saturation': 1, 'imgfilter': 1, 'noise': 1, 'cutout': 1,
 }
@@ -147,7 +147,7 @@ def test_probability(name, multiplier, p):
     assert abs(share - expected) < 5 * math.sqrt(expected * (1 - expected) / n)
 
 #----------------------------------------------------------------------------
-# What each one does. A percentile makes it happen everywhere, with a known strength.
+# The effect of each one. A percentile applies it to every image with a known strength.
 
 def normal(percentile, std):
     return std * float(torch.erfinv(torch.tensor(2 * percentile - 1, dtype=torch.float64)))
@@ -159,7 +159,7 @@ def close(a, b, atol=1e-6):
     torch.testing.assert_close(a, b, rtol=0, atol=atol)
 
 def smooth(size=32):
-    """A function of two places that gives [2, 3, S, S] of low frequencies, and the places of pixels from the center."""
+    """Return a function of two coordinates that gives [2, 3, S, S] of low frequencies, and pixel coordinates from the center."""
     phases = random(2, 3, 2).reshape(2, 3, 2, 1, 1)
     function = lambda x, y: torch.sin(0.15 * x + phases[:, :, 0]) + torch.cos(0.1 * y + phases[:, :, 1])
     places = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
@@ -170,7 +170,7 @@ def inner(images, border=8):
 
 @pytest.mark.parametrize('size', [32, 33])
 def test_flips_and_turns(size):
-    """Up to a shift by a tenth of a pixel: the filter is not quite symmetric."""
+    """They are exact up to a shift by a tenth of a pixel, because the filter is not quite symmetric."""
     function, x, y = smooth(size)
     images = function(x, y)
     assert torch.equal(at(0.3, images, xflip=1), images)
@@ -231,7 +231,7 @@ def test_colours_of_grey_images():
 
 @pytest.mark.parametrize('band, frequency', [(0, 0), (1, 3 / 16), (2, 3 / 8), (3, 1)])
 def test_bands(band, frequency):
-    """What happens to a wave in x when one band is amplified: 0 is in that of the lowest frequencies as to y."""
+    """A wave in x is amplified with its band; in y it has frequency 0, which is in the lowest band."""
     wave = torch.cos(torch.arange(96, dtype=torch.float64) * math.pi * frequency)
     images = wave.expand(1, 3, 96, 96)
     for amplified in range(4):
@@ -279,7 +279,7 @@ class Discriminator(torch.nn.Module):
         return self.out(self.conv(img).tanh().mean(dim=[2, 3]))
 
 def test_r1_through_the_full_pipe():
-    """Its gradient exists, and repeats to the last bit."""
+    """The gradient of R1 exists, and repeats to the last bit."""
     torch.manual_seed(0)
     D, images, none = Discriminator(), random(8, 3, 16, 16, dtype=torch.float32), torch.zeros(8, 0)
     pipe = pipe_of(0.6, **augpipe_specs['bgcfnc'])

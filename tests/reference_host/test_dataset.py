@@ -1,4 +1,4 @@
-"""training/dataset.py: what is read, and what is said about files that cannot be."""
+"""training/dataset.py: reading of datasets, and errors about files that cannot be read."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def unpack(path, folder):
     return str(folder)
 
 def rewrite(path, name, data):
-    """Replaces (data: bytes) or removes (None) one file of a zip."""
+    """Replace one file of a zip by `data`, or remove it if data is None."""
     with zipfile.ZipFile(path) as archive:
         files = {info: archive.read(info) for info in archive.namelist() if info != name}
     if data is not None:
@@ -161,7 +161,7 @@ def test_bad_labels(make_zip, tmp_path, content, word):
 
 #----------------------------------------------------------------------------
 
-def test_a_matched_source_looks_at_the_images_of_the_subset_alone(make_zip, tmp_path, monkeypatch):
+def test_a_matched_source_reads_only_the_images_of_the_subset(make_zip, tmp_path, monkeypatch):
     source, target = make_zip(tmp_path / 'S.zip', n=60, res=16, seed=1), make_zip(tmp_path / 'T.zip', n=60, res=16, seed=2)
     kwargs = dict(path=target, max_size=20, random_seed=3)
     host = Host(dict(training_set_kwargs=dict(class_name='training.dataset.ImageFolderDataset', **kwargs)))

@@ -86,7 +86,7 @@ def test_errors_name_the_file_and_leave_nothing(photos, tmp_path):
     assert 'sub/photo5.jpg' in run(*source, '--resolution=16x16', code=2)
     assert 'neither a folder nor' in run('--source', tmp_path / 'none', '--dest', tmp_path / 'out.zip', code=2)
     (tmp_path / 'taken.zip').write_bytes(b'mine')
-    assert 'there already' in run('--source', photos, '--dest', tmp_path / 'taken.zip', code=2)
+    assert 'exists already' in run('--source', photos, '--dest', tmp_path / 'taken.zip', code=2)
     assert (tmp_path / 'taken.zip').read_bytes() == b'mine'
     assert 'cannot be written' in run('--source', photos, '--dest', tmp_path / 'taken.zip/out', code=2)
     assert not leftovers(tmp_path) and not (tmp_path / 'out.zip').exists()

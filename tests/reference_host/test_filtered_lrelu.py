@@ -13,7 +13,7 @@ def random(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 def naive_resample(x, f, up, down, padding, flip_filter):
-    """Each output pixel is a sum over all taps, each of which falls on an input pixel, on a zero, or beside the image."""
+    """Resample by the definition. Each output pixel is a sum over taps on input pixels, on zeros, or outside the image."""
     f = np.ones([1, 1]) if f is None else f.double().numpy()
     f = np.outer(f, f) if f.ndim == 1 else f
     f = f if flip_filter else f[::-1, ::-1]

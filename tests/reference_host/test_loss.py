@@ -40,7 +40,7 @@ class D(torch.nn.Module):
         return img.flatten(1).sum(1, keepdim=True) * self.scale
 
 def run(phase, num_ws=3, gain=1, **kwargs):
-    """(loss object, gradient of G's weight, gradient of D's weight, real images, latents)."""
+    """Return (loss object, gradient of G's weight, gradient of D's weight, real images, latents)."""
     torch.manual_seed(0)
     loss = StyleGAN2Loss(torch.device('cpu'), G(num_ws), D(), **kwargs)
     real, z, c = torch.randn([6, 1, 4, 2]), torch.randn([6, 4]), torch.zeros([6, 0])
@@ -80,7 +80,7 @@ class Squares(Synthesis):
         return super().forward(ws).square() / 2
 
 def test_path_length():
-    """Of images w^2 / 2, whose Jacobian is diag(w): the lengths are sqrt(mean over rows of |w y|^2)."""
+    """For images w^2 / 2, whose Jacobian is diag(w), the lengths are sqrt(mean over rows of |w y|^2)."""
     loss = StyleGAN2Loss(torch.device('cpu'), G(), D(), pl_weight=2)
     loss.G.synthesis = Squares()
     z = torch.randn([6, 4])

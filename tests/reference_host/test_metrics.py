@@ -16,18 +16,18 @@ from training.runtime import SpiderError
 # Stand-ins.
 
 class Pooled(torch.nn.Module):
-    """Twelve features: the image, pooled to 2x2."""
+    """A detector of twelve features, the image pooled to 2x2."""
     def forward(self, img: torch.Tensor, return_features: bool = False):
         pooled = torch.nn.functional.adaptive_avg_pool2d(img.to(torch.float32) / 128, 2).flatten(1)
         return pooled if return_features else pooled[:, :1]
 
 class Plain(torch.nn.Module):
-    """Without the keyword that published detectors have."""
+    """A detector without the keyword that published detectors have."""
     def forward(self, img: torch.Tensor):
         return img.to(torch.float32).mean([2, 3])
 
 class Flat(torch.nn.Module):
-    """Generator of images with one random value per channel."""
+    """A generator of images with one random value per channel."""
     z_dim, c_dim, img_resolution, img_channels = 3, 0, 16, 3
     def forward(self, z, c, noise_mode='random'):
         noise = torch.randn_like(z) * 0.01 if noise_mode == 'random' else 0
@@ -99,7 +99,7 @@ def real_stats(options, **kwargs):
 
 def test_cache_is_used_and_its_key_holds_what_matters(options, make_zip, tmp_path, monkeypatch):
     def runs(change=None, **kwargs):
-        """Do these options need the detector?"""
+        """Return whether these options need the detector."""
         calls = []
         original = metric_utils.run_detector
         monkeypatch.setattr(metric_utils, 'run_detector', lambda *args: calls.append(1) or original(*args))
@@ -113,7 +113,7 @@ def test_cache_is_used_and_its_key_holds_what_matters(options, make_zip, tmp_pat
     assert runs() and not runs()
     assert not runs(dataset(random_seed=7)) # No subset, so the seed does not matter.
     shutil.copytree(tmp_path, tmp_path / 'moved', ignore=shutil.ignore_patterns('cache'))
-    assert not runs(dict(detector=str(tmp_path / 'moved/pooled.pt'))) # What counts is what is in the files.
+    assert not runs(dict(detector=str(tmp_path / 'moved/pooled.pt'))) # Only the contents of the files matter.
     assert not runs(dataset(path=str(tmp_path / 'moved/set.zip')))
     assert runs(dataset(xflip=True)) and runs(dataset(max_size=9)) and runs(dataset(max_size=9, random_seed=1))
     assert runs(dict(detector=save_script(Plain(), tmp_path / 'plain.pt')))
@@ -132,11 +132,11 @@ def test_one_pass_serves_all_kinds_and_sizes(options, monkeypatch):
     original = metric_utils.run_detector
     monkeypatch.setattr(metric_utils, 'run_detector', lambda *args: images.append(len(args[1])) or original(*args))
 
-    few = real_stats(options, capture_mean_cov=True, max_items=9) # A size of its own, before there is anything else;
+    few = real_stats(options, capture_mean_cov=True, max_items=9) # A size without a cached entry;
     assert sum(images) == 9 and few.num_items == 9
     moments = real_stats(options, capture_mean_cov=True)          # it is not taken for that of all,
     assert sum(images) == 49 and moments.num_items == 40
-    features = real_stats(options, capture_all=True)              # whose pass gives their features,
+    features = real_stats(options, capture_all=True)              # a pass over all images gives their features,
     part = real_stats(options, capture_all=True, max_items=9)     # and those of other sizes.
     more = real_stats(options, capture_all=True, max_items=10)
     assert sum(images) == 49 and features.get_all().shape == (40, 12) and more.get_all().shape == (10, 12)
@@ -234,7 +234,7 @@ def test_registered_metric_is_evaluated_and_reported(options, tmp_path, monkeypa
     def two(opts):
         return dict(two=opts.G.z_dim - 1)
 
-    metric_main.check_metrics(['two'], None, 16) # It asks for no detector.
+    metric_main.check_metrics(['two'], None, 16) # It needs no detector.
     result = metric_main.calc_metric('two', **dict(options, detector=None))
     metric_main.report_metric(result, run_dir=str(tmp_path), snapshot_pkl=str(tmp_path / 'net.pkl'), cur_nimg=8000)
     line = json.loads((tmp_path / 'metric-two.jsonl').read_text())

@@ -1,4 +1,4 @@
-"""metrics/detectors.py: where networks are found, and how they are fetched, from a server on this machine."""
+"""metrics/detectors.py: the lookup of networks, and downloads from a server on this machine."""
 
 import hashlib
 import http.server
@@ -13,10 +13,10 @@ from metrics import detectors, metric_main
 from training.runtime import SpiderError
 
 #----------------------------------------------------------------------------
-# A server of small networks, and the places where networks are looked for, all in a folder of the test's own.
+# A server of small networks, and the folders in which networks are looked for, all in a temporary folder of the test.
 
 class Mean(torch.nn.Module):
-    """Features of images; with return_lpips, other ones."""
+    """A network of image features; with return_lpips it gives other features."""
     def forward(self, img: torch.Tensor, return_features: bool = True, return_lpips: bool = False):
         return img.to(torch.float32).mean([2, 3])
 
@@ -47,13 +47,13 @@ def server():
 
 @pytest.fixture
 def script(tmp_path):
-    """Bytes of a TorchScript network."""
+    """Return the bytes of a TorchScript network."""
     torch.jit.script(Mean()).save(str(tmp_path / 'script.pt'))
     return (tmp_path / 'script.pt').read_bytes()
 
 @pytest.fixture(autouse=True)
 def places(tmp_path, monkeypatch, server, script):
-    """Public networks come from the server, and every cache is in the folder of the test."""
+    """Let public networks come from the server, and put every cache into the folder of the test."""
     for name, value in dict(DNNLIB_CACHE_DIR='cache', TORCH_HOME='torch', HOME='home').items():
         monkeypatch.setenv(name, str(tmp_path / value))
     monkeypatch.setenv('no_proxy', '127.0.0.1')
@@ -97,7 +97,7 @@ def test_copies_of_other_tools_are_found(places, server, script, place, capsys):
         assert detectors.find(url) == path and detectors.get_feature_detector_name(url) == 'inception-1'
     assert capsys.readouterr().out == ''
 
-def test_checkpoint_of_torch_fidelity_is_used_where_that_can_load_it(places, server, script, monkeypatch):
+def test_checkpoint_of_torch_fidelity_is_used_if_that_package_can_load_it(places, server, script, monkeypatch):
     server.files['/metrics/inception-1.pt'] = script
     names = [f'weights-{hashlib.sha256(data).hexdigest()[:8]}.pth' for data in (b'other', b'weights')]
     monkeypatch.setitem(detectors.PUBLIC['inception'], 'checkpoints', names)
@@ -110,14 +110,14 @@ def test_checkpoint_of_torch_fidelity_is_used_where_that_can_load_it(places, ser
     assert detectors.find('inception') != path and len(server.asked) == 1
     assert 'torch-fidelity' in refusal(detectors.get_feature_detector, path)
 
-def test_copy_with_other_contents_is_left_alone(places, server, script, capsys):
+def test_copy_with_other_contents_is_not_used(places, server, script, capsys):
     other = put(places / 'temp/inception-1.pt', script + b'more')
     server.files['/metrics/inception-1.pt'] = script
     found = detectors.find('inception')
     assert found != other and server.asked == ['/metrics/inception-1.pt']
     assert f'Ignoring {other}' in capsys.readouterr().out
 
-def test_download_lands_where_hosts_look_and_shows_how_far_it_is(places, server, script, capsys):
+def test_download_is_stored_where_hosts_look_and_shows_progress(places, server, script, capsys):
     server.files['/metrics/inception-1.pt'] = script
     path = detectors.find('inception')
     assert path == str(places / f'cache/downloads/{key_of(server.url + "/metrics/inception-1.pt")}_inception-1.pt')
@@ -128,7 +128,7 @@ def test_download_lands_where_hosts_look_and_shows_how_far_it_is(places, server,
     assert detectors.find('inception') == path and len(server.asked) == 1
     assert detectors.detector_identity('inception') == hashlib.sha256(script).hexdigest()
 
-def test_progress_tells_rate_and_time_left(capsys):
+def test_progress_shows_rate_and_time_left(capsys):
     progress = detectors.DownloadProgress('http://host/net.pt', total=8 << 20, interval=0)
     progress.start -= 4
     progress.update(2 << 20)
@@ -137,7 +137,7 @@ def test_progress_tells_rate_and_time_left(capsys):
     assert half == 'net.pt: 2.0 of 8.0 MiB, 0.5 MiB/s, 12s left' and end == 'net.pt: 8.0 of 8.0 MiB, 2.0 MiB/s'
 
 @pytest.mark.parametrize('kind', ['wrong', 'short', 'missing', 'offline'])
-def test_failed_download_leaves_nothing_and_names_three_ways_out(places, server, script, kind, monkeypatch):
+def test_failed_download_leaves_nothing_and_names_three_remedies(places, server, script, kind, monkeypatch):
     server.files['/metrics/inception-1.pt'] = script[:-1] + b'?' if kind == 'wrong' else script
     if kind == 'short':
         server.sends = 1000

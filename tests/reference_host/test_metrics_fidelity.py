@@ -20,8 +20,8 @@ OPERATOR = '{}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor'
 
 @pytest.fixture(scope='module')
 def fidelity():
-    """torch-fidelity. It imports torchvision, which stumbles over the lack of two operators of its own where it was built for
-    CUDA and torch was not; nothing here calls them."""
+    """torch-fidelity. It imports torchvision, which cannot define two of its operators if it was built for CUDA and torch was
+    not; these tests do not call them."""
     pytest.importorskip('tqdm')
     library = None
     try:
@@ -37,7 +37,7 @@ def fidelity():
 
 @pytest.fixture(scope='module')
 def features():
-    """Generated and real features [N, F] of different spread and place, with a few directions that hardly vary."""
+    """Generated and real features [N, F] of different spread and location, with a few directions that hardly vary."""
     rng = np.random.RandomState(0)
     mix = rng.randn(24, 24) * np.logspace(0, -3, 24)
     return rng.randn(1500, 24) @ mix + 0.4, rng.randn(1200, 24) @ (mix + 0.2 * rng.randn(24, 24))
@@ -48,7 +48,7 @@ def close(ours, theirs):
 #----------------------------------------------------------------------------
 
 def test_fid(fidelity, features):
-    """From features to the distance. Theirs divides covariances by N - 1, those of the hosts and ours by N."""
+    """The distance from features. torch-fidelity divides covariances by N - 1, the hosts and the reference host by N."""
     theirs = importlib.import_module('torch_fidelity.metric_fid')
     ours = []
     for x in features:
@@ -94,8 +94,8 @@ def test_inception_score(fidelity, features):
 
 #----------------------------------------------------------------------------
 
-def test_their_network_as_a_detector(fidelity, tmp_path, monkeypatch):
-    """Their Inception network, with random weights in the place of the checkpoint that they download."""
+def test_the_network_of_torch_fidelity_as_a_detector(fidelity, tmp_path, monkeypatch):
+    """torch-fidelity's Inception network, with random weights in place of the checkpoint that it downloads."""
     module = importlib.import_module('torch_fidelity.feature_extractor_inceptionv3')
     path = tmp_path / detectors.PUBLIC['inception'].checkpoints[0]
     monkeypatch.setattr(torch.nn.Module, 'load_state_dict', lambda self, state: None)

@@ -19,7 +19,7 @@ JOB = pathlib.Path(__file__).with_name('metric_rank_job.py')
 #----------------------------------------------------------------------------
 
 def run_ranks(folder, num_ranks):
-    """[(scores, the scores of a second run)] of each rank."""
+    """Return [(scores, the scores of a second run)] of the ranks."""
     processes = [subprocess.Popen([sys.executable, JOB, folder, str(rank), str(num_ranks)], stderr=subprocess.PIPE, text=True)
                  for rank in range(num_ranks)]
     try:
@@ -32,7 +32,7 @@ def run_ranks(folder, num_ranks):
     return [torch.load(folder / f'rank{rank}.pt') for rank in range(num_ranks)]
 
 def run_here(folder, monkeypatch):
-    """The same of a single rank."""
+    """Return the same of a single rank."""
     for name in ('DNNLIB_CACHE_DIR', 'LOCAL_RANK'): # The job sets them.
         monkeypatch.setenv(name, '')
     monkeypatch.setattr(metric_main, '_metric_dict', {})

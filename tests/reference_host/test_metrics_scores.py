@@ -1,4 +1,4 @@
-"""metrics/: scores of generators of which one knows what they do."""
+"""metrics/: scores of generators whose scores are known."""
 
 import numpy as np
 import pytest
@@ -15,19 +15,19 @@ from training.runtime import SpiderError
 # Stand-ins.
 
 class Pooled(torch.nn.Module):
-    """Twelve features, or four class probabilities."""
+    """A detector of twelve features, or four class probabilities."""
     def forward(self, img: torch.Tensor, return_features: bool = False, no_output_bias: bool = False):
         pooled = torch.nn.functional.adaptive_avg_pool2d(img.to(torch.float32) / 64, 2).flatten(1)
         return pooled if return_features else pooled[:, :4].softmax(dim=1)
 
 class Pixels(torch.nn.Module):
-    """As LPIPS: differences of these features are those of pixels in [0, 255], per root of their number."""
+    """A detector like LPIPS; differences of its features are those of pixels in [0, 255], over the root of their number."""
     def forward(self, img: torch.Tensor, resize_images: bool = True, return_lpips: bool = False):
         assert return_lpips and not resize_images
         return img.flatten(1) / float(img[0].numel()) ** 0.5
 
 class Flat(torch.nn.Module):
-    """Images of one grey: w is z, doubled, and its first number is the grey."""
+    """A generator of images of one grey, the first number of w, where w is 2 z."""
     z_dim, c_dim, img_resolution, img_channels = 3, 0, 16, 1
 
     def __init__(self):
@@ -45,8 +45,9 @@ class Flat(torch.nn.Module):
         return self.draw(self.mapping(z, c), 'const', True)
 
 class Waves(torch.nn.Module):
-    """Images of a few plane waves, drawn exactly wherever the input is moved to; an equivariant generator. Positions are
-    those of StyleGAN3: x to the right, y down, in widths of the image from its middle."""
+    """An equivariant generator of a few plane waves, drawn exactly for every movement of the input.
+
+    Positions are as in StyleGAN3, x to the right and y down, in widths of the image from its middle."""
     z_dim, c_dim, img_resolution, img_channels = 8, 0, 64, 3
 
     class Synthesis(torch.nn.Module):
@@ -121,7 +122,7 @@ def test_kid_is_unbiased_and_grows_with_distance():
     assert 0 < near < far
 
 def test_manifolds_in_the_plane():
-    """Unit grid of real points: with k = 3 each inner ball has radius 1. Two of four generated points lie within."""
+    """Real points are a unit grid, so with k = 3 each inner ball has radius 1. Two of four generated points are inside."""
     axis = torch.arange(5.)
     real = torch.cartesian_prod(axis, axis)
     fake = torch.tensor([[2.2, 2.1], [0.4, 3.5], [9, 9], [-7, 0]])
@@ -143,7 +144,7 @@ def test_inception_score_of_certain_and_of_uncertain_classes():
     assert score.inception_score(certain, num_splits=4) == pytest.approx((5, 0))
     assert score.inception_score(np.full([100, 5], 0.2), num_splits=4) == pytest.approx((1, 0))
 
-def test_inception_score_wants_probabilities(tmp_path):
+def test_inception_score_needs_probabilities(tmp_path):
     class Plain(torch.nn.Module):
         def forward(self, img: torch.Tensor):
             return img.to(torch.float32).mean([2, 3])
@@ -154,8 +155,8 @@ def test_inception_score_wants_probabilities(tmp_path):
 # Path length.
 
 def test_path_length_of_a_linear_generator(tmp_path):
-    """Grey = 2 z_0: the derivative along w' - w is 2 (z'_0 - z_0), in [0, 255] 127.5 times that, so that the mean square is
-    127.5^2 4 2 E z^2; the extremes that are cut off hold some of it."""
+    """Grey is 2 z_0, so its derivative along w' - w is 2 (z'_0 - z_0), and 127.5 times that in [0, 255]. The mean square is
+    127.5^2 4 2 E z^2, without the share of the extremes that are cut off."""
     opts = opts_of(G=Flat(), detector=save_script(Pixels(), tmp_path / 'pixels.pt'))
     value = ppl.compute_ppl(opts, num_samples=4000, epsilon=1e-2, batch_size=50)
     draws = np.random.RandomState(0).randn(2, 100000)
@@ -174,7 +175,7 @@ EQ = dict(int=equivariance.shift_int, frac=equivariance.shift_frac, turn=equivar
 
 @pytest.mark.parametrize('movement, least', [('int', 100), ('frac', 55), ('turn', 50)])
 def test_equivariant_generator(movement, least):
-    """Only the interpolation of the reference errs."""
+    """The only error is that of the reference's interpolation."""
     assert equivariance.compute_equivariance(opts_of(G=Waves()), EQ[movement], num_samples=12) > least
 
 @pytest.mark.parametrize('movement', EQ)
@@ -197,7 +198,7 @@ def test_generator_without_a_movable_input_is_refused():
     metric_main.check_metrics(['eqr50k'], None, 16) # The generator is not known yet.
 
 def test_filter_of_a_rotation_keeps_levels_and_what_both_grids_hold():
-    """The spectrum of the filter at 4 samples per pixel is an octagon: the unit square and the turned one."""
+    """The spectrum of the filter at 4 samples per pixel is an octagon, the intersection of the unit square and the turned one."""
     f = equivariance.rotation_filter(equivariance.rotation(np.pi / 4), up=4)
     assert f.shape == (47, 47) and torch.allclose(f, f.flip(0).flip(1), atol=1e-6)
     assert torch.allclose(f[3::4, 3::4].sum(), torch.ones([]), atol=1e-5) # One phase, without the other fifteen.

@@ -68,7 +68,7 @@ def test_channels_and_ws():
     assert [getattr(G.synthesis, f'b{res}').conv1.out_channels for res in G.synthesis.block_resolutions] == [16, 16, 16, 8, 4]
     assert G.num_ws == G.mapping.num_ws == G.synthesis.num_ws == 10
 
-def test_source_stands_on_what_every_host_has():
+def test_source_needs_only_modules_of_every_host():
     tree = ast.parse(inspect.getsource(networks_stylegan2))
     imported = {alias.name if isinstance(node, ast.Import) else f'{node.module}.{alias.name}'
                 for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names}
@@ -187,7 +187,7 @@ def test_first_and_second_derivatives(architecture):
     r1_grads, = torch.autograd.grad(D(real, c).sum(), real, create_graph=True)
     check_gradients(-D(img, c).mean(), G)
     check_gradients(D(real, c).mean(), D)
-    # What is only added, or goes through leaky ReLUs only, has no second derivative.
+    # Parameters that are only added, or pass only through leaky ReLUs, have no second derivative.
     check_gradients(pl_grads.square().sum(dim=2).mean(dim=1).sqrt().mean(), G, zero='torgb.bias')
     check_gradients(r1_grads.square().sum(), D, zero=('b4.conv.bias', 'b4.fc.bias', 'b4.out.bias'))
 
@@ -262,7 +262,7 @@ def test_half_precision_only_on_cuda():
 
 @pytest.fixture(params=['cpu', 'cuda'])
 def half_device(request, monkeypatch):
-    """A device on which blocks do run in half precision: cuda, or the cpu under a false name."""
+    """A device on which blocks run in half precision, cuda, or the cpu under another name."""
     if request.param == 'cuda' and not torch.cuda.is_available():
         pytest.skip('needs cuda')
     choose = networks_stylegan2._format

@@ -28,7 +28,7 @@ def make_G(kind='T', res=16, c_dim=0, channels=3, seed=0, **kwargs):
 
 @torch.no_grad()
 def unsettle(net):
-    """Move biases and averages away from where they start."""
+    """Move biases and averages away from their initial values."""
     for name, tensor in [*net.named_parameters(), *net.named_buffers()]:
         if name.endswith(('bias', 'w_avg', 'magnitude_ema', 'input.affine.weight')):
             tensor.add_(torch.randn_like(tensor), alpha=0.2)
@@ -66,12 +66,12 @@ def test_state_dict_layout():
     assert list(layer.weight.shape) == [4, 8, 3, 3] and list(layer.down_filter.shape) == [12]
 
 def test_sizes_of_the_published_configuration():
-    """The canvas grows by stages, with the margin around it, as in figure 4c of the paper at 256 pixels."""
+    """The canvas grows in steps, with the margin around it, as in figure 4c of the paper at 256 pixels."""
     net = sg3.SynthesisNetwork(w_dim=8, img_resolution=256, img_channels=3, channel_base=512)
     sizes = '36 36 36 52 52 84 84 148 148 148 276 276 276 256 256'.split()
     assert [name.split('_')[1] for name in net.layer_names] == sizes and net.num_ws == 16
 
-def test_source_stands_on_what_every_host_has():
+def test_source_needs_only_modules_of_every_host():
     tree = ast.parse(inspect.getsource(sg3))
     imported = {alias.name if isinstance(node, ast.Import) else f'{node.module}.{alias.name}'
                 for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names}
@@ -205,7 +205,7 @@ def test_clamp_and_output_scale():
 # Filters.
 
 def response(f, fs, freqs):
-    """|H| of taps f: [K], at the sampling rate fs, for each frequency."""
+    """Return |H| of taps f [K], at the sampling rate fs, for each frequency."""
     t = (np.arange(len(f)) - (len(f) - 1) / 2) / fs
     return np.abs(np.exp(-2j * np.pi * np.outer(freqs, t)) @ np.asarray(f, dtype=float))
 
@@ -235,7 +235,7 @@ def test_no_filter():
 @pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('res', [8, 16, 64])
 def test_filters_follow_the_band_limits(kind, res):
-    """Band limits grow to the Nyquist frequency; what a layer may pass on fits into its sampling rate."""
+    """Band limits grow to the Nyquist frequency, and the band of each layer fits its sampling rate."""
     layers = layers_of(make_G(kind, res))
     cutoffs = [layer.out_cutoff for layer in layers]
     assert layers[0].in_cutoff == cutoffs[0] == 2 and cutoffs == sorted(cutoffs)
@@ -323,7 +323,7 @@ def test_noise_modes_change_nothing():
 
 @torch.no_grad()
 def moved(G, matrix):
-    """Images after the user's transform of coordinates of images."""
+    """Return images after the user's transform of coordinates."""
     G.synthesis.input.transform.copy_(torch.linalg.inv(torch.tensor(matrix)))
     img = G(*inputs())
     G.synthesis.input.transform.copy_(torch.eye(3))
@@ -331,7 +331,7 @@ def moved(G, matrix):
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_translation(kind):
-    """By a number of pixels to the right and up: very nearly the same image, where it was visible before."""
+    """Moved by pixels to the right and up, the image is very nearly the same in the part that was visible before."""
     G = make_G(kind, res=32)
     img = G(*inputs())
     for x, y in [(1, 0), (3, 2)]:

@@ -60,7 +60,7 @@ def test_bias_act_options():
 # upfirdn2d.
 
 def naive_upfirdn2d(x, f, up, down, padding, flip_filter, gain):
-    """Definition, one output pixel at a time. up, down: (x, y); padding: (x0, x1, y0, y1); f: [Kh, Kw]."""
+    """Compute by the definition, one output pixel at a time. up, down: (x, y); padding: (x0, x1, y0, y1); f: [Kh, Kw]."""
     x, f = x.numpy(), f.double().numpy() * gain
     f = f if flip_filter else f[::-1, ::-1]
     n, c, h, w = x.shape
@@ -177,9 +177,9 @@ def test_half_precision_stays_close():
         torch.testing.assert_close(half.double(), full, rtol=0.02, atol=0.02)
 
 #----------------------------------------------------------------------------
-# Ops that are torch's own.
+# Ops that are torch's.
 
-def test_names_that_network_code_asks_for():
+def test_names_that_network_code_uses():
     x, w = random(1, 2, 5, 5), random(3, 2, 3, 3)
     with conv2d_gradfix.no_weight_gradients():
         assert torch.equal(conv2d_gradfix.conv2d(input=x, weight=w, padding=1), F.conv2d(x, w, padding=1))

@@ -1,4 +1,4 @@
-"""Pickles that carry their source: format, survival without the module, and the mistakes that must not pass silently."""
+"""Pickles that carry their source: format, opening without the module, and errors that must not be silent."""
 
 import copy
 import importlib.util
@@ -47,7 +47,7 @@ def helper():
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    """A module with SOURCE, made anew for each test."""
+    """A new module with SOURCE for each test."""
     name = f'persistent_{tmp_path.name}'
     (tmp_path / f'{name}.py').write_text(SOURCE)
     monkeypatch.syspath_prepend(tmp_path)
@@ -55,7 +55,7 @@ def module(tmp_path, monkeypatch):
     del sys.modules[name]
 
 def record(data):
-    """The record of the one persistent object in a pickle, unexecuted."""
+    """Return the record of the one persistent object in a pickle, without executing it."""
     metas = []
 
     class Unpickler(pickle.Unpickler):

@@ -1,4 +1,4 @@
-"""training/progress.py: a live bar for eyes on a terminal, plain lines for everything else."""
+"""training/progress.py: a live bar on a terminal, plain lines elsewhere."""
 
 import io
 import sys
@@ -12,7 +12,7 @@ class Terminal(io.StringIO):
         return True
 
 class Losses:
-    """As a training_stats.Collector that knows two names."""
+    """A stand-in for a training_stats.Collector with two names."""
     def mean(self, name):
         return {'Loss/G/loss': 0.5, 'Loss/D/loss': 1.25}.get(name, float('nan'))
 

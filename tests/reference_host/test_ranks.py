@@ -1,4 +1,4 @@
-"""Several ranks: spawned, under torchrun, and as two "nodes" on this machine. What they share, and how they end."""
+"""Several ranks, spawned, under torchrun, and as two "nodes" on this machine: their results, and their ends."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def nodes(args):
 
 @pytest.fixture(scope='module')
 def options(tmp_path_factory, make_zip):
-    """A config of train.py, with all that ranks could differ in: labels, augmentation, path length, style mixing."""
+    """A config of train.py with all features in which ranks could differ: labels, augmentation, path length, style mixing."""
     path = tmp_path_factory.mktemp('ranks')
     make_zip(path / 'set.zip', n=24, res=16, labels=3)
     args = ['train.py', f'--outdir={path}/dry', f'--data={path}/set.zip', '--cfg=stylegan2', '--gpus=2', '--batch=8',
@@ -60,7 +60,7 @@ def options(tmp_path_factory, make_zip):
     return json.loads(output[output.index('{') : output.rindex('}') + 1])
 
 def check_trained(out):
-    """Ranks have equal weights, averages and augmentation; their images were different ones."""
+    """Check that ranks have equal weights, averages and augmentation, and had different images."""
     first, second = torch.load(out / '0.pt'), torch.load(out / '1.pt')
     for net in ('G', 'D', 'G_ema', 'augment_pipe'):
         assert first[net].keys() == second[net].keys()
@@ -147,9 +147,9 @@ def test_a_killed_rank_is_named(tmp_path):
 def test_a_killed_rank_of_another_node_is_named(tmp_path):
     first, second = nodes(job_args(tmp_path, 'killed', victim=1))
     assert 'Error: rank 0 ends because rank 1 on' in finish(first, code=1)
-    assert '-9' in finish(second, code=1) # torchrun's own report.
+    assert '-9' in finish(second, code=1) # torchrun's report.
 
-def test_a_rank_that_stands_still_is_named(tmp_path):
+def test_a_rank_that_hangs_is_named(tmp_path):
     first, second = nodes(job_args(tmp_path, 'hangs', victim=1, pid_file=str(tmp_path / 'pid')))
     try:
         assert 'Error: rank 0 ends because rank 1 on' in finish(first, code=1)

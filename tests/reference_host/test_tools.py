@@ -41,8 +41,8 @@ def random_network(kind, seed=0, **kwargs):
 
 @pytest.fixture(scope='module')
 def space(tmp_path_factory, make_snapshot, make_zip):
-    """A folder with networks: colour.pkl, grey.pkl (with two classes), alias_free.pkl, spider.pkl,
-    dcgan.pkl (which draws from its source alone); detectors and a target."""
+    """A folder with networks colour.pkl, grey.pkl (with two classes), alias_free.pkl, spider.pkl and dcgan.pkl (which draws only
+    from its source), with detectors and a target."""
     from spider_plugin.sources.prepare import prepare_source
     path = tmp_path_factory.mktemp('tools')
     save(path / 'colour.pkl', random_network('stylegan2'))
@@ -61,12 +61,12 @@ def space(tmp_path_factory, make_snapshot, make_zip):
     return path
 
 class Pooled(torch.nn.Module):
-    """A detector with gradients: the image at three sizes."""
+    """A detector with gradients, whose features are the image at three sizes."""
     def forward(self, img: torch.Tensor):
         return torch.cat([torch.nn.functional.adaptive_avg_pool2d(img / 128, n).flatten(1) for n in [2, 4, 8]], dim=1)
 
 class Blocked(torch.nn.Module):
-    """A detector without."""
+    """A detector without gradients."""
     def forward(self, img: torch.Tensor):
         return img.to(torch.uint8).to(torch.float32).mean(dim=[2, 3])
 
@@ -101,7 +101,7 @@ for script, args in json.load(sys.stdin):
 '''
 
 def run_all(cases, cwd):
-    """{name: (script, options)} -> {name: (exit code, output)}."""
+    """Run {name: (script, options)}, and return {name: (exit code, output)}."""
     calls = [[script, [f'--{key.replace("_", "-")}={value}' for key, value in options.items()]]
              for script, options in cases.values()]
     env = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
@@ -163,11 +163,11 @@ def frames_of(path, mode='L'):
     return gif, np.stack(frames)
 
 def apart(images):
-    """The smallest error between two of the images."""
+    """Return the smallest error between two of the images."""
     return min(error(a, b) for a, b in itertools.combinations(images, 2))
 
 def keyframes(G, order, psi=1, label=None):
-    """uint8 [K, H, 2 W] or [K, H, 2 W, 3]: two cells beside each other, straight from the network; order [2][K] of seeds."""
+    """Return uint8 [K, H, 2 W] or [K, H, 2 W, 3], two cells side by side, drawn by the network; order [2][K] are the seeds."""
     cells = []
     for seeds in order:
         c = torch.zeros([K, G.c_dim]) if label is None else torch.eye(G.c_dim)[[label] * K]
@@ -185,12 +185,12 @@ def test_walk_passes_its_keyframes(done, space):
     assert f'{K * FRAMES}/{K * FRAMES} frames' in done['grey'] and 'ETA' in done['grey']
 
 def test_walk_is_closed_and_smooth(done, space):
-    """From the last frame to the first it is one step like all others, and far shorter than to the middle."""
+    """The step from the last frame to the first is like all others, and far shorter than that to the middle."""
     _gif, frames = frames_of(space / 'deep/er/grey.gif')
     steps = [error(a, b) for a, b in zip(frames, np.roll(frames, -1, axis=0))]
     assert 0 < steps[-1] <= max(steps[:-1]) and max(steps) < 0.6 * max(error(frames[0], frame) for frame in frames)
     bends = [error(frames[i - 1].astype(float) + frames[(i + 1) % len(frames)], 2.0 * frames[i]) for i in range(len(frames))]
-    assert bends[0] < 2 * max(bends[1:FRAMES]) # No corner where the ends meet.
+    assert bends[0] < 2 * max(bends[1:FRAMES]) # The curve has no corner where the ends meet.
 
 def test_colours_of_a_gif_share_one_palette(done, space):
     gif, frames = frames_of(space / 'colour.gif', 'RGB')
@@ -230,7 +230,7 @@ def test_mp4_without_its_package(monkeypatch):
     with pytest.raises(SpiderError, match=r'^--output: .*pip install "spider-plugin\[video\]".*\.gif$'):
         video_utils.check_video_name('walk.mp4', '--output')
 
-def test_a_video_that_breaks_off_leaves_nothing(tmp_path):
+def test_an_interrupted_video_leaves_nothing(tmp_path):
     import tool_utils
     import video_utils
     def render(frame):
@@ -243,7 +243,7 @@ def test_a_video_that_breaks_off_leaves_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ['walk.gif'] and (tmp_path / 'walk.gif').read_text() == 'before'
 
 def test_walk_of_a_spider_generator_has_no_flashes(done, space):
-    """Only the style moves: a source image that is there for one frame would stand out."""
+    """Only the style moves; a source image in a single frame would be a large step."""
     _gif, frames = frames_of(space / 'spider.gif', 'RGB')
     steps = [error(a, b) for a, b in zip(frames, np.roll(frames, -1, axis=0))]
     assert len(frames) == 24 and max(steps) < 2.5 * np.median(steps)
@@ -264,7 +264,7 @@ def test_projection_finds_a_known_image(done, space, name, network, factor):
     assert error(found, target) < factor * error(mean_image(generator(space, network)), target)
 
 def test_projected_w(done, space):
-    """w is one w for all layers, and its image, with the noise of the network, is that of proj.png and of gen_images.py."""
+    """w is the same for all layers, and proj.png and gen_images.py show its image with the network's noise."""
     G = generator(space, 'colour')
     with np.load(space / 'projected/projected_w.npz') as data:
         assert list(data) == ['w'] and data['w'].shape == (1, G.num_ws, G.w_dim) and data['w'].dtype == np.float32
@@ -275,14 +275,14 @@ def test_projected_w(done, space):
     assert np.array_equal(read(space / 'projected/proj00.png'), truth)
 
 def test_projection_repeats(done, space):
-    """To the last bit, in another process; another seed finds another w."""
+    """It repeats to the last bit in another process; another seed finds another w."""
     script, options = cases()['one_seed']
     run_all(dict(again=(script, dict(options, outdir='repeat'))), cwd=space)
     for name in ('projected_w.npz', 'proj.png', 'target.png'):
         assert (space / 'repeat' / name).read_bytes() == (space / 'one_seed' / name).read_bytes()
     assert (space / 'other_seed/projected_w.npz').read_bytes() != (space / 'one_seed/projected_w.npz').read_bytes()
 
-def test_target_of_another_shape_is_cut_and_said(done, space):
+def test_target_of_another_shape_is_cropped_with_a_message(done, space):
     assert 'Target of 60x40: cropped to the 40x40 in its middle and resized to 16x16' in done['wide']
     assert np.array_equal(read(space / 'wide/target.png'), np.full([16, 16], 99)) # Grey, as the network.
     assert 'Target' not in done['project']
@@ -294,7 +294,7 @@ def test_video_of_a_projection(done, space):
     assert 'video' not in done['other_seed']
 
 def test_projection_of_a_spider_generator(done, space):
-    """Rows of the source's key are there, and mean the mean image of the source."""
+    """The rows of the source's key exist, and stand for the mean image of the source."""
     G = generator(space, 'spider')
     with np.load(space / 'spider/projected_w.npz') as data:
         w = torch.from_numpy(data['w'])
@@ -305,13 +305,13 @@ def test_projection_of_a_spider_generator(done, space):
 
 @pytest.fixture
 def projector(monkeypatch):
-    """The script as a module, without what the attached line does to the whole process."""
+    """The script as a module, without the effects of the attached line on the process."""
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None if name == 'spider_plugin' else find_spec(name))
     return importlib.import_module('projector')
 
 def test_noise_regularisation(projector):
-    """Against the formula, of a small map and of one with two sizes; and what it is for."""
+    """It equals the formula for a small map and for one with two sizes, and is large for correlated noise."""
     def formula(noise):
         n = len(noise)
         across, down = [sum(noise[y, x] * noise[y - dy, x - dx] for y in range(n) for x in range(n)) / n ** 2
@@ -342,7 +342,7 @@ def test_pixel_distance(projector):
     torch.testing.assert_close(projector.pixel_distance(a)(b), wanted)
 
 def test_features_of_large_images(projector):
-    """Features see at most 256 pixels, values from 0 to 255, and the keywords of a VGG16 for LPIPS."""
+    """A detector gets at most 256 pixels, values from 0 to 255, and the keywords of a VGG16 for LPIPS."""
     seen = []
     def detector(img, resize_images, return_lpips):
         assert not resize_images and return_lpips
@@ -353,7 +353,7 @@ def test_features_of_large_images(projector):
     assert all(img.shape == (1, 3, 256, 256) and 0 <= img.min() and 1 < img.max() <= 255 for img in seen)
 
 def test_no_detector_offline(projector, monkeypatch, tmp_path):
-    """One sentence with the way out."""
+    """The error is one sentence with a remedy."""
     from metrics import detectors
     from training.runtime import SpiderError
     def offline(*args, **kwargs):
@@ -369,7 +369,7 @@ def test_no_detector_offline(projector, monkeypatch, tmp_path):
 # Images of seeds, style mixing.
 
 def test_no_half_precision_on_a_cpu(tmp_path):
-    """Some hosts' blocks look at this attribute alone."""
+    """The blocks of some hosts use only this attribute."""
     from training import snapshots
     G = random_network('stylegan2', num_fp16_res=4)
     save(tmp_path / 'half.pkl', G)
@@ -377,12 +377,12 @@ def test_no_half_precision_on_a_cpu(tmp_path):
     assert not snapshots.load_generator(str(tmp_path / 'half.pkl'), torch.device('cpu')).synthesis.b16.use_fp16
 
 def test_translation_moves_the_image(done, space):
-    """By a quarter of 16 pixels; the borders see other parts of the input."""
+    """The image moves by a quarter of 16 pixels; its borders show other parts of the input."""
     moved, still = (read(space / name / 'seed0005.png').astype(float) for name in ('moved', 'unmoved'))
     assert error(moved[:, 6:-2], still[:, 2:-6]) < 0.25 * error(moved[:, 6:-2], still[:, 6:-2])
 
 def test_mixed_styles(done, space):
-    """Each cell against the network itself."""
+    """Each cell equals the result of the network."""
     G = generator(space, 'colour')
     ws = {seed: G.mapping(latents([seed]), torch.zeros([1, 0]), truncation_psi=0.7) for seed in (0, 1, 2, 3)}
     def image(w):
@@ -401,7 +401,7 @@ def test_mixed_styles(done, space):
         ['grid.png', *(f'{seed}-{seed}.png' for seed in range(4)), *(f'0-{col}.png' for col in (1, 2, 3)), '3-1.png', '3-2.png'])
 
 def test_styles_by_default(done, space):
-    """The first seven, here all of six."""
+    """The default is the first seven styles, here all of six."""
     assert np.array_equal(read(space / 'default_mix/0-1.png'), read(space / 'default_mix/1-1.png'))
 
 #----------------------------------------------------------------------------
@@ -446,7 +446,7 @@ REFUSED = { # (script, options), words of the message.
 
 @pytest.fixture(scope='module')
 def refusals(space, done):
-    """{case: (exit code, output)}; nothing is made for what is refused."""
+    """{case: (exit code, output)}; refused commands write nothing."""
     (space / 'file').write_text('a file')
     (space / 'folder.gif').mkdir()
     np.savez(space / 'other.npz', w=np.zeros([1, 4, 16], np.float32))

@@ -1,4 +1,4 @@
-"""train.py, calc_metrics.py and gen_images.py as a user runs them: what a run leaves, that it repeats, how it refuses."""
+"""train.py, calc_metrics.py and gen_images.py as a user runs them: the files of a run, repeatability, errors."""
 
 import json
 import math
@@ -18,7 +18,7 @@ TINY = ['--cfg=stylegan2', '--gpus=1', '--batch=8', '--gamma=1', '--cbase=128', 
 AUGMENTED = ['--aug=fixed', '--p=0.5', '--augpipe=bgcfnc']
 
 class Pooled(torch.nn.Module):
-    """A detector of twelve features: the image, pooled to 2x2."""
+    """A detector of twelve features, the image pooled to 2x2."""
     def forward(self, img: torch.Tensor, return_features: bool = False):
         return torch.nn.functional.adaptive_avg_pool2d(img.to(torch.float32) / 128, 2).flatten(1)
 
@@ -26,7 +26,7 @@ class Pooled(torch.nn.Module):
 # Fixtures.
 
 def run(script, *args, code=0):
-    """Runs a script in a process of its own; returns its stdout, or stderr where it is to fail."""
+    """Run a script in a separate process, and return its stdout, or its stderr if it must fail."""
     env = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
     result = subprocess.run([sys.executable, str(HOST / script), *map(str, args)], capture_output=True, text=True, env=env)
     assert result.returncode == code, result.stdout + result.stderr
@@ -120,7 +120,7 @@ def test_same_seed_same_bits(trained, space):
         assert (trained / name).read_bytes() == (other / name).read_bytes()
 
 def test_labels_accumulation_resume_and_numbers(space):
-    """Grey images with labels, parts of a batch, no metric; then a second run from its snapshot, with frozen layers."""
+    """A run with grey images, labels, parts of a batch and no metric; then a run from its snapshot, with frozen layers."""
     args = [f'--outdir={space}/labelled', f'--data={space}/labelled.zip', *TINY, '--workers=0', '--cond=True',
             '--mirror=True', '--batch-gpu=4', '--desc=x', '--kimg=0.032', '--target=-0.99']
     run('train.py', *args)
@@ -133,14 +133,14 @@ def test_labels_accumulation_resume_and_numbers(space):
     probability = float(before['augment_pipe'].p)
     assert probability > 0
 
-    # Learning rates of zero: what comes out is what went in.
+    # With learning rates of zero the result equals the input.
     run('train.py', *args, f'--resume={first}/network-snapshot-000000.pkl', '--glr=0', '--dlr=0', '--freezed=1')
     after = last_snapshot(space / 'labelled/00001-stylegan2-labelled-gpus1-batch8-gamma1-x')
     for name in ('G', 'D'):
         theirs = dict(after[name].state_dict())
         for key, value in before[name].named_parameters():
             assert torch.equal(value, theirs[key]), f'{name}.{key}'
-    assert after['augment_pipe'].p > probability # It goes on from where it was.
+    assert after['augment_pipe'].p > probability # It continues from its last value.
 
 @pytest.mark.parametrize('signs, target, steps, p', [([1.0, 1, 1], 0.6, 1, 0.3), ([-1.0, 1], 0.6, 1, 0.1), ([1.0], 0.6, 50, 1.0),
                                                      ([-1.0], 0.6, 50, 0.0), ([1.0], None, 3, 0.2)])
@@ -156,7 +156,7 @@ def test_adaption_steers_the_mean_sign(signs, target, steps, p):
     assert float(pipe.p) == pytest.approx(p)
 
 def test_gradients_do_not_depend_on_the_parts_of_a_batch():
-    """Two parts of four images against one of eight, for losses that are means over images."""
+    """Two parts of four images equal one of eight, for losses that are means over images."""
     from dnnlib import EasyDict
     from training.loss import StyleGAN2Loss
     from training.networks_stylegan2 import Discriminator, Generator
@@ -185,7 +185,7 @@ def test_gradients_do_not_depend_on_the_parts_of_a_batch():
 #----------------------------------------------------------------------------
 # The other scripts.
 
-def test_calc_metrics_repeats_what_training_found(trained, space):
+def test_calc_metrics_repeats_the_scores_of_training(trained, space):
     score = lines(trained / 'metric-fid1k.jsonl')[1]['results']
     run('calc_metrics.py', f'--network={trained}/network-snapshot-000000.pkl', '--metrics=fid1k',
         f'--detector={space}/pooled.pt', '--threads=1')

@@ -45,7 +45,7 @@ def snapshot(value):
     return whole(dict_of(G_ema=value))
 
 def laughs():
-    """A tuple of two references to a tuple of two references ... sixty deep."""
+    """Return a tuple of two references to a tuple of two references, and so on, sixty deep."""
     return P.EMPTY_TUPLE + put(99) + (get(99) + P.TUPLE2 + put(99)) * 60
 
 #----------------------------------------------------------------------------
@@ -59,7 +59,7 @@ SCALAR = name('numpy.core.multiarray', 'scalar')
 MAGIC = 0x1950a86a20f9469cfc6c
 
 def storage_bytes(count=4, claimed=None, numbers=None, kind='torch\nFloatStorage\n', key=text('0'), keys=None, magic=MAGIC):
-    """A storage of float32 zeros in torch's legacy format; `claimed` is the count that it gives."""
+    """Return a storage of float32 zeros in torch's legacy format; `claimed` is the count in it."""
     claimed = count if claimed is None else claimed
     described = tuple_of(text('storage'), P.GLOBAL + kind.encode(), key, text('cpu'), number(claimed), P.NONE)
     keys = P.EMPTY_LIST + key + P.APPEND if keys is None else keys
@@ -83,7 +83,7 @@ def record(source='', **state):
                                 state=dict_of(**state)))
 
 def generator(kwargs, source=''):
-    """A record that the one tensor that tells makes a StyleGAN2 generator."""
+    """A record with the one tensor that identifies a StyleGAN2 generator."""
     b4 = module(_parameters=dict_of(const=tensor()))
     return record(source, _init_kwargs=kwargs, _modules=dict_of(synthesis=module(_modules=dict_of(b4=b4))))
 
@@ -160,7 +160,7 @@ def calls(canary):
     }
 
 #----------------------------------------------------------------------------
-# States that would patch what they are given to.
+# States that would patch the object that gets them.
 
 def states():
     new = LINEAR + P.EMPTY_TUPLE + P.NEWOBJ
@@ -181,7 +181,7 @@ def states():
     }
 
 #----------------------------------------------------------------------------
-# Torch's and numpy's own formats.
+# The formats of torch and numpy.
 
 def formats():
     return {

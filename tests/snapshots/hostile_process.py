@@ -1,7 +1,7 @@
 """A process that opens hostile pickles: python hostile_process.py FOLDER [control].
 
-With `control`, Python's own reader opens the live ones. Else our reader opens all, under a limit of memory, while an audit hook
-notes what the interpreter is asked to import, compile, run, start or write. Results go to FOLDER/results.json."""
+With `control`, Python's unpickler opens the live ones. Otherwise the plugin's reader opens all, under a limit of memory, while an
+audit hook records every import, compilation, execution, process and write. Results go to FOLDER/results.json."""
 
 import copyreg
 import json
@@ -12,10 +12,10 @@ from pathlib import Path
 from hostile_pickles import EXTENSION, cases, generator, sizes, snapshot
 
 #----------------------------------------------------------------------------
-# Python's own reader.
+# Python's unpickler.
 
 def control(folder):
-    """{name: whether the canary appeared} for the live ones."""
+    """Return {name: whether the canary appeared} for the live ones."""
     from spider_plugin.snapshots.families import add_host_to_path
     add_host_to_path()
     canary, sang = folder / 'canary', {}
@@ -36,8 +36,8 @@ WATCHED = ('exec', 'compile', 'import', 'os.', 'subprocess.', 'socket.', 'ctypes
            'shutil.', 'urllib.', 'webbrowser.', 'sys.addaudithook')
 HARMLESS = ('os.mkdir', 'os.rename', 'os.chmod', 'os.remove') # atomic_file's, in FOLDER/out
 
-def ours(folder):
-    """{name: {'load', 'export': what came of it, 'events': [...], 'canary': bool, 'mib': growth of the memory's peak}}."""
+def plugin(folder):
+    """Return {name: {'load', 'export': result, 'events': [...], 'canary': bool, 'mib': growth of the peak of memory}}."""
     import resource
 
     from spider_plugin.errors import SpiderError
@@ -63,7 +63,7 @@ def ours(folder):
         return flags & 3 and not str(args[0]).startswith(str(out))
 
     path.write_bytes(snapshot(generator(sizes())))
-    outcome(load_generator, path), outcome(export, path, out / 'first.pt') # They import what they need.
+    outcome(load_generator, path), outcome(export, path, out / 'first.pt') # They have their imports.
     if sys.platform == 'linux':
         mapped = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (mapped + (1 << 30),) * 2)
@@ -82,5 +82,5 @@ def ours(folder):
 if __name__ == '__main__':
     work = Path(sys.argv[1])
     copyreg.add_extension('io', 'open', EXTENSION)
-    found = control(work) if 'control' in sys.argv else ours(work)
+    found = control(work) if 'control' in sys.argv else plugin(work)
     (work / 'results.json').write_text(json.dumps(found))

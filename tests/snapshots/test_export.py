@@ -1,4 +1,4 @@
-"""`spider export`: a network out of a pickle, tensors equal, nothing run."""
+"""`spider export` writes the tensors of a network in a pickle without executing anything."""
 
 import hashlib
 import json

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 CASES = list(runpy.run_path(str(HERE / 'hostile_pickles.py'))['cases']('canary'))
 
-# Networks that only the class here would make too large; as tensors they are small and whole.
+# Networks that only their class would make too large; their tensors are small and complete.
 WHOLE = {'live module source', 'network of 4 TB', 'network of 16 GB', 'network without end', 'image of 2^20 pixels'}
 
 def run(folder, *mode):
@@ -39,6 +39,6 @@ def test_nothing_executes_and_one_sentence_ends_it(results, case):
         assert result['export'].startswith('SpiderError 2: ') and result['export'].isprintable()
     assert result['mib'] < 400
 
-def test_the_canary_sings_for_the_reader_of_python(tmp_path):
+def test_pythons_unpickler_writes_the_canary(tmp_path):
     sang = run(tmp_path, 'control')
     assert len(sang) >= 18 and all(sang.values()), sang

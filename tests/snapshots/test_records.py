@@ -20,13 +20,13 @@ HOST = Path(__file__).resolve().parents[2] / 'reference_host'
 # Pickles of the hosts' form, written without a host.
 
 class Global:
-    """Pickles as the global `module.name`, or as a call of it."""
+    """An object that pickles as the global `module.name`, or as a call of it."""
 
     def __init__(self, module, name, *args):
         self.module, self.name, self.args = module, name, args
 
 class Pickler(pickle._Pickler):
-    """Writes `Global`s that need not exist here."""
+    """A pickler that can write `Global`s that do not exist."""
 
     def save(self, obj, save_persistent_id=True):
         if isinstance(obj, Global):
@@ -176,7 +176,7 @@ def test_the_canary_works(tmp_path):
     assert (tmp_path / 'canary').exists()
 
 def build(target, state):
-    """Pickle that assigns `state` to the attributes of the global `target`."""
+    """Return a pickle that assigns `state` to the attributes of the global `target`."""
     text = b''.join(pickle.SHORT_BINUNICODE + bytes([len(part)]) + part.encode() for part in target)
     return b'\x80\4' + text + pickle.STACK_GLOBAL + pickle.dumps((None, state), 2)[2:-1] + pickle.BUILD + b'.'
 
@@ -191,7 +191,7 @@ def test_names_cannot_be_patched(tmp_path, target):
     write(tmp_path / 'fine.pkl', {'x': torch.ones(2), 'm': torch.nn.Linear(1, 1), 'n': np.float32(1)})
     assert torch.equal(read_pickle(tmp_path / 'fine.pkl')['x'], torch.ones(2))
 
-def test_a_knot_of_modules_ends(tmp_path):
+def test_modules_that_contain_each_other_end(tmp_path):
     module = persistent({'_modules': {}})
     record = read_pickle(write(tmp_path / 'knot.pkl', {'G_ema': module}))['G_ema']
     record.state['_modules'].update(a=record, b=record)

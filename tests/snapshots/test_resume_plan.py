@@ -1,4 +1,4 @@
-"""The plan of a resume, and the pickle that holds only what fits."""
+"""The plan of a resume, and the pickle that holds only the tensors that fit."""
 
 import importlib
 import pickle
@@ -35,7 +35,7 @@ def test_plan_compares_names_and_shapes():
                            '1 only in the file: c')
     assert make_plan('D', there, None).line() == 'D: 3 of 3 tensors copied'
 
-def test_what_the_host_reads(make_snapshot, generator):
+def test_the_pickle_that_the_host_reads(make_snapshot, generator):
     path, G = make_snapshot(seed=3), generator()
     contents = read_pickle(path)
     converted, plans, _ = convert(path, contents, dict(G=G, D=None))

@@ -1,4 +1,4 @@
-"""Separable layers from a dense snapshot: best products, and a network that starts near the dense one."""
+"""Separable layers from a dense snapshot: best products, and a network that starts close to the dense one."""
 
 import importlib
 import sys

@@ -1,4 +1,4 @@
-"""FastGAN's separable blocks from a dense snapshot: the same pictures where dense kernels are separable, near ones elsewhere."""
+"""FastGAN's separable blocks from a dense snapshot give the same pictures if its kernels are separable, else close ones."""
 
 import pytest
 import torch
@@ -17,20 +17,20 @@ def networks(dsc=None, **kwargs):
     return G
 
 def images(G, c_dim=0):
-    """Without noise where there are classes: then the two layers of a block share its strength."""
+    """Return images, without noise if there are classes, because then the two layers of a block share its strength."""
     z = torch.randn([8, 16], generator=torch.Generator().manual_seed(1))
     return G(z, torch.eye(c_dim)[torch.arange(8) % c_dim] if c_dim else None, noise_mode='none' if c_dim else 'const')
 
 def trained(G, c_dim=0):
-    """Statistics and spectral vectors that have settled."""
+    """Return a network whose statistics and spectral vectors have converged."""
     with torch.no_grad():
         for _ in range(20):
             images(G.train(), c_dim)
     return G.eval()
 
 @pytest.mark.parametrize('kwargs', [dict(), dict(lite=True), dict(c_dim=3)])
-def test_separable_kernels_come_over_exactly(kwargs):
-    """The norms follow the product's scale, which no spectral norm keeps."""
+def test_separable_kernels_are_fitted_exactly(kwargs):
+    """The norms adapt to the product's scale, which spectral norm changes."""
     dense, ours = networks(**kwargs), networks(dsc={}, **kwargs)
     layers = {name: layer for name, layer in ours.named_modules() if hasattr(layer, 'dw_weight')}
     with torch.no_grad():
@@ -45,7 +45,7 @@ def test_separable_kernels_come_over_exactly(kwargs):
         a, b = (images(G.eval(), kwargs.get('c_dim', 0)) for G in (dense, ours))
     assert (a - b).abs().max() < 2e-3 * a.abs().max()
 
-def test_others_come_over_nearly_and_train():
+def test_others_are_fitted_closely_and_train():
     dense, ours = trained(networks()), networks(dsc=dict(res=[16, 32], convs=[2]))
     before = images(ours.eval()).detach()
     state, errors = fit_blocks(dense.state_dict(), ours)
@@ -57,11 +57,11 @@ def test_others_come_over_nearly_and_train():
     images(ours.train()).square().mean().backward()
     assert all(p.grad.isfinite().all() for p in ours.parameters())
 
-def test_other_generators_are_left_alone():
+def test_other_generators_are_not_changed():
     state = {'synthesis.b4.conv1.weight': torch.ones([2, 2, 3, 3])}
     assert fit_blocks(state, torch.nn.Linear(1, 1)) == (state, {})
 
-def test_a_dense_snapshot_resumes_whole(tmp_path):
+def test_a_dense_snapshot_resumes_completely(tmp_path):
     dense, ours = trained(networks(lite=True)), networks(lite=True, dsc={})
     (tmp_path / 'dense.pkl').write_bytes(b'its content is not read again')
     _, plans, fits = convert(tmp_path / 'dense.pkl', dict(G=dense, G_ema=dense), dict(G=ours, D=None), fit_blocks)

@@ -1,4 +1,4 @@
-"""The catalogue: its entries, each archive format in miniature, and what ends up in the cache."""
+"""The catalogue: its entries, each archive format in miniature, and the resulting files in the cache."""
 
 import dataclasses
 import gzip
@@ -172,7 +172,7 @@ def server(monkeypatch):
 
 @pytest.fixture
 def publish(server, monkeypatch):
-    """publish(name) puts an entry's miniature on the server, and its address and digest into the entry."""
+    """publish(name) puts a small version of an entry on the server, and its address and digest into the entry."""
     def publish(name, **changes):
         contents, images, labels = ARCHIVES[name]()
         server.files |= {f'/{name}/{file}': data for file, data in contents.items()}
@@ -184,7 +184,7 @@ def publish(server, monkeypatch):
     return publish
 
 def content(path):
-    """Images [N, H, W(, 3)], labels and dataset.json of a dataset zip."""
+    """Return images [N, H, W(, 3)], labels and dataset.json of a dataset zip."""
     dataset = ImageDataset(path)
     images = np.stack([dataset.image(i) for i in range(dataset.num_images)]).transpose(0, 2, 3, 1)
     with zipfile.ZipFile(path) as archive:
@@ -205,7 +205,7 @@ def test_entries_are_complete():
         assert dataset.reader in convert.READERS and dataset.licence and dataset.page.startswith('http')
         assert bool(dataset.how) != all(file.urls for file in dataset.files), name
         for file in dataset.files:
-            if file.urls:       # what is downloaded is checked
+            if file.urls:       # a download is checked
                 assert file.size > 0 and re.fullmatch('[0-9a-f]{64}', file.sha256)
                 assert all(urllib.parse.urlparse(url).path.endswith(f'/{file.name}') for url in file.urls)
 
@@ -262,7 +262,7 @@ def test_equal_downloads_make_equal_zips(publish, tmp_path, monkeypatch):
     monkeypatch.setenv('SPIDER_CACHE_DIR', str(tmp_path / 'other'))
     assert Path(resolve('cifar10')).read_bytes() == first
 
-def test_source_is_prepared_at_its_own_size(publish):
+def test_source_is_prepared_at_its_size(publish):
     publish('svhn')
     prepared = prepare_source('svhn')
     assert (prepared.resolution, prepared.channels, prepared.num_images, prepared.num_classes) == (32, 3, 11, 10)
@@ -275,7 +275,7 @@ def test_source_is_prepared_at_its_own_size(publish):
 # Files that the user has.
 
 @pytest.mark.parametrize('name', ['cifar10', 'tinyimagenet', 'celeba', 'ukiyoe'])
-def test_own_archive_is_the_downloaded_dataset(publish, server, tmp_path, name):
+def test_archive_of_the_user_is_the_downloaded_dataset(publish, server, tmp_path, name):
     images, _ = publish(name)
     (file,) = registry.datasets[name].files
     (tmp_path / 'own').write_bytes(server.files[f'/{name}/{file.name}'])
@@ -310,7 +310,7 @@ def test_folder_with_the_files(publish, server, tmp_path):
     with pytest.raises(SpiderError, match='lacks train-labels-idx1-ubyte.gz; give the folder'):
         resolve(f'mnist:{tmp_path}')
 
-def test_own_file_without_published_digest_is_recorded(tmp_path):
+def test_file_of_the_user_without_published_digest_is_recorded(tmp_path):
     contents, images, _ = ukiyoe()
     (tmp_path / 'mine.tar').write_bytes(contents['ukiyoe-1024-v2.tar'])
     path = resolve(f'ukiyoe:{tmp_path / "mine.tar"}')
@@ -322,7 +322,7 @@ def test_own_file_without_published_digest_is_recorded(tmp_path):
     ('celeba', ['by hand', 'img_align_celeba.zip', '--spider-source=celeba:PATH', 'non-commercial research']),
     ('celeba:nowhere.zip', ['--spider-source=celeba:nowhere.zip does not exist']),
     ('celeba:{file}', ['--spider-source=celeba', 'is not the published img_align_celeba.zip', 'instead of 1443490838']),
-    ('ukiyoe:{file}', ['--spider-source=ukiyoe', 'cannot be read', 'whole and as it is']),
+    ('ukiyoe:{file}', ['--spider-source=ukiyoe', 'cannot be read', 'complete and unchanged']),
     ('ukiyoe:{empty}', ['--spider-source=ukiyoe', 'no image was found']),
     ('mnist:{empty}', ['--spider-source=mnist:', 'lacks train-images-idx3-ubyte.gz']),
 ], ids=['by hand', 'missing', 'other file', 'no archive', 'no images', 'no files'])
@@ -374,7 +374,7 @@ def test_full_disk_while_converting(publish, server, cache, monkeypatch):
     assert not any(file.endswith('.zip') for file in tree(cache))
     monkeypatch.setattr(zipfile.ZipFile, 'writestr', writestr)
     assert (content(resolve('cifar10'))[0] == images).all()
-    assert len(server.asked) == 1           # what was downloaded is not thrown away
+    assert len(server.asked) == 1           # the downloaded file is kept
 
 #----------------------------------------------------------------------------
 # What a user sees.
@@ -422,4 +422,4 @@ def test_plugin_adds_a_dataset(publish, server, monkeypatch, tmp_path):
     prepared = prepare_source('mine')
     assert prepared.num_images == 5 and prepared.identity['licence'] == 'CC0' and prepared.num_classes == 5
     info = content(resolve('mine'))[2]
-    assert info['files'] == {'mine.raw': hashlib.sha256(bytes(range(5))).hexdigest()}    # recorded where none is published
+    assert info['files'] == {'mine.raw': hashlib.sha256(bytes(range(5))).hexdigest()}    # recorded if none is published

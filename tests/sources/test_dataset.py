@@ -1,4 +1,4 @@
-"""Datasets on disk: what is read, what the hash depends on, and that the bad file is named."""
+"""Datasets on disk: reading, the inputs of the hash, and errors that name the bad file."""
 
 import io
 import json

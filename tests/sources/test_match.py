@@ -33,12 +33,12 @@ def test_moved_images_have_the_targets_moments(channels):
     assert np.abs(mean - wanted).max() < 0.5
     assert np.linalg.norm(covariance - wanted_covariance) < 0.05 * np.linalg.norm(wanted_covariance)
 
-def test_equal_sets_stay_where_they_are():
+def test_equal_sets_do_not_move():
     images = smooth(2, 128, 20)
     assert np.abs(GaussianTransport(images, images)(images).astype(int) - images).max() <= 2    # the floor of the covariance
 
-def test_a_negative_is_turned_round():
-    """Dark on light becomes light on dark: the transport keeps what it can of each image, in the target's contrast."""
+def test_a_negative_is_inverted():
+    """Dark on light becomes light on dark; the transport keeps as much of each image as the target's contrast allows."""
     target = smooth(3, 60, 15, channels=1)
     target[:, :, 2:6, 2:6] += 100
     negative = 255 - target
@@ -63,7 +63,7 @@ def test_one_flat_image_moves_to_the_targets_mean():
 
 #----------------------------------------------------------------------------
 
-def test_prepared_banks_say_so_and_are_kept_apart(make_zip, tmp_path):
+def test_prepared_banks_record_it_and_have_separate_directories(make_zip, tmp_path):
     source, target = make_zip(tmp_path / 'S.zip', n=60, res=16, seed=1), make_zip(tmp_path / 'T.zip', n=60, res=16, seed=2)
     other = make_zip(tmp_path / 'other.zip', n=60, res=16, seed=3)
     plain, moved, again, elsewhere = (prepare_source(source, match=match) for match in (None, target, target, other))
@@ -77,7 +77,7 @@ def test_prepared_banks_say_so_and_are_kept_apart(make_zip, tmp_path):
 @pytest.mark.parametrize('spec, images', [('S.zip', True), ('cifar10', True), ('celeba:here', True), ('https://a/b.zip', True),
                                           ('G.pkl', False), ('https://a/G.pkl#sha256=0', False), ('noise', False),
                                           ('covariance:S.zip', False)])
-def test_what_is_a_dataset(spec, images):
+def test_specs_of_datasets(spec, images):
     assert is_dataset(spec) == images
 
 def test_a_grey_source_and_a_coloured_target(make_zip, tmp_path):

@@ -1,4 +1,4 @@
-"""Cascades: the identities of the stages, what a file may say of them, and where parents are found."""
+"""Cascades: the identities of the stages, damaged records of them, and the lookup of parents."""
 
 import json
 import shutil
@@ -22,13 +22,13 @@ def identity(name, sha256, source=None, **more):
 
 @pytest.fixture(scope='module')
 def cascade(make_snapshot):
-    """Three generators, each but the first of images of the one before: noise -> dcgan -> StyleGAN2 -> dcgan."""
+    """Three generators, noise -> dcgan -> StyleGAN2 -> dcgan; the source of each is the one before."""
     first = make_snapshot(dcgan=True, c_dim=3)
     second = make_snapshot(spider=dict(mapping='residual', source=prepare_source(first, bank=24).path, embed=1))
     third = make_snapshot(spider=dict(mapping='residual', source=prepare_source(second, bank=40).path, embed=1), dcgan=True)
     return [first, second, third]
 
-def test_the_chain_travels_in_the_snapshot(cascade, tmp_path):
+def test_the_lineage_is_in_the_snapshot(cascade, tmp_path):
     stages = cascade_stages(load_generator(cascade[2]).source.identity, cascade[2])
     assert [stage['sha256'] for stage in stages] == [sha256_of_file(path) for path in cascade[1::-1]]
     assert [stage['latents'] for stage in stages] == [40, 24]
@@ -36,7 +36,7 @@ def test_the_chain_travels_in_the_snapshot(cascade, tmp_path):
     files = export(cascade[2], tmp_path / 'g.pt')
     assert json.loads(files[1].read_text())['source']['cascade'] == describe_stages(stages)
 
-def test_a_chain_may_begin_with_images(make_snapshot):
+def test_a_cascade_may_begin_with_images(make_snapshot):
     first = make_snapshot(spider=dict(mapping='residual', source=prepare_source('strokes', size=16, bank=20).path, embed=1))
     prepared = prepare_source(first, bank=20)
     assert describe_stages(cascade_stages(prepared.identity, first)) == 'network-snapshot-000001 <- strokes'
@@ -45,13 +45,13 @@ def test_a_chain_may_begin_with_images(make_snapshot):
     (dict(name='a'), 'damaged'),
     (dict(name='a', sha256=5, transform='t'), 'damaged'),
     ('text', 'damaged'),
-    (identity('a', 'a', identity('b', 'b', identity('a', 'a', latents=5), latents=5), latents=5), 'a ends up as a source of'),
+    (identity('a', 'a', identity('b', 'b', identity('a', 'a', latents=5), latents=5), latents=5), 'a is a source of itself'),
 ])
-def test_damaged_chains_are_refused(broken, words):
+def test_damaged_lineages_are_refused(broken, words):
     with pytest.raises(SpiderError, match=f'x.pkl.*{words}'):
         cascade_stages(broken, 'x.pkl')
 
-def test_a_chain_that_never_ends_is_refused():
+def test_an_endless_lineage_is_refused():
     endless = identity('a', 'a')
     endless['source'] = endless
     with pytest.raises(SpiderError, match='more than 32 stages'):
@@ -74,9 +74,9 @@ def test_parents_are_remembered_named_or_found_beside(cascade, tmp_path):
     with pytest.raises(SpiderError, match='--parent'):                    # that name, another file
         find_parent(second, tmp_path / 'network.pkl')
 
-def test_parents_that_are_none(cascade, make_snapshot):
+def test_files_that_are_not_parents_are_refused(cascade, make_snapshot):
     stages = cascade_stages(load_generator(cascade[2]).source.identity, cascade[2])
-    with pytest.raises(SpiderError, match='is no stage of this cascade'):
+    with pytest.raises(SpiderError, match='is not a stage of this cascade'):
         given_parents([make_snapshot(seed=8)], stages)
     with pytest.raises(SpiderError, match='does not exist'):
         given_parents(['nowhere.pkl'], stages)
@@ -84,7 +84,7 @@ def test_parents_that_are_none(cascade, make_snapshot):
         find_parent(dict(stages[0], sha256='../../etc/x'), cascade[2])
 
 def test_parents_move(cascade, tmp_path):
-    """The cache follows the file to where it was used last."""
+    """The cache keeps the last path at which the file was used."""
     moved = Path(shutil.copy(cascade[0], tmp_path / 'moved.pkl'))
     sha256 = sha256_of_file(moved)
     parents.remember_parent(moved, sha256)

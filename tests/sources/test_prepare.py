@@ -1,4 +1,4 @@
-"""Preparation of sources: what lands in the cache, under which name, and what is refused."""
+"""Preparation of sources: directories in the cache, their names, and errors."""
 
 import json
 import zipfile

@@ -18,7 +18,7 @@ from spider_plugin.sources.prepare import prepare_source
 from spider_plugin.sources.resize import resize_area
 
 def rendered(path, count, c=None):
-    """What the bank must hold, image by image."""
+    """Return the images that the bank must hold, drawn one by one."""
     G = load_generator(path)
     z = torch.randn([count, G.z_dim], generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

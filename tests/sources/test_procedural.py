@@ -1,4 +1,4 @@
-"""Control and procedural sources: shapes, seeds, and that each is what its name says."""
+"""Control and procedural sources: shapes, seeds, and the properties that their names promise."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Losses run in a host: the reference host's modules are on the path."""
+"""Puts the reference host's modules on the path, because losses run in a host."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The schedule, its losses and its optimizer, on networks and by hand."""
+"""The schedule of growth, its losses and its optimizer, on networks and against formulas."""
 
 import importlib
 
@@ -36,7 +36,7 @@ def test_growth_follows_the_images_of_the_host(progressive):
         iterate(loss, cur_nimg=nimg)
         assert G.synthesis.stage() == D.stage() == pytest.approx(stage, abs=1e-5)
 
-def test_a_resumed_run_goes_on_where_the_snapshot_was(progressive):
+def test_a_resumed_run_continues_at_the_progress_of_the_snapshot(progressive):
     G, D = networks(progress=1.5)
     loss = progressive.ProgressiveLoss('cpu', G=G, D=D, stage_kimg=0.1)
     for nimg, progress in ((0, 1.5), (25, 1.75), (150, 3.0)):      # a host counts from nought again
@@ -44,7 +44,7 @@ def test_a_resumed_run_goes_on_where_the_snapshot_was(progressive):
         assert float(G.synthesis.progress) == pytest.approx(progress, abs=1e-6)
 
 def test_a_host_that_does_not_count(progressive):
-    """stylegan2-ada-pytorch's interface: two networks for G, no cur_nimg, parts of a batch; a stage never changes within one."""
+    """stylegan2-ada-pytorch passes two networks for G, no cur_nimg, and parts of a batch; the level never changes within one."""
     G, D = networks()
     loss = progressive.ProgressiveLoss('cpu', G_mapping=G.mapping, G_synthesis=G.synthesis, D=D, stage_kimg=0.016)
     seen = []
@@ -115,7 +115,7 @@ def test_augmentations_see_all_pixels(progressive):
 
 #----------------------------------------------------------------------------
 
-def test_each_stage_has_its_rate_and_fresh_moments(progressive):
+def test_each_level_has_its_rate_and_new_moments(progressive):
     G, D = networks()
     progressive.ProgressiveLoss('cpu', G=G, D=D)
     opts = [progressive.StageAdam(network.parameters(), lr=0.1, betas=[0.0, 0.99], factors={'8': 2, '16': 3})
@@ -132,7 +132,7 @@ def test_each_stage_has_its_rate_and_fresh_moments(progressive):
             assert max(moments) == (2 if progress in (0.9, 2.5) else 1)
         assert before == [0, 0] if progress == 0 else all(before)
 
-def test_layers_of_later_stages_stay_as_they_are(progressive):
+def test_layers_of_later_levels_do_not_change(progressive):
     G, D = networks()
     loss = progressive.ProgressiveLoss('cpu', G=G, D=D, stage_kimg=1)
     opt = progressive.StageAdam(G.parameters(), lr=0.1)

@@ -1,5 +1,5 @@
-"""Blocks computed again in the backward pass: the same losses, gradients and averages to the second derivative, in less memory,
-and networks that look as without it."""
+"""Blocks that are computed again in the backward pass give the same losses, gradients, second derivatives and averages in less
+memory, and do not change the networks."""
 
 import copy
 import importlib
@@ -31,7 +31,7 @@ def build(name, kwargs, again):
     return recomputing(name, **kwargs) if again else getattr(importlib.import_module(module), cls)(**kwargs)
 
 def step(network, kind):
-    """(losses, gradients) of a training step with what regularises it, by the same random numbers."""
+    """Return (losses, gradients) of a training step with its regularisation, by the same random numbers."""
     torch.manual_seed(1)
     network.zero_grad(set_to_none=True)
     if kind == 'D':
@@ -62,7 +62,7 @@ def test_second_derivatives_and_averages_are_equal(kind):
             assert torch.equal(a, b), key
 
 def saved_bytes(network):
-    """Bytes of what one forward pass keeps for the backward pass, beyond parameters."""
+    """Return the bytes that one forward pass keeps for the backward pass, without parameters."""
     known, kept = {p.untyped_storage().data_ptr() for p in network.parameters()}, {}
     def pack(x):
         if x.untyped_storage().data_ptr() not in known:
@@ -72,7 +72,7 @@ def saved_bytes(network):
         images = network(torch.randn([4, 512]), torch.zeros([4, 0]))
     return sum(kept.values()), images
 
-def test_less_is_kept_and_copies_are_as_they_were():
+def test_less_is_kept_and_copies_do_not_change():
     name, kwargs = networks()['stylegan2']
     plain, again = (build(name, kwargs, again) for again in (False, True))
     assert type(again) is type(plain) and again.init_kwargs == plain.init_kwargs
@@ -85,7 +85,7 @@ def test_less_is_kept_and_copies_are_as_they_were():
     z, c = torch.randn([2, 512]), torch.zeros([2, 0])
     assert torch.equal(opened(z, c, noise_mode='const'), plain(z, c, noise_mode='const'))
 
-def test_what_moves_statistics_is_left_alone():
+def test_blocks_that_move_statistics_are_not_recomputed():
     class Network(torch.nn.Module):
         def __init__(self):
             super().__init__()

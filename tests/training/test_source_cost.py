@@ -1,4 +1,4 @@
-"""The source's share of a training step, on a clock of the test's own."""
+"""The source's share of a training step, on a clock that the test sets."""
 
 import sys
 import types
@@ -11,7 +11,7 @@ from spider_plugin.training.source_cost import NAME, WINDOW, SourceClock, watch
 
 @pytest.fixture
 def clock(monkeypatch):
-    """(list whose only entry is the time, list of reported shares, SourceClock)."""
+    """Return (list whose only entry is the time, list of reported shares, SourceClock)."""
     now, shares = [0.0], []
     monkeypatch.setattr(source_cost.time, 'perf_counter', lambda: now[0])
     return now, shares, SourceClock(shares.append)
@@ -41,7 +41,7 @@ def test_a_use_within_a_use_counts_once(clock):
         now[0] += 2
     assert shares == pytest.approx([0.5], rel=0.02)
 
-def test_metrics_spoil_their_window_and_fakes_of_D_do_not(clock):
+def test_metrics_discard_their_window_and_fakes_of_D_do_not(clock):
     now, shares, clock = clock
     for i in range(WINDOW):
         with torch.set_grad_enabled(i % 2 == 0):
@@ -74,4 +74,4 @@ def test_sources_of_a_bundle_are_watched(monkeypatch, capsys):
     assert len(reported) == 2 and 0 < reported[1][1] <= 1 and capsys.readouterr().out.count('of a training step') == 1
     for _ in range(WINDOW):
         bank.fetch(bank.key(torch.zeros([2]), None))
-    assert len(reported) == 4 and not capsys.readouterr().out           # the log is told once
+    assert len(reported) == 4 and not capsys.readouterr().out           # the log has the line once

@@ -1,17 +1,17 @@
-// The C ABI of the device code behind torch_utils_ext: one set of functions, implemented three times.
+// The C ABI of the kernels of torch_utils_ext, a set of functions that is implemented three times.
 //
 //   csrc/cpu/*.cpp        vectorised CPU kernels; `stream` is ignored
 //   csrc/cuda/*.cu        CUDA kernels (bodies in csrc/kernels/), compiled by nvcc; no torch header anywhere
 //   csrc/emulation/*.cpp  the same bodies compiled by g++ through an emulation of CUDA; `stream` is ignored
 //
-// Each becomes a shared library of its own, which csrc/bind.cpp opens with dlopen and looks up by the names below.
+// Each becomes a separate shared library, which csrc/bind.cpp opens with dlopen and looks up by the names below.
 //
-// Conventions. Tensors are contiguous NCHW. T is the type of activations, named by `dtype`; A is the type in which sums are
-// kept and in which filters and side inputs come: double where T is double, else float. Nothing is allocated inside: what
-// needs scratch memory takes `workspace`, of the size its *_workspace function returned for the same arguments (0: may be
-// NULL). Outputs never alias inputs and are written whole. Work is queued on `stream` (a cudaStream_t) of the current device,
-// and the functions return at once: 0, or a code that tux_error_string explains. Same inputs, same bits: no atomics.
-// A size of 0 (N, C, H or W) is no error and does nothing.
+// Conventions. Tensors are contiguous NCHW. T is the type of activations, given by `dtype`. A is the type of sums, filters and
+// side inputs, which is double if T is double, else float. The functions allocate nothing. A function that needs scratch memory
+// takes `workspace`, of the size that its *_workspace function returned for the same arguments (NULL is allowed if that is 0).
+// Outputs never alias inputs and are written completely. Work is queued on `stream` (a cudaStream_t) of the current device, and
+// the functions return at once, with 0 or a code that tux_error_string explains. Equal inputs give equal bits, so there are no
+// atomics. A size of 0 (N, C, H or W) is not an error; such a call does nothing.
 
 #pragma once
 
@@ -26,16 +26,16 @@ extern "C" {
 enum tux_dtype { TUX_F32 = 0, TUX_F16 = 1, TUX_BF16 = 2, TUX_F64 = 3 };
 enum tux_act { TUX_LINEAR = 0, TUX_LRELU = 1 };
 
-// Codes of our own; positive ones are those of the CUDA runtime.
+// Error codes of this library; positive codes are those of the CUDA runtime.
 enum tux_code { TUX_OK = 0, TUX_BAD_DTYPE = -1, TUX_TOO_LARGE = -2, TUX_NO_MEMORY = -3 };
 
 int tux_abi_version(void);                          // TUX_ABI_VERSION
 const char* tux_error_string(int code);             // static storage
 
 //---------------------------------------------------------------------------
-// Depthwise 3x3. k: A [N or 1, C, 3, 3]; k_per_sample: 1 where its first size is N, 0 where it is 1.
+// Depthwise 3x3. k: A [N or 1, C, 3, 3]; k_per_sample is 1 if its first size is N, and 0 if it is 1.
 
-// y[n,c,h,w] = sum_uv x[n,c,h+u-1,w+v-1] k[n,c,u,v]; flip: k[n,c,2-u,2-v] in place of k[n,c,u,v].
+// y[n,c,h,w] = sum_uv x[n,c,h+u-1,w+v-1] k[n,c,u,v]; with flip, k[n,c,2-u,2-v] in place of k[n,c,u,v].
 int tux_depthwise(int dtype, const void* x, const void* k, int k_per_sample, int flip, void* y,
                   int64_t N, int64_t C, int64_t H, int64_t W, void* stream);
 
@@ -57,7 +57,7 @@ int tux_depthwise_backward(int dtype, const void* x, const void* k, int k_per_sa
 int tux_depthwise_up2(int dtype, const void* x, const void* k, int k_per_sample, void* y,
                       int64_t N, int64_t C, int64_t H, int64_t W, void* stream);
 
-// gx[n,c,i,j] = sum_abuv g[n,c,2(i-u+1)+a,2(j-v+1)+b] k[n,c,2a+b,u,v], zeros outside g: the transpose of the former.
+// gx[n,c,i,j] = sum_abuv g[n,c,2(i-u+1)+a,2(j-v+1)+b] k[n,c,2a+b,u,v], zeros outside g; the transpose of tux_depthwise_up2.
 int tux_depthwise_up2_transpose(int dtype, const void* g, const void* k, int k_per_sample, void* gx,
                                 int64_t N, int64_t C, int64_t H, int64_t W, void* stream);
 
@@ -77,27 +77,28 @@ typedef struct {
     const void* demod;          // A [N, C] or NULL
     const void* noise;          // A [N or 1, H, W] or NULL
     const void* bias;           // A [C] or NULL
-    int noise_per_sample;       // 1 where noise's first size is N
+    int noise_per_sample;       // 1 if noise's first size is N
     int act;                    // tux_act
     double alpha;               // slope of lrelu, >= 0
     double gain;                // > 0
-    double clamp;               // > 0; negative: none
+    double clamp;               // > 0; a negative value means no clamp
 } tux_epilogue_args;
 
 int tux_epilogue(int dtype, const void* x, const tux_epilogue_args* args, void* y,
                  int64_t N, int64_t C, int64_t H, int64_t W, void* stream);
 
-// The slope m of the epilogue at each element: gain, times alpha where u <= 0 under lrelu, 0 where y is beyond the clamp.
-// It is found from `saved`, which is x (from_output = 0: u is computed again from x and args; |gain act(u)| > clamp is beyond)
-// or y (from_output = 1: args' tensors are not read; y <= 0 is u <= 0, and |y| >= clamp rounded to T is beyond).
+// The slope m of the epilogue at each element is gain, times alpha if u <= 0 under lrelu, and 0 if y is beyond the clamp.
+// It is computed from `saved`. With from_output = 0, saved is x; u is computed again from x and args, and |gain act(u)| > clamp
+// is beyond. With from_output = 1, saved is y; args' tensors are not read, y <= 0 means u <= 0, and |y| >= clamp rounded to T is
+// beyond.
 
 // out = g m.
 int tux_epilogue_slope(int dtype, const void* g, const void* saved, int from_output, const tux_epilogue_args* args, void* out,
                        int64_t N, int64_t C, int64_t H, int64_t W, void* stream);
 
-// With v = g m: gx = v demod[n,c] (T; v where demod is NULL);  gdemod = sum_hw v x (A [N, C], only with from_output = 0);
-// gnoise = sum_c v (A [N, H, W]);  gbias = sum_hw v (A [N, C], per sample). The last three may be NULL: not wanted.
-// from_output = 1: demod is read for gx if it is not NULL, nothing else of args' tensors is.
+// With v = g m: gx = v demod[n,c] (T; v if demod is NULL);  gdemod = sum_hw v x (A [N, C], only with from_output = 0);
+// gnoise = sum_c v (A [N, H, W]);  gbias = sum_hw v (A [N, C], per sample). The last three may be NULL if they are not wanted.
+// With from_output = 1, the only tensor of args that is read is demod, for gx, if it is not NULL.
 int64_t tux_epilogue_backward_workspace(int dtype, int64_t N, int64_t C, int64_t H, int64_t W);
 int tux_epilogue_backward(int dtype, const void* g, const void* saved, int from_output, const tux_epilogue_args* args,
                           void* gx, void* gdemod, void* gnoise, void* gbias, void* workspace,
@@ -111,7 +112,7 @@ int tux_affine_glu(int dtype, const void* x, const void* scale, const void* shif
                    void* y, int64_t N, int64_t C, int64_t H, int64_t W, void* stream);
 
 // g: [N, C, H, W]. With w the gradient for v: gx = w scale (T [N, 2C, H, W]);  gscale = sum_hw w x, gshift = sum_hw w (A [N, 2C],
-// per sample);  gnoise = sum_c w (A [N, H, W], over 2C channels). The last three may be NULL: not wanted.
+// per sample);  gnoise = sum_c w (A [N, H, W], over 2C channels). The last three may be NULL if they are not wanted.
 int64_t tux_affine_glu_backward_workspace(int dtype, int64_t N, int64_t C, int64_t H, int64_t W);
 int tux_affine_glu_backward(int dtype, const void* g, const void* x, const void* scale, const void* shift, const void* noise,
                             int noise_per_sample, void* gx, void* gscale, void* gshift, void* gnoise, void* workspace,

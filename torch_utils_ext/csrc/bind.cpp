@@ -1,6 +1,6 @@
-// The ops in torch: schemas, and who computes each for which dispatch key. Kernels, shapes and gradients are in bind/, an op each;
-// gradients are written in terms of the ops themselves, so that they can be differentiated again. One translation unit, without
-// CUDA headers: torch's own take most of its time, and torch/extension.h would treble it.
+// The ops in torch: schemas, and the function of each op for each dispatch key. Kernels, shapes and gradients are in bind/, a
+// file for each op. Gradients are written in terms of the ops, so that they can be differentiated again. There is one translation
+// unit, without CUDA headers, because torch's headers take most of the compile time, and torch/extension.h would treble it.
 
 #include "bind/affine_glu.h"
 #include "bind/depthwise.h"

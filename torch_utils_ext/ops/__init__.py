@@ -1,1 +1,1 @@
-"""One file per op: the public function, its reference and its shapes."""
+"""The ops, one file each, with the public function, its reference and its shapes."""

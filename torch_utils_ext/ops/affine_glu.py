@@ -1,4 +1,4 @@
-"""The second half of a FastGAN block in one pass: a norm's scale and shift per channel, noise, gated linear unit.
+"""The second half of a FastGAN block in one pass, which is a norm's scale and shift per channel, noise and gated linear unit.
 
 This module is portable."""
 
@@ -10,15 +10,15 @@ from torch_utils_ext.ops.depthwise import accumulation_dtype, in_accumulation_dt
 #----------------------------------------------------------------------------
 
 def affine_glu(x, scale=None, shift=None, noise=None):
-    """v = scale * x + shift + noise; the first half of v's channels times the sigmoid of the second half.
+    """Return the first half of the channels of v = scale * x + shift + noise, times the sigmoid of the second half.
 
     x:      [N, 2C, H, W], float32, float16, bfloat16 or float64.
-    scale:  [2C] or None; this and the next two are taken as float32 (float64 where x is).
+    scale:  [2C] or None; scale, shift and noise are converted to float32 (float64 if x is).
     shift:  [2C] or None.
     noise:  [N, 1, H, W], [1, 1, H, W] or None; added to all 2C channels.
     returns [N, C, H, W] in x's dtype."""
     if x.shape[1] % 2:
-        raise ValueError(f'affine_glu halves the channels of x, which has {x.shape[1]}')
+        raise ValueError(f'affine_glu halves the channels of x, but x has {x.shape[1]}')
     return run_op('affine_glu', affine_glu_ref, x, *in_accumulation_dtype(x, scale, shift, noise))
 
 def affine_glu_ref(x, scale=None, shift=None, noise=None):

@@ -1,6 +1,6 @@
 """Exact hashing of float bits, and noise drawn from a counter.
 
-Integer arithmetic only (64 bits, wrapping), so the same input gives the same hash on every device. The mixer is the
+All arithmetic is on integers (64 bits, wrapping), so the same input gives the same hash on every device. The mixer is the
 finaliser of SplitMix64 (Steele, Lea, Flood 2014).
 
 This module is portable: it travels inside snapshots and imports only torch and the standard library."""
@@ -10,38 +10,38 @@ import math
 import torch
 
 #----------------------------------------------------------------------------
-# 64-bit constants as Python holds them for int64 tensors.
+# 64-bit constants as Python integers for int64 tensors.
 
 def _signed64(value):
     return value - (1 << 64) if value >= 1 << 63 else value
 
-_GOLDEN = _signed64(0x9E3779B97F4A7C15)     # 2^64 / golden ratio: the step of the counter
+_GOLDEN = _signed64(0x9E3779B97F4A7C15)     # the step of the counter, 2^64 / golden ratio
 _MIX_A  = _signed64(0xBF58476D1CE4E5B9)
 _MIX_B  = _signed64(0x94D049BB133111EB)
 
 #----------------------------------------------------------------------------
-# Logical shift of int64, which torch shifts arithmetically.
+# Logical right shift of int64; torch's shift is arithmetic.
 
 def _shift_right(x, bits):
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 #----------------------------------------------------------------------------
-# SplitMix64's finaliser: a bijection of 64-bit integers whose output bits all depend on all input bits.
+# SplitMix64's finaliser is a bijection of 64-bit integers. Each output bit depends on all input bits.
 
 def mix_bits(x):
-    """int64 tensor of any shape -> int64 of the same shape."""
+    """Return the mixed bits of an int64 tensor of any shape, int64 of the same shape."""
     x = (x ^ _shift_right(x, 30)) * _MIX_A
     x = (x ^ _shift_right(x, 27)) * _MIX_B
     return x ^ _shift_right(x, 31)
 
 #----------------------------------------------------------------------------
-# Hash of a row of floats: sum over columns of mix(bits + column counter), mixed once more. The sum of integers is exact
-# in any order, so the result does not depend on how a device reduces.
+# The hash of a row of floats is the sum over columns of mix(bits + column counter), mixed once more. A sum of integers is exact
+# in any order, so the result does not depend on the device's order of summation.
 
 def hash_rows(x, salt=0):
-    """Hash of each row's float32 bits.
+    """Return a hash of each row's float32 bits.
 
-    x:      [N, L], any floating dtype, any value; cast to float32, -0 counts as 0 and every NaN as one NaN.
+    x:      [N, L], any floating dtype, any value; it is cast to float32, -0 counts as 0 and every NaN as one NaN.
     salt:   integer; different salts give independent hashes.
     returns int64 [N]."""
     x = x.detach().to(torch.float32)
@@ -51,17 +51,17 @@ def hash_rows(x, salt=0):
     return mix_bits(mix_bits(bits ^ counter).sum(dim=1) + _signed64((salt * 0xD1342543DE82EF95) % (1 << 64)))
 
 #----------------------------------------------------------------------------
-# An integer in [0, n) from a hash: its upper 63 bits modulo n. The bias is below n / 2^63.
+# An integer in [0, n) from a hash is its upper 63 bits modulo n. The bias is below n / 2^63.
 
 def hash_to_index(hashed, n):
-    """int64 [N] -> int64 [N] in [0, n); n is an int or an int64 tensor [N]."""
+    """Return indices int64 [N] in [0, n) from hashes int64 [N]; n is an int or an int64 tensor [N]."""
     return _shift_right(hashed, 1) % n
 
 #----------------------------------------------------------------------------
 # Standard normal noise from a seed per sample (Box-Muller on two 24-bit uniforms per value).
 
 def hash_normal(seed, shape):
-    """Noise that is a function of the seed alone.
+    """Return noise that depends only on the seed.
 
     seed:   int64 [N].
     shape:  shape of one sample's noise.

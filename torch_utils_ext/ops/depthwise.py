@@ -1,6 +1,6 @@
 """Depthwise 3x3 correlation with a filter per sample, and the gradient of its filters.
 
-The two are closed under differentiation, to any order:
+Both can be differentiated to any order, because their derivatives are these two ops:
 
     d depthwise(x, k)            = depthwise(., flip k) for x,   depthwise_weight_grad(x, .) for k
     d depthwise_weight_grad(x, g) = depthwise(g, flip .) for x,  depthwise(x, .) for g
@@ -13,23 +13,25 @@ import torch.nn.functional as F
 from torch_utils_ext.dispatch import run_op
 
 #----------------------------------------------------------------------------
-# Filters, sums and side inputs are float32 whatever the activations are, float64 beside float64.
+# Filters, sums and side inputs are float64 if the activations are, else float32.
 
 def accumulation_dtype(x):
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 def in_accumulation_dtype(x, *sides):
-    """The tensors that go with x, or None; without a call for those that have the dtype already, which small layers notice."""
+    """Return the side inputs of x, each a tensor or None, in x's accumulation dtype.
+
+    Tensors with that dtype are returned without a call, because small layers notice its cost."""
     dtype = accumulation_dtype(x)
     return [t if t is None or t.dtype == dtype else t.to(dtype) for t in sides]
 
 #----------------------------------------------------------------------------
 
 def depthwise(x, k):
-    """y[n, c] = x[n, c] correlated with k[n, c], zero padding 1.
+    """Return y with y[n, c] = x[n, c] correlated with k[n, c], zero padding 1.
 
     x: [N, C, H, W], float32, float16, bfloat16 or float64.
-    k: [N, C, 3, 3], or [1, C, 3, 3] shared by the samples; float32 (float64 where x is).
+    k: [N, C, 3, 3], or [1, C, 3, 3] shared by the samples; float32 (float64 if x is).
     returns [N, C, H, W] in x's dtype."""
     return run_op('depthwise', depthwise_ref, x, *in_accumulation_dtype(x, k))
 
@@ -45,10 +47,10 @@ def depthwise_ref(x, k):
 #----------------------------------------------------------------------------
 
 def depthwise_weight_grad(x, g):
-    """Gradient of sum(g * depthwise(x, k)) for k, per sample: [n, c, u, v] = sum_hw g[h, w] x[h + u - 1, w + v - 1].
+    """Return the gradient of sum(g * depthwise(x, k)) for k, per sample, sum_hw g[h, w] x[h + u - 1, w + v - 1] at [n, c, u, v].
 
     x, g: [N, C, H, W] of one dtype.
-    returns [N, C, 3, 3], float32 (float64 where x is)."""
+    returns [N, C, 3, 3], float32 (float64 if x is)."""
     return run_op('depthwise_weight_grad', depthwise_weight_grad_ref, x, g.to(x.dtype))
 
 def depthwise_weight_grad_ref(x, g):

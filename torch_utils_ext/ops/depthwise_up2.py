@@ -1,7 +1,7 @@
-"""Twofold upsampling and a depthwise filter in one step: four 3x3 filters on the small image, one per output phase.
+"""Twofold upsampling and a depthwise filter in one step, by four 3x3 filters on the small image, one per output phase.
 
 Zero insertion, a FIR of four taps and a 3x3 kernel (StyleGAN2), or nearest neighbour and a 3x3 kernel (FastGAN), are linear
-maps whose output pixel (2i + a, 2j + b) sees the 3x3 neighbourhood of (i, j) only; the phase filters below make them exact.
+maps whose output pixel (2i + a, 2j + b) sees only the 3x3 neighbourhood of (i, j). The phase filters below are exactly equal.
 
     d depthwise_up2(x, k)             = depthwise_up2_transpose(., k) for x,  depthwise_up2_weight_grad(x, .) for k
     d depthwise_up2_transpose(g, k)   = depthwise_up2(., k) for g,            depthwise_up2_weight_grad(., g) for k
@@ -18,10 +18,10 @@ from torch_utils_ext.ops.depthwise import accumulation_dtype, in_accumulation_dt
 #----------------------------------------------------------------------------
 
 def depthwise_up2(x, k):
-    """y[n, c, 2i + a, 2j + b] = the 3x3 neighbourhood of x[n, c, i, j] (zeros outside) times k[n, c, 2a + b].
+    """Return y with y[n, c, 2i + a, 2j + b] = the 3x3 neighbourhood of x[n, c, i, j] (zeros outside) times k[n, c, 2a + b].
 
     x: [N, C, H, W], float32, float16, bfloat16 or float64.
-    k: [N, C, 4, 3, 3], or [1, C, 4, 3, 3] shared by the samples; float32 (float64 where x is).
+    k: [N, C, 4, 3, 3], or [1, C, 4, 3, 3] shared by the samples; float32 (float64 if x is).
     returns [N, C, 2H, 2W] in x's dtype."""
     return run_op('depthwise_up2', depthwise_up2_ref, x, *in_accumulation_dtype(x, k))
 
@@ -34,7 +34,7 @@ def depthwise_up2_ref(x, k):
 #----------------------------------------------------------------------------
 
 def depthwise_up2_transpose(g, k):
-    """The transpose of depthwise_up2 for its input.
+    """Return the transpose of depthwise_up2 for its input, applied to g.
 
     g: [N, C, 2H, 2W]; k as for depthwise_up2.
     returns [N, C, H, W] in g's dtype."""
@@ -49,10 +49,10 @@ def depthwise_up2_transpose_ref(g, k):
 #----------------------------------------------------------------------------
 
 def depthwise_up2_weight_grad(x, g):
-    """Gradient of sum(g * depthwise_up2(x, k)) for k, per sample.
+    """Return the gradient of sum(g * depthwise_up2(x, k)) for k, per sample.
 
     x: [N, C, H, W]; g: [N, C, 2H, 2W], of one dtype.
-    returns [N, C, 4, 3, 3], float32 (float64 where x is)."""
+    returns [N, C, 4, 3, 3], float32 (float64 if x is)."""
     return run_op('depthwise_up2_weight_grad', depthwise_up2_weight_grad_ref, x, g.to(x.dtype))
 
 def depthwise_up2_weight_grad_ref(x, g):
@@ -67,11 +67,11 @@ def depthwise_up2_weight_grad_ref(x, g):
 # tap u = d + 1 of phase a is K[a + 4 - 2u] = sum_p w[p] f[a + 4 - 2u - p].
 
 def up2_filters(w, resample_filter, flip_weight=False):
-    """Phase filters of zero insertion x2, kernel w and a FIR of four taps: StyleGAN2's up convolution, exactly.
+    """Return the phase filters of zero insertion x2, kernel w and a FIR of four taps, exactly StyleGAN2's up convolution.
 
     w:               [..., 3, 3].
-    resample_filter: [4] or [4, 4], e.g. [1, 3, 3, 1]; its sum is taken as 1, and the gain is 4, as in StyleGAN2.
-    flip_weight:     False: w is convolved, as StyleGAN2's up layers do; True: correlated.
+    resample_filter: [4] or [4, 4], such as [1, 3, 3, 1]; its sum is normalised to 1, and the gain is 4, as in StyleGAN2.
+    flip_weight:     whether w is correlated; if not, it is convolved, as in StyleGAN2's up layers.
     returns [..., 4, 3, 3]."""
     f = torch.as_tensor(resample_filter, dtype=w.dtype, device=w.device)
     f = torch.outer(f, f) if f.ndim == 1 else f
@@ -79,13 +79,13 @@ def up2_filters(w, resample_filter, flip_weight=False):
         raise ValueError(f'resample_filter has shape {list(f.shape)}, expected [4] or [4, 4]')
     f = F.pad(f * (4 / f.sum()), [2, 2, 2, 2])
     a, u, p = [torch.arange(n, device=w.device) for n in (2, 3, 3)]
-    tap = a[:, None, None] + 6 - 2 * u[:, None] - p                      # [a, u, p], by the two zeros in front of f
+    tap = a[:, None, None] + 6 - 2 * u[:, None] - p                      # [a, u, p], shifted by the two zeros before f
     weights = f[tap[:, None, :, None, :, None], tap[None, :, None, :, None, :]]     # [a, b, u, v, p, q]
     w = w.flip([-2, -1]) if flip_weight else w
     return (w.flatten(-2) @ weights.reshape(36, 9).T).reshape(*w.shape[:-2], 4, 3, 3)
 
 def up2_filters_nearest(w):
-    """Phase filters of nearest-neighbour upsampling x2 and a correlation with w, zero padding 1: FastGAN's up convolution.
+    """Return the phase filters of nearest-neighbour upsampling x2 and a correlation with w, zero padding 1, as in FastGAN.
 
     w: [..., 3, 3]; returns [..., 4, 3, 3]."""
     rows = torch.tensor([[[1, 0, 0], [0, 1, 1], [0, 0, 0]],              # phase 0: w0 | w1 + w2 | 0

@@ -1,4 +1,4 @@
-"""What follows the product of a modulated layer, in one pass: demodulation, noise, bias, activation, gain, clamp.
+"""The epilogue of a modulated layer in one pass: demodulation, noise, bias, activation, gain and clamp after its product.
 
 This module is portable."""
 
@@ -10,14 +10,14 @@ from torch_utils_ext.ops.depthwise import accumulation_dtype, in_accumulation_dt
 #----------------------------------------------------------------------------
 
 def epilogue(x, demod=None, noise=None, bias=None, act='linear', alpha=0.2, gain=1.0, clamp=None):
-    """clamp(gain * act(x * demod + noise + bias)).
+    """Return clamp(gain * act(x * demod + noise + bias)).
 
     x:      [N, C, H, W], float32, float16, bfloat16 or float64.
-    demod:  [N, C] or None; this and the next two are taken as float32 (float64 where x is).
+    demod:  [N, C] or None; demod, noise and bias are converted to float32 (float64 if x is).
     noise:  [N, 1, H, W], [1, 1, H, W] or None.
     bias:   [C] or None.
     act:    'linear' or 'lrelu' with slope alpha.
-    clamp:  the result lies in [-clamp, clamp]; None: no bound.
+    clamp:  bound of the absolute value of the result, or None.
     returns [N, C, H, W] in x's dtype."""
     if act not in ('linear', 'lrelu'):
         raise ValueError(f"act is {act!r}, expected 'linear' or 'lrelu'")

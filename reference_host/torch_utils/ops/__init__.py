@@ -1,1 +1,1 @@
-"""Image ops in plain torch: any device and dtype, differentiable twice."""
+"""Image ops in plain torch for any device and dtype, differentiable twice."""

@@ -28,11 +28,11 @@ activation_funcs = dict(
 #----------------------------------------------------------------------------
 
 def bias_act(x, b=None, dim=1, act='linear', alpha=None, gain=None, clamp=None, impl='ref'):
-    """clamp(act(x + b) * gain) into [-clamp, clamp].
+    """Return act(x + b) * gain, clamped to [-clamp, clamp]. It is differentiable any number of times.
 
     x: any shape and floating dtype; b: [x.shape[dim]] of the same dtype, added along dim, or None.
-    act: a key of activation_funcs, whose alpha and gain serve where None is given. clamp: a number, None for no clamp.
-    impl: for callers that name one; there is one. Differentiable any number of times. Raises ValueError for a wrong b.
+    act: a key of activation_funcs, whose alpha and gain are the defaults. clamp: a number, None for no clamp.
+    impl: ignored; other hosts have several implementations. Raises ValueError for a wrong b.
     """
     spec = activation_funcs[act]
     if b is not None:

@@ -1,4 +1,4 @@
-"""Convolutions by the names that network code asks for. torch's own are twice differentiable."""
+"""Convolutions under the names that network code of hosts uses. torch's convolutions are twice differentiable."""
 
 import contextlib
 
@@ -6,9 +6,9 @@ from torch.nn.functional import conv2d, conv_transpose2d
 
 __all__ = ['conv2d', 'conv_transpose2d', 'no_weight_gradients']
 
-enabled = False # Callers switch it; it changes nothing here.
+enabled = False # Callers set it; it has no effect here.
 
 @contextlib.contextmanager
 def no_weight_gradients(disable=True):
-    """A hint that gradients of weights are not wanted within. torch leaves out what nothing asks for anyway."""
+    """Hint that gradients of weights are not wanted within this context. It has no effect; torch computes only used ones."""
     yield

@@ -1,4 +1,4 @@
-"""The nonlinearity of StyleGAN3: a leaky ReLU at a higher sampling rate, so that what it adds beyond the band can be removed.
+"""The nonlinearity of StyleGAN3, a leaky ReLU at a higher sampling rate, so that frequencies it adds beyond the band are removed.
 
 Karras et al., "Alias-Free Generative Adversarial Networks" (2021), section 3.1 and figure 4b.
 """
@@ -21,16 +21,16 @@ def filtered_lrelu(
     slope       = 0.2,          # Slope of the leaky ReLU below zero.
     clamp       = None,         # Clamp its output, gain included, to +-clamp; None for no clamp.
     flip_filter = False,        # False convolves with the filters, True correlates.
-    impl        = 'ref',        # For callers that name one; there is one.
+    impl        = 'ref',        # Ignored; other hosts have several implementations.
 ):
-    """Add b, upsample with fu, leaky ReLU, clamp, downsample with fd: [N, C, H', W'] of x's dtype.
+    """Add b, upsample with fu, apply a leaky ReLU and clamp, and downsample with fd; returns [N, C, H', W'] of x's dtype.
 
     W' = ceil((W * up + x0 + x1 - (Ku - 1) - (Kd - 1)) / down), where Ku and Kd are the widths of the filters.
-    Differentiable any number of times in x and b. Raises ValueError for a wrong b, up or down.
+    It is differentiable any number of times in x and b. Raises ValueError for a wrong b, up or down.
     """
     x = bias_act.bias_act(x, b)
-    x = upfirdn2d.upfirdn2d(x, fu, up=up, padding=padding, flip_filter=flip_filter, gain=up ** 2) # Zeros dilute the signal.
+    x = upfirdn2d.upfirdn2d(x, fu, up=up, padding=padding, flip_filter=flip_filter, gain=up ** 2) # To offset the zeros.
     x = bias_act.bias_act(x, act='lrelu', alpha=slope, gain=1, clamp=None if clamp is None else clamp / gain)
-    return upfirdn2d.upfirdn2d(x, fd, down=down, flip_filter=flip_filter) * gain # Here, where samples are fewest.
+    return upfirdn2d.upfirdn2d(x, fd, down=down, flip_filter=flip_filter) * gain # Applied where samples are fewest.
 
 #----------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""Multiply and add, by the name that network code asks for."""
+"""Multiply and add, under the name that network code of hosts uses."""
 
 import torch
 
 def fma(a, b, c):
-    """a * b + c, broadcast."""
+    """Return a * b + c, broadcast."""
     return torch.addcmul(c, a, b)

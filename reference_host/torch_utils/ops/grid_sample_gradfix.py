@@ -1,19 +1,19 @@
-"""Bilinear sampling whose input has derivatives of any order. Of torch's own, not every version has the second."""
+"""Bilinear sampling with derivatives of any order for its input. Some versions of torch lack the second derivative."""
 
 import itertools
 
 import torch
 import torch.nn.functional as F
 
-enabled = False # Callers switch it; it changes nothing here.
+enabled = False # Callers set it; it has no effect here.
 
 #----------------------------------------------------------------------------
 
 def grid_sample(input, grid):
-    """input: [N, C, H, W], grid: [N, H', W', 2] of the same dtype -> [N, C, H', W'], zeros outside.
+    """Sample input [N, C, H, W] at grid [N, H', W', 2] of the same dtype; returns [N, C, H', W'], with zeros outside.
 
-    grid holds (x, y); -1 and 1 are the outer borders of the first and the last pixel. With a grid that needs gradients
-    itself, it is torch's own function, with the derivatives that has.
+    grid holds (x, y); -1 and 1 are the outer borders of the first and the last pixel. If the grid needs gradients, this is
+    torch's function, with the derivatives that torch has.
     """
     if grid.requires_grad:
         return _torch_grid_sample(input, grid)
@@ -22,7 +22,7 @@ def grid_sample(input, grid):
     return four_corners(input, grid)
 
 def four_corners(input, grid):
-    """grid_sample() from differentiable parts, for MPS, where torch's own has no gradient in every version."""
+    """Return grid_sample() by differentiable parts, for MPS, where torch's function has no gradient in some versions."""
     n, c, h, w = input.shape
     size = torch.tensor([w, h], device=grid.device)
     position = ((grid + 1) * size - 1) / 2 # In pixels.
@@ -38,8 +38,9 @@ def four_corners(input, grid):
 #----------------------------------------------------------------------------
 
 class _Sampling(torch.autograd.Function):
-    """y = S x, or x' = S^T y' where `shape`, that of x', is given. S, the weights of a grid, is constant: the derivative of
-    either one is the other, and so on for ever."""
+    """y = S x, or x' = S^T y' if `shape`, that of x', is given.
+
+    S holds the weights of a grid and is constant, so each of the two functions is the derivative of the other."""
 
     @staticmethod
     def forward(ctx, x, grid, shape):
@@ -56,7 +57,7 @@ def _torch_grid_sample(x, grid):
     return F.grid_sample(x, grid, mode='bilinear', padding_mode='zeros', align_corners=False)
 
 def _transposed(y, grid, shape):
-    """S^T y. The values of the input that torch's backward pass asks for matter to the gradient of the grid only."""
+    """Return S^T y. torch's backward pass takes an input whose values matter only for the gradient of the grid."""
     unused = y.new_zeros([]).expand(shape)
     bilinear, zeros, align_corners, wanted = 0, 0, False, [True, False]
     return torch.ops.aten.grid_sampler_2d_backward(y, unused, grid, bilinear, zeros, align_corners, wanted)[0]

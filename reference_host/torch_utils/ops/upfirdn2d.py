@@ -1,4 +1,4 @@
-"""Upsample by zeros, pad, filter, downsample: the resampling of all networks.
+"""The resampling of all networks, which upsamples by zeros, pads, filters and downsamples.
 
 Factors are an int or [x, y]; paddings an int, [x, y] or [x0, x1, y0, y1], negative to crop. Filters come from setup_filter():
 [K] is separable, [Kh, Kw] is not, None is the identity.
@@ -10,10 +10,10 @@ import torch.nn.functional as F
 #----------------------------------------------------------------------------
 
 def setup_filter(f, device=torch.device('cpu'), normalize=True, flip_filter=False, gain=1, separable=None):
-    """A float32 filter tensor [K] or [Kh, Kw] from a number, list or tensor; None gives [[1]].
+    """Return a float32 filter tensor [K] or [Kh, Kw] from a number, list or tensor; None gives [[1]].
 
-    normalize: divide by the sum. gain: of the resampled signal. separable: keep a 1D filter 1D; default: from 8 taps on,
-    where two passes are cheaper than one.
+    normalize: divide by the sum. gain: gain of the resampled signal. separable: keep a 1D filter 1D; the default is to do so
+    from 8 taps on, where two passes are cheaper than one.
     """
     f = torch.as_tensor(1 if f is None else f, dtype=torch.float32)
     if f.ndim > 2 or f.numel() == 0:
@@ -33,11 +33,11 @@ def setup_filter(f, device=torch.device('cpu'), normalize=True, flip_filter=Fals
 #----------------------------------------------------------------------------
 
 def upfirdn2d(x, f, up=1, down=1, padding=0, flip_filter=False, gain=1, impl='ref'):
-    """Put up - 1 zeros after every pixel, pad, convolve with f, keep every down-th pixel.
+    """Put up - 1 zeros after every pixel, pad, convolve with f, and keep every down-th pixel.
 
     x: [N, C, H, W], any floating dtype. f: [K], [Kh, Kw] or None. Returns [N, C, H', W'] of x's dtype, where
     W' = ceil((W * up + x0 + x1 - Kw + 1) / down). flip_filter: correlate with f instead. gain: factor of the result.
-    impl: for callers that name one; there is one. Differentiable any number of times in x.
+    impl: ignored; other hosts have several implementations. It is differentiable any number of times in x.
     """
     (up_x, up_y), (down_x, down_y) = _parse_scaling(up), _parse_scaling(down)
     x0, x1, y0, y1 = _parse_padding(padding)
@@ -46,7 +46,7 @@ def upfirdn2d(x, f, up=1, down=1, padding=0, flip_filter=False, gain=1, impl='re
         f = (f.to(torch.promote_types(f.dtype, x.dtype)) * gain ** (f.ndim / 2)).to(x.dtype)
         f = f if flip_filter else f.flip(list(range(f.ndim)))
 
-    # A matrix for rows and one for columns: no image with zeros is made, nothing is multiplied with them.
+    # Products with a matrix for rows and one for columns avoid an image with zeros and products with them.
     if f is not None and f.ndim == 1 and (up_x, up_y) != (1, 1):
         return _matrix(f, h, up_y, down_y, y0, y1) @ (x @ _matrix(f, w, up_x, down_x, x0, x1).t())
 
@@ -81,25 +81,25 @@ def downsample2d(x, f, down=2, padding=0, flip_filter=False, gain=1, impl='ref')
 #----------------------------------------------------------------------------
 
 def _matrix(f, size, up, down, before, after):
-    """[size', size]: upsamples so many pixels by zeros, pads, correlates with f: [K], and downsamples."""
+    """Return the matrix [size', size] that upsamples `size` pixels by zeros, pads, correlates with f [K], and downsamples."""
     num_out = (size * up + before + after - len(f)) // down + 1
     tap = torch.arange(size, device=f.device) * up + before - torch.arange(num_out, device=f.device)[:, None] * down
     return torch.where((tap >= 0) & (tap < len(f)), f[tap.clamp(0, len(f) - 1)], 0)
 
 def _depthwise(x, f, stride):
-    """Correlate every channel of x with the same f: [Kh, Kw]."""
+    """Correlate every channel of x with the same f [Kh, Kw]."""
     channels = x.shape[1]
     return F.conv2d(x, f.expand(channels, 1, *f.shape), stride=stride, groups=channels)
 
 def _parse_scaling(scaling):
-    """int or [x, y] -> (x, y)."""
+    """Return (x, y) for an int or [x, y]."""
     x, y = (scaling, scaling) if isinstance(scaling, int) else scaling
     if x < 1 or y < 1:
-        raise ValueError(f'upfirdn2d: up and down are at least 1, not {scaling}.')
+        raise ValueError(f'upfirdn2d: up and down must be at least 1, not {scaling}.')
     return x, y
 
 def _parse_padding(padding):
-    """int, [x, y] or [x0, x1, y0, y1] -> (x0, x1, y0, y1)."""
+    """Return (x0, x1, y0, y1) for an int, [x, y] or [x0, x1, y0, y1]."""
     if isinstance(padding, int):
         return (padding,) * 4
     return tuple(padding) if len(padding) == 4 else (padding[0], padding[0], padding[1], padding[1])
@@ -108,7 +108,7 @@ def _add_padding(padding, *more):
     return [a + b for a, b in zip(_parse_padding(padding), more)]
 
 def _get_filter_size(f):
-    """(width, height) of a filter."""
+    """Return (width, height) of a filter."""
     return (1, 1) if f is None else (f.shape[-1], f.shape[0])
 
 #----------------------------------------------------------------------------

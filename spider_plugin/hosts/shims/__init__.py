@@ -1,1 +1,1 @@
-"""What a host needs on a stack that its authors did not have: a row for each shim, and the view of torch without a GPU."""
+"""Adaptations of hosts to a stack that their authors did not have: a row for each shim, and a view of torch without a GPU."""

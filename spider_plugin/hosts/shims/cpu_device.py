@@ -1,15 +1,15 @@
-"""SPIDER_DEVICE=cpu: a host that knows nothing but cuda devices runs on the CPU.
+"""SPIDER_DEVICE=cpu lets a host that is written for cuda devices run on the CPU.
 
-The host's own modules get another view of torch by the name `torch`; torch itself, and everybody else's view of it, stay as
-they are. In this view
+In the host's modules, the name `torch` becomes a view of torch. The torch package itself, and other modules' use of it, do not
+change. In this view
 
     torch.device('cuda', rank)                  is the cpu
-    torch.cuda.is_available()                   is False; Event measures with the clock; what asks streams and peaks does nothing
-    torch.distributed.init_process_group        takes gloo, whatever it is asked for
-    torch.nn.parallel.DistributedDataParallel   gets no device_ids
+    torch.cuda.is_available()                   is False; Event uses the clock; functions for streams and memory do nothing
+    torch.distributed.init_process_group        takes gloo for every backend
+    torch.nn.parallel.DistributedDataParallel   ignores device_ids
 
-and the one change for the whole process is that Tensor.pin_memory returns the tensor. Training keeps float32, which is all that
-hosts can do on a CPU, and its sample grid has 4 x 4 images, as drawing the usual thousand takes a minute there."""
+and the one change for the whole process is that Tensor.pin_memory returns the tensor. Training uses float32, because hosts cannot
+train with less on a CPU, and its sample grid has 4 x 4 images, because drawing the usual thousand takes a minute there."""
 
 import functools
 import os
@@ -24,19 +24,19 @@ from spider_plugin.hosts import imports
 GRID = 4
 
 def requested():
-    """Raises SpiderError where SPIDER_DEVICE is set to something else than cpu."""
+    """Return whether SPIDER_DEVICE is cpu. Raises SpiderError for any other value."""
     value = os.environ.get('SPIDER_DEVICE')
     if value not in (None, '', 'cpu'):
-        raise SpiderError(f'SPIDER_DEVICE={value} means nothing; set it to cpu, or leave it out.')
+        raise SpiderError(f'SPIDER_DEVICE={value} is not a known value; set it to cpu, or leave it out.')
     return value == 'cpu'
 
 def arm():
-    """Idempotent, like what it calls."""
+    """Register the view for the host's modules. Idempotent."""
     if requested():
         imports.after_import(_is_host_name, mend_module)
 
 def _is_host_name(name):
-    """May a module of that name lie beside the script that runs? Python has put that folder first on sys.path."""
+    """Return whether a module of that name may be in the folder of the running script, the first entry of sys.path."""
     return _lies_in(sys.path[0], name.partition('.')[0])
 
 @functools.cache
@@ -54,7 +54,7 @@ def _ours(name):
     return name.partition('.')[0] in ('spider_plugin', 'torch_utils_ext')
 
 def mend_globals(names):
-    """Gives the namespace of a host's module, or script, the view; default arguments that are cuda devices become the cpu."""
+    """Put the view into the namespace of a host's module or script; default arguments that are cuda devices become the cpu."""
     if isinstance(names.get('torch'), types.ModuleType):
         names['torch'] = _view()
         for obj in list(names.values()):
@@ -64,7 +64,7 @@ def mend_globals(names):
         names['setup_snapshot_image_grid'] = _small_grid(names['setup_snapshot_image_grid'])
 
 def mend_launch(c):
-    """Half precision off: some hosts do not look at the device before they use it."""
+    """Switch half precision off in a config, because some hosts use it on any device."""
     for kwargs in (c.get('G_kwargs', {}), c.get('G_kwargs', {}).get('synthesis_kwargs', {}), c.get('D_kwargs', {})):
         if 'num_fp16_res' in kwargs:
             kwargs.update(num_fp16_res=0, conv_clamp=None)
@@ -73,7 +73,7 @@ def mend_launch(c):
 # The view.
 
 class _View:
-    """A module in which some names mean something else."""
+    """A module in which some names are replaced."""
 
     def __init__(self, module, **names):
         self.__dict__.update(names, _module=module)
@@ -98,7 +98,7 @@ def _view():
                  nn=_View(torch.nn, parallel=_View(parallel, DistributedDataParallel=data_parallel)))
 
 def _stand_in(real, make):
-    """A class whose instances are those of `real`, and come from make(...)."""
+    """Return a class whose instances are those of `real`, and whose calls return make(...)."""
     class Type(type):
         def __call__(cls, *args, **kwargs):
             return make(*args, **kwargs)
@@ -107,12 +107,12 @@ def _stand_in(real, make):
     return Type(real.__name__, (), {})
 
 def _on_cpu(obj):
-    """The cpu for a cuda device; everything else as it is."""
+    """Return the cpu for a cuda device, and any other object unchanged."""
     import torch
     return torch.device('cpu') if isinstance(obj, torch.device) and obj.type == 'cuda' else obj
 
 class _Event:
-    cuda_event = 1 # Hosts ask whether it is initialised.
+    cuda_event = 1 # Hosts test it to see whether the event is initialised.
 
     def __init__(self, **kwargs):
         self._time = 0.0
@@ -135,7 +135,9 @@ _CUDA = dict(is_available=lambda: False, Event=_Event, current_stream=_nothing, 
 #----------------------------------------------------------------------------
 
 def _small_grid(setup):
-    """The top left corner of the host's grid: setup(...) -> ((columns, rows), images, labels), row by row."""
+    """Return the host's setup function of the sample grid, cut to the top left corner of the grid.
+
+    setup(...) -> ((columns, rows), images, labels), row by row."""
     def small(*args, **kwargs):
         (columns, rows), images, labels = setup(*args, **kwargs)
         picks = [row * columns + column for row in range(min(GRID, rows)) for column in range(min(GRID, columns))]

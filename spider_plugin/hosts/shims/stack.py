@@ -1,9 +1,9 @@
-"""Shims: what keeps public hosts from running on a current Python stack, mended without touching their files.
+"""Shims that let public hosts run on a current Python stack without changes to their files.
 
-`arm()` imports nothing and lies in wait. Where the host imports or launches what a shim is for, and a probe shows that this
-stack lacks what the host asks for, the shim is applied and named, in one line on stderr of the process that the user started.
-Spawned ranks and DataLoader workers import the host's script again, and with it arm themselves. SPIDER_SHIMS=off turns all of
-them off."""
+`arm()` registers the shims and imports nothing. A shim is applied when the host imports or launches what the shim is for, and a
+probe shows that this stack lacks what the host needs. The process that the user started names it in one line on stderr. Spawned
+ranks and DataLoader workers import the host's script again, which arms the shims there. SPIDER_SHIMS=off turns all of them
+off."""
 
 import contextlib
 import dataclasses
@@ -23,15 +23,15 @@ from spider_plugin.hosts import imports
 class Shim:
     name:   str
     reason: str                         # One sentence.
-    where:  str                         # The module that, once imported, may ask for it; `launch`: a training config.
-    asks:   Callable[[object], bool]    # Does this module, or config, ask for what the shim is about?
-    needed: Callable[[], bool]          # Does this stack lack it? Imports what it looks at.
-    apply:  Callable[[object], None]    # To the module or config.
+    where:  str                         # The module whose import may need the shim, or `launch` for a training config.
+    asks:   Callable[[object], bool]    # Whether this module, or config, uses what the shim is for.
+    needed: Callable[[], bool]          # Whether this stack lacks it; a probe, which imports the libraries it tests.
+    apply:  Callable[[object], None]    # Applies the shim to the module or config.
 
 #----------------------------------------------------------------------------
 
 def arm():
-    """Idempotent; raises SpiderError where SPIDER_SHIMS is neither on nor off."""
+    """Register all shims. Idempotent. Raises SpiderError if SPIDER_SHIMS is neither on nor off."""
     if not enabled():
         return
     for shim in SHIMS:
@@ -43,16 +43,18 @@ def arm():
 def enabled():
     value = os.environ.get('SPIDER_SHIMS', 'on')
     if value not in ('on', 'off'):
-        raise SpiderError(f'SPIDER_SHIMS={value} means nothing; set it to off, or leave it out.')
+        raise SpiderError(f'SPIDER_SHIMS={value} is not a known value; set it to off, or leave it out.')
     return value == 'on'
 
 def mend_launch(c):
-    """Shims for a config that is about to be launched. The modules that it names are imported here, so that the process that
-    the user started is the one that names the shims which its ranks will need."""
+    """Apply the shims for a config that is about to be launched.
+
+    The modules that the config names are imported here, so that the process that the user started prints the names of the shims
+    that its ranks will need."""
     if not enabled():
         return
     for key in ('G_kwargs', 'D_kwargs'):
-        with contextlib.suppress(Exception): # Whatever keeps it from importing, the host will say so itself.
+        with contextlib.suppress(Exception): # If it cannot be imported, the host will report the error.
             importlib.import_module(c[key]['class_name'].rpartition('.')[0])
     for shim in SHIMS:
         if shim.where == 'launch':
@@ -68,17 +70,18 @@ def _use(shim, subject):
         _named.add(shim.name)
 
 #----------------------------------------------------------------------------
-# Setuptools ships no pkg_resources any more. Who can do without it still finds nothing but parse_version there.
+# Setuptools no longer ships pkg_resources. The module made here has only parse_version, so code that tries other names and can do
+# without them still works.
 
 def _fill_pkg_resources(module):
     from torch.torch_version import TorchVersion
     def missing(name):
-        kind = AttributeError if name.startswith('__') else ImportError # Python itself looks for the former.
+        kind = AttributeError if name.startswith('__') else ImportError # Python expects AttributeError for special names.
         raise kind(f'cannot import name {name!r} from pkg_resources, for which spider-plugin stands in')
     module.parse_version, module.__getattr__ = TorchVersion, missing
 
 #----------------------------------------------------------------------------
-# torch's Sampler takes no data source any more, which the sampler of hosts hands over.
+# torch's Sampler no longer takes a data source, which the sampler of hosts passes.
 
 def _sampler_refuses():
     from torch.utils.data import Sampler
@@ -102,7 +105,7 @@ def _widen_sampler(_misc):
     Sampler.__init__ = lambda self, data_source=None: None
 
 #----------------------------------------------------------------------------
-# torch's Adam takes betas of one type only; hosts write [0, 0.99].
+# torch's Adam takes only betas of one type; hosts write [0, 0.99].
 
 _OPTIMIZERS = ('G_opt_kwargs', 'D_opt_kwargs')
 
@@ -123,8 +126,8 @@ def _cast_betas(c):
             c[key]['betas'] = [float(beta) for beta in c[key]['betas']]
 
 #----------------------------------------------------------------------------
-# DistributedDataParallel used to start all ranks from the buffers of rank 0; with broadcast_buffers=False it now leaves them
-# different, and hosts that ask for that compare them before each snapshot.
+# DistributedDataParallel used to start all ranks from the buffers of rank 0. With broadcast_buffers=False they now stay
+# different, and hosts that pass that compare the buffers of ranks before each snapshot.
 
 def _ddp_leaves_buffers():
     from torch.distributed.utils import _sync_module_states
@@ -143,7 +146,7 @@ def _start_from_equal_buffers(_training_loop):
     DDP.__init__ = init
 
 #----------------------------------------------------------------------------
-# timm's EfficientNet has its first activation inside bn1; a module of its own would do nothing.
+# timm's EfficientNet has its first activation inside bn1, so the act1 that hosts read can be an identity.
 
 def _no_act1():
     from timm.models.efficientnet import EfficientNet
@@ -171,19 +174,19 @@ def _wrap_sqrtm(_fid):
     scipy.linalg.sqrtm = sqrtm
 
 def _mentions(module, word):
-    """Is the word a keyword, or in a text, of a function of the module?"""
+    """Return whether the word is a keyword, or part of a string, in a function of the module."""
     codes = [obj.__code__ for obj in vars(module).values() if isinstance(obj, types.FunctionType)]
     return any(word in const for code in codes for const in code.co_consts if isinstance(const, str | tuple))
 
 #----------------------------------------------------------------------------
-# Operators of 2020 fall back to torch's own, which can do by now what they were made for, and warn at every call.
+# The hosts' operators of 2020 fall back to torch's, which now have the features they were made for, and warn at every call.
 
 def _ignore_fallback(_gradfix):
     warnings.filterwarnings('ignore', message=r'(grid_sample|conv2d)_gradfix not supported on PyTorch')
 
 def _gradfix(operator):
     return Shim(name=f'{operator}_gradfix', where=f'torch_utils.ops.{operator}_gradfix',
-                reason=f'the host warns at every call that it uses the {operator} of this torch, and these warnings are left out',
+                reason=f'the host warns at every call that it uses the {operator} of this torch; these warnings are not shown',
                 asks=lambda module: _mentions(module, 'not supported on PyTorch'), needed=lambda: True, apply=_ignore_fallback)
 
 #----------------------------------------------------------------------------

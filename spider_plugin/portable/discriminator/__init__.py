@@ -1,1 +1,1 @@
-"""Portable: the projected discriminator, its feature networks and its augmentation."""
+"""The projected discriminator, its feature networks and its augmentation. All modules here are portable."""

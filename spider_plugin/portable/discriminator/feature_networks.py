@@ -1,9 +1,9 @@
-"""Frozen feature networks of projected discriminators: four maps at a quarter to a thirty-second of the image's side.
+"""Frozen feature networks of projected discriminators. They give four maps, at a quarter to a thirty-second of the image's side.
 
-A network here is no torch module and has neither parameters nor buffers, so that no host can unfreeze, optimise, average or
-compare it; a deep copy is the same object. EfficientNet-Lite (Tan and Le 2019; the Lite variants: no squeeze-and-excitation,
-ReLU6) is written out below, its batch norm folded into the convolutions. Any other network is timm's, which is imported when
-one is asked for and not before.
+A network here is not a torch module and has neither parameters nor buffers, so that no host can unfreeze, optimise, average or
+compare it; a deep copy is the same object. EfficientNet-Lite (Tan and Le 2019; the Lite variants have ReLU6 and no
+squeeze-and-excitation) is defined below, with its batch norm folded into the convolutions. Other networks come from timm, which
+is imported only if one of them is used.
 
 This module is portable: it travels inside snapshots and imports only torch and the standard library."""
 
@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 
 #----------------------------------------------------------------------------
-# EfficientNet-Lite. Stages: (kernel, stride, expansion, channels, blocks); width and depth multiply the last two, but for the
-# blocks of the first and last stage. Features are taken after the stages TAPS.
+# EfficientNet-Lite. A stage is (kernel, stride, expansion, channels, blocks); width multiplies the channels and depth the blocks,
+# except the blocks of the first and last stage. Features are taken after the stages TAPS.
 
 STAGES = [(3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3), (5, 2, 6, 192, 4),
           (3, 1, 6, 320, 1)]
@@ -25,13 +25,13 @@ LITE   = {'tf_efficientnet_lite0': (1.0, 1.0), 'tf_efficientnet_lite1': (1.0, 1.
 EPS    = 1e-3   # of its batch norm
 
 def round_channels(channels):
-    """The multiple of 8 that is nearest, but not more than a tenth below."""
+    """Return the nearest multiple of 8 that is not more than a tenth smaller."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
 def lite_blocks(name):
-    """For each stage its blocks, each a list of (convolution, norm, shape of the weight, stride, groups, whether ReLU6 follows).
-    Names are timm's."""
+    """Return the blocks of each stage, each a list of (convolution, norm, shape of the weight, stride, groups, whether ReLU6
+    follows). Names are timm's."""
     width, depth = LITE[name]
     channels, stages = STEM, []
     for i, (kernel, stride, expansion, out, blocks) in enumerate(STAGES):
@@ -55,18 +55,18 @@ def lite_blocks(name):
 _STEM = ('conv_stem', 'bn1', [STEM, 3, 3, 3], 2, 1, True)
 
 def lite_layers(name):
-    """All of them, in order."""
+    """Return the convolutions of all blocks, in order."""
     return [_STEM, *(layer for stage in lite_blocks(name) for block in stage for layer in block)]
 
 def lite_channels(name):
-    """Channels of the four maps."""
+    """Return the channels of the four maps."""
     return [stage[-1][-1][2][0] for i, stage in enumerate(lite_blocks(name)) if i in TAPS]
 
 def fold_lite(name, state, dtype=torch.float32):
-    """timm's state dict -> {name.weight, name.bias of each convolution}, batch norm folded in:
+    """Return {name.weight, name.bias of each convolution} for timm's state dict, with batch norm folded in by
     w = gamma / sqrt(var + eps) W,  b = beta - gamma mean / sqrt(var + eps).
 
-    Raises KeyError or ValueError where `state` is of another network."""
+    Raises KeyError or ValueError if `state` is of another network."""
     folded = {}
     for conv, norm, shape, *_ in lite_layers(name):
         weight, gamma, beta, mean, var = (state[key].double() for key in (
@@ -79,8 +79,8 @@ def fold_lite(name, state, dtype=torch.float32):
     return folded
 
 def conv_same(x, weight, bias, stride, groups):
-    """Convolution padded as TensorFlow does: the output has ceil(side / stride) pixels, and where the padding is odd, right and
-    bottom get the larger half."""
+    """Convolve x with the padding of TensorFlow. The output has ceil(side / stride) pixels on a side; if the padding is odd,
+    right and bottom get the larger half."""
     size = weight.shape[-1]
     if stride == 1:
         return F.conv2d(x, weight, bias, padding=size // 2, groups=groups)
@@ -91,7 +91,9 @@ def conv_same(x, weight, bias, stride, groups):
     return F.conv2d(x, weight, bias, stride=stride, groups=groups)
 
 def lite_features(name, x, conv):
-    """x [N, 3, H, W] in [-1, 1] -> the four maps. conv(x, name of the convolution, stride, groups)."""
+    """Return the four maps of x [N, 3, H, W] in [-1, 1].
+
+    conv:   function (x, name of the convolution, stride, groups) that convolves."""
     def run(x, layer):
         label, _, _, stride, groups, activate = layer
         x = conv(x, label, stride, groups)
@@ -109,12 +111,14 @@ def lite_features(name, x, conv):
     return maps
 
 def folded_conv(weights):
-    """The `conv` of lite_features() for weights as fold_lite() gives them."""
+    """Return the `conv` of lite_features() for the weights of fold_lite()."""
     return lambda x, label, stride, groups: conv_same(x, weights[f'{label}.weight'], weights[f'{label}.bias'], stride, groups)
 
 def random_lite(name='random', seed=0):
-    """Folded weights of a random EfficientNet-Lite, the same on every machine: Gaussian, and each channel of each layer with
-    mean 0 and variance 1 over a fixed batch of smooth random images."""
+    """Return the folded weights of a random EfficientNet-Lite, which are the same on every machine.
+
+    They are Gaussian, scaled so that each channel of each layer has mean 0 and variance 1 over a fixed batch of smooth random
+    images."""
     rng = torch.Generator().manual_seed(seed)
     shapes = {conv: shape for conv, _, shape, *_ in lite_layers(name)}
     folded = {}
@@ -135,20 +139,21 @@ def random_lite(name='random', seed=0):
 #----------------------------------------------------------------------------
 
 class FrozenFeatures:
-    """A feature network with its weights, a constant.
+    """A feature network with its weights, which are constant.
 
-    name:       of LITE, or of a network of timm.
-    path:       its weights as weights.py prepares them: {name, tensors, mean, std, sha256}, tensors folded, or timm's
-                state dict. None: of `random`, which is made here.
-    embed:      whether a pickle carries the weights; it names the file and its sha256 otherwise.
-    features(x [N, 3, H, W] in [-1, 1], dtype) -> four maps, in that dtype."""
+    name:       a name of LITE, or of a network of timm.
+    path:       file of its weights as weights.py prepares it, {name, tensors, mean, std, sha256}, where tensors are the folded
+                weights, or timm's state dict. None for `random`, whose weights are made here.
+    embed:      whether a pickle carries the weights; otherwise it carries the path of the file and its sha256.
+
+    features(x [N, 3, H, W] in [-1, 1], dtype) returns four maps in that dtype."""
 
     def __init__(self, name, path=None, embed=True):
         data = dict(tensors=random_lite(), mean=(0.5,) * 3, std=(0.5,) * 3, sha256='') if path is None and name == 'random' \
             else torch.load(path, map_location='cpu', weights_only=True)
         self.name, self.path, self.embed = name, path, embed and path is not None
         self.tensors, self.sha256 = data['tensors'], data['sha256']
-        self.mean, self.std = tuple(data['mean']), tuple(data['std'])   # of the images in [0, 1] that it was trained with
+        self.mean, self.std = tuple(data['mean']), tuple(data['std'])   # of images in [0, 1] in its training
         self._ready = {}
 
     def __deepcopy__(self, memo):
@@ -172,7 +177,7 @@ class FrozenFeatures:
         return self.tensors
 
     def _on(self, device, dtype):
-        """Weights, or a module of timm, on a device in a dtype; kept there, in channels-last order."""
+        """Return the weights, or a module of timm, on a device in a dtype and in channels-last order. They are kept there."""
         key = str(device), dtype
         if key not in self._ready:
             if self.name in LITE:
@@ -194,7 +199,7 @@ class FrozenFeatures:
             return lite_features(self.name, x, folded_conv(weights)) if self.name in LITE else list(weights(x))
 
     def _normalized(self, x):
-        """([-1, 1] to [0, 1] - mean) / std; nothing where both are 1/2."""
+        """Return (x mapped from [-1, 1] to [0, 1] - mean) / std, which is x itself if both are 1/2."""
         if self.mean == self.std == (0.5,) * 3:
             return x
         mean, std = (torch.tensor(numbers, device=x.device, dtype=x.dtype).reshape(1, 3, 1, 1) for numbers in
@@ -208,12 +213,12 @@ def _last(tensor):
 # timm's networks.
 
 def timm_network(name, pretrained=False, weights=None):
-    """The network of timm that gives the four maps. Raises ImportError, or ValueError where it has not these four."""
+    """Return the network of timm that gives the four maps. Raises ImportError, or ValueError if it does not have these maps."""
     import timm
     with _stock_errors(name):
         scales = timm.create_model(name, features_only=True).feature_info.reduction()
     if not {4, 8, 16, 32} <= set(scales):
-        raise ValueError(f'its maps are reduced by {", ".join(map(str, scales))}, and 4, 8, 16 and 32 are needed')
+        raise ValueError(f'its maps are reduced by {", ".join(map(str, scales))}, but 4, 8, 16 and 32 are needed')
     wanted = [len(scales) - 1 - scales[::-1].index(scale) for scale in (4, 8, 16, 32)]
     overlay = {} if weights is None else dict(pretrained_cfg_overlay=dict(file=str(weights)))
     return timm.create_model(name, features_only=True, out_indices=wanted, pretrained=pretrained, **overlay)

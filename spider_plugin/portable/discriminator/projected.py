@@ -1,8 +1,8 @@
-"""The discriminator of Projected GAN (Sauer et al. 2021): a frozen feature network, frozen random projections that mix its
-channels (CCM) and scales (CSM), and four small discriminators, heads, on the four maps that come out.
+"""The discriminator of Projected GAN (Sauer et al. 2021). It has a frozen feature network, frozen random projections that mix its
+channels (CCM) and scales (CSM), and a small discriminator, called a head, on each of the four projected maps.
 
-State-dict keys are those of the public code, so that its heads and projections carry over; the feature network is no part of
-the state dict, its weights are published ones.
+State-dict keys are those of the public code, so that its heads and projections can be loaded. The feature network is not part of
+the state dict, because its weights are published.
 
 This module is portable: it travels inside snapshots and imports only torch and its neighbours."""
 
@@ -17,17 +17,17 @@ from spider_plugin.portable.layers.norms import RankBatchNorm2d
 from spider_plugin.portable.layers.spectral_norm import SpectralConv2d
 
 #----------------------------------------------------------------------------
-# Projections: buffers, drawn as torch draws a convolution, from a seed.
+# Projections are buffers, drawn from a seed with the distribution of torch's convolutions.
 
 class FrozenConv(torch.nn.Module):
-    """A 1x1 convolution that nobody trains: `weight` [out, in, 1, 1] and `bias` [out] are buffers."""
+    """A 1x1 convolution that is not trained; `weight` [out, in, 1, 1] and `bias` [out] are buffers."""
 
     def __init__(self, in_channels, out_channels):
         super().__init__()
         self.register_buffer('weight', torch.zeros([out_channels, in_channels, 1, 1]))
         self.register_buffer('bias', torch.zeros([out_channels]))
 
-    def draw(self, rng):    # No argument of the constructor: pickles keep those, and a generator is no data.
+    def draw(self, rng):    # Not done in the constructor, because pickles keep its arguments and cannot keep a generator.
         bound = self.weight.shape[1] ** -0.5
         for buffer in (self.weight, self.bias):
             buffer.copy_((torch.rand(buffer.shape, generator=rng) * 2 - 1) * bound)
@@ -38,21 +38,21 @@ class Fusion(torch.nn.Module):
         self.out_conv = FrozenConv(in_channels, out_channels)
 
 class ProjectedFeatures(torch.nn.Module):
-    """Images -> the four projected maps.
+    """Maps images to the four projected maps.
 
-    The public order of operations, from the smallest map f_3 up:  y_l = C_l(up(y_{l+1} + A_l(f_l))), A_l and C_l affine 1x1 maps,
-    up bilinear. 1x1 maps and interpolation commute, and C_l A_l is one map:  y_l = up(C_l y_{l+1} + (C_l A_l) f_l), which does
-    the same at a quarter of the pixels.
+    In the public order of operations, from the smallest map f_3 up, y_l = C_l(up(y_{l+1} + A_l(f_l))), with affine 1x1 maps A_l
+    and C_l, and bilinear `up`. 1x1 maps and interpolation commute, and C_l A_l is one map, so y_l = up(C_l y_{l+1} +
+    (C_l A_l) f_l) is the same with a quarter of the pixels.
 
     backbone, weights, embed: name, file and storage of the feature network, see FrozenFeatures.
     width:      channels of the largest map.
-    precision:  dtype of passes without a gradient where images are on cuda: 'float32', 'float16' or 'bfloat16'."""
+    precision:  dtype of passes without a gradient on cuda, 'float32', 'float16' or 'bfloat16'."""
 
     def __init__(self, backbone, weights=None, embed=True, width=64, seed=0, precision='float32'):
         super().__init__()
         self.features, self.precision = FrozenFeatures(backbone, weights, embed), precision
         mixed = [width, width * 2, width * 4, width * 8]
-        self.channels = [width, width, width * 2, width * 4]    # of the maps that come out
+        self.channels = [width, width, width * 2, width * 4]    # channels of the projected maps
         self.scratch = torch.nn.Module()
         for i, (channels, out) in enumerate(zip(self.features.channels, mixed, strict=True)):
             self.scratch.add_module(f'layer{i}_ccm', FrozenConv(channels, out))
@@ -64,7 +64,9 @@ class ProjectedFeatures(torch.nn.Module):
                 module.draw(rng)
 
     def forward(self, x):
-        """x [N, 3, H, W] in [-1, 1], sides multiples of 32 -> [N, C_l, H / 2 / 2^l, W / 2 / 2^l], l = 0 .. 3, float32."""
+        """Return maps [N, C_l, H / 2 / 2^l, W / 2 / 2^l], l = 0 .. 3, float32, of x [N, 3, H, W] in [-1, 1].
+
+        The sides of x are multiples of 32."""
         dtype = getattr(torch, self.precision) if self._may_round(x) else x.dtype
         maps = self.features.features(x, dtype)
         with torch.autocast(x.device.type, enabled=False):
@@ -73,8 +75,10 @@ class ProjectedFeatures(torch.nn.Module):
         return [y.contiguous() for y in maps] if x.device.type == 'cpu' else maps
 
     def _may_round(self, x):
-        """Where nothing is differentiated. In 16 bits the maps are off by half a percent, but the gradient of the images by a
-        fifth with trained weights: many kinks lie on the way back."""
+        """Return whether this pass may use 16 bits, which is so if nothing is differentiated.
+
+        In 16 bits the error of the maps is half a percent, but that of the images' gradient is a fifth with trained weights,
+        because the backward pass crosses many kinks."""
         return x.is_cuda and not (x.requires_grad and torch.is_grad_enabled())
 
     def _project(self, maps, dtype):
@@ -92,8 +96,8 @@ class ProjectedFeatures(torch.nn.Module):
         return projected
 
 #----------------------------------------------------------------------------
-# Heads. Widths of a map of 2^n pixels on the way down to 8, which follow from 256-pixel images whatever the data's size: the
-# public code found that best, and its heads carry over to all sizes.
+# Heads. The widths of maps of 2^n pixels, from the input down to 8 pixels, follow from 256-pixel images for data of every size.
+# The public code found that best, and so its heads can be loaded for all sizes.
 
 _WIDTHS = {128: 64, 64: 64, 32: 128, 16: 256, 8: 512}
 
@@ -107,7 +111,7 @@ class SeparableConv(torch.nn.Module):
         return self.pointwise(self.depthwise(x))
 
 class DownBlock(torch.nn.Module):
-    """[N, in_channels, H, W] -> [N, out_channels, H / 2, W / 2]."""
+    """Maps [N, in_channels, H, W] to [N, out_channels, H / 2, W / 2]."""
 
     def __init__(self, in_channels, out_channels, separable):
         super().__init__()
@@ -119,10 +123,10 @@ class DownBlock(torch.nn.Module):
         return self.main(x)
 
 class Head(torch.nn.Module):
-    """A map [N, channels, H, W] and labels -> logits [N, number], one for each 4x4 window at the lowest resolution.
+    """Maps [N, channels, H, W] and labels to logits [N, number], one for each 4x4 window at the lowest resolution.
 
     size:       side of the map at 256-pixel images, which decides the number of blocks.
-    c_dim:      classes; with any, a projection of the class (Miyato and Koyama 2018)."""
+    c_dim:      number of classes; if it is not 0, the head has a projection of the class (Miyato and Koyama 2018)."""
 
     def __init__(self, channels, size, separable, c_dim=0, class_width=64, embed_width=128):
         super().__init__()
@@ -159,28 +163,29 @@ class Heads(torch.nn.Module):
 class ProjectedDiscriminator(torch.nn.Module):
     """Projected GAN's discriminator with the hosts' interface.
 
-    c_dim:          classes; labels are one-hot. 0: unconditional.
-    img_resolution: side of the images. Below 224 they are resized to 224, and to a multiple of 32 above.
+    c_dim:          number of classes, whose labels are one-hot; 0 without classes.
+    img_resolution: side of the images. Images below 224 are resized to 224, larger ones to a multiple of 32.
     img_channels:   1 or 3; grey images become RGB.
     backbone:       name of the feature network; `random` needs no weights.
-    weights:        its file, as weights.py prepares it.
-    heads:          'standard', or 'separable' (a fourteenth of the parameters).
-    augment:        DiffAugment of every image that goes in.
-    feature_resolution: side at which the feature network sees the images, a multiple of 32, at least 128; None: as above.
-    embed:          whether a pickle carries the feature network, or names its file only.
-    precision:      of the frozen part on cuda, in D's own phase; 'float32', 'float16' or 'bfloat16'. All else is in float32.
-    seed:           of the random projections.
+    weights:        file of its weights, as weights.py prepares it.
+    heads:          'standard', or 'separable' with a fourteenth of the parameters.
+    augment:        whether every image is augmented by DiffAugment.
+    feature_resolution: side of the images for the feature network, a multiple of 32, at least 128. None for the rule above.
+    embed:          whether a pickle carries the feature network, or only the path of its file.
+    precision:      dtype of the frozen part on cuda in the phases that train D, 'float32', 'float16' or 'bfloat16'. All other
+                    computation is in float32.
+    seed:           seed of the random projections.
 
-    forward(img [N, C, H, W] in [-1, 1], c [N, c_dim] or None, parts=1) -> logits [N, 100 at 256 pixels], of which a loss takes
-    the mean over all. parts: batches that img consists of, one after the other and equally long, fakes and reals for example;
-    one pass of the feature network serves all, batch norm in the heads sees each on its own.
-    In training mode and in evaluation the feature network is the same; the heads' norms and spectral norms follow the mode."""
+    forward(img [N, C, H, W] in [-1, 1], c [N, c_dim] or None, parts=1) returns logits [N, 100 at 256 pixels], over which a loss
+    takes the mean. `parts` is the number of batches of equal length that img consists of, for example fakes and reals. One pass
+    of the feature network serves all; batch norm in the heads is computed for each part.
+    The feature network is the same in training mode and in evaluation; norms and spectral norms of the heads follow the mode."""
 
     def __init__(self, c_dim, img_resolution, img_channels, backbone='random', weights=None, heads='standard', augment=True,
                  feature_resolution=None, embed=True, precision='float32', seed=0):
         super().__init__()
         if img_channels not in (1, 3):
-            raise ValueError(f'a projected discriminator sees grey or RGB images, not {img_channels} channels')
+            raise ValueError(f'a projected discriminator takes grey or RGB images, not {img_channels} channels')
         if heads not in ('standard', 'separable'):
             raise ValueError(f'heads are standard or separable, not {heads}')
         if feature_resolution is None:

@@ -1,1 +1,1 @@
-"""Portable: layers that several networks use."""
+"""Portable layers that several networks use."""

@@ -1,11 +1,12 @@
-"""Depthwise separable synthesis layers, over those of a host's StyleGAN2 and StyleGAN3-T.
+"""Depthwise separable synthesis layers (DSC), as mixins over the layers of a host's StyleGAN2 and StyleGAN3-T.
 
 A layer keeps the host's interface, affine, noise and bias. Its kernel W [O, I, 3, 3] is a sum of products of `rank` terms,
     depthwise first:  W_oik = sum_r P_roi D_rik,    h_ri = D_ri * x_i  at the layer's resolution,  y_o = sum_ri P_roi h_ri
     pointwise first:  W_oik = sum_r P_roi D_rok,    h_ro = sum_i P_roi x_i  at low resolution,     y_o = sum_r D_ro * h_ro
-and the layer is the modulated convolution with W, demodulation included: |s W_o|^2 = sum_i s_i^2 E_oi with E from P and the
+and the layer is the modulated convolution with W, including demodulation by |s W_o|^2 = sum_i s_i^2 E_oi, with E from P and the
 Gram matrices of D. Pointwise first is for layers that upsample; zero insertion, FIR and D together are four 3x3 filters on the
-small image. Styles go into the filter that sees the input, demodulation into the last one: tensors without pixels.
+small image. Styles are multiplied into the filter that sees the input and demodulation into the last one, because these tensors
+have no pixels.
 
 This module is portable: it travels inside snapshots and imports only torch and the standard library."""
 
@@ -32,9 +33,9 @@ from torch_utils_ext.ops.depthwise_up2 import (
 )
 
 #----------------------------------------------------------------------------
-# A depthwise filter and a product over channels as one node of the graph. The filtered maps are made again in the backward
-# pass, not kept: of an up layer they are four times the input. The backward pass is made of the ops that it differentiates
-# by, so that there are derivatives of every order.
+# A depthwise filter and a product over channels as one node of the graph. The filtered maps are not kept but computed again in
+# the backward pass, because those of an up layer are four times as large as its input. The backward pass uses differentiable ops,
+# so derivatives of every order exist.
 
 class _Separable(torch.autograd.Function):
     @staticmethod
@@ -59,16 +60,17 @@ class _Separable(torch.autograd.Function):
         return gx, gk, gw, None
 
 def separable(x, k, w, kind):
-    """x [N, I, H, W] filtered by k [N, I, ...] of that kind, then mixed by w [O, I] or [N, O, I] -> [N, O, H', W']."""
+    """Return x [N, I, H, W] filtered by k [N, I, ...] of that kind, then mixed by w [O, I] or [N, O, I], [N, O, H', W']."""
     return _Separable.apply(x, k, w, kind)
 
 def mix(w, x):
-    """A product over channels: w [O, I] or [N, O, I], x [N, I, H, W] -> [N, O, H, W]."""
+    """Return the product over channels of w [O, I] or [N, O, I] and x [N, I, H, W], [N, O, H, W]."""
     if w.ndim == 2:
         return F.conv2d(x, w[:, :, None, None])
     return (w @ x.flatten(2)).unflatten(2, x.shape[2:])
 
-# Kinds of filters: 'same', and 'full' (StyleGAN3: one pixel more on each side), k [N, C, 3, 3]; 'up', k [N, C, 4, 3, 3].
+# Kinds of filters are 'same' and 'full' (StyleGAN3, one pixel more on each side) with k [N, C, 3, 3], and 'up' with
+# k [N, C, 4, 3, 3].
 
 def filtered(x, k, kind):
     if kind == 'up':
@@ -90,20 +92,21 @@ def filter_grad(x, g, kind):
 # The kernel in two factors: dw [rank, I or O, 3, 3], pw [rank, O, I].
 
 def effective_kernel(dw, pw, pointwise_first):
-    """The dense kernel that the factors stand for, [O, I, 3, 3]."""
+    """Return the dense kernel of the factors, [O, I, 3, 3]."""
     return torch.einsum('roi,rokl->oikl' if pointwise_first else 'roi,rikl->oikl', pw, dw)
 
 def kernel_energy(dw, pw, pointwise_first):
-    """Sum of the squares of the effective kernel over its taps, [O, I], without making it."""
+    """Return the sum of the squares of the effective kernel over its taps, [O, I], without computing that kernel."""
     gram = torch.einsum('rckl,sckl->rsc', dw, dw)
     gram = gram.unsqueeze(3 if pointwise_first else 2)
     pairs = [(r, s) for r in range(len(pw)) for s in range(r + 1)]
     return sum((1 if r == s else 2) * pw[r] * pw[s] * gram[r, s] for r, s in pairs)
 
 def half_precision_factors(dw, pw, styles, pointwise_first):
-    """The factors and styles, scaled so that no step leaves the range of float16. Filters get unit norm per channel, and pw
-    their scale; every output channel of pw and the styles of every sample a peak of one, over sqrt(I) for pw. Demodulation
-    takes these scales back out, so they count as constants."""
+    """Return the factors and styles, scaled so that no step leaves the range of float16.
+
+    Filters get unit norm per channel, and their scale moves to pw. Every output channel of pw gets a peak of 1 / sqrt(I), and
+    the styles of every sample a peak of 1. Demodulation removes these scales, so they count as constants."""
     norms = dw.detach().square().sum(dim=[0, 2, 3]).sqrt().clamp(min=1e-20)             # [I or O]
     dw, pw = dw / norms[None, :, None, None], pw * (norms[None, :, None] if pointwise_first else norms)
     peaks = pw.detach().abs().amax(dim=[0, 2], keepdim=True).clamp(min=1e-20)
@@ -111,11 +114,13 @@ def half_precision_factors(dw, pw, styles, pointwise_first):
     return dw, pw / (peaks * math.sqrt(pw.shape[2])), styles
 
 #----------------------------------------------------------------------------
-# What layers of both families share.
+# The part that layers of both families share.
 
 class _DSCLayerMixin:
     def attach_dsc(self, order, rank):
-        """Puts the two factors in place of the dense weight. order: 'depthwise' or 'pointwise', for layers that upsample."""
+        """Replace the dense weight by the two factors.
+
+        order:  'depthwise' or 'pointwise', the factor that comes first in layers that upsample."""
         out_channels, in_channels = self.weight.shape[:2]
         del self.weight
         self.pointwise_first = order == 'pointwise' and getattr(self, 'up', 1) == 2
@@ -127,16 +132,18 @@ class _DSCLayerMixin:
         return self.dw_weight * self.dw_gain, self.pw_weight * self.pw_gain
 
     def effective_weight(self):
-        """The host's dense weight that would give the same layer, [O, I, 3, 3]."""
+        """Return the host's dense weight of an equal layer, [O, I, 3, 3]."""
         return effective_kernel(*self.factors(), self.pointwise_first)
 
 def dsc_gains(rank, in_channels):
-    """Gains of unit-variance dw and pw that keep the variance of what passes: a filter sees 9 pixels, pw rank * I channels."""
+    """Return the gains of unit-variance dw and pw that keep the variance of activations.
+
+    A filter sums over 9 pixels, and pw sums over rank * I channels."""
     return 1 / 3, 1 / math.sqrt(rank * in_channels)
 
 #----------------------------------------------------------------------------
-# StyleGAN2. In front of a product over I channels of P pixels, the styles are folded into its matrix (N * O * I numbers, but
-# no pass over pixels) where that has fewer elements than the maps, and demodulation behind it likewise.
+# StyleGAN2. Before a product over I channels of P pixels, the styles are multiplied into its matrix if that has fewer elements
+# (N * O * I) than the maps, which saves a pass over pixels. The same holds for demodulation after the product.
 
 class DSCLayer2Mixin(_DSCLayerMixin):
     orders = ('depthwise', 'pointwise')
@@ -148,7 +155,7 @@ class DSCLayer2Mixin(_DSCLayerMixin):
         super().attach_dsc(order, rank)
 
     def forward(self, x, w, noise_mode='random', fused_modconv=True, gain=1):
-        """x [N, I, R / up, R / up], w [N, w_dim] -> [N, O, R, R]; fused_modconv is for dense layers."""
+        """Return [N, O, R, R] from x [N, I, R / up, R / up] and w [N, w_dim]; fused_modconv, for dense layers, is ignored."""
         styles, (dw, pw) = self.affine(w), self.factors()
         noise = layer_noise(self, x, noise_mode)
         if x.dtype == torch.float16:
@@ -175,13 +182,13 @@ class DSCLayer2Mixin(_DSCLayerMixin):
         return sum(depthwise_up2(mix(w, x), filters) for w, filters in zip(pw.to(x.dtype), k)), None
 
 #----------------------------------------------------------------------------
-# StyleGAN3-T, depthwise first. Weights and styles are normalised as the host's are, whatever the type of x.
+# StyleGAN3-T, depthwise first. Weights and styles are normalised as in the host's layers, for every dtype of x.
 
 class DSCLayer3Mixin(_DSCLayerMixin):
     orders = ('depthwise',)     # it upsamples by filters, not by a convolution
 
     def forward(self, x, w, noise_mode='random', force_fp32=False, update_emas=False):
-        """x [N, I, H, W], w [N, w_dim] -> [N, O, H', W']; there is no noise whatever its mode."""
+        """Return [N, O, H', W'] from x [N, I, H, W] and w [N, w_dim]; there is no noise in any mode."""
         x, input_gain = layer3_input(self, x, w, force_fp32, update_emas)
         styles, (dw, pw) = unit_styles(self.affine(w)), self.factors()
         energy = kernel_energy(dw, pw, False)
@@ -195,7 +202,7 @@ class DSCLayer3Mixin(_DSCLayerMixin):
 
     @staticmethod
     def _in_half_precision(dw, pw, styles, scales):
-        """Filters of unit norm and styles of unit peak; what is taken out goes into pw and scales."""
+        """Return filters of unit norm and styles of unit peak; the removed factors are multiplied into pw and scales."""
         norms = dw.detach().square().sum(dim=[0, 2, 3]).sqrt().clamp(min=1e-20)
         peaks = styles.detach().abs().amax(dim=1, keepdim=True).clamp(min=1e-20)
         return dw / norms[None, :, None, None], pw * norms, styles / peaks, scales * peaks
@@ -203,14 +210,14 @@ class DSCLayer3Mixin(_DSCLayerMixin):
 #----------------------------------------------------------------------------
 
 def dsc_layer_mixin(host):
-    """The mixin for SynthesisLayer of a host's module, by what the module computes with."""
+    """Return the mixin for the SynthesisLayer of a host's module, chosen by the functions that the module uses."""
     return DSCLayer3Mixin if hasattr(host, 'filtered_lrelu') else DSCLayer2Mixin
 
 def layer_resolution(layer):
     return layer.resolution if hasattr(layer, 'resolution') else layer.out_sampling_rate
 
 def dsc_layers(synthesis, layer_class, window):
-    """{name: layer} of the host's layers with a 3x3 kernel whose resolution is in window (lowest, highest)."""
+    """Return {name: layer} of the host's layers with a 3x3 kernel whose resolution is in window (lowest, highest)."""
     return {name: layer for name, layer in synthesis.named_modules() if isinstance(layer, layer_class)
             and layer.weight.shape[2] == 3 and window[0] <= layer_resolution(layer) <= window[1]}
 

@@ -1,9 +1,9 @@
-"""Dense modulated convolution with demodulation in factorised form, as layers over a host's.
+"""Dense modulated convolution with demodulation in factorised form, as mixins over a host's layers.
 
-The scale of output channel o, for the styles s of a sample, is 1 / |s W_o|. Hosts make the product s W for every sample,
-[N, O, I, kh, kw], to take its norm, also where they do not convolve with it. But
-    |s W_o|^2 = sum_i s_i^2 E_oi,   E_oi = sum_k W_oik^2,
-a product of small matrices: the same function, and most of the memory that training saves for its backward pass is gone.
+The scale of output channel o, for the styles s of a sample, is 1 / |s W_o|. Hosts compute the product s W for every sample,
+[N, O, I, kh, kw], to take its norm, even if they do not convolve with it. But
+    |s W_o|^2 = sum_i s_i^2 E_oi,   E_oi = sum_k W_oik^2
+is a product of small matrices. It is the same function, and training keeps far less memory for its backward pass.
 
 This module is portable: it travels inside snapshots and imports only torch and the standard library."""
 
@@ -17,11 +17,11 @@ from torch_utils_ext.ops.epilogue import epilogue
 #----------------------------------------------------------------------------
 
 def demodulation(styles, energy):
-    """1 / |s W_o|. styles s: [N, I]; energy E: [O, I], the sum of W^2 over the kernel; returns [N, O]."""
+    """Return 1 / |s W_o|, [N, O], from the styles s [N, I] and the energy E [O, I], the sum of W^2 over the kernel."""
     return (styles.square() @ energy.t() + 1e-8).rsqrt()
 
 def layer_noise(layer, x, noise_mode):
-    """What a layer of StyleGAN2 adds: [N, 1, R, R] of a fresh draw, [1, 1, R, R] of the constant, or None."""
+    """Return the noise that a layer of StyleGAN2 adds: a fresh draw [N, 1, R, R], the constant [1, 1, R, R], or None."""
     if noise_mode not in ('random', 'const', 'none'):
         raise ValueError(f"noise_mode is {noise_mode!r}; it must be 'random', 'const' or 'none'")
     if not layer.use_noise or noise_mode == 'none':
@@ -31,29 +31,29 @@ def layer_noise(layer, x, noise_mode):
     return torch.randn([x.shape[0], 1, layer.resolution, layer.resolution], device=x.device) * layer.noise_strength
 
 def layer_epilogue(layer, x, demod, noise, gain):
-    """Scale, noise, bias, activation, clamp of a layer of StyleGAN2, [N, O, H, W] -> the same."""
+    """Apply the scale, noise, bias, activation and clamp of a layer of StyleGAN2 to x [N, O, H, W]."""
     clamp = layer.conv_clamp * gain if layer.conv_clamp is not None else None
     return epilogue(x, demod, noise, layer.bias, act=layer.activation, gain=layer.act_gain * gain, clamp=clamp)
 
 def check_activation(layer):
-    """Raises ValueError where `epilogue` does not know the activation of a layer."""
+    """Raise ValueError if `epilogue` does not support the activation of a layer."""
     if layer.activation not in ('linear', 'lrelu'):
         raise ValueError(f"a layer has the activation {layer.activation!r}; only 'lrelu' and 'linear' are known")
 
 #----------------------------------------------------------------------------
-# StyleGAN2. In evaluation hosts may convolve with a kernel for each sample (fused_modconv): this is left as it is.
+# StyleGAN2. In evaluation, hosts may convolve with a kernel for each sample (fused_modconv); that path is not changed.
 
 class FastLayer2Mixin:
     def attach_fast(self):
         check_activation(self)
 
     def forward(self, x, w, noise_mode='random', fused_modconv=True, gain=1):
-        """x [N, I, R / up, R / up], w [N, w_dim] -> [N, O, R, R]."""
+        """Return [N, O, R, R] from x [N, I, R / up, R / up] and w [N, w_dim]."""
         if fused_modconv and not self.training:
             return super().forward(x, w, noise_mode=noise_mode, fused_modconv=True, gain=gain)
         weight, styles = self.weight, self.affine(w)
         noise = layer_noise(self, x, noise_mode)
-        if x.dtype == torch.float16:    # Demodulation takes any scale back out, so choose one that cannot overflow.
+        if x.dtype == torch.float16:    # Demodulation removes any scale, so choose one that cannot overflow.
             peaks = weight.detach().abs().amax(dim=[1, 2, 3], keepdim=True)
             weight = weight / (peaks * math.sqrt(weight[0].numel()))
             styles = styles / styles.detach().abs().amax(dim=1, keepdim=True)
@@ -67,27 +67,27 @@ class FastLayer2Mixin:
         return layer_epilogue(self, x, scales, noise, gain)
 
 #----------------------------------------------------------------------------
-# StyleGAN3. Hosts give each sample a kernel of its own, a group of one convolution; here the activations are scaled instead.
+# StyleGAN3. Hosts give each sample a separate kernel, as a group of one convolution; here the activations are scaled instead.
 
 class FastLayer3Mixin:
     def attach_fast(self):
         pass
 
     def forward(self, x, w, noise_mode='random', force_fp32=False, update_emas=False):
-        """x [N, I, H, W], w [N, w_dim] -> [N, O, H', W']; there is no noise whatever its mode."""
+        """Return [N, O, H', W'] from x [N, I, H, W] and w [N, w_dim]; there is no noise in any mode."""
         if self.is_torgb:
             return super().forward(x, w, noise_mode=noise_mode, force_fp32=force_fp32, update_emas=update_emas)
         x, input_gain = layer3_input(self, x, w, force_fp32, update_emas)
         styles, weight = unit_styles(self.affine(w)), self.weight
         weight = weight * weight.square().mean(dim=[1, 2, 3], keepdim=True).rsqrt()
-        size = math.sqrt(weight[0].numel())     # what half precision sums up stays in its range
+        size = math.sqrt(weight[0].numel())     # keeps sums in the range of half precision
         scales = demodulation(styles, weight.square().sum(dim=[2, 3])) * (input_gain * size)
         x = x * styles.to(x.dtype)[:, :, None, None]
         x = torch.nn.functional.conv2d(x, (weight / size).to(x.dtype), padding=self.conv_kernel - 1)
         return layer3_activation(self, x * scales.to(x.dtype)[:, :, None, None])
 
 def layer3_input(layer, x, w, force_fp32, update_emas):
-    """(x in the type that a layer of StyleGAN3 computes in, the scale of its input to unit magnitude)."""
+    """Return (x in the dtype that a layer of StyleGAN3 computes in, the scale of its input to unit magnitude)."""
     if update_emas:
         magnitude = x.detach().to(layer.magnitude_ema.dtype).square().mean()
         layer.magnitude_ema.copy_(magnitude.lerp(layer.magnitude_ema, layer.magnitude_ema_beta))
@@ -98,7 +98,7 @@ def unit_styles(styles):
     return styles * styles.square().mean().rsqrt()
 
 def layer3_activation(layer, x):
-    """Bias and filtered leaky ReLU of a layer of StyleGAN3 that makes no colours: [N, O, H, W] -> [N, O, H', W']."""
+    """Apply the bias and filtered leaky ReLU of a layer of StyleGAN3 other than ToRGB to [N, O, H, W]; [N, O, H', W']."""
     return layer.host.filtered_lrelu.filtered_lrelu(
         x, fu=layer.up_filter, fd=layer.down_filter, b=layer.bias.to(x.dtype), up=layer.up_factor, down=layer.down_factor,
         padding=layer.padding, gain=math.sqrt(2), slope=0.2, clamp=layer.conv_clamp)
@@ -106,7 +106,7 @@ def layer3_activation(layer, x):
 #----------------------------------------------------------------------------
 
 def fast_layer_mixin(host):
-    """The mixin for SynthesisLayer of a host's module, by what the module computes with."""
+    """Return the mixin for the SynthesisLayer of a host's module, chosen by the functions that the module uses."""
     return FastLayer3Mixin if hasattr(host, 'filtered_lrelu') else FastLayer2Mixin
 
 class FastGeneratorMixin:

@@ -1,10 +1,9 @@
-"""One convolution of a FastGAN block with its depthwise separable filter, in a step of its own: [nearest x2 and] depthwise 3x3,
+"""One convolution of a FastGAN block with a depthwise separable filter as one autograd function: [nearest x2 and] depthwise 3x3,
 pointwise, noise, batch norm, gated linear unit.
 
-What lies between input and output is made twice rather than kept: of the intermediate tensors only the pointwise output is
-saved, never the upsampled image or the depthwise output. On a CPU the matrices are multiplied in tiles that stay in its cache,
-and what is done per element is done to a tile while it is there. Where a second derivative is asked for, the gradient is that
-of the composition below, separable_glu_ref.
+Intermediate tensors are computed twice instead of kept. Only the pointwise output is saved, not the upsampled image or the
+depthwise output. On a CPU the matrices are multiplied in tiles that stay in its cache, and elementwise steps are applied to a
+tile while it is there. If a second derivative is needed, the gradient is that of the composition below, separable_glu_ref.
 
 This module is portable: it travels inside snapshots and imports only torch and its neighbours."""
 
@@ -23,17 +22,17 @@ from torch_utils_ext.ops.depthwise_up2 import (
 #----------------------------------------------------------------------------
 
 def separable_glu(x, depthwise_weight, pointwise_weight, scale, shift, noise=None, strength=None, up=False, eps=1e-5):
-    """z = pointwise(depthwise(x)) + strength * noise;  v = scale (z - mean) / std + shift, over the batch;  GLU(v).
+    """Return GLU(v) with v = scale (z - mean) / std + shift over the batch and z = pointwise(depthwise(x)) + strength * noise.
 
     x:                [N, I, H, W].
     depthwise_weight: [I, 1, 3, 3].
     pointwise_weight: [2 O, I, 1, 1].
     scale, shift:     [2 O].
     noise, strength:  [N, 1, H', W'] and [1], or None.
-    up:               x is first enlarged by two, nearest neighbour; H' = 2 H then, else H' = H.
+    up:               whether x is first enlarged by two, nearest neighbour; then H' = 2 H, else H' = H.
     returns           [N, O, H', W'], and mean and variance [2 O] of z, without gradient.
 
-    Activations are of x's type, under autocast of its type; moments and the gradients of weights are of the weights'."""
+    Activations have x's dtype, or autocast's; moments and the gradients of weights have the dtype of the weights."""
     device = x.device.type
     x = x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) and x.dtype != torch.float64 else x
     with torch.autocast(device, enabled=False):
@@ -41,7 +40,7 @@ def separable_glu(x, depthwise_weight, pointwise_weight, scale, shift, noise=Non
         return _SeparableGLUFunction.apply(x, filters, pointwise_weight.flatten(1), scale, shift, noise, strength, eps)
 
 def separable_glu_ref(x, filters, matrix, scale, shift, noise, strength, eps):
-    """The composition of public ops; filters and matrix as below."""
+    """Return the same by a composition of public ops; filters and matrix as below."""
     z = _depthwise(x, filters)
     z = torch.einsum('oi,nihw->nohw', matrix.to(z.dtype), z)
     if noise is not None:
@@ -51,7 +50,7 @@ def separable_glu_ref(x, filters, matrix, scale, shift, noise, strength, eps):
     return affine_glu(z, a, shift - a * mean), mean, var
 
 #----------------------------------------------------------------------------
-# Filters are [1, I, 3, 3], or [1, I, 4, 3, 3] for what enlarges.
+# Filters are [1, I, 3, 3], or [1, I, 4, 3, 3] for layers that enlarge.
 
 def _filters(weight, up):
     weight = weight.transpose(0, 1)
@@ -61,7 +60,7 @@ def _depthwise(x, filters):
     return depthwise_up2(x, filters) if filters.ndim == 5 else depthwise(x, filters)
 
 def _depthwise_backward(x, filters, g):
-    """Gradients of sum(g * _depthwise(x, filters)) for x and filters, by a kernel that reads g once where there is one."""
+    """Return the gradients of sum(g * _depthwise(x, filters)) for x and filters; a kernel, if there is one, reads g once."""
     name = 'depthwise_up2_backward' if filters.ndim == 5 else 'depthwise_backward'
     gx, gk = run_op(name, _depthwise_backward_ref, x, filters, g)
     return gx, gk.sum(dim=0, keepdim=True)
@@ -72,14 +71,14 @@ def _depthwise_backward_ref(x, filters, g):
     return depthwise(g, filters.flip([2, 3])), depthwise_weight_grad(x, g)
 
 #----------------------------------------------------------------------------
-# Columns of a tile: about what the second-level cache of a core holds. Elsewhere than on a CPU the tile is all there is.
+# Columns of a tile, about as many as the second-level cache of a CPU core holds. On other devices one tile holds everything.
 
 def _tiles(z):
     size = 1024 if z.device.type == 'cpu' else z.shape[2]
     return [(n, slice(i, i + size)) for n in range(len(z)) for i in range(0, z.shape[2], size)]
 
 def _rows(z):
-    """Slices of channels of z [N, C, L] that hold about 2^15 numbers."""
+    """Return slices of channels of z [N, C, L] that hold about 2^15 numbers."""
     size = max((1 << 15) // z.shape[2], 1) if z.device.type == 'cpu' else z.shape[1]
     return [slice(i, min(i + size, z.shape[1])) for i in range(0, z.shape[1], size)]
 
@@ -127,10 +126,10 @@ def _composed_backward(inputs, wanted, eps, g):
     return [next(grads) if want else None for want in wanted]
 
 #----------------------------------------------------------------------------
-# z = matrix h + strength noise, with its mean and variance, tile by tile; the tiles' moments are joined as by Chan et al. 1983.
+# z = matrix h + strength noise, with its mean and variance, tile by tile; the tiles' moments are joined as in Chan et al. 1983.
 
 def _pointwise_statistics(h, matrix, noise, strength):
-    """h [N, I, H, W] -> (z [N, M, H, W], mean [M], var [M])."""
+    """Return (z [N, M, H, W], mean [M], var [M]) for h [N, I, H, W]."""
     N, _, H, W = h.shape
     h, noise, wide = h.flatten(2), None if noise is None else noise.flatten(2), matrix.dtype
     z, matrix = h.new_empty([N, len(matrix), H * W]), matrix.to(h.dtype)
@@ -156,7 +155,7 @@ def _pointwise_statistics(h, matrix, noise, strength):
 # With v = a z + b, y = v1 sigmoid(v2): dv1 = g s, dv2 = g v1 s (1 - s), s = sigmoid(v2). The kernel's arguments and results.
 
 def _glu_backward_ref(g, z, a, b, _noise):
-    """(a dv [N, 2 C, H, W]; sum dv z and sum dv, [1, 2 C]; None)."""
+    """Return (a dv [N, 2 C, H, W], sum dv z [1, 2 C], sum dv [1, 2 C], None)."""
     shape, g, z = z.shape, g.flatten(2), z.flatten(2)
     C = g.shape[1]
     v, a, b = torch.empty_like(z), a.unsqueeze(1), b.unsqueeze(1)
@@ -178,7 +177,7 @@ def _glu_backward_ref(g, z, a, b, _noise):
 #----------------------------------------------------------------------------
 
 def _pointwise_backward(h, matrix, v, z, norm, noise, strength, wants_noise):
-    """With gz = v + b z + d: replaces h [N, I, H, W] by its gradient matrix^T gz; returns the gradients of matrix, noise and
+    """Replace h [N, I, H, W] by its gradient matrix^T gz with gz = v + b z + d, and return the gradients of matrix, noise and
     strength."""
     (b, d), h, v, z = [t.unsqueeze(1) for t in norm], h.flatten(2), v.flatten(2), z.flatten(2)
     gmatrix, transposed = torch.zeros_like(matrix), matrix.t().contiguous().to(h.dtype)

@@ -1,9 +1,10 @@
 """Layers whose weight is divided by its largest singular value (Miyato et al. 2018, "Spectral Normalization for Generative
 Adversarial Networks", section 2.1 and Algorithm 1).
 
-State-dict keys are those of torch.nn.utils.spectral_norm: `weight_orig`, `weight_u`, `weight_v`. Its modules keep the last
-normalised weight, a node of the graph, and cannot be copied after a pass in training; these compute it where it is used, so
-that hosts can deep-copy them. u starts the same in every rank and every run, and moves by the rule in portable/layers/norms.py.
+State-dict keys are those of torch.nn.utils.spectral_norm: `weight_orig`, `weight_u`, `weight_v`. torch's modules keep the last
+normalised weight, a node of the graph, and so cannot be copied after a pass in training. The modules here compute it when it is
+used, so that hosts can deep-copy them. u has the same start in every rank and every run, and moves by the rule in
+portable/layers/norms.py.
 
 This module is portable: it travels inside snapshots and imports only torch and its neighbours."""
 
@@ -15,16 +16,17 @@ from spider_plugin.portable.layers.norms import buffers_move
 #----------------------------------------------------------------------------
 
 def power_iteration(matrix, u, eps=1e-12):
-    """One step towards the largest singular value of matrix [h, w] from u [h]: the new (u [h], v [w])."""
+    """Return (u [h], v [w]) after one step from u [h] towards the largest singular value of matrix [h, w]."""
     v = F.normalize(torch.mv(matrix.t(), u), dim=0, eps=eps)
     return F.normalize(torch.mv(matrix, v), dim=0, eps=eps), v
 
 class SpectralNormMixin:
-    """For a torch layer with a `weight`: replaces it by weight_orig / sigma, sigma = u^T W v, W [outputs, everything else].
+    """A mixin for a torch layer with a `weight`, which it replaces by weight_orig / sigma.
 
-    u and v are constants to autograd; the gradient of sigma with respect to W is u v^T."""
+    sigma = u^T W v with W [outputs, other dimensions]. u and v are constants to autograd, so the gradient of sigma with respect
+    to W is u v^T."""
 
-    output_dim = 0  # of the weight
+    output_dim = 0  # dimension of the weight that holds the outputs
 
     def _normalize_spectrum(self):
         weight = self.weight
@@ -40,7 +42,7 @@ class SpectralNormMixin:
         return self.weight_orig.transpose(0, self.output_dim).flatten(1)
 
     def normalized_weight(self):
-        """weight_orig / sigma, in the shape of weight_orig. In training mode u and v take a step before."""
+        """Return weight_orig / sigma, in the shape of weight_orig. In training mode u and v take a step first."""
         with torch.autocast(self.weight_orig.device.type, enabled=False):
             matrix, u, v = self._matrix(), self.weight_u, self.weight_v
             if self.training and buffers_move(self.weight_orig):
@@ -49,7 +51,7 @@ class SpectralNormMixin:
                     self.weight_u.copy_(u)
                     self.weight_v.copy_(v)
             else:
-                u, v = u.clone(), v.clone()     # a later pass moves the buffers, before this one's backward perhaps
+                u, v = u.clone(), v.clone()     # a later pass may move the buffers before the backward pass of this one
             return self.weight_orig / torch.dot(u, torch.mv(matrix, v))
 
 #----------------------------------------------------------------------------
@@ -83,7 +85,7 @@ class SpectralLinear(SpectralNormMixin, torch.nn.Linear):
         return F.linear(x, self.normalized_weight(), self.bias)
 
 class SeparableSpectralConv2d(torch.nn.Module):
-    """Depthwise 3x3 and pointwise, the spectrum of each normalised; the layers of Projected GAN's separable convolution."""
+    """A depthwise 3x3 and a pointwise convolution, each with spectral norm, as in Projected GAN's separable convolution."""
 
     def __init__(self, in_channels, out_channels):
         super().__init__()

@@ -1,10 +1,10 @@
-"""3x3 convolution of many channels on a CPU by Winograd's minimal filtering, a quarter of the products (Lavin & Gray 2016,
-"Fast algorithms for convolutional neural networks", F(4x4, 3x3)), with its derivatives of every order.
+"""3x3 convolution of many channels on a CPU by Winograd's minimal filtering, with a quarter of the products (Lavin & Gray 2016,
+"Fast algorithms for convolutional neural networks", F(4x4, 3x3)) and with derivatives of every order.
 
 A tile of 4x4 outputs sees 6x6 inputs d. With small fixed matrices A, B, G, its correlation with a filter w is
     A^T [ (G w G^T) o (B^T d B) ] A,
-so that convolving channels is 36 products of matrices, [O, I] x [I, tiles]; the gradient of w has the same form. Both sides of
-the products are made in pieces that stay in a cache. Rounding is some 1e-5 of the largest value in float32.
+so that convolving channels is 36 products of matrices, [O, I] x [I, tiles]; the gradient of w has the same form. Both factors of
+the products are computed in pieces that stay in the cache. Rounding errors are about 1e-5 of the largest value in float32.
 
 This module is portable: it travels inside snapshots and imports only torch and the standard library."""
 
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 #----------------------------------------------------------------------------
-# A, B and G for the points 0, 1, -1, 2, -2 and infinity, as products over rows and columns, which act on flat tiles.
+# A, B and G for the points 0, 1, -1, 2, -2 and infinity, as products over rows and columns that act on flattened tiles.
 
 def _on_tiles(rows, divisor=1):
     m = torch.tensor(rows, dtype=torch.float64) / divisor
@@ -24,11 +24,11 @@ _TO_INPUT = _on_tiles([     # [36, 36]
 _TO_KERNEL = _on_tiles([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]], 24)               # [36, 9]
 _TO_OUTPUT = _on_tiles([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])        # [16, 36]
 
-WINOGRAD_PIECE = 1 << 17     # numbers of a piece of transformed tiles
-WINOGRAD_TILES = 512         # of a product, at least, where there are as many
+WINOGRAD_PIECE = 1 << 17     # numbers in a piece of transformed tiles
+WINOGRAD_TILES = 512         # least tiles in a product, if there are as many
 
 def winograd_pays(x, channels):
-    """Whether x [N, I, H, W] can be convolved to so many channels by this, and faster than by torch."""
+    """Return whether conv3x3 can convolve x [N, I, H, W] to `channels` channels, and is faster than torch."""
     return (x.device.type == 'cpu' and x.dtype in (torch.float32, torch.float64) and x.shape[2] % 4 == 0 and x.shape[3] % 4 == 0
             and min(x.shape[1], channels) >= 128 and x.shape[0] * x.shape[2] * x.shape[3] >= 2048)
 
@@ -40,7 +40,9 @@ def _pieces(channels, tiles):
     return [slice(c, min(c + step, channels)) for c in range(0, channels, step)]
 
 def _transformed(x, matrix, size):
-    """Tiles of size x size of x [N, C, H, W], 4 apart (6: in a border of zeros), times matrix [36, size^2] -> [36, C, tiles]."""
+    """Return matrix [36, size^2] times the size x size tiles, 4 apart, of x [N, C, H, W]; [36, C, tiles].
+
+    With size 6, x is padded by a border of zeros."""
     N, C, H, W = x.shape
     tiles, border = N * H * W // 16, (size - 4) // 2
     y = x.new_empty([36, C * tiles])
@@ -52,7 +54,7 @@ def _transformed(x, matrix, size):
     return y.unflatten(1, [C, tiles])
 
 def _images(m, out):
-    """m [36, C, N * tiles] -> out [N, C, H, W]."""
+    """Transform products m [36, C, N * tiles] into out [N, C, H, W]."""
     N, C, H, W = out.shape
     matrix, y = _TO_OUTPUT.to(m.dtype), out.view(N, C, H // 4, 4, W // 4, 4)
     for piece in _pieces(C, m.shape[2]):
@@ -60,7 +62,7 @@ def _images(m, out):
         y[:, piece] = part.view(4, 4, -1, N, H // 4, W // 4).permute(3, 2, 4, 0, 5, 1)
 
 def _batches(x):
-    """Slices of samples with enough tiles for a product."""
+    """Return slices of samples with enough tiles for a product."""
     step = max(1, WINOGRAD_TILES * 16 // (x.shape[2] * x.shape[3]))
     return [slice(n, n + step) for n in range(0, x.shape[0], step)]
 
@@ -109,7 +111,7 @@ class _Conv3x3WeightGrad(torch.autograd.Function):
                 _Conv3x3.apply(x, v, False) if ctx.needs_input_grad[1] else None)
 
 def conv3x3(x, w):
-    """x [N, I, H, W], H and W multiples of 4, correlated with w [O, I, 3, 3], zero padding 1 -> [N, O, H, W]."""
+    """Return x [N, I, H, W] correlated with w [O, I, 3, 3], zero padding 1, [N, O, H, W]; H and W are multiples of 4."""
     return _Conv3x3.apply(x, w, False)
 
 #----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""SPIDER_DEVICE=cpu: what a host sees by the name torch, and that nobody else does."""
+"""SPIDER_DEVICE=cpu: the view of torch that a host gets, and that other modules keep torch."""
 
 import time
 

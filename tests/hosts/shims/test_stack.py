@@ -1,4 +1,4 @@
-"""Shims: their probes, what they do, and that a host gets them in every process, named once."""
+"""Shims: their probes and effects, and that a host gets them in every process and their names are printed once."""
 
 import inspect
 import sys
@@ -23,13 +23,13 @@ def module(name='m', source=''):
     return made
 
 #----------------------------------------------------------------------------
-# Each shim: a subject that asks, one that does not, on a stack that lacks it and on one that does not.
+# For each shim, a subject that needs it and one that does not, on a stack that lacks the feature and on one that has it.
 
-def test_every_shim_says_why_in_one_sentence():
+def test_every_shim_has_a_reason_of_one_sentence():
     for shim in stack.SHIMS:
         assert shim.reason and '. ' not in shim.reason and '\n' not in shim.reason
 
-def test_pkg_resources_is_there_only_where_nobody_has_it(monkeypatch):
+def test_pkg_resources_is_provided_only_if_it_is_missing(monkeypatch):
     real = types.SimpleNamespace(find_spec=lambda name, path=None, target=None: name == 'pkg_resources' or None)
     monkeypatch.setattr(sys, 'meta_path', [])
     assert SHIMS['pkg_resources'].needed()

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite against timm's, weights from files of every kind, and what is said where there are none."""
+"""EfficientNet-Lite against timm's, weights from files of every kind, and errors if there are none."""
 
 import copy
 import dataclasses
@@ -33,7 +33,7 @@ from spider_plugin.weights import prepare_backbone, timm_names
 LITE0 = 'tf_efficientnet_lite0'
 
 def lite_state(name=LITE0, seed=0):
-    """A state dict with timm's names, and every number of a norm away from what may be special."""
+    """A state dict with timm's names, with all numbers of norms away from special values."""
     torch.manual_seed(seed)
     state = {}
     for conv, norm, shape, *_ in lite_layers(name):
@@ -45,7 +45,7 @@ def lite_state(name=LITE0, seed=0):
 
 @pytest.fixture(scope='module')
 def timm():
-    """timm, whose import of torchvision gets what it needs where the wheel does not fit torch."""
+    """timm; its import of torchvision gets missing names if the wheel does not fit torch."""
     if importlib.util.find_spec('timm') is None:
         pytest.skip('needs timm')
     library = torch.library.Library('torchvision', 'FRAGMENT')
@@ -64,7 +64,7 @@ def error(a, b):
 
 #----------------------------------------------------------------------------
 
-# The bound is 1e-5 for Lite0; in float32 timm's own Lite4 is 5e-5 from itself in float64.
+# The bound is 1e-5 for Lite0; in float32 timm's Lite4 differs by 5e-5 from its result in float64.
 
 @pytest.mark.parametrize('name, side, bound', [(LITE0, 224, 1e-5), (LITE0, 200, 1e-5), ('tf_efficientnet_lite1', 97, 1e-5),
                                                ('tf_efficientnet_lite4', 64, 1e-4)])
@@ -85,7 +85,7 @@ def test_equals_timm(timm, tmp_path, name, side, bound):
     assert max(map(error, ours, maps)) < bound
 
 def test_folding_is_exact():
-    """In double precision: convolution, then norm, one after the other."""
+    """In double precision it equals a convolution followed by a norm."""
     state, x = {key: value.double() for key, value in lite_state().items()}, torch.randn([1, 3, 40, 40]).double()
     norm_of = {conv: norm for conv, norm, *_ in lite_layers(LITE0)}
     def conv(x, label, stride, groups):
@@ -121,7 +121,7 @@ def test_any_other_network_of_timm(timm, tmp_path):
     with pytest.raises(SpiderError, match='no-such-net is neither one of .*random.* nor a network of timm'):
         prepare_backbone('no-such-net')
 
-def test_timm_is_not_imported_for_our_own():
+def test_timm_is_not_imported_for_networks_of_the_table():
     code = ('import sys; from spider_plugin.portable.discriminator.feature_networks import FrozenFeatures; import torch; '
             'FrozenFeatures("random").features(torch.zeros([1, 3, 64, 64])); '
             'assert not {"timm", "torchvision"} & set(sys.modules)')
@@ -129,7 +129,7 @@ def test_timm_is_not_imported_for_our_own():
 
 #----------------------------------------------------------------------------
 
-def test_frozen_whatever_a_host_does(tmp_path):
+def test_no_action_of_a_host_unfreezes_it(tmp_path):
     module = torch.nn.Module()
     module.features = frozen(tmp_path, lite_state())
     module.requires_grad_(True)
@@ -170,7 +170,7 @@ def to_projected_gan(key):
     return f'feature_network.pretrained.layer{layer}.{place}.' + '.'.join(rest[1:])
 
 def to_port(key, blocks=(1, 2, 2, 3, 3, 4, 1)):
-    """The names of the port of EfficientNet on PyPI."""
+    """Return the state dict with the names of the port of EfficientNet on PyPI."""
     if not key.startswith('blocks'):
         return key.replace('conv_stem', '_conv_stem').replace('bn1', '_bn0')
     _, stage, block, layer, rest = key.split('.')
@@ -203,7 +203,7 @@ def test_the_same_file_is_prepared_once(tmp_path):
     (f'{LITE0}:{{}}/other.pth', "does not hold the weights of tf_efficientnet_lite0 .*conv_stem.*lite0-0aa007d2.pth"),
     ('tf_efficientnet_lite2:{}/lite0.pth', 'does not hold the weights of tf_efficientnet_lite2 .*blocks.1.2.conv_pw.weight'),
 ])
-def test_sentences(tmp_path, spec, words):
+def test_errors_are_one_sentence(tmp_path, spec, words):
     (tmp_path / 'text.pth').write_text('no weights')
     torch.save(dict(a=torch.zeros(3)), tmp_path / 'other.pth')
     torch.save(lite_state(), tmp_path / 'lite0.pth')
@@ -230,7 +230,7 @@ class _Files(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch, tmp_path):
-    """A file server; the table's Lite0 has its weights there, and the cache is empty."""
+    """A file server with the weights of the table's Lite0; the cache is empty."""
     monkeypatch.setenv('no_proxy', '127.0.0.1')
     monkeypatch.setenv('SPIDER_CACHE_DIR', str(tmp_path / 'cache'))
     torch.save(lite_state(), tmp_path / 'lite.pth')
@@ -261,7 +261,7 @@ def test_another_file_is_refused(server):
 def prepared(server):
     return [path for path in pathlib.Path(os.environ['SPIDER_CACHE_DIR']).rglob('*.p*t*') if path.suffix in ('.pt', '.pth')]
 
-def test_three_ways_out_where_weights_cannot_be_had(server):
+def test_the_error_of_missing_weights_names_three_remedies(server):
     server.publish('/missing.pth')
     with pytest.raises(SpiderError) as caught:
         prepare_backbone(LITE0)

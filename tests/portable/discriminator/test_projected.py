@@ -1,4 +1,4 @@
-"""The projected discriminator on its own: shapes, parts of a batch, what hosts do to it, and the loss that trains it."""
+"""The projected discriminator: shapes, parts of a batch, the actions of hosts on it, and the loss that trains it."""
 
 import copy
 import pickle
@@ -34,13 +34,13 @@ def test_parameters(heads, count):
     assert D.requires_grad_(True).feature_network.scratch.layer0_ccm.weight.requires_grad is False
 
 def test_logits(network):
-    assert network(images(), None).shape == (4, 4)          # 1x1 for each head where the features see 128 pixels
+    assert network(images(), None).shape == (4, 4)          # 1x1 for each head if the feature network sees 128 pixels
     for res, side, logits in ((64, 224, 64), (256, 256, 100), (300, 288, 4 * 36)):
         D = ProjectedDiscriminator(0, res, 1, heads='separable').eval()
         with torch.no_grad():
             assert D.feature_resolution == side and D(images(1, res, 1), None).shape == (1, logits)
 
-def test_as_many_classes_as_there_are():
+def test_class_embeddings_have_the_number_of_classes():
     D = ProjectedDiscriminator(5, 32, 3, heads='separable', augment=False, **SMALL).eval()
     x, label = images(1), torch.eye(5)
     assert D.discriminator.mini_discs['0'].embed.weight.shape == (5, 128)
@@ -49,7 +49,7 @@ def test_as_many_classes_as_there_are():
 
 @pytest.mark.parametrize('kwargs, words', [(dict(img_channels=4), 'not 4 channels'), (dict(heads='big'), 'not big'),
                                            (dict(feature_resolution=96), 'at least 128')])
-def test_what_does_not_fit(kwargs, words):
+def test_sizes_that_do_not_fit_are_refused(kwargs, words):
     with pytest.raises(ValueError, match=words):
         ProjectedDiscriminator(**{**dict(c_dim=0, img_resolution=32, img_channels=3), **kwargs})
 
@@ -62,7 +62,7 @@ def test_projections_depend_on_the_seed_only():
     assert torch.equal(one[key], two[key]) and not torch.equal(one[key], other[key])
 
 def test_the_public_order_of_operations(network):
-    """Convolve, add, enlarge, convolve: as the paper and its code have it."""
+    """The maps equal those of the order in the paper and its code: convolve, add, enlarge, convolve."""
     net, x = network.feature_network, images(2, 128)
     maps, y, expected = net.features.features(x), None, []
     for i in (3, 2, 1, 0):
@@ -73,7 +73,7 @@ def test_the_public_order_of_operations(network):
         expected.insert(0, y)
     assert all((a - b).abs().max() < 1e-5 * b.abs().max() for a, b in zip(net(x), expected))
 
-def test_parts_are_passes_of_their_own(network):
+def test_parts_equal_separate_passes(network):
     one, two = copy.deepcopy(network).train(), copy.deepcopy(network).train()
     x = images(6)
     together = one(x, None, parts=2)
@@ -82,7 +82,7 @@ def test_parts_are_passes_of_their_own(network):
     assert all((a - b).abs().max() < 1e-4 for a, b in zip(one.buffers(), two.buffers()))
 
 def test_no_graph_where_none_is_needed(network):
-    """D's phase differentiates the heads alone, G's the images alone."""
+    """The phase of D differentiates only the heads, that of G only the images."""
     D = copy.deepcopy(network).requires_grad_(True)
     seen = []
     D.discriminator.register_forward_pre_hook(lambda module, args: seen.append(any(y.requires_grad for y in args[0])))
@@ -222,7 +222,7 @@ torch.save(data['D'].eval()(data['x'], None), sys.argv[3])
 def test_a_snapshot_opens_without_the_plugin(host, tmp_path):
     from spider_plugin.bundles import projected as bundle
     D = bundle.ProjectedDiscriminator(0, 32, 3, heads='separable', augment=False, **SMALL)
-    D(images(), None).sum().backward()      # a pass in training, then what hosts do at a snapshot
+    D(images(), None).sum().backward()      # a pass in training, then the actions of hosts at a snapshot
     D, x = copy.deepcopy(D).eval().requires_grad_(False), images()
     (tmp_path / 'D.pkl').write_bytes(pickle.dumps({'D': D, 'x': x}))
     assert (tmp_path / 'D.pkl').stat().st_size < 8 << 20

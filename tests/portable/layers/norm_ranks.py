@@ -1,7 +1,7 @@
-"""What a rank does in test_spectral_norm.py: python norm_ranks.py RANK RANKS STORE OUT.pt
+"""A rank of test_spectral_norm.py: python norm_ranks.py RANK RANKS STORE OUT.pt
 
-A network with every kind of layer trains for a few steps, as hosts train: alone on rank 0 first, for the table of its layers,
-then from equal tensors, each rank with images of its own, in its own phase, and in another network's phase."""
+A network with every kind of layer trains for a few steps as in hosts. It runs first on rank 0 alone, for the table of its
+layers, then on all ranks from equal tensors with different images, in its phase and in another network's phase."""
 
 import sys
 
@@ -26,7 +26,7 @@ start, means = [x.clone() for x in net.buffers()], []
 for _ in range(3):
     net.requires_grad_(True)
     x = torch.randn([4, 3, 8, 8])
-    means.append(net[0](x).mean(dim=[0, 2, 3]).detach())    # a pass of its own, equal steps of u and v in all ranks
+    means.append(net[0](x).mean(dim=[0, 2, 3]).detach())    # a separate pass, equal steps of u and v in all ranks
     net(x).square().mean().backward()
     net.requires_grad_(False)
     for p in net.parameters():

@@ -1,5 +1,5 @@
-"""DSC layers are the host's dense layers with their effective kernel, to second derivatives; fast layers are the host's. On the
-references of the ops, and on their kernels for the CPU."""
+"""DSC layers equal the host's dense layers with their effective kernel, to second derivatives, and fast layers equal the host's.
+Tests run on the references of the ops and on their kernels for the CPU."""
 
 import importlib
 import sys
@@ -36,7 +36,7 @@ def layer3(I=5, O=3, critical=False, **kwargs):
         **kwargs)
 
 def converted(layer, feature, *args):
-    """The layer as the generator's mixin makes it one of ours."""
+    """Return the layer converted as by the generator's mixin."""
     name = {'dsc': 'DSCLayer', 'fast': 'FastLayer'}[feature]
     layer.__class__ = getattr(bundle(feature, type(layer).__mro__[1].__module__), name)
     getattr(layer, f'attach_{feature}')(*args)
@@ -49,7 +49,7 @@ def inputs(layer, seed=0):
     return x.requires_grad_(), torch.randn([N, W_DIM], generator=rng, dtype=torch.float64).requires_grad_()
 
 def derivatives(run, x, w, tensors):
-    """Output of y = run(x, w), gradients of a product with it, and of path-length and R1 like penalties."""
+    """Return the output y = run(x, w), gradients of a product with it, and those of penalties like path length and R1."""
     y = run(x, w)
     rng = torch.Generator().manual_seed(5)
     direction = torch.randn(y.shape, generator=rng, dtype=y.dtype)
@@ -77,7 +77,7 @@ def assert_is_dense_with_its_kernel(layer, dense, run=lambda layer, *args: layer
 
 @pytest.fixture(params=['references', 'kernels'])
 def ops(request, open_kernels):
-    """Runs a test on each; asserts that it did. Yields a list of the ops that it expects to call, for the test to fill."""
+    """Run a test on kernels and references, and assert that it did. Yields a list that the test fills with the ops it expects."""
     expected = []
     if request.param == 'references':
         yield expected
@@ -153,7 +153,7 @@ def test_layers_start_at_unit_variance_before_demodulation(order, up):
 
 @pytest.mark.parametrize('order', ['depthwise', 'pointwise'])
 def test_half_precision_holds_what_demodulation_takes_out(order, ops):
-    """Weights and styles of any scale, inputs as large as the clamp lets them be: finite, and near the same in float32."""
+    """With weights and styles of any scale and inputs as large as the clamp allows, results are finite and close to float32."""
     ops += ['epilogue', 'depthwise_up2']
     torch.manual_seed(0)
     layer = converted(layer2(64, 32, 16, 2, conv_clamp=256), 'dsc', order, 2)
@@ -168,7 +168,7 @@ def test_half_precision_holds_what_demodulation_takes_out(order, ops):
     assert (half - full).abs().max() < 0.02 * full.abs().max()
 
 def saved_bytes(run, parameters):
-    """Bytes of the storages that the graph of run() keeps, parameters aside."""
+    """Return the bytes of the storages that the graph of run() keeps, without parameters."""
     storages, own = {}, {p.untyped_storage().data_ptr() for p in parameters}
     def pack(x):
         storages[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()

@@ -1,4 +1,4 @@
-"""One step for a separable convolution, norm and gate: equal to the composition, through second derivatives, in any tiling."""
+"""The function for a separable convolution, norm and gate equals the composition, to second derivatives, in any tiling."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def inputs(up, noisy, dtype=torch.float64, size=5, n=2):
     return tensors + ([draw(n, 1, scaled, scaled), draw(1)] if noisy else [])
 
 def plainly(x, depthwise, pointwise, scale, shift, noise=None, strength=None, up=False):
-    """By torch's own layers, the image enlarged."""
+    """Return the result of torch's layers on the enlarged image."""
     x = F.interpolate(x, scale_factor=2, mode='nearest') if up else x
     x = F.conv2d(F.conv2d(x, depthwise, padding=1, groups=x.shape[1]), pointwise)
     x = x if noise is None else x + strength * noise
@@ -46,7 +46,7 @@ def test_second_derivatives(up, noisy):
 
 @CASES
 def test_sixteen_bits(up, noisy):
-    """Activations are rounded, moments and gradients of weights are not; under autocast x becomes what it says."""
+    """Activations are rounded, moments and gradients of weights are not; under autocast x gets autocast's dtype."""
     wide = [t.detach().bfloat16().double().requires_grad_() for t in inputs(up, noisy, size=16)]
     weights = [t.detach().float().requires_grad_() for t in wide]
     weights[0] = wide[0].detach().bfloat16().requires_grad_()
@@ -75,8 +75,8 @@ def test_tiles_do_not_matter(monkeypatch):
     for a, b in zip(tiled, grads(), strict=True):
         assert (a - b).abs().max() <= 1e-4 * b.abs().max()
 
-def test_what_is_kept_for_backward():
-    """The small image and the pointwise output: never the enlarged image, the depthwise output, or the normalised one."""
+def test_tensors_kept_for_backward():
+    """The small image and the pointwise output are kept, not the enlarged image, the depthwise or the normalised output."""
     args = inputs(True, False, dtype=torch.float32, size=32)
     sizes = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):

@@ -1,4 +1,4 @@
-"""Spectral norm and batch norm against torch's own, and what hosts do to them: deep copies, pickles, several ranks."""
+"""Spectral norm and batch norm against torch's, and under deep copies, pickles and several ranks as in hosts."""
 
 import copy
 import os
@@ -22,7 +22,7 @@ LAYERS = {
 
 @pytest.fixture(params=LAYERS)
 def pair(request):
-    """(ours, torch's with the same state, an input)."""
+    """Return (the plugin's layer, torch's with the same state, an input)."""
     ours, theirs, args, kwargs, shape = LAYERS[request.param]
     torch.manual_seed(0)
     mine, other = ours(*args, **kwargs), spectral_norm(theirs(*args, **kwargs))
@@ -78,7 +78,7 @@ def test_copies_and_pickles_after_a_training_pass(pair, tmp_path):
     assert torch.equal(copied(x), mine.eval()(x)) and torch.equal(opened(x), copied(x))
 
 def test_two_passes_before_one_backward(pair):
-    """Fake and real images go through D before either is differentiated: u and v of the first pass must stay."""
+    """Fake and real images pass through D before either is differentiated, so u and v of the first pass must stay."""
     mine, _, x = pair
     alone = copy.deepcopy(mine)
     alone(x).square().sum().backward()

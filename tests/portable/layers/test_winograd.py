@@ -1,4 +1,4 @@
-"""3x3 convolution by minimal filtering: torch's own in float64, near it in float32, with derivatives of every order."""
+"""3x3 convolution by minimal filtering equals torch's in float64, is close in float32, and has derivatives of every order."""
 
 import importlib
 import sys
@@ -14,7 +14,7 @@ from spider_plugin.resources import resource_dir
 
 @pytest.fixture(params=[(1 << 17, 512), (200, 2)], ids=['whole', 'in pieces'])
 def pieces(request, monkeypatch):
-    """In one piece or in many."""
+    """Run a test in one piece and in many."""
     monkeypatch.setattr(winograd, 'WINOGRAD_PIECE', request.param[0])
     monkeypatch.setattr(winograd, 'WINOGRAD_TILES', request.param[1])
 
@@ -24,7 +24,7 @@ def tensors(N, I, O, H, W, dtype=torch.float64):
     return [torch.randn(shape, generator=rng, dtype=dtype).requires_grad_() for shape in shapes]
 
 def results(conv, x, w, g):
-    """Output, gradients, and gradients of their squares' sums."""
+    """Return output, gradients, and gradients of the sums of their squares."""
     y = conv(x, w)
     first = torch.autograd.grad(y, [x, w], g, create_graph=True)
     second = [torch.autograd.grad(t.square().sum(), [x, w, g], retain_graph=True, allow_unused=True) for t in first]
@@ -60,7 +60,7 @@ def layer(I=128, O=128, resolution=16):
     return dense, fast
 
 @pytest.mark.parametrize('size, served', [(dict(), True), (dict(I=64), False), (dict(resolution=8), False)])
-def test_dense_layers_of_many_channels_and_pixels_go_by_it(size, served, monkeypatch):
+def test_dense_layers_of_many_channels_and_pixels_use_it(size, served, monkeypatch):
     dense, fast = layer(**size)
     calls, run = [], winograd._convolve
     module = sys.modules[type(fast).__module__]

@@ -67,8 +67,8 @@ struct AffineGlu : Function<AffineGlu> {
 };
 
 // With v = [a, b], s = sigmoid(b), w = [g s, g a s'] the outputs are w scale, sum w x, sum w, sum_c w. For their cotangents let
-// V = vx scale + vs x + vt + vn = [Va, Vb]; then sum w V = sum g (s Va + a s' Vb), which is differentiated for all it holds.
-// Plain torch: only a second derivative comes here.
+// V = vx scale + vs x + vt + vn = [Va, Vb]; then sum w V = sum g (s Va + a s' Vb), which is differentiated for all its inputs.
+// This is in plain torch, because only second derivatives need it.
 struct AffineGluBackward : Function<AffineGluBackward> {
     static variable_list forward(AutogradContext* ctx, const Tensor& g, TUX_AFFINE) {
         at::AutoDispatchBelowADInplaceOrView guard;

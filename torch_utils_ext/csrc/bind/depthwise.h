@@ -58,7 +58,7 @@ std::tuple<Tensor, Tensor> backward_kernel(const Tensor& x_, const Tensor& k_, c
     return {gx, gk};
 }
 
-// y = D_f(x, k):  gx = D_!f(g, k),  gk = W(x, g), flipped where f is set.
+// y = D_f(x, k):  gx = D_!f(g, k),  gk = W(x, g), flipped if f is set.
 struct Depthwise : Function<Depthwise> {
     static Variable forward(AutogradContext* ctx, const Tensor& x, const Tensor& k, bool flip) {
         at::AutoDispatchBelowADInplaceOrView guard;

@@ -1,5 +1,5 @@
-// epilogue: kernels, shapes and gradients. Where there is no demodulation the output is saved, which the next layer saves anyway;
-// else the input.
+// epilogue: kernels, shapes and gradients. With demodulation the input is saved; without it the output, which the next layer
+// saves in any case.
 
 #pragma once
 
@@ -58,7 +58,7 @@ Tensor slope(const Tensor& g, const Tensor& saved, bool from_output, const optio
     return op.call(g, saved, from_output, demod, noise, bias, s.act, s.alpha, s.gain, s.clamp);
 }
 
-// Gradients for x, demod, noise and bias; the last three per sample, and empty where they are not wanted.
+// Gradients for x, demod, noise and bias; the last three per sample, and empty if they are not wanted.
 Four epilogue_backward_meta(const Tensor& g, const Tensor& saved, bool, TUX_SIDES, bool want_d, bool want_n, bool want_b) {
     check_pair(saved, g, 1);
     c10::SymInt N = g.sym_size(0), C = g.sym_size(1), none = 0;
@@ -121,7 +121,7 @@ struct Epilogue : Function<Epilogue> {
     }
 };
 
-struct EpilogueSlope : Function<EpilogueSlope> {    // linear in g and its own transpose; the slope is piecewise constant
+struct EpilogueSlope : Function<EpilogueSlope> {    // linear in g and equal to its transpose; the slope is piecewise constant
     static Variable forward(AutogradContext* ctx, const Tensor& g, const Tensor& saved, bool from_output,
                             const optional<Tensor>& demod, const optional<Tensor>& noise, const optional<Tensor>& bias,
                             int64_t act, double alpha, double gain, double clamp) {

@@ -55,7 +55,7 @@ const Library& library_of(const Tensor& x) {
     return libraries[cuda];
 }
 
-// The current stream of x's device, by a C function of torch's CUDA library: its C++ headers need a CUDA toolkit.
+// The current stream of x's device, by a C function of torch's CUDA library, because its C++ headers need a CUDA toolkit.
 void* stream_of(const Tensor& x) {
     if (!x.device().is_cuda()) return nullptr;
     typedef int (*getter)(int32_t, void**);
@@ -66,7 +66,7 @@ void* stream_of(const Tensor& x) {
             if (void* handle = dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_NOLOAD)) symbol = dlsym(handle, name);
         return (getter)symbol;
     }();
-    TORCH_CHECK(get, "this torch does not tell its CUDA stream");
+    TORCH_CHECK(get, "this torch has no function for its CUDA stream");
     void* stream = nullptr;
     TORCH_CHECK(get(x.device().index(), &stream) == 0, "no CUDA stream");
     return stream;

@@ -1,4 +1,4 @@
-// What every op does with its tensors: checks, allocation, and the calls of a kernel (TUX_CALL) and of an op (TUX_OP).
+// Helpers of all ops: checks and allocation of tensors, and the calls of a kernel (TUX_CALL) and of an op (TUX_OP).
 
 #pragma once
 
@@ -48,7 +48,7 @@ void check_filters(const Tensor& x, const Tensor& k, int phases) {
     TORCH_CHECK(k.scalar_type() == sums(x) && k.device() == x.device(), "filters are float32, double beside double");
 }
 
-// What goes with x in an epilogue: demod, noise and bias, each or none.
+// The side inputs of an epilogue, demod, noise and bias, each of which is optional.
 void check_sides(const Tensor& x, const optional<Tensor>& demod, const optional<Tensor>& noise, const optional<Tensor>& bias) {
     check_image(x);
     if (demod) TORCH_CHECK(demod->dim() == 2 && demod->sym_size(0) == x.sym_size(0), "demod is [N, C]");
@@ -78,7 +78,7 @@ void finish(const Library& library, const char* name, int code) {
     TORCH_CHECK(code == TUX_OK, name, ": ", library.error_string(code));
 }
 
-// Sums the per-sample gradient of something that the samples share.
+// Sums the per-sample gradient of a tensor that the samples share.
 Tensor shared(const Tensor& grad, const Tensor& of) {
     return of.sym_size(0) == 1 && grad.sym_size(0) != 1 ? grad.sum(0, true) : grad;
 }
@@ -88,7 +88,7 @@ Tensor shared(const Tensor& grad, const Tensor& of) {
     c10::OptionalDeviceGuard guard(x.device()); \
     finish(library, #name, library.name(code_of(x), __VA_ARGS__, stream_of(x))); } while (0)
 
-// Calls the op through torch, so that gradients of gradients and other modes see it.
+// Calls the op through torch's dispatcher, so that gradients of gradients and other modes work.
 #define TUX_OP(name, ...) \
     static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("torch_utils_ext::" name, "").typed<__VA_ARGS__>()
 

@@ -14,7 +14,7 @@ TUX_INLINE vec<float> exponential(vec<float> x) {
     x = x < -87 ? splat<float>(-87) : x;
     const float magic = 0x1.8p23f;
     vec<float> n = x * 1.44269504f + magic;
-    keep(n);                                        // not to be simplified: the addition rounds
+    keep(n);                                        // must not be simplified, because the addition rounds
     n = n - magic;
     vec<float> r = x - n * 0.693359375f;
     r = r + n * 2.12194440e-4f;
@@ -105,7 +105,7 @@ int glu_backward(const T* g, const T* x, affine<T> a, T* gx, void* gscale_, void
                     sums[2] += wg;
                     sums[3] += wg * xg;
                     if (summed()) put(noise_sum + i, get(noise_sum + i, left) + w + wg, left);
-                    put(gx + va + i, w * value.scale, left);    // not past the caches: to two places by turns, that is slow
+                    put(gx + va + i, w * value.scale, left);    // through the caches, because streaming to two places in turn is slow
                     put(gx + ga + i, wg * gate.scale, left);
                 };
                 int64_t i = 0;

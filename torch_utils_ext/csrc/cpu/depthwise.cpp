@@ -1,7 +1,7 @@
-// Depthwise 3x3: forward, filter gradient, both gradients at once. See ../abi.h for what each computes.
+// Depthwise 3x3: forward, filter gradient, both gradients at once. See ../abi.h for their definitions.
 
 #include "../abi.h"
-#include "bundles.h"
+#include "narrow_planes.h"
 #include "launch.h"
 #include "rows.h"
 
@@ -59,7 +59,7 @@ int backward_wide(const T* x, filters_of<arithmetic_t<T>, 9> f, const T* g, T* g
 }
 
 //---------------------------------------------------------------------------
-// Narrower ones: y = x correlated with the filters, and where there is a g, gk = its products with x.
+// Narrower planes. y = x correlated with the filters and, if there is a g, gk = its products with x.
 
 template <class T>
 int narrow(const T* x, const T* g, filters_of<arithmetic_t<T>, 9> f, T* y, arithmetic_t<T>* gk, int64_t begin, int64_t end, int64_t H, int64_t W) {
@@ -72,20 +72,20 @@ int narrow(const T* x, const T* g, filters_of<arithmetic_t<T>, 9> f, T* y, arith
     image<A> taps = {memory + 2 * padded + plain, 3, 3, 0};
     auto pixels = [&](auto* t) { return [=](int64_t p) { return t + p * H * W; }; };
     for (int64_t p = begin; p < end; p += L) {
-        if (x) gather(bundle<const T>(p, end, pixels(x)), xs);
-        if (g) gather(bundle<const T>(p, end, pixels(g)), gs);
+        if (x) gather(narrow_planes<const T>(p, end, pixels(x)), xs);
+        if (g) gather(narrow_planes<const T>(p, end, pixels(g)), gs);
         if (y) {
             vec<A> k[9];
-            gather(bundle<const A>(p, end, [&](int64_t i) { return f.of(i); }), taps);
+            gather(narrow_planes<const A>(p, end, [&](int64_t i) { return f.of(i); }), taps);
             for (int t = 0; t < 9; t++) k[t] = load(taps.data + f.tap(t) * L);
             correlate_cells<false, A>(g ? gs : xs, k, ys);
-            scatter(ys, bundle<T>(p, end, pixels(y)));
+            scatter(ys, narrow_planes<T>(p, end, pixels(y)));
         }
         if (gk) {
             vec<A> sum[9] = {};
             accumulate_cells<A>(xs, gs, sum);
             for (int t = 0; t < 9; t++) store(taps.data + t * L, sum[t]);
-            scatter(taps, bundle<A>(p, end, [&](int64_t i) { return gk + i * 9; }));
+            scatter(taps, narrow_planes<A>(p, end, [&](int64_t i) { return gk + i * 9; }));
         }
     }
     return TUX_OK;
@@ -103,7 +103,7 @@ int forward(const T* x, const void* k, int k_per_sample, int flip, T* y, int64_t
     });
 }
 
-// gk, and gx where it is wanted.
+// gk, and gx if it is wanted.
 template <class T>
 int backward(const T* x, const void* k, int k_per_sample, const T* g, T* gx, void* gk, int64_t N, int64_t C, int64_t H, int64_t W) {
     typedef arithmetic_t<T> A;

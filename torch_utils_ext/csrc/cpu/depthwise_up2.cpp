@@ -1,7 +1,7 @@
 // Twofold upsampling with four phase filters, its transpose and the gradient of its filters. See ../abi.h.
 
 #include "../abi.h"
-#include "bundles.h"
+#include "narrow_planes.h"
 #include "launch.h"
 #include "rows.h"
 #include "strips.h"
@@ -60,7 +60,7 @@ int up2_wide(const T* x, filters_of<arithmetic_t<T>, 36> f, T* y, bool streamed,
     return TUX_OK;
 }
 
-// gx where it is wanted, gk where it is. The phases of g are staged apart, so that a vector holds neighbours.
+// gx and gk, each if it is wanted. The phases of g are staged separately, so that a vector holds neighbours.
 template <class T>
 int up2_backward_wide(const T* x, filters_of<arithmetic_t<T>, 36> f, const T* g, T* gx, arithmetic_t<T>* gk,
                       int64_t begin, int64_t end, int64_t H, int64_t W) {
@@ -99,7 +99,7 @@ int up2_backward_wide(const T* x, filters_of<arithmetic_t<T>, 36> f, const T* g,
 }
 
 //---------------------------------------------------------------------------
-// Planes narrower than a vector. Of y and g every phase is an image in itself.
+// Planes narrower than a vector. Every phase of y and g is processed as an image.
 
 template <class T>
 int up2_narrow(const T* x, filters_of<arithmetic_t<T>, 36> f, T* y, const T* g, T* gx, arithmetic_t<T>* gk,
@@ -114,10 +114,10 @@ int up2_narrow(const T* x, filters_of<arithmetic_t<T>, 36> f, T* y, const T* g, 
     auto pixels = [](auto* t, int64_t size) { return [=](int64_t p) { return t + p * size; }; };
     for (int64_t n = begin; n < end; n += L) {
         vec<A> k[36], sum[36] = {};
-        if (x) gather(bundle<const T>(n, end, pixels(x, H * W)), xs);
-        if (g) gather(bundle<const T>(n, end, pixels(g, 4 * H * W)), big);
+        if (x) gather(narrow_planes<const T>(n, end, pixels(x, H * W)), xs);
+        if (g) gather(narrow_planes<const T>(n, end, pixels(g, 4 * H * W)), big);
         if (y || gx) {
-            gather(bundle<const A>(n, end, [&](int64_t i) { return f.of(i); }), taps);
+            gather(narrow_planes<const A>(n, end, [&](int64_t i) { return f.of(i); }), taps);
             for (int t = 0; t < 36; t++) k[t] = load(taps.data + f.tap(t) * L);
         }
         for (int p = 0; p < 4; p++) {
@@ -127,11 +127,11 @@ int up2_narrow(const T* x, filters_of<arithmetic_t<T>, 36> f, T* y, const T* g, 
             if (gx && p > 0) correlate_cells<true, A>(phase, k + 9 * p, out);
             if (gk) accumulate_cells<A>(xs, phase, sum + 9 * p);
         }
-        if (y) scatter(big, bundle<T>(n, end, pixels(y, 4 * H * W)));
-        if (gx) scatter(out, bundle<T>(n, end, pixels(gx, H * W)));
+        if (y) scatter(big, narrow_planes<T>(n, end, pixels(y, 4 * H * W)));
+        if (gx) scatter(out, narrow_planes<T>(n, end, pixels(gx, H * W)));
         if (gk) {
             for (int t = 0; t < 36; t++) store(taps.data + t * L, sum[t]);
-            scatter(taps, bundle<A>(n, end, pixels(gk, 36)));
+            scatter(taps, narrow_planes<A>(n, end, pixels(gk, 36)));
         }
     }
     return TUX_OK;

@@ -15,18 +15,18 @@ template <class T> struct epilogue {
 
     const A *demod, *noise, *bias;
     bool noise_per_sample;
-    A alpha, gain, clamp, edge;                     // the last two are NaN, beyond which nothing is, where there is no bound
+    A alpha, gain, clamp, edge;                     // without a bound the last two are NaN, beyond which no value is
 
     epilogue(const tux_epilogue_args* a) :
         demod((const A*)a->demod), noise((const A*)a->noise), bias((const A*)a->bias), noise_per_sample(a->noise_per_sample),
         alpha(a->act == TUX_LRELU ? a->alpha : 1), gain(a->gain), clamp(a->clamp >= 0 ? a->clamp : NAN)
     {
-        T rounded[L];                               // where an output in T counts as beyond the clamp
+        T rounded[L];                               // outputs in T from here on count as beyond the clamp
         store(rounded, splat<A>(clamp));
         edge = load(rounded)[0];
     }
 
-    // What holds for one plane, in registers. NOISY: whether there is noise.
+    // The parameters of one plane, in registers. NOISY: whether there is noise.
     struct plane {
         V demod, bias, above, below, clamp, edge;
         const A* noise;
@@ -97,8 +97,8 @@ int epilogue_slope(const T* g, const T* saved, int from_output, const tux_epilog
 }
 
 //---------------------------------------------------------------------------
-// A sample's pixels go in chunks: within one, all channels are visited and the sum for the noise stays in the first-level cache.
-// Sums over pixels are kept per chunk in the workspace, and added in order.
+// A sample's pixels are processed in chunks. Within a chunk all channels are visited, and the sum for the noise stays in the
+// first-level cache. Sums over pixels are kept per chunk in the workspace, and added in order.
 
 const int64_t chunk_pixels = 1024;
 

@@ -1,4 +1,4 @@
-// Threads and dtypes: what every CPU kernel starts with.
+// Threads and dtypes, the common start of all CPU kernels.
 
 #pragma once
 
@@ -11,8 +11,8 @@
 
 namespace tux {
 
-// job(begin, end) -> code over [0, count), in equal contiguous parts, on threads where there is enough to do. The parts decide
-// nothing about the results, only about who computes them.
+// Runs job(begin, end) -> code over [0, count), in equal contiguous parts, on threads if there is enough work. The results do not
+// depend on the parts.
 template <class Job> int parallel_planes(int64_t count, int64_t work_per_item, Job job) {
     if (count <= 0 || work_per_item <= 0) return TUX_OK;
 #ifdef _OPENMP
@@ -36,17 +36,17 @@ template <class Job> int parallel_planes(int64_t count, int64_t work_per_item, J
     return job(0, count);
 }
 
-// f(whether the condition holds, as a constant of the compiler).
+// f(condition as a compile-time constant).
 template <class F> TUX_INLINE auto choose(bool condition, F f) { return condition ? f(std::true_type{}) : f(std::false_type{}); }
 
-// Whether an output of `count` values, written in rows of `row`, goes past the caches: it would displace what is in them and be
-// displaced itself before anything reads it. Only whole vectors at their own multiples can.
+// Whether an output of `count` values, written in rows of `row`, bypasses the caches. A large output would displace their content
+// and be displaced before it is read. Only whole vectors at aligned addresses can bypass them.
 template <class T> bool streams(const T* to, int64_t count, int64_t row) {
     const int64_t L = lanes<arithmetic_t<T>>::count, large = 2 << 20;
     return count * (int64_t)sizeof(T) >= large && row % L == 0 && (uintptr_t)to % (L * sizeof(T)) == 0;
 }
 
-// to[i] = value(i, lanes from i on) for i < count, several vectors at a time, so that whole lines of the cache are written at once.
+// to[i] = value(i, lanes from i on) for i < count, several vectors at a time, so that whole cache lines are written at once.
 template <bool STREAMED, class T, class Value> TUX_INLINE void write_row(T* to, int64_t count, Value value) {
     typedef arithmetic_t<T> A;
     const int L = lanes<A>::count, B = 2;

@@ -1,6 +1,6 @@
-// Planes at least a vector wide are read where they lie, R rows of output at a time. The first and the last vector of a row
-// have zeros beside them in place of what memory holds there; where the width is no multiple of a vector the last one overlaps
-// the one before it. Rows outside the plane are read from a row of zeros.
+// Planes at least a vector wide are read in place, R rows of output at a time. The neighbours outside the first and the last
+// vector of a row are zeros instead of the memory there. If the width is not a multiple of a vector, the last vector overlaps the
+// one before it. Rows outside the plane are read from a row of zeros.
 
 #pragma once
 
@@ -8,7 +8,7 @@
 
 namespace tux {
 
-enum { INSIDE = 0, FIRST = 1, LAST = 2 };       // where a vector lies in its row; both where it is the whole row
+enum { INSIDE = 0, FIRST = 1, LAST = 2 };       // position of a vector in its row; both if it is the whole row
 
 template <int WHERE, class T> TUX_INLINE vec<arithmetic_t<T>> tap(const T* p, int v) {
     if (v == 0 && (WHERE & FIRST)) return shift_up<arithmetic_t<T>>(load(p));
@@ -16,7 +16,7 @@ template <int WHERE, class T> TUX_INLINE vec<arithmetic_t<T>> tap(const T* p, in
     return load(p + v - 1);
 }
 
-// job(column, constant of where it lies) for the vectors of a row.
+// job(column, compile-time position) for the vectors of a row.
 template <class A, class Job> TUX_INLINE void each_vector(int64_t W, Job job) {
     const int L = lanes<A>::count;
     if (W == L) return job((int64_t)0, std::integral_constant<int, FIRST | LAST>{});
@@ -25,8 +25,8 @@ template <class A, class Job> TUX_INLINE void each_vector(int64_t W, Job job) {
     job(W - L, std::integral_constant<int, LAST>{});
 }
 
-// Asks for what is read a few thousand bytes after row r, a part of it at each column: reading several rows by turns hides from
-// the processor that they lie one behind the other.
+// Prefetches the data a few thousand bytes after row r, a part of it at each column, because the processor does not recognise
+// that rows read in turn are contiguous.
 template <int R, class T> TUX_INLINE void ask_ahead(const T* row, int64_t i) {
     const char* p = (const char*)(row + i * R) + 4096;
     TUX_UNROLL
@@ -60,7 +60,7 @@ TUX_INLINE void correlate_block(const window<R, T>& x, const vec<A>* filter, T* 
     });
 }
 
-// sum[9] += products of R rows of g with what they see of x. last: the lanes of the last vector that no other holds.
+// sum[9] += products of R rows of g with their neighbours in x. last: the lanes of the last vector that no other vector holds.
 template <int R, class T, class A = arithmetic_t<T>>
 TUX_INLINE void accumulate_block(const window<R, T>& x, const T* g, mask<A> last, vec<A>* total, int64_t W) {
     vec<A> sum[9];

@@ -1,5 +1,5 @@
-// Strips: a few rows of one plane in the type of arithmetic, with zeros around them, small enough for the first-level cache.
-// Where a plane is rearranged before it is worked on, the rows of it then need no code for edges.
+// A strip is a few rows of one plane in the type of arithmetic, with zeros around them, small enough for the first-level cache.
+// Planes that are rearranged before they are processed use strips, whose rows need no code for edges.
 //
 //   a strip row:   | lanes - 1 cells | 0 | W values | zeros to the next multiple of lanes | lanes zeros |
 //   row j of a strip is row first - 1 + j of the plane; rows outside the plane are zero
@@ -10,7 +10,7 @@
 
 namespace tux {
 
-const int strip_bytes = 4 * 1024;       // aim for one strip; five share the cache with the output
+const int strip_bytes = 4 * 1024;       // target size of a strip; five share the cache with the output
 
 template <class A> struct strip {
     A* data;
@@ -86,7 +86,7 @@ TUX_INLINE void stage_phases(const T* plane, const strip<A>* s, int64_t first, i
 }
 
 //---------------------------------------------------------------------------
-// sum[9] += products of the rows of g with what they see of x.
+// sum[9] += products of the rows of g with their neighbours in x.
 
 template <class A>
 TUX_INLINE void accumulate_strip(strip<A> x, strip<A> g, int64_t rows, int64_t W, vec<A>* total) {

@@ -1,5 +1,5 @@
 // The inner loops of every depthwise kernel, in registers: R rows of one vector each, and the R + 2 rows that they see.
-// get(j, v) is row j of what is seen, v - 1 columns to the right.
+// get(j, v) is row j of the rows seen, v - 1 columns to the right.
 
 #pragma once
 
@@ -22,7 +22,7 @@ template <int R, class A, class Get> TUX_INLINE void correlate(Get get, const ve
         }
 }
 
-// sum[9] += products of the rows g[R] with what they see: the gradient of k.
+// sum[9] += products of the rows g[R] with the rows that they see, the gradient of k.
 template <int R, class A, class Get> TUX_INLINE void accumulate(Get get, const vec<A>* g, vec<A>* sum) {
     TUX_UNROLL
     for (int j = 0; j < R + 2; j++)
@@ -46,7 +46,7 @@ template <class Job> TUX_INLINE void each_block(int64_t begin, int64_t end, Job 
 }
 
 //---------------------------------------------------------------------------
-// Filters of planes, TAPS each: of their own or shared by the samples, turned by 180 degrees or not.
+// Filters of planes, TAPS each, per sample or shared by the samples, and optionally turned by 180 degrees.
 
 template <class A, int TAPS> struct filters_of {
     const A* k;
@@ -62,7 +62,7 @@ template <class A, int TAPS> struct filters_of {
 };
 
 //---------------------------------------------------------------------------
-// Scratch memory of this thread, zeroed: cells values of type A. NULL where there is none.
+// Scratch memory of this thread, zeroed: cells values of type A. NULL if there is not enough.
 
 template <class A> A* scratch(int64_t cells) {
     struct owner {

@@ -1,4 +1,4 @@
-// Vectors of the widest kind that the compiler was told about, and how the four dtypes enter and leave them.
+// Vectors of the widest kind that the compiler's flags allow, with loads and stores for the four dtypes.
 //
 // T is the type in memory, A the type of arithmetic (float, or double for double). Written with the vector extensions of gcc and
 // clang; half and bfloat16 are 16 bits in memory.
@@ -92,7 +92,7 @@ TUX_INLINE float half_to_float(uint16_t h) {
         memcpy(&f, &w, 4);
         return f;
     }
-    w = magnitude << 13;                            // subnormals come right, too: 2^112 is exact
+    w = magnitude << 13;                            // also right for subnormals, because 2^112 is exact
     memcpy(&f, &w, 4);
     f *= 0x1p112f;
     memcpy(&w, &f, 4);
@@ -129,7 +129,7 @@ TUX_INLINE void store(half* p, vec<float> v) {
 }
 #endif
 
-// Keeps a loaded vector in its register: compilers otherwise load it again for each product, and loads are the bottleneck then.
+// Keeps a loaded vector in its register. Otherwise compilers load it again for each product, and loads become the bottleneck.
 template <class V> TUX_INLINE void keep(V& v) {
 #if defined(__x86_64__)
     asm("" : "+x"(v));
@@ -172,7 +172,7 @@ TUX_INLINE double load_one(const double* p) { return *p; }
 TUX_INLINE void store_one(float* p, float a) { *p = a; }
 TUX_INLINE void store_one(double* p, double a) { *p = a; }
 
-// The same, whatever n > 0 is.
+// The same for any n > 0.
 template <class T> TUX_INLINE vec<arithmetic_t<T>> get(const T* p, int64_t n) {
     return n >= lanes<arithmetic_t<T>>::count ? load(p) : load_part(p, (int)n);
 }
@@ -182,7 +182,7 @@ template <class T> TUX_INLINE void put(T* p, vec<arithmetic_t<T>> v, int64_t n) 
     else store_part(p, v, (int)n);
 }
 
-// A whole vector at a multiple of its size; STREAMED: past the caches.
+// A whole vector at a multiple of its size; with STREAMED it bypasses the caches.
 template <bool STREAMED, class T> TUX_INLINE void write(T* p, vec<arithmetic_t<T>> v) {
 #ifdef __x86_64__
     if constexpr (STREAMED) {
@@ -205,7 +205,7 @@ template <bool STREAMED, class T> TUX_INLINE void write(T* p, vec<arithmetic_t<T
     store(p, v);
 }
 
-// Asks for what a pass through memory comes to a page later: the processor's own prefetching ends where a page does.
+// Prefetches the data that a pass through memory reaches one page later, because the processor's prefetching ends at a page.
 TUX_INLINE void read_ahead(const void* p) { __builtin_prefetch((const char*)p + 4096); }
 
 //---------------------------------------------------------------------------

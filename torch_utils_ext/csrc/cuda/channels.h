@@ -5,7 +5,7 @@
 
 namespace tux {
 
-// How a walk over C channels of N samples is laid out; a function of the shape and the type alone.
+// The layout of a walk over C channels of N samples, which depends only on the shape and the type.
 struct ChannelPlan {
     int pixels, lanes, tiles, chunk, chunks;
     int64_t N, C;

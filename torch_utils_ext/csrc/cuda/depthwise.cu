@@ -5,7 +5,7 @@
 namespace tux {
 namespace {
 
-constexpr int64_t kSharePixels = 1 << 16;   // of a plane, in one block of a gradient for the filter
+constexpr int64_t kSharePixels = 1 << 16;   // most pixels of a plane in one block of a gradient for the filter
 constexpr int64_t kManyPixels = 1 << 24;    // enough to fill a device with tall strips
 
 // f(V) for the columns of a strip: as wide as rows and pointers allow.
@@ -19,7 +19,7 @@ template <class T, class F> int with_columns(bool aligned, int64_t W, F f)
     return f(Int<1>());
 }
 
-// Rows of a strip: the taller, the fewer rows are read twice.
+// Rows of a strip. In taller strips fewer rows are read twice.
 inline int height_of(int64_t pixels) { return pixels >= kManyPixels ? 9 : 3; }
 
 template <class T> int forward(const void* x, const void* k, int k_per_sample, int flip, void* y,

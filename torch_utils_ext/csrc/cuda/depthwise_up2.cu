@@ -5,7 +5,7 @@
 namespace tux {
 namespace {
 
-constexpr int64_t kSharePixels = 1 << 14;   // of a small plane, in one block of a gradient
+constexpr int64_t kSharePixels = 1 << 14;   // most pixels of a small plane in one block of a gradient
 constexpr int kHeight = 3;                  // rows of a strip of the small plane
 
 // f(V) for the strips of the small plane: the widest that rows and pointers allow.
@@ -41,7 +41,7 @@ template <class T, bool GX, bool GK> int backward(const void* x, const void* k, 
         const int64_t blocks = divide_up(N * C * slices, kThreads / group);
         if (!fits_grid(blocks))
             return TUX_TOO_LARGE;
-        constexpr bool narrow = V == 1;     // one kernel for all three: what is not wanted is NULL
+        constexpr bool narrow = V == 1;     // one kernel for all three; outputs that are not wanted are NULL
         return LAUNCH((depthwise_up2_backward_kernel<T, V, GX || narrow, GK || narrow>), unsigned(blocks), kThreads, 0, stream,
                       static_cast<const T*>(x), static_cast<const Acc<T>*>(k), k_per_sample, static_cast<const T*>(g),
                       static_cast<T*>(gx), out, N * C, int(C), int(H), int(W), kHeight, group, slices);

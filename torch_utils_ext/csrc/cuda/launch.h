@@ -1,4 +1,4 @@
-// What the launchers share: the choice of a kernel by type, alignment and size; grids; second stages.
+// The common parts of the launchers: the choice of a kernel by type, alignment and size; grids; second stages.
 #pragma once
 #include "../abi.h"
 #include "../kernels/reduce.h"
@@ -24,7 +24,7 @@ template <class F> int with_type(int dtype, F f)
 
 template <int I> using Int = std::integral_constant<int, I>;
 
-// Values in 16 bytes: the widest access of a thread.
+// Values in 16 bytes, the widest access of a thread.
 template <class T> constexpr int kWide = 16 / sizeof(T);
 
 inline bool aligned(std::initializer_list<const void*> pointers)
@@ -35,7 +35,7 @@ inline bool aligned(std::initializer_list<const void*> pointers)
     return true;
 }
 
-// Planes are counted, and offsets within a plane are, in int: the largest plane has `large` * H * W pixels.
+// Numbers of planes and offsets within a plane are int; the largest plane has `large` * H * W pixels.
 inline bool too_large(int64_t N, int64_t C, int64_t H, int64_t W, int64_t large)
 {
     const int64_t limit = std::numeric_limits<int>::max();
@@ -44,7 +44,7 @@ inline bool too_large(int64_t N, int64_t C, int64_t H, int64_t W, int64_t large)
 
 inline int64_t divide_up(int64_t n, int64_t d) { return (n + d - 1) / d; }
 
-// Least power of two that is n or more, at most `most`.
+// The least power of two that is at least n, but at most `most`.
 inline int power_of_two(int64_t n, int most)
 {
     int power = 1;
@@ -53,10 +53,10 @@ inline int power_of_two(int64_t n, int most)
     return power;
 }
 
-// A grid of so many blocks: it is flat, dimension x allows 2^31 - 1.
+// A grid with that number of blocks. It is flat, because dimension x allows 2^31 - 1 blocks.
 inline bool fits_grid(int64_t blocks) { return blocks <= std::numeric_limits<int>::max(); }
 
-// Slices of a plane's sums: planes of more than `share` pixels are spread over several blocks.
+// Number of slices of a plane's sums. Planes of more than `share` pixels are spread over several blocks.
 inline int slices_of(int64_t H, int64_t W, int64_t share)
 {
     const int64_t slices = H * W / share;

@@ -1,5 +1,5 @@
-// The part of CUDA C++ that our kernels use, for a C++17 compiler: kernel bodies in csrc/kernels/ compile against this as
-// against nvcc's own headers. docs/emulation.md says what it shows and what it cannot.
+// The part of CUDA C++ that the kernels use, for a C++17 compiler. Kernel bodies in csrc/kernels/ compile against this as against
+// nvcc's headers. docs/emulation.md describes what it can show and what it cannot.
 #pragma once
 #include "machine.h"
 #include "numbers.h"
@@ -19,8 +19,8 @@
 #define blockDim (::emulation::machine.block_size)
 #define gridDim (::emulation::machine.grid_size)
 
-// Our kernels declare shared arrays by SHARED_ARRAY, here and under nvcc (csrc/kernels/device.h), and index them with [] only.
-// DYNAMIC_SHARED_ARRAY is here alone, for the emulation's own tests: no kernel of ours has an array whose size is not a constant.
+// The kernels declare shared arrays by SHARED_ARRAY, here and under nvcc (csrc/kernels/device.h), and index them only with [].
+// DYNAMIC_SHARED_ARRAY exists only here, for tests of the emulation; all arrays of the kernels have constant sizes.
 #define SHARED_ARRAY(type, name, count) \
     static ::emulation::StaticShared<type, (count)> name##_memory; \
     const ::emulation::Shared<type> name = name##_memory.view(#name)
@@ -59,7 +59,7 @@ inline int __all_sync(unsigned mask, int predicate, HERE) { return __ballot_sync
 
 namespace emulation {
 
-// source: the lane asked for, counted within the caller's segment of `width` lanes; outside the segment: the caller's own value.
+// source: the lane to read, counted within the caller's segment of `width` lanes; outside of it, the caller's value is returned.
 template <class T>
 T shuffle(unsigned mask, T value, int source, int width, Place place)
 {

@@ -1,4 +1,4 @@
-// Fibers: stacks, the switch between them, and what AddressSanitizer must be told about it.
+// Fibers: stacks, the switch between them, and the calls that tell AddressSanitizer about it.
 #include "fiber.h"
 #include <cstdio>
 #include <cstdlib>
@@ -18,7 +18,7 @@ constexpr size_t kStack = 256 << 10;    // frames are several times larger there
 constexpr size_t kStack = 64 << 10;
 #endif
 
-Fiber* entered = nullptr;               // one at a time: the machine holds a lock
+Fiber* entered = nullptr;               // only one at a time, because the machine holds a lock
 
 #ifdef __SANITIZE_ADDRESS__
 const void* scheduler_stack;
@@ -41,7 +41,7 @@ void forget(const void*, size_t) {}
 }   // namespace
 
 //----------------------------------------------------------------------------
-// The switch: saves the registers that a call must preserve and the stack pointer, takes those of the other side.
+// The switch saves the registers that a call must preserve and the stack pointer, and loads those of the other side.
 
 #ifdef SPIDER_EMULATION_UCONTEXT
 namespace { ucontext_t scheduler_context; }
@@ -103,7 +103,7 @@ void Fiber::start(void (*function)())
     makecontext(&context_, Fiber::run, 0);
 #else
     void** top = reinterpret_cast<void**>(stack_ + kStack);
-    *--top = nullptr;                               // where run() would return to: it does not
+    *--top = nullptr;                               // return address of run(), which does not return
     *--top = reinterpret_cast<void*>(&Fiber::run);  // the first switch returns here, with the stack aligned as after a call
     for (int i = 0; i < 6; i++)
         *--top = nullptr;

@@ -1,4 +1,5 @@
-// A fiber: a function with a stack of its own that can be left and entered again. x86-64 switches by hand, others by ucontext.
+// A fiber is a function with a separate stack that can be left and entered again. On x86-64 it switches in assembly, else by
+// ucontext.
 #pragma once
 #include <cstddef>
 #if !defined(__x86_64__)
@@ -17,16 +18,16 @@ public:
     Fiber(const Fiber&) = delete;
     Fiber& operator=(const Fiber&) = delete;
 
-    void start(void (*function)());     // the next enter() calls it; what the fiber did before is forgotten
-    void enter();                       // from the scheduler: until leave()
-    void leave(bool for_good = false);  // from within: back to the scheduler
+    void start(void (*function)());     // the next enter() calls the function; an earlier state of the fiber is dropped
+    void enter();                       // called by the scheduler; returns at leave()
+    void leave(bool for_good = false);  // called in the fiber; returns to the scheduler
 
 private:
     static void run();
 
     char* stack_;
     void (*function_)() = nullptr;
-    void* fake_stack_ = nullptr;        // of AddressSanitizer
+    void* fake_stack_ = nullptr;        // for AddressSanitizer
 #ifdef SPIDER_EMULATION_UCONTEXT
     ucontext_t context_;
 #else

@@ -1,4 +1,4 @@
-// The scheduler: who runs next, who waits for whom, and which waits can never end.
+// The scheduler: the order of threads, their waits for each other, and the detection of waits that cannot end.
 #include "machine.h"
 #include <algorithm>
 #include <cstdarg>
@@ -77,7 +77,7 @@ int Machine::launch(const char* kernel, dim3 grid, dim3 block, size_t dynamic_by
     return 0;
 }
 
-// Every ready thread runs until it waits; then warps, then the block, are let on. Returns whether all threads came to the end.
+// Every ready thread runs until it waits; then warps, then the block, are released. Returns whether all threads have ended.
 bool Machine::run_block()
 {
     const unsigned count = order_.size();
@@ -142,7 +142,7 @@ uint64_t Machine::collect(Collective kind, uint32_t mask, uint64_t value, unsign
     return thread.result;
 }
 
-// Lets on each group of lanes that has arrived at its collective: all lanes of the mask that exist and have not ended.
+// Releases each group of lanes that has arrived at its collective, which are all lanes of the mask that exist and have not ended.
 bool Machine::release_warp(unsigned first, unsigned count)
 {
     bool released = false;
@@ -189,7 +189,7 @@ bool Machine::release_warp(unsigned first, unsigned count)
     return released;
 }
 
-// Lets the block on where all of its threads are at one barrier.
+// Releases the block if all of its threads are at one barrier.
 bool Machine::release_block(unsigned count)
 {
     for (unsigned i = 0; i < count; i++)
@@ -201,7 +201,7 @@ bool Machine::release_block(unsigned count)
     return true;
 }
 
-// Nobody can go on: says who waits for whom.
+// No thread can continue; reports which one waits for which.
 bool Machine::stuck(unsigned count)
 {
     const Thread *waiting = nullptr, *other = nullptr;
@@ -248,7 +248,7 @@ void Machine::fault(const char* text, ...)
     std::vsnprintf(line, sizeof line, text, arguments);
     va_end(arguments);
     report(current, line);
-    current->fiber.leave();     // the scheduler gives up the launch
+    current->fiber.leave();     // the scheduler ends the launch
     std::abort();
 }
 

@@ -1,6 +1,6 @@
-// The machine that runs a kernel on a CPU: blocks one after the other, the threads of a block as fibers that meet at barriers
-// and at warp collectives. A rule that a kernel breaks is a fault: it ends the launch with an error that names kernel, block,
-// thread and line.
+// The machine that runs a kernel on a CPU. Blocks run one after the other, and the threads of a block are fibers that meet at
+// barriers and at warp collectives. If a kernel breaks a rule, that is a fault, which ends the launch with an error that names
+// kernel, block, thread and line.
 #pragma once
 #include "fiber.h"
 #include <cstdint>
@@ -21,7 +21,7 @@ constexpr unsigned kWarp = 32;
 
 struct Place { const char* file; int line; };
 
-// Who touched an element of shared memory last: a write, and up to two reading threads since.
+// The last accesses to an element of shared memory: a write, and up to two threads that have read it since.
 struct Shadow {
     struct Access { uint64_t epoch, warp_epoch; unsigned thread; };
     Access write, reads[2];
@@ -36,11 +36,11 @@ struct Thread {
     unsigned number;            // within the block; its warp is number / 32
     State state;
     Place place;                // where it waits
-    // of a collective:
+    // For a collective:
     Collective collective;
     uint32_t mask;              // the lanes that take part
-    uint64_t value;             // what this lane gives
-    unsigned source;            // shuffle: the lane whose value it takes
+    uint64_t value;             // the value of this lane
+    unsigned source;            // for a shuffle, the lane whose value it takes
     uint64_t result;
 };
 
@@ -49,7 +49,7 @@ public:
     // The order in which blocks, and threads between barriers, run: 0 ascending, 1 descending, else shuffled with this seed.
     unsigned schedule = 0;
 
-    // Runs a kernel; body is called once in each thread. Returns 0, or 1 with `message`.
+    // Runs a kernel; body is called once in each thread. Returns 0, or 1 and sets `message`.
     int launch(const char* kernel, dim3 grid, dim3 block, size_t dynamic_bytes, const std::function<void()>& body);
     std::string message;        // the first fault of the latest launch
     long launches = 0;
@@ -58,12 +58,12 @@ public:
     Thread* current = nullptr;
     uint3 block_index;
     dim3 grid_size, block_size;
-    uint64_t serial = 0;        // of the block that runs; counts through all launches
+    uint64_t serial = 0;        // number of the running block, counted through all launches
     uint64_t epoch = 0;         // counts block barriers, and blocks
     uint64_t block_epoch = 0;   // the epoch in which the block began
     std::vector<uint64_t> warp_epoch;   // counts each warp's __syncwarp()
     std::vector<char> dynamic_shared;
-    std::vector<Shadow> dynamic_shadow;     // one for each byte: an element has that of its index
+    std::vector<Shadow> dynamic_shadow;     // one for each byte; an element uses that of its index
 
     void barrier(Place place);
     uint64_t collect(Collective kind, uint32_t mask, uint64_t value, unsigned source, Place place);

@@ -30,7 +30,7 @@ struct Half {
         const uint32_t sign = uint32_t(bits & 0x8000) << 16, magnitude = uint32_t(bits & 0x7FFF) << 13;
         if (magnitude >= 0x0F800000)                            // infinity, NaN
             return float_of(sign | magnitude | 0x7F800000);
-        const float value = float_of(magnitude) * 5.192296858534828e33f;    // 2^112 mends the exponent, subnormals too
+        const float value = float_of(magnitude) * 5.192296858534828e33f;    // 2^112 corrects the exponent, also of subnormals
         return float_of(sign | bits_of(value));
     }
 };

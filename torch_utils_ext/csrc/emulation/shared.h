@@ -1,5 +1,5 @@
-// Shared memory that is watched: poisoned when a block begins; an access outside, a read of what the block never wrote, and two
-// accesses of different threads with no barrier between them, one of them a write, are faults.
+// Watched shared memory. It is poisoned when a block begins. Faults are an access outside of an array, a read of an element that
+// the block has not written, and two accesses of different threads without a barrier between them, one of them a write.
 #pragma once
 #include "machine.h"
 #include <cstring>
@@ -45,8 +45,8 @@ private:
 
 //----------------------------------------------------------------------------
 
-// Whether an access happened before what the current thread does now: its own, before the block's last barrier, or of its warp
-// and before the warp's last __syncwarp().
+// Whether an access happened before the current one: it was of the same thread, before the block's last barrier, or of the same
+// warp and before the warp's last __syncwarp().
 inline bool happened_before(const Shadow::Access& access)
 {
     const unsigned warp = access.thread / kWarp;
@@ -84,7 +84,7 @@ void Shared<T>::Element::note_write() const
 }
 
 //----------------------------------------------------------------------------
-// Where the elements lie. A static array belongs to one place in a kernel; the first thread of a block that comes by poisons it.
+// The storage of elements. A static array belongs to one place in a kernel; the first thread of a block that reaches it poisons it.
 
 template <class T, size_t Count>
 struct StaticShared {

@@ -1,9 +1,9 @@
 // A walk over the channels of some pixels, for element-wise gradients with sums in two directions: over the pixels of a channel
 // and over the channels of a pixel, in one pass.
 //
-// A block takes a tile of `lanes` * K * V pixels of one sample and `chunk` channels of it: kThreads / lanes groups of `lanes`
-// threads, each group on its own channel at a time, each thread on K vectors of V pixels. Op:
-//     kSums                                       sums over pixels that it keeps
+// A block takes a tile of `lanes` * K * V pixels of one sample and `chunk` of its channels. It has kThreads / lanes groups of
+// `lanes` threads; each group processes one channel at a time, and each thread K vectors of V pixels. An Op has
+//     kSums                                       number of sums over pixels
 //     visit<V>(n, c, C, pixel, pixels, sums, noise)   works on one vector, adds to its sums and to the pixels' sums over channels
 //     row(n, c, C, m)                             the row of sum m of this channel in its array
 #pragma once
@@ -25,7 +25,7 @@ channels_kernel(Op op, ChannelSums<Acc<T>> out, int C, int pixels, int lanes, in
     divide(rest, chunks, n, which);
     const int first_pixel = (tile * K * lanes + thread % lanes) * V, end = min(C, (which + 1) * chunk);
     Acc<T> noise[K][V] = {};
-    for (int first = which * chunk; first < end; first += groups) {     // as many trips for all threads: they meet below
+    for (int first = which * chunk; first < end; first += groups) {     // equally many iterations for all threads, because they meet below
         const int c = first + group;
         Acc<T> sums[Op::kSums] = {};
 #pragma unroll

@@ -1,6 +1,7 @@
-// Depthwise 3x3 and its gradients. A thread works on strips of V columns by `height` rows of one plane and keeps the three rows it
-// needs in registers, loops are unrolled by three so that a row's place is known; rows that neighbouring strips share come from L1. Planes of any size are spread over threads in one way: a small
-// plane is a few strips, a block then holds many planes.
+// Depthwise 3x3 and its gradients. A thread processes strips of V columns by `height` rows of one plane and keeps the three rows
+// that it needs in registers. Loops are unrolled by three, so that the register of each row is known. Rows that neighbouring strips
+// share come from L1. Planes of all sizes are spread over threads in the same way; a small plane has few strips, so a block then
+// holds many planes.
 #pragma once
 #include "reduce.h"
 
@@ -41,7 +42,7 @@ template <int V, class A> __device__ __forceinline__ void correlate_row(const A 
 }
 
 //----------------------------------------------------------------------------
-// y = correlation of x with k, or with k flipped: the gradient for x. A strip for each thread.
+// y = correlation of x with k, or with k flipped, which is the gradient for x. A strip for each thread.
 
 template <class T, int V> __global__ void __launch_bounds__(kThreads)
 depthwise_kernel(const T* x, const Acc<T>* k, int k_per_sample, int flip, T* y, int64_t planes, int C, int H, int W, int height)

@@ -4,7 +4,7 @@
 
 namespace tux {
 
-// P pairs of neighbours in the large image. Where V > 1, rows and strips begin at multiples of a vector; else nothing is known.
+// P pairs of neighbours in the large image. If V > 1, rows and strips begin at multiples of a vector; else they may not.
 template <int V, int P, class T> __device__ __forceinline__ void load_pairs(const T* address, Acc<T>* values)
 {
     if constexpr (V > 1) {
@@ -99,8 +99,8 @@ __device__ __forceinline__ void load_large_row(const T* plane, int row, int colu
         load_pairs<V, 1>(at + 2 * V, values + 2 + 2 * V);
 }
 
-// Writes gx where GX and gx is not NULL, and gk, [plane][36][slice], likewise; x is read for gk only, k for gx only. A group of
-// threads for each slice.
+// Writes gx if GX is true and gx is not NULL, and gk, [plane][36][slice], likewise. x is read only for gk, k only for gx. A group
+// of threads for each slice.
 template <class T, int V, bool GX, bool GK> __global__ void __launch_bounds__(kThreads)
 depthwise_up2_backward_kernel(const T* x, const Acc<T>* k, int k_per_sample, const T* g, T* gx, Acc<T>* gk,
                               int64_t planes, int C, int H, int W, int height, int group, int slices)

@@ -1,4 +1,4 @@
-// What kernel bodies stand on: CUDA by nvcc, or its emulation by a C++ compiler; types, conversions, vector access.
+// The basis of kernel bodies, for nvcc and for the emulation of CUDA by a C++ compiler: types, conversions, vector access.
 #pragma once
 #include <stdint.h>
 
@@ -17,10 +17,10 @@ typedef __nv_bfloat16 bfloat16_t;
 
 namespace tux {
 
-constexpr unsigned kThreads = 256;      // of a block, in all kernels
+constexpr unsigned kThreads = 256;      // threads of a block in all kernels
 constexpr unsigned kAllLanes = 0xFFFFFFFF;
 
-// The type in which sums are kept, and filters and side inputs come.
+// The type of sums, filters and side inputs.
 template <class T> struct accumulator { typedef float type; };
 template <> struct accumulator<double> { typedef double type; };
 template <class T> using Acc = typename accumulator<T>::type;
@@ -90,7 +90,7 @@ template <int V, class A> __device__ __forceinline__ void store_wide(A* address,
 }
 
 //----------------------------------------------------------------------------
-// n = quotient * d + remainder; the long division only where n is long.
+// n = quotient * d + remainder, with a 64-bit division only if n needs 64 bits.
 
 __device__ __forceinline__ void divide(int64_t n, int d, int64_t& quotient, int& remainder)
 {

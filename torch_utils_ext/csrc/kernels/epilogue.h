@@ -7,8 +7,8 @@ namespace tux {
 template <class A> struct EpilogueArgs {
     const A *demod, *noise, *bias;
     int noise_per_sample;
-    A alpha;                    // 1 where the activation is linear
-    A gain, clamp;              // clamp < 0: none
+    A alpha;                    // 1 if the activation is linear
+    A gain, clamp;              // clamp < 0 means no clamp
 };
 
 // u at V pixels of channel c of sample n.
@@ -47,8 +47,8 @@ epilogue_kernel(const T* x, EpilogueArgs<Acc<T>> args, T* y, int64_t vectors, in
 }
 
 //----------------------------------------------------------------------------
-// v = g m, where the slope m is gain, times alpha where u <= 0, and 0 beyond the clamp. From the input, or from the output, whose
-// clamp is rounded to T.
+// v = g m, where the slope m is gain, times alpha if u <= 0, and 0 beyond the clamp. It is computed from the input, or from the
+// output, whose clamp is rounded to T.
 
 template <int V, bool FROM_OUTPUT, class T>
 __device__ __forceinline__ void epilogue_slope(const EpilogueArgs<Acc<T>>& args, const T* g, const T* saved, int64_t n, int c, int C,

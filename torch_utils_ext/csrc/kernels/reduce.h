@@ -1,10 +1,10 @@
-// Sums over groups of neighbouring threads and their second stages, in a fixed order: same inputs, same bits.
+// Sums over groups of neighbouring threads and their second stages, in a fixed order, so that equal inputs give equal bits.
 #pragma once
 #include "device.h"
 
 namespace tux {
 
-// Sum over a segment of `width` lanes (a power of two up to 32). All lanes of the warp take part, and all of a segment get it.
+// Sum over a segment of `width` lanes (a power of two up to 32). All lanes of the warp take part, and all lanes of a segment get the sum.
 template <class A> __device__ __forceinline__ A sum_lanes(A value, int width)
 {
     for (int bits = width / 2; bits > 0; bits /= 2)

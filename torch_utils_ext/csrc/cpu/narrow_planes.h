@@ -1,5 +1,5 @@
-// Planes narrower than a vector are worked on as many at a time as a vector has lanes, each in a lane of its own: a cell is a
-// vector that holds one pixel of them all.
+// Planes narrower than a vector are processed as many at a time as a vector has lanes, one plane per lane. A cell is a vector
+// that holds one pixel of each plane.
 
 #pragma once
 
@@ -7,19 +7,20 @@
 
 namespace tux {
 
-// Planes first ... first + L - 1, or up to end; place(i) is where plane i begins. Lanes that are left over read the first plane
-// and are never written.
-template <class T> struct bundle {
+// Planes first ... first + L - 1, or up to end; place(i) is the address of plane i. Lanes without a plane read the first one and
+// are never written.
+template <class T> struct narrow_planes {
     static const int L = lanes<arithmetic_t<T>>::count;
     T* plane[L];
     int count;
 
-    template <class Place> TUX_INLINE bundle(int64_t first, int64_t end, Place place) : count((int)(end - first < L ? end - first : L)) {
+    template <class Place> TUX_INLINE narrow_planes(int64_t first, int64_t end, Place place)
+        : count((int)(end - first < L ? end - first : L)) {
         for (int l = 0; l < L; l++) plane[l] = place(first + (l < count ? l : 0));
     }
 };
 
-// Cells in rows of W, with a border of so many cells on every side. Cells of the border are never written.
+// Cells in rows of W, with a border of `border` cells on every side. Cells of the border are never written.
 template <class A> struct image {
     static const int L = lanes<A>::count;
     A* data;
@@ -30,7 +31,7 @@ template <class A> struct image {
     A* at(int64_t r, int64_t c) const { return data + (r + border) * stride() + (c + border) * L; }
 };
 
-// All cells of an image, or each second one of each second row, from row a and column b on.
+// All cells of an image, or every second one of every second row, from row a and column b on.
 template <class A> struct view {
     A* data;
     int64_t H, W, stride, step;
@@ -40,7 +41,7 @@ template <class A> struct view {
     A* at(int64_t r, int64_t c) const { return data + r * stride + c * step; }
 };
 
-// y = (ADD: +=) x correlated with k[9].
+// y = x correlated with k[9]; += with ADD.
 template <bool ADD, class A> TUX_INLINE void correlate_cells(view<A> x, const vec<A>* k, view<A> y) {
     for (int64_t c = 0; c < y.W; c++)
         each_block(0, y.H, [&](int64_t r, auto rows) {
@@ -52,7 +53,7 @@ template <bool ADD, class A> TUX_INLINE void correlate_cells(view<A> x, const ve
         });
 }
 
-// sum[9] += products of g with what it sees of x.
+// sum[9] += products of g with its neighbours in x.
 template <class A> TUX_INLINE void accumulate_cells(view<A> x, view<A> g, vec<A>* sum) {
     for (int64_t c = 0; c < g.W; c++)
         each_block(0, g.H, [&](int64_t r, auto rows) {
@@ -76,7 +77,7 @@ template <class A> struct walk {        // over an image, row by row
     }
 };
 
-template <class T, class A> TUX_INLINE void gather(const bundle<const T>& b, const image<A>& to) {
+template <class T, class A> TUX_INLINE void gather(const narrow_planes<const T>& b, const image<A>& to) {
     const int L = lanes<A>::count;
     walk<A> w(to);
     int64_t n = to.H * to.W, i = 0;
@@ -94,7 +95,7 @@ template <class T, class A> TUX_INLINE void gather(const bundle<const T>& b, con
     }
 }
 
-template <class T, class A> TUX_INLINE void scatter(const image<A>& from, const bundle<T>& b) {
+template <class T, class A> TUX_INLINE void scatter(const image<A>& from, const narrow_planes<T>& b) {
     const int L = lanes<A>::count;
     walk<A> w(from);
     int64_t n = from.H * from.W, i = 0;
