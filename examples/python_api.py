@@ -2,7 +2,7 @@
 
     python examples/python_api.py [SNAPSHOT.pkl]
 
-SNAPSHOT.pkl is a generator of 32x32 colour images, such as examples/laptop.sh trains. It is read without running any code in it."""
+SNAPSHOT.pkl is a generator of 32x32 colour images, such as examples/laptop.sh trains. No code in it is run."""
 
 import sys
 import tempfile

@@ -15,6 +15,11 @@ import tempfile
 import time
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:     # Windows has other locks, and its torch is built by another compiler
+    fcntl = None
+
 SOURCES = Path(__file__).parent / 'csrc'
 WAIT_SECONDS = 600      # for another process's build; a build takes half a minute
 STALE_SECONDS = 3600    # an unfinished directory this old belongs to nobody
@@ -129,6 +134,8 @@ _failures = {}      # key -> text: a build that failed is not tried again by thi
 
 def library(target, arch=None):
     """Path of the target's shared library, built where the cache lacks it. Raises BuildError."""
+    if fcntl is None:
+        raise BuildError('kernels are built on Linux and macOS only')
     key = key_of(target, arch)
     root = cache_root()
     path = root / key / f'{target}.so'
@@ -156,7 +163,6 @@ def library(target, arch=None):
 
 @contextlib.contextmanager
 def _only_builder(lock):
-    import fcntl
     started = time.time()
     with open(lock, 'a+', encoding='utf-8') as file:
         while True:
