@@ -1,5 +1,6 @@
-"""Packages spider_plugin and torch_utils_ext, ships reference_host/, patches/ and configs/ inside spider_plugin, and makes the
-README of the metadata, whose links may not be relative."""
+"""Packages spider_plugin and torch_utils_ext, and ships reference_host/, patches/ and configs/ inside spider_plugin.
+
+The package index shows README.md away from the repository, so its relative links become links to the files of this version."""
 
 import re
 import shutil
@@ -8,6 +9,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
+HOME = 'https://github.com/spider-plugin/spider-plugin'
 DATA_TREES = ['reference_host', 'patches', 'configs']   # spider_plugin/resources.py finds them in either place
 
 class BuildWithTrees(build_py):
@@ -33,28 +35,23 @@ class BuildWithTrees(build_py):
                     yield source, Path(self.build_lib) / 'spider_plugin' / source
 
 #----------------------------------------------------------------------------
-# A package index shows the README without the files beside it.
 
-def readme_of_the_metadata(text, repository):
-    """Return the README `text` with absolute links.
+def version():
+    """Return __version__ of spider_plugin, which is not imported."""
+    return re.search(r"^__version__ = '(.+)'$", Path('spider_plugin/__init__.py').read_text(encoding='utf-8'), re.M).group(1)
 
-    repository: address under which blob/HEAD/PATH is a file's page and raw/HEAD/PATH its content, as on GitHub and Gitea. None:
-                the words of a picture stay, and the words of a link with the path of the file."""
-    def image(match):
-        return f'![{match[1]}]({repository}/raw/HEAD/{match[2]})' if repository else f'(Picture: {match[1]}.)'
-    def link(match):
-        return f'[{match[1]}]({repository}/blob/HEAD/{match[2]})' if repository else f'{match[1]} (`{match[2]}`)'
-    relative = r'\((?![a-z]+:|#)([^)\s]+)\)'
-    text = re.sub(rf'!\[([^\]]*)\]{relative}', image, text)
-    return re.sub(rf'(?<!!)\[([^\]]*)\]{relative}', link, text)
+def with_absolute_links(text, tag):
+    """Return a Markdown text whose relative links lead to the files at a tag of the repository; blocks of code stay as they are.
 
-def repository():
-    """Return [project.urls] Repository of pyproject.toml, or None. Python 3.10 has no TOML reader."""
-    found = re.search(r'^Repository = "(.+?)/?"$', Path('pyproject.toml').read_text(encoding='utf-8'), re.MULTILINE)
-    return found and found[1]
-
-#----------------------------------------------------------------------------
+    Links within the page, `#part`, stay relative; pictures lead to the file itself."""
+    relative = r'(?![a-z]+:|[#/])(?:\./)?([^\s()"]+)'
+    def absolute(part):
+        part = re.sub(rf'(!\[[^\]]*\]\(|src="){relative}', rf'\1{HOME}/raw/{tag}/\2', part)
+        return re.sub(rf'(\]\(|href="){relative}', rf'\1{HOME}/blob/{tag}/\2', part)
+    parts = re.split(r'(^```.*?^```$)', text, flags=re.M | re.S)
+    return ''.join(part if part.startswith('```') else absolute(part) for part in parts)
 
 if __name__ == '__main__':
-    setup(cmdclass={'build_py': BuildWithTrees}, long_description_content_type='text/markdown',
-          long_description=readme_of_the_metadata(Path('README.md').read_text(encoding='utf-8'), repository()))
+    readme = Path('README.md').read_text(encoding='utf-8')
+    setup(cmdclass={'build_py': BuildWithTrees}, long_description=with_absolute_links(readme, f'v{version()}'),
+          long_description_content_type='text/markdown')

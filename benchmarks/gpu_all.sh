@@ -37,7 +37,7 @@ skip() {    # skip NAME REASON
 }
 
 # Kernels: build, tests, sanitizers, bandwidth.
-step build 90 python tests/kernels/builds.py
+step build 90 python -m benchmarks.common.kernels.builds
 library=$(awk 'END { print $1 }' "$out/build.txt")
 [ -n "$cuda" ] && export SPIDER_NVCC=require
 step test_kernels 120 python -m pytest -q -rs tests/kernels/test_cuda.py tests/kernels/test_emulator.py
@@ -45,19 +45,19 @@ step test_ops 60 python -m pytest -q -rs tests/ops
 for tool in memcheck racecheck initcheck synccheck; do
     if [ -z "$cuda" ]; then skip "sanitizer_$tool" 'no CUDA device'
     elif ! command -v compute-sanitizer > /dev/null; then skip "sanitizer_$tool" 'no compute-sanitizer on PATH'
-    else step "sanitizer_$tool" 60 compute-sanitizer --tool "$tool" --error-exitcode 9 --kernel-name regex:tux \
+    else step "sanitizer_$tool" 60 env PYTHONPATH=. compute-sanitizer --tool "$tool" --error-exitcode 9 --kernel-name regex:tux \
         python tests/kernels/sanitized.py "$library" all cuda
     fi
 done
-step kernel_bandwidth 60 python benchmarks/kernel_bandwidth.py --out="$out/kernel_bandwidth.json"
+step kernel_bandwidth 60 python -m benchmarks.cost.kernel_bandwidth --out="$out/kernel_bandwidth.json"
 
 # Layers and a whole step of StyleGAN2's synthesis; a few small sizes where there is no CUDA.
 if [ -n "$cuda" ]; then device=cuda; layers=--device=cuda; case=--device=cuda
 else device=cpu; layers='--shapes=2,16,8,8 --budget=0.05'; case='--cases=16x16_batch_2 --rounds=1'
 fi
 step library 60 python -c "import sys, torch_utils_ext as t; state = t.load('$device'); print(state); sys.exit(state is not True)"
-step dsc_layers 90 python benchmarks/dsc_layers.py $layers --out="$out/dsc_layers.json"
-step dsc_step 60 python benchmarks/dsc_step.py $case --out="$out/dsc_step.json"
+step dsc_layers 90 python -m benchmarks.cost.dsc_layers $layers --out="$out/dsc_layers.json"
+step dsc_step 60 python -m benchmarks.cost.dsc_step $case --out="$out/dsc_step.json"
 
 # A training, its pictures and its score.
 step test_networks 90 python -m pytest -q -n 2 --dist loadfile -k 'cuda or bank or bit_hash' --ignore=tests/kernels
@@ -72,15 +72,16 @@ step metrics 60 python -m spider_plugin.cli metrics --network="$snapshot" --metr
 # Seconds per kimg beside NVlabs/stylegan3's with its compiled ops, where $SPIDER_HOSTS holds a checkout.
 if [ -z "$cuda" ]; then skip host_speed 'no CUDA device'
 elif [ -z "${SPIDER_HOSTS:-}" ]; then skip host_speed 'SPIDER_HOSTS is not set'
-else step host_speed 120 python benchmarks/host_speed.py --device=cuda --out="$out/host_speed_cuda.json"
+else step host_speed 120 python -m benchmarks.cost.host_speed --device=cuda --out="$out/host_speed_cuda.json"
 fi
 
 # FastGAN and the projected discriminator beside projected-gan's.
-for name in faster_projected_gan projected_d; do
+for module in benchmarks.cost.faster_projected_gan benchmarks.cost.projected_d; do
+    name=${module##*.}
     [ "$name" = projected_d ] && more= || more=--lite
     if [ -z "$cuda" ]; then skip "$name" 'no CUDA device'
     elif [ -z "${SPIDER_HOSTS:-}" ]; then skip "$name" 'SPIDER_HOSTS is not set'
-    else step "$name" 60 python "benchmarks/$name.py" $more --device=cuda --batch=16 --rounds=10 --out="$out/${name}_cuda.json"
+    else step "$name" 60 python -m "$module" $more --device=cuda --batch=16 --rounds=10 --out="$out/${name}_cuda.json"
     fi
 done
 

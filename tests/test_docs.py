@@ -111,23 +111,6 @@ def script(path):
     spec.loader.exec_module(module)
     return module
 
-@pytest.fixture(scope='module')
-def setup_script():
-    return script(ROOT / 'setup.py')
-
-def test_the_readme_of_the_metadata_has_no_relative_link(setup_script):
-    readme = (ROOT / 'README.md').read_text(encoding='utf-8')
-    assert re.search(LINK, readme)
-    for repository in (None, 'https://example.org/a/b'):
-        assert not re.search(LINK, setup_script.readme_of_the_metadata(readme, repository))
-
-def test_links_of_the_metadata_go_to_the_repository(setup_script):
-    text = '![p](docs/p.png) [a](docs/a.md#part) [b](https://x.org/y) [c](#here)'
-    assert setup_script.readme_of_the_metadata(text, 'https://example.org/a/b') == \
-        ('![p](https://example.org/a/b/raw/HEAD/docs/p.png) [a](https://example.org/a/b/blob/HEAD/docs/a.md#part) '
-         '[b](https://x.org/y) [c](#here)')
-    assert setup_script.readme_of_the_metadata(text, None) == '(Picture: p.) a (`docs/a.md#part`) [b](https://x.org/y) [c](#here)'
-
 #----------------------------------------------------------------------------
 
 def test_the_picture_of_the_readme_shows_every_row_under_its_words():

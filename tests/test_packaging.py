@@ -1,5 +1,7 @@
-"""The content of a wheel and an sdist, and the cost of `import spider_plugin`."""
+"""The content of a wheel and an sdist, the page of the package index, and the cost of `import spider_plugin`."""
 
+import importlib.util
+import re
 import subprocess
 import sys
 import tarfile
@@ -8,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from spider_plugin import __version__
+
 ROOT = Path(__file__).resolve().parent.parent
+HOME = 'https://github.com/spider-plugin/spider-plugin'
 
 def run(*command, cwd=ROOT):
     result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL)
@@ -67,6 +72,19 @@ def test_wheel_names_command_and_licence(wheel):
     assert 'License-Expression: MIT' in texts['METADATA'] and 'Requires-Dist: torch>=2.6' in texts['METADATA']
     assert texts['LICENSE'].startswith('MIT License')
 
+def test_wheel_describes_itself_with_absolute_links(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith('.dist-info/METADATA'))
+        head, _, page = archive.read(name).decode().replace('\r\n', '\n').partition('\n\n')
+    assert 'Description-Content-Type: text/markdown' in head and f'Project-URL: Homepage, {HOME}' in head
+    readme = (ROOT / 'README.md').read_text(encoding='utf-8')
+    assert page.splitlines()[0] == readme.splitlines()[0] and len(page.splitlines()) == len(readme.splitlines())
+    targets = re.findall(r'\]\(([^)\s]+)', page)
+    assert not [target for target in targets if not target.startswith(('https://', '#'))]
+    files = [target.removeprefix(f'{HOME}/').split('/', 2) for target in targets if target.startswith(HOME + '/')]
+    assert files and {tag for _, tag, _ in files} == {f'v{__version__}'}
+    assert not [path for _, _, path in files if not (ROOT / path.partition('#')[0]).exists()]
+
 def test_installed_tree_finds_its_resources(wheel, tmp_path):
     """The unpacked wheel is first on the path, in a folder outside the checkout."""
     zipfile.ZipFile(wheel).extractall(tmp_path / 'site')
@@ -76,6 +94,37 @@ def test_installed_tree_finds_its_resources(wheel, tmp_path):
     lines = run(sys.executable, '-c', program, cwd=tmp_path).splitlines()
     assert lines == [str((tmp_path / 'site' / 'spider_plugin' / name).resolve())
                      for name in ('reference_host', 'patches', 'configs')]
+
+def setup_script():
+    spec = importlib.util.spec_from_file_location('setup_script', ROOT / 'setup.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+@pytest.mark.parametrize('text, expected', [
+    ('[a](docs/a.md#part), ([`b`](./b.md))', f'[a]({HOME}/blob/v1/docs/a.md#part), ([`b`]({HOME}/blob/v1/b.md))'),
+    ('![a](docs/a.svg)', f'![a]({HOME}/raw/v1/docs/a.svg)'),
+    ('[![a](a.svg)](a.md)', f'[![a]({HOME}/raw/v1/a.svg)]({HOME}/blob/v1/a.md)'),
+    ('<a href="a.md"><img src="a.png"></a>', f'<a href="{HOME}/blob/v1/a.md"><img src="{HOME}/raw/v1/a.png"></a>'),
+    ('[a](https://a.org/b), [b](#part), [c](mailto:a@b.org)', None), ('```bash\nls [a](b)\n```\n', None)])
+def test_links_become_absolute_but_for_those_that_need_not(text, expected):
+    assert setup_script().with_absolute_links(text, 'v1') == (expected or text)
+
+def test_one_version_everywhere():
+    """Of the package, the changelog's newest release, the citation and the linter that runs before a commit."""
+    text = lambda name: (ROOT / name).read_text(encoding='utf-8')
+    assert setup_script().version() == __version__
+    assert re.search(r'^## \[(\d[^]]*)\]', text('CHANGELOG.md'), re.M).group(1) == __version__
+    assert re.search(r'^version: (.+)$', text('CITATION.cff'), re.M).group(1) == __version__
+    ruff = re.search(r'^ruff==(.+)$', text('constraints.txt'), re.M).group(1)
+    assert re.search(r'ruff-pre-commit\n +rev: v(\S+)', text('.pre-commit-config.yaml')).group(1) == ruff
+
+def test_changelog_leads_to_moved_modules():
+    part = (ROOT / 'CHANGELOG.md').read_text(encoding='utf-8').split('### Moved modules')[1].split('Names that moved')[0]
+    rows = [line.split('|')[1:3] for line in part.splitlines() if line.startswith('| `')]
+    moves = [pair for row in rows for pair in zip(*(re.findall(r'`([\w.]+)`', cell) for cell in row), strict=True)]
+    file = lambda name: ROOT / 'spider_plugin' / f'{name.replace(".", "/")}.py'
+    assert len(moves) > 50 and not [(before, now) for before, now in moves if file(before).exists() or not file(now).is_file()]
 
 #----------------------------------------------------------------------------
 

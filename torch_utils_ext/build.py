@@ -17,6 +17,11 @@ from pathlib import Path
 
 from torch_utils_ext.cache_root import cache_root
 
+try:
+    import fcntl
+except ImportError:     # Windows has other locks, and its torch is built by another compiler
+    fcntl = None
+
 SOURCES = Path(__file__).parent / 'csrc'
 WAIT_SECONDS = 600      # longest wait for another process's build; a build takes half a minute
 STALE_SECONDS = 3600    # an unfinished directory this old is from a process that died
@@ -122,6 +127,8 @@ _failures = {}      # key -> text of a failed build, which this process does not
 
 def library(target, arch=None):
     """Return the path of the target's shared library; build it if the cache lacks it. Raises BuildError."""
+    if fcntl is None:
+        raise BuildError('kernels are built on Linux and macOS only')
     key = key_of(target, arch)
     root = cache_root() / 'kernels'
     path = root / key / f'{target}.so'
@@ -149,7 +156,6 @@ def library(target, arch=None):
 
 @contextlib.contextmanager
 def _only_builder(lock):
-    import fcntl
     started = time.time()
     with open(lock, 'a+', encoding='utf-8') as file:
         while True:

@@ -253,6 +253,7 @@ def _write(plan):
             images = np.lib.format.open_memmap(temp / 'images.npy', mode='w+', dtype=np.uint8, shape=plan.shape)
             _fill(images, plan)
             images.flush()
+            del images      # Windows renames no folder that holds a mapped file
             _write_json(temp / 'bank.json', dict(format=_FORMAT, identity=plan.identity, labels=plan.labels))
             if plan.extra is not None:
                 plan.extra(temp, final)

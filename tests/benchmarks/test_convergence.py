@@ -1,4 +1,4 @@
-"""benchmarks/convergence.py: its numbers on curves with known answers, its pairs, and a run of two short arms."""
+"""benchmarks/convergence/study.py: its numbers on curves with known answers, its pairs, and a run of two short arms."""
 
 import json
 import subprocess
@@ -9,15 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / 'benchmarks'))
+from benchmarks.convergence import analysis, arms, pairs, report, runs, study
 
-import convergence  # noqa: E402
-import convergence_analysis as analysis  # noqa: E402
-import convergence_arms as arms  # noqa: E402
-import convergence_pairs as pairs  # noqa: E402
-import convergence_report as report  # noqa: E402
-import convergence_runs as runs  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
 
 def curve(halving, start=1000.0, end=600):
     """Halves every so many iterations: what smoothing leaves as it is, but for its ends."""
@@ -103,9 +97,9 @@ def test_matrix_has_a_line_for_each_arm_and_a_column_for_each_pair():
 
 def test_rows_of_a_later_run_take_their_place(tmp_path):
     rows = made_up_rows()
-    convergence.publish(tmp_path, rows[5:10])
-    convergence.publish(tmp_path, [dict(row, pair='wall') for row in rows[:2]])
-    convergence.publish(tmp_path, rows[:5] + [dict(rows[5], glr=3)])
+    study.publish(tmp_path, rows[5:10])
+    study.publish(tmp_path, [dict(row, pair='wall') for row in rows[:2]])
+    study.publish(tmp_path, rows[:5] + [dict(rows[5], glr=3)])
     found = json.loads((tmp_path / 'convergence.json').read_text())['rows']
     grey = [('grey', arm, seed) for arm in ('gaussian', 'residual') for seed in range(5)]
     assert [(row['pair'], row['arm'], row['seed']) for row in found] == [('wall', 'gaussian', 0), ('wall', 'gaussian', 1)] + grey
@@ -156,8 +150,8 @@ def test_plan_holds_what_the_rules_ask():
     assert {len(grid) for grid in arms.GRIDS.values()} == {4}
 
 def test_quick_run_and_its_resumption(tmp_path):
-    command = [sys.executable, ROOT / 'benchmarks' / 'convergence.py', 'run', '--quick', f'--work={tmp_path}', '--processes=1']
-    first = subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, '-m', 'benchmarks.convergence.study', 'run', '--quick', f'--work={tmp_path}', '--processes=1']
+    first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
     results = json.loads((tmp_path / 'convergence.json').read_text())
     gaussian, spider = results['rows']
@@ -167,7 +161,7 @@ def test_quick_run_and_its_resumption(tmp_path):
     copies = spider['end']['copies']
     assert 0 < copies['own_source'] < copies['another_source']  # 96 iterations leave much of the source
     finished = [path.stat().st_mtime_ns for path in sorted(tmp_path.glob('*/runs/*/finished'))]
-    again = subprocess.run(command, capture_output=True, text=True)
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert again.returncode == 0 and json.loads((tmp_path / 'convergence.json').read_text())['rows'] == results['rows']
     assert [path.stat().st_mtime_ns for path in sorted(tmp_path.glob('*/runs/*/finished'))] == finished
 

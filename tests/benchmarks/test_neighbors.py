@@ -1,10 +1,10 @@
-"""The analysis of benchmarks/neighbors.py on made-up numbers: outcomes of censored runs, rank correlations, their bootstrap."""
+"""The analysis of the neighbours study on made-up numbers: outcomes of censored runs, rank correlations, their bootstrap."""
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from benchmarks import neighbors_analysis as analysis
+from benchmarks.neighbors import analysis
 
 INF = float('inf')
 

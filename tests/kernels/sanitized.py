@@ -1,13 +1,16 @@
-"""Runs cases of the ops in a separate process, for sanitizers: python sanitized.py LIBRARY OP|all [DEVICE].
+"""Runs cases of the ops in a separate process, for sanitizers.
+
+    PYTHONPATH=. python tests/kernels/sanitized.py LIBRARY OP|all [DEVICE]
 
 On the cpu LIBRARY is built with sanitizers whose runtime is preloaded, and all cases run; on cuda a few small ones run, under
 compute-sanitizer."""
 
 import sys
 
-import abi
 import cases
 import torch
+
+from benchmarks.common.kernels import abi
 
 torch.set_num_threads(1)
 path, op, device = [*sys.argv[1:], 'cpu'][:3]

@@ -2,12 +2,11 @@
 
 import shutil
 
-import abi
-import builds
 import cases
 import pytest
 import torch
 
+from benchmarks.common.kernels import abi, builds
 from torch_utils_ext import build
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]

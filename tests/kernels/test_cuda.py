@@ -2,11 +2,11 @@
 
 import shutil
 
-import abi
-import builds
 import cases
 import pytest
 import torch
+
+from benchmarks.common.kernels import abi, builds
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 

@@ -1,9 +1,10 @@
 """The CUDA kernels on the CPU emulation, against the references in float64, under permuted schedules, differentiated twice."""
 
-import abi
 import cases
 import pytest
 import torch
+
+from benchmarks.common.kernels import abi
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 

@@ -8,11 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import abi
-import builds
 import cases
 import pytest
 import torch
+
+from benchmarks.common.kernels import abi, builds
 
 HERE = Path(__file__).parent
 

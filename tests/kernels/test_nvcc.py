@@ -5,8 +5,9 @@ import os
 import re
 import shutil
 
-import builds
 import pytest
+
+from benchmarks.common.kernels import builds
 
 # Real code for each architecture from two intermediate forms (bfloat16 conversions are instructions from sm_80 on), and PTX for
 # those to come.

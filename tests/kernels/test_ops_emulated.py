@@ -4,11 +4,11 @@ import getpass
 import tempfile
 from pathlib import Path
 
-import builds
 import cases
 import pytest
 import torch
 
+from benchmarks.common.kernels import builds
 from torch_utils_ext import backend
 from torch_utils_ext.ops.affine_glu import affine_glu
 from torch_utils_ext.ops.depthwise import depthwise, depthwise_weight_grad

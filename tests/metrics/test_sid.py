@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from sid_pairs import GOLDEN, golden_pair
 
 import spider_plugin.metrics.sid as sid_module
+from benchmarks.common.sid_pairs import GOLDEN, golden_pair
 from spider_plugin.errors import SpiderError
 from spider_plugin.metrics.sid import RADII, sid
 

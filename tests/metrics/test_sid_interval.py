@@ -1,9 +1,9 @@
-"""The 95% interval of SID covers 95% of resamplings, and the simpler one does not. The full size is in benchmarks/sid.py."""
+"""The 95% interval of SID covers 95% of resamplings, and the simpler one does not. The full size is in benchmarks/cost/sid.py."""
 
 import numpy as np
 import pytest
-from sid_pairs import POPULATIONS
 
+from benchmarks.common.sid_pairs import POPULATIONS
 from spider_plugin.metrics.sid import sid
 
 RADII = 0.5 * np.arange(1, 60, 2)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from released_sid import released_sid
-from sid_pairs import GOLDEN, golden_pair
 
+from benchmarks.common.released_sid import released_sid
+from benchmarks.common.sid_pairs import GOLDEN, golden_pair
 from spider_plugin.errors import SpiderError
 from spider_plugin.metrics.sid import sid
 from spider_plugin.metrics.sid_monte_carlo import OFFICIAL_SUBSETS, sid_monte_carlo

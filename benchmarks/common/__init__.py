@@ -1,0 +1,1 @@
+"""Parts that benchmarks and tests share: data, reference implementations, builds of kernels, pages."""

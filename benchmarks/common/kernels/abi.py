@@ -1,0 +1,163 @@
+"""The C ABI of torch_utils_ext/csrc/abi.h by ctypes: the ops as functions of tensors, on any library that implements it.
+
+It is imported by tests/kernels and benchmarks/cost/kernel_bandwidth.py. Outputs are NaN before a call, so that missing values are
+seen."""
+
+import ctypes
+import math
+
+import torch
+
+DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2, torch.float64: 3}
+
+class EpilogueArgs(ctypes.Structure):
+    _fields_ = [('demod', ctypes.c_void_p), ('noise', ctypes.c_void_p), ('bias', ctypes.c_void_p),
+                ('noise_per_sample', ctypes.c_int), ('act', ctypes.c_int),
+                ('alpha', ctypes.c_double), ('gain', ctypes.c_double), ('clamp', ctypes.c_double)]
+
+class KernelError(RuntimeError):
+    pass
+
+#----------------------------------------------------------------------------
+
+def accumulator(x):
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+def _pointer(t):
+    if t is None:
+        return None
+    assert t.is_contiguous()
+    return ctypes.c_void_p(t.data_ptr())
+
+def nan_filled(shape, dtype, device):
+    return torch.full(shape, math.nan, dtype=dtype, device=device)
+
+#----------------------------------------------------------------------------
+
+class Library:
+    """The ops of one library. Tensors are contiguous, on the library's device; `stream` is a torch.cuda.Stream or None."""
+
+    def __init__(self, path):
+        self.handle = ctypes.CDLL(str(path))
+        self.handle.tux_error_string.restype = ctypes.c_char_p
+        self.stream = None
+        self.fresh = nan_filled     # makes outputs and workspaces; benchmarks take torch.empty
+
+    def empty(self, shape, dtype, like):
+        return self.fresh(list(shape), dtype=dtype, device=like.device)
+
+    def call(self, name, *args, shape):
+        sizes = [ctypes.c_int64(size) for size in shape]
+        stream = None
+        if any(isinstance(arg, torch.Tensor) and arg.is_cuda for arg in args):
+            stream = ctypes.c_void_p((self.stream or torch.cuda.current_stream()).cuda_stream)
+        args = [_pointer(arg) if isinstance(arg, torch.Tensor) else arg for arg in args]
+        code = getattr(self.handle, name)(*args, *sizes, stream)
+        if code != 0:
+            raise KernelError(self.handle.tux_error_string(code).decode())
+
+    def workspace(self, name, x, shape):
+        size = getattr(self.handle, name + '_workspace')
+        size.restype = ctypes.c_int64
+        count = size(DTYPES[x.dtype], *[ctypes.c_int64(n) for n in shape])
+        return self.empty([-(-count // 4)], torch.float32, x) if count else None
+
+    # Depthwise.
+
+    def depthwise(self, x, k, flip=False):
+        y = self.empty(x.shape, x.dtype, x)
+        self.call('tux_depthwise', DTYPES[x.dtype], x, k, int(k.shape[0] == x.shape[0]), int(flip), y, shape=x.shape)
+        return y
+
+    def depthwise_weight_grad(self, x, g):
+        gk = self.empty([*x.shape[:2], 3, 3], accumulator(x), x)
+        workspace = self.workspace('tux_depthwise_weight_grad', x, x.shape)
+        self.call('tux_depthwise_weight_grad', DTYPES[x.dtype], x, g, gk, workspace, shape=x.shape)
+        return gk
+
+    def depthwise_backward(self, x, k, g):
+        gx, gk = self.empty(x.shape, x.dtype, x), self.empty([*x.shape[:2], 3, 3], accumulator(x), x)
+        workspace = self.workspace('tux_depthwise_weight_grad', x, x.shape)
+        self.call('tux_depthwise_backward', DTYPES[x.dtype], x, k, int(k.shape[0] == x.shape[0]), g, gx, gk, workspace,
+                  shape=x.shape)
+        return gx, gk
+
+    # Twofold upsampling.
+
+    def depthwise_up2(self, x, k):
+        N, C, H, W = x.shape
+        y = self.empty([N, C, 2 * H, 2 * W], x.dtype, x)
+        self.call('tux_depthwise_up2', DTYPES[x.dtype], x, k, int(k.shape[0] == N), y, shape=x.shape)
+        return y
+
+    def depthwise_up2_transpose(self, g, k):
+        N, C, H, W = g.shape[0], g.shape[1], g.shape[2] // 2, g.shape[3] // 2
+        gx = self.empty([N, C, H, W], g.dtype, g)
+        self.call('tux_depthwise_up2_transpose', DTYPES[g.dtype], g, k, int(k.shape[0] == N), gx, shape=[N, C, H, W])
+        return gx
+
+    def depthwise_up2_weight_grad(self, x, g):
+        gk = self.empty([*x.shape[:2], 4, 3, 3], accumulator(x), x)
+        workspace = self.workspace('tux_depthwise_up2_weight_grad', x, x.shape)
+        self.call('tux_depthwise_up2_weight_grad', DTYPES[x.dtype], x, g, gk, workspace, shape=x.shape)
+        return gk
+
+    def depthwise_up2_backward(self, x, k, g):
+        gx, gk = self.empty(x.shape, x.dtype, x), self.empty([*x.shape[:2], 4, 3, 3], accumulator(x), x)
+        workspace = self.workspace('tux_depthwise_up2_weight_grad', x, x.shape)
+        self.call('tux_depthwise_up2_backward', DTYPES[x.dtype], x, k, int(k.shape[0] == x.shape[0]), g, gx, gk, workspace,
+                  shape=x.shape)
+        return gx, gk
+
+    # Epilogue.
+
+    def epilogue_args(self, x, demod=None, noise=None, bias=None, act='linear', alpha=0.2, gain=1.0, clamp=None):
+        address = lambda t: None if t is None else t.data_ptr()
+        per_sample = noise is not None and noise.shape[0] == x.shape[0]
+        return ctypes.byref(EpilogueArgs(address(demod), address(noise), address(bias), per_sample, int(act == 'lrelu'), alpha,
+                                         gain, -1.0 if clamp is None else clamp))
+
+    def epilogue(self, x, **options):
+        y = self.empty(x.shape, x.dtype, x)
+        self.call('tux_epilogue', DTYPES[x.dtype], x, self.epilogue_args(x, **options), y, shape=x.shape)
+        return y
+
+    def epilogue_slope(self, g, saved, from_output, **options):
+        out = self.empty(g.shape, g.dtype, g)
+        self.call('tux_epilogue_slope', DTYPES[g.dtype], g, saved, int(from_output), self.epilogue_args(g, **options), out,
+                  shape=g.shape)
+        return out
+
+    def epilogue_backward(self, g, saved, from_output, wanted=('demod', 'noise', 'bias'), **options):
+        """gx, gdemod [N, C], gnoise [N, 1, H, W], gbias [N, C] per sample; None where not wanted."""
+        N, C, H, W = g.shape
+        gx = self.empty(g.shape, g.dtype, g)
+        shapes = dict(demod=[N, C], noise=[N, 1, H, W], bias=[N, C])
+        sums = [self.empty(shape, accumulator(g), g) if name in wanted else None for name, shape in shapes.items()]
+        workspace = self.workspace('tux_epilogue_backward', g, g.shape)
+        self.call('tux_epilogue_backward', DTYPES[g.dtype], g, saved, int(from_output), self.epilogue_args(g, **options), gx,
+                  *sums, workspace, shape=g.shape)
+        return gx, *sums
+
+    # Affine and gated linear unit.
+
+    def affine_glu(self, x, scale=None, shift=None, noise=None):
+        N, C, H, W = x.shape[0], x.shape[1] // 2, x.shape[2], x.shape[3]
+        y = self.empty([N, C, H, W], x.dtype, x)
+        per_sample = int(noise is not None and noise.shape[0] == N)
+        self.call('tux_affine_glu', DTYPES[x.dtype], x, scale, shift, noise, per_sample, y, shape=y.shape)
+        return y
+
+    def affine_glu_backward(self, g, x, scale=None, shift=None, noise=None, wanted=('scale', 'shift', 'noise')):
+        """gx, gscale [N, 2C], gshift [N, 2C] per sample, gnoise [N, 1, H, W]; None where not wanted."""
+        N, C, H, W = g.shape
+        gx = self.empty(x.shape, x.dtype, x)
+        shapes = dict(scale=[N, 2 * C], shift=[N, 2 * C], noise=[N, 1, H, W])
+        sums = [self.empty(shape, accumulator(g), g) if name in wanted else None for name, shape in shapes.items()]
+        per_sample = int(noise is not None and noise.shape[0] == N)
+        workspace = self.workspace('tux_affine_glu_backward', g, g.shape)
+        self.call('tux_affine_glu_backward', DTYPES[g.dtype], g, x, scale, shift, noise, per_sample, gx, *sums, workspace,
+                  shape=g.shape)
+        return gx, *sums
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Does a Spider generator learn faster than a tuned Gaussian one?"""

@@ -1,0 +1,1 @@
+"""How much time and memory do layers, steps, networks and measures take?"""

@@ -1,0 +1,1 @@
+"""Does a distance tell beforehand which source trains faster?"""

@@ -1,0 +1,61 @@
+"""The scripts of examples/, run as a user runs them, with the `spider` command of this interpreter first on the path."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import PIL.Image
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+@pytest.fixture(scope='module')
+def run_example():
+    """run_example(name, argument ...) -> what it prints."""
+    def run(name, *args):
+        if name.endswith('.sh') and shutil.which('bash') is None:
+            pytest.skip('needs bash')
+        folders = [sysconfig.get_path('scripts'), str(Path(sys.executable).parent), os.environ['PATH']]
+        env = dict(os.environ, PATH=os.pathsep.join(folders), PYTHONPATH=str(ROOT))
+        command = ['bash' if name.endswith('.sh') else sys.executable, ROOT / 'examples' / name, *args]
+        done = subprocess.run(list(map(str, command)), env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+    return run
+
+@pytest.fixture(scope='module')
+def laptop(run_example, tmp_path_factory):
+    """The folder that examples/laptop.sh has filled."""
+    folder = tmp_path_factory.mktemp('laptop')
+    run_example('laptop.sh', folder.as_posix())
+    return folder
+
+#----------------------------------------------------------------------------
+
+def test_laptop_trains_and_draws(laptop):
+    images, source = (PIL.Image.open(laptop / 'images' / name) for name in ('seed0000.png', 'seed0000-source.png'))
+    assert images.size == source.size == (32, 32) and images.tobytes() != source.tobytes()
+    assert PIL.Image.open(laptop / 'images' / 'walk.gif').n_frames > 8
+    assert list(laptop.glob('runs/*/metric-fid1k.jsonl'))
+
+def test_own_checkout_trains_and_draws_without_the_plugin(run_example, tmp_path):
+    said = run_example('own_checkout.sh', tmp_path.as_posix())
+    assert 'Attached train.py' in said
+    assert 'attaches spider-plugin' not in (tmp_path / 'host' / 'train.py').read_text(encoding='utf-8')
+    drawn = sorted((tmp_path / 'host' / 'images').glob('*.png'))
+    assert len(drawn) == 4 and PIL.Image.open(drawn[0]).size == (32, 32)
+
+def test_python_api_measures_sources_and_a_snapshot(run_example, laptop):
+    snapshot = max(laptop.glob('runs/*/network-snapshot-*.pkl'))
+    lines = run_example('python_api.py', snapshot).splitlines()
+    scores = {line[:20].strip(): float(line.split()[line.split().index('FID') + 1]) for line in lines if 'FID' in line}
+    assert list(scores) == ['source', 'source, matched', 'generator']
+    assert scores['source, matched'] < scores['source'] and scores['generator'] < scores['source']
+
+def test_every_example_is_run_here():
+    text = Path(__file__).read_text(encoding='utf-8')
+    scripts = [path.name for path in (ROOT / 'examples').iterdir() if path.suffix in ('.sh', '.py')]
+    assert len(scripts) == 3 and all(f"'{name}'" in text for name in scripts)
