@@ -1,6 +1,6 @@
 """The picture at the top of README.md, from the folder of a finished `spider demo`:
 
-    spider demo && python tools/readme_picture.py spider-demo
+    spider demo && python -m tools.readme_picture spider-demo
 
 draws some images of the source as they are, the source images of the first latents as the Spider generator gets them, its output
 for them, the output of the generator that was trained from noise, and some images of the target. Writes docs/demo.png."""
