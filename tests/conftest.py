@@ -48,7 +48,7 @@ def pytest_runtest_setup(item):
         item.runtest = lambda: run_alone(item)
 
 def run_alone(item):
-    command = [sys.executable, '-m', 'pytest', '-c', item.config.inipath, '-q', '-rs', '-n', '0', '-m', '', '-p', 'no:cacheprovider',
+    command = [sys.executable, '-m', 'pytest', '-c', item.config.inipath, '-p', 'no:cacheprovider', '-q', '-rs', '-n0', '-m', '',
                f'{item.path}::{item.nodeid.partition("::")[2]}']
     done = subprocess.run(command, env=dict(os.environ, **{ALONE: '1'}), text=True, capture_output=True)
     skipped = [line for line in done.stdout.splitlines() if line.startswith('SKIPPED')]
