@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import subprocess
 import sys
 import tempfile
 import types
@@ -34,6 +35,35 @@ def spider_cache(tmp_path_factory):
     os.environ['SPIDER_CACHE_DIR'] = str(path)
     os.environ['DNNLIB_CACHE_DIR'] = str(path / 'dnnlib')
     return path
+
+#----------------------------------------------------------------------------
+# Tests marked `alone`, each in a separate process: no other test sees what it loads and defines there.
+
+ALONE = 'SPIDER_TEST_ALONE'     # set in that process
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    if item.get_closest_marker('alone') and ALONE not in os.environ:
+        item.setup = lambda: None       # the fixtures are made in the other process
+        item.runtest = lambda: run_alone(item)
+
+def run_alone(item):
+    command = [sys.executable, '-m', 'pytest', '-c', item.config.inipath, '-p', 'no:cacheprovider', '-q', '-rs', '-n0', '-m', '',
+               f'{item.path}::{item.nodeid.partition("::")[2]}']
+    done = subprocess.run(command, env=dict(os.environ, **{ALONE: '1'}), text=True, capture_output=True)
+    skipped = [line for line in done.stdout.splitlines() if line.startswith('SKIPPED')]
+    if skipped:
+        pytest.skip(skipped[0].split(': ', 1)[1])
+    assert done.returncode == 0 and '1 passed' in done.stdout, done.stdout + done.stderr
+
+@pytest.fixture(scope='session')
+def torchvision():
+    """Make torchvision importable, for tests marked `alone` of packages that import it: see mend_torchvision."""
+    sys.path.append(str(Path(__file__).parent / 'checkouts'))
+    import harness
+    library = harness.mend_torchvision()
+    yield
+    del library
 
 #----------------------------------------------------------------------------
 # Kernels of torch_utils_ext, built once per machine and sources, in a separate cache that outlives the session: its keys are

@@ -148,3 +148,15 @@ def test_constraints_pin_every_dependency():
     tables = (ROOT / 'pyproject.toml').read_text().split('dependencies = [')[1].split('[project.scripts]')[0]
     wanted = {part.split('>=')[0].lower() for part in tables.split('"') if '>=' in part}
     assert wanted and not wanted - pins
+
+def test_the_slice_on_the_newest_torch_has_every_other_pin():
+    """constraints-newest.txt pins what .ci/newest leaves out of constraints.txt, and newer."""
+    pins, newest = [dict(line.split('==') for line in (ROOT / name).read_text().splitlines() if '==' in line)
+                    for name in ('constraints.txt', 'constraints-newest.txt')]
+    script = (ROOT / '.ci' / 'newest').read_text(encoding='utf-8')
+    joined = next(line for line in script.splitlines() if line.startswith('{ cat')).split(' > ')[0]
+    lines = [line for line in run('bash', '-c', joined).splitlines() if '==' in line]
+    assert dict(line.split('==') for line in lines) == pins | newest and len(lines) == len(pins)
+    version = lambda text: [int(number) for number in text.split('.')]
+    assert set(newest) == {'torch', 'torchvision'} and all(version(newest[name]) >= version(pins[name]) for name in newest)
+    assert '.ci/newest' in (ROOT / '.ci' / 'run').read_text(encoding='utf-8')

@@ -27,7 +27,7 @@ def modules():
 def evaluate(cases):
     """Return {dtype: [{output, first and second derivatives} of each case]}.
 
-    A case is (kwargs, p, percentile, images, weights)."""
+    A case is (kwargs, p, percentile, seed, images, weights)."""
     augment, _upfirdn2d = modules()
     importlib.import_module('torch_utils.ops.grid_sample_gradfix').enabled = True # As in training.
     results = {}
@@ -35,17 +35,21 @@ def evaluate(cases):
         torch.set_default_dtype(dtype)
         for module in modules():
             module.torch = Carried(dtype)
-        results[dtype] = [evaluate_one(augment.AugmentPipe(**kwargs), p, percentile, images.to(dtype), weights.to(dtype))
-                          for kwargs, p, percentile, images, weights in cases]
+        results[dtype] = [evaluate_one(augment.AugmentPipe(**kwargs), p, percentile, seed, images.to(dtype), weights.to(dtype))
+                          for kwargs, p, percentile, seed, images, weights in cases]
     return results
 
-def evaluate_one(pipe, p, percentile, images, weights):
+def evaluate_one(pipe, p, percentile, seed, images, weights):
+    """Return output and derivatives of scores that couple all pixels of an image. The sine's argument is divided to be near 1: a
+    float32 of some hundreds is off by 1e-5, and the sine's derivatives with it, however exact the pipe is."""
     pipe.p.fill_(p)
     images.requires_grad_()
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     output = pipe(images, debug_percentile=percentile)
     first, = torch.autograd.grad((output * weights).sum(), images, retain_graph=True)
-    scores = (output * weights).sum(dim=[1, 2, 3]).sin() + (output.square() * weights).sum(dim=[1, 2, 3])
+    size = output[0].numel() ** 0.5
+    coupled = size * ((output * weights).sum(dim=[1, 2, 3]) / size).sin()
+    scores = coupled + (output.square() * weights).sum(dim=[1, 2, 3])
     grads, = torch.autograd.grad(scores.sum(), images, create_graph=True)
     second, = torch.autograd.grad(grads.square().sum(), images) # As in R1.
     return dict(output=output.detach(), first=first, second=second)

@@ -61,14 +61,16 @@ def attached(checkout, tmp_path_factory):
     copies = {}
     def attach(host):
         if host not in copies:
-            copies[host] = tmp_path_factory.mktemp('hosts') / host
-            shutil.copytree(checkout(host), copies[host], ignore=shutil.ignore_patterns('.git', 'media', 'docs'))
-            shutil.copy(HERE / 'training_harness.py', copies[host] / 'training_harness.py')
+            source, copy = checkout(host), tmp_path_factory.mktemp('hosts') / host
+            shutil.copytree(source, copy, ignore=shutil.ignore_patterns('.git', 'media', 'docs'))
+            for name in ('harness.py', 'training_harness.py'):
+                shutil.copy(HERE / name, copy / name)
             for name in ('train.py', 'calc_metrics.py'):
-                script = copies[host] / name
+                script = copy / name
                 text = attach_source(script.read_bytes())
                 line = next(line for line in text.splitlines(keepends=True) if b'# attaches spider-plugin' in line)
                 script.write_bytes(text.replace(line, line + b'import training_harness\n'))
+            copies[host] = copy     # noted once it is there: where it is missing, every test that asks is skipped
         return copies[host]
     return attach
 

@@ -18,17 +18,28 @@ import torch
 # Repairs that public checkouts need to be imported on a current stack.
 
 def mend():
-    stub = types.ModuleType('pkg_resources') # Setuptools no longer ships it.
-    stub.parse_version = torch.torch_version.TorchVersion
-    sys.modules.setdefault('pkg_resources', stub)
+    if importlib.util.find_spec('pkg_resources') is None: # Newer setuptools do not ship it.
+        stub = types.ModuleType('pkg_resources')
+        stub.parse_version = torch.torch_version.TorchVersion
+        sys.modules['pkg_resources'] = stub
 
 def mend_torchvision():
-    """Define the names of two operators for torchvision wheels that do not fit. They exist as long as the returned object."""
-    library = torch.library.Library('torchvision', 'FRAGMENT')
-    for name in ('nms', 'qnms'):
-        if not hasattr(torch.ops.torchvision, name):
+    """Make `import torchvision` work for the rest of the process; return what must live as long, or None.
+
+    A wheel that was built for another torch fails for the lack of two operators. They are defined, by name only, after that
+    import has failed and never before: the library of a wheel that fits defines them too, and its second definition aborts."""
+    try:
+        importlib.import_module('torchvision')
+    except ModuleNotFoundError:
+        pass
+    except RuntimeError:
+        print('Test: torchvision does not fit this torch; its operators are names only')
+        for name in [name for name in sys.modules if name.split('.')[0] == 'torchvision']:
+            del sys.modules[name]
+        library = torch.library.Library('torchvision', 'FRAGMENT')
+        for name in ('nms', 'qnms'):
             library.define(f'{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
-    return library
+        return library
 
 class Lifted:
     """A view of torch in which float32 is float64, so that casts and dtype checks of modules that use it compute in float64."""

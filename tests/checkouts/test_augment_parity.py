@@ -28,6 +28,7 @@ PIPES = {
                      brightness_std=0.5, contrast_std=0.2, hue_max=0.3, saturation_std=0.5, imgfilter=0.9,
                      imgfilter_bands=[1, 0, 0.5, 2], imgfilter_std=0.5, noise=0.7, cutout=0.8, noise_std=0.3, cutout_size=0.3),
 }
+SEEDS = range(6) # Of images and draws.
 STRENGTHS = [(0, None), (0.5, None), (1, None), (0, 0.3)] # p, percentile: all happens, whatever p is
 
 def images_of(channels, seed):
@@ -37,20 +38,30 @@ def images_of(channels, seed):
 def error(a, b):
     return float((a.double() - b.double()).abs().max() / b.abs().max())
 
+def rms(errors):
+    return float(errors.square().mean().sqrt())
+
+# Both hosts round in float32, at other places. In one case either may be the closer one by a factor of two and more, by chance,
+# and another processor rounds in another way. So the errors of all cases are compared together. The ratio of their root mean
+# squares lay between 0.82 and 1.03 for each pipe and number, with 48 cases and two sets of seeds: 1.25 is beyond chance.
+
 @pytest.mark.parametrize('pipe', PIPES)
 def test_numbers_agree(run_in, stylegan3, reference_host, pipe):
-    cases = [(PIPES[pipe], p, percentile, images_of(channels, seed=0), images_of(channels, seed=1))
-             for channels in [1, 3] for p, percentile in STRENGTHS]
+    cases = [(PIPES[pipe], p, percentile, seed, images_of(channels, 2 * seed), images_of(channels, 2 * seed + 1))
+             for seed in SEEDS for channels in [1, 3] for p, percentile in STRENGTHS]
     theirs = run_in(stylegan3, 'evaluate', harness=HARNESS, cases=cases)
     ours = run_in(reference_host, 'evaluate', harness=HARNESS, cases=cases)
-    rounding = 4 * torch.finfo(torch.float32).eps
-    for index in range(len(cases)):
-        truth = ours[torch.float64][index]
-        for name, limit in dict(output=1e-8, first=1e-8, second=1e-6).items():
-            assert truth[name].dtype == torch.float64 and truth[name].any()
-            assert error(theirs[torch.float64][index][name], truth[name]) <= limit, (index, name)
-            mine, reference = [error(side[torch.float32][index][name], truth[name]) for side in [ours, theirs]]
-            assert mine <= 2 * reference + rounding, (index, name)
+    for name, limit in dict(output=1e-8, first=1e-8, second=1e-6).items():
+        truth = [case[name] for case in ours[torch.float64]]
+        for index, expected in enumerate(truth):
+            assert expected.dtype == torch.float64 and expected.any()
+            assert error(theirs[torch.float64][index][name], expected) <= limit, (index, name)
+        mine, reference = [torch.tensor([error(case[name], expected) for case, expected in zip(side[torch.float32], truth)])
+                           for side in [ours, theirs]]
+        print(f'{pipe} {name}: error in float32 {rms(mine):.2e}, at most {mine.max():.2e}; '
+              f'of NVlabs/stylegan3 {rms(reference):.2e}, at most {reference.max():.2e}')
+        assert rms(mine) <= 1.25 * rms(reference), name
+        assert mine.max() <= 2 * reference.max(), name
 
 def test_definitions_agree(run_in, stylegan3, reference_host):
     params, buffers, attributes = run_in(reference_host, 'describe', harness=HARNESS, kwargs=PIPES['options'])

@@ -107,8 +107,7 @@ torch.optim.Adam.step = _step
 imports.after_import('training.training_loop', _watch_loop)
 
 #----------------------------------------------------------------------------
-# projected-gan gets a feature network with random weights and, if torchvision's wheel does not fit torch's, the names of two
-# operators.
+# projected-gan: a feature network with random weights, from timm, which imports torchvision.
 
 def _random_backbone(projector):
     import types
@@ -118,18 +117,9 @@ def _random_backbone(projector):
         return stock(name, pretrained=False)
     projector.timm = types.SimpleNamespace(create_model=create_model)
 
-def _define_operators():
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:
-        print('Test: torchvision does not fit this torch; its operators are names only')
-        library = torch.library.Library('torchvision', 'FRAGMENT')
-        library.define('nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
-        library.define('qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
-        return library
-
 if TINY.get('backbone'):
-    _library = _define_operators()
+    import harness
+    _library = harness.mend_torchvision()
     imports.after_import('pg_modules.projector', _random_backbone)
 
 #----------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """metrics/: the same numbers as torch-fidelity's, on fixed features and with the same random subsets."""
 
 import importlib
-import sys
 
 import numpy as np
 import pytest
@@ -16,24 +15,12 @@ from metrics.feature_stats import FeatureStats
 
 #----------------------------------------------------------------------------
 
-OPERATOR = '{}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor'
+pytestmark = pytest.mark.alone      # torch-fidelity imports torchvision
 
-@pytest.fixture(scope='module')
-def fidelity():
-    """torch-fidelity. It imports torchvision, which cannot define two of its operators if it was built for CUDA and torch was
-    not; these tests do not call them."""
+@pytest.fixture
+def fidelity(torchvision):
     pytest.importorskip('tqdm')
-    library = None
-    try:
-        pytest.importorskip('torchvision')
-    except RuntimeError:
-        for name in [name for name in sys.modules if name.split('.')[0] == 'torchvision']:
-            del sys.modules[name]
-        library = torch.library.Library('torchvision', 'DEF')
-        for name in ('nms', 'qnms'):
-            library.define(OPERATOR.format(name))
-    yield pytest.importorskip('torch_fidelity')
-    del library
+    return pytest.importorskip('torch_fidelity')
 
 @pytest.fixture(scope='module')
 def features():

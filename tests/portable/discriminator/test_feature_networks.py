@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import hashlib
 import http.server
-import importlib.util
 import os
 import pathlib
 import pickle
@@ -43,17 +42,9 @@ def lite_state(name=LITE0, seed=0):
             running_var=torch.rand(shape[0]) + 0.5).items()})
     return state
 
-@pytest.fixture(scope='module')
-def timm():
-    """timm; its import of torchvision gets missing names if the wheel does not fit torch."""
-    if importlib.util.find_spec('timm') is None:
-        pytest.skip('needs timm')
-    library = torch.library.Library('torchvision', 'FRAGMENT')
-    for name in ('nms', 'qnms'):
-        if not hasattr(torch.ops.torchvision, name):
-            library.define(f'{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
-    import timm
-    yield timm
+@pytest.fixture
+def timm(torchvision):
+    return pytest.importorskip('timm')
 
 def frozen(tmp_path, state, name=LITE0):
     torch.save(state, tmp_path / 'state.pth')
@@ -66,6 +57,7 @@ def error(a, b):
 
 # The bound is 1e-5 for Lite0; in float32 timm's Lite4 differs by 5e-5 from its result in float64.
 
+@pytest.mark.alone
 @pytest.mark.parametrize('name, side, bound', [(LITE0, 224, 1e-5), (LITE0, 200, 1e-5), ('tf_efficientnet_lite1', 97, 1e-5),
                                                ('tf_efficientnet_lite4', 64, 1e-4)])
 def test_equals_timm(timm, tmp_path, name, side, bound):
@@ -106,6 +98,7 @@ def test_random_is_the_same_everywhere_and_well_scaled():
 
 RANDOM_SUM = 5.900593572871003
 
+@pytest.mark.alone
 def test_any_other_network_of_timm(timm, tmp_path):
     torch.manual_seed(0)
     model = timm.create_model('resnet18')
