@@ -1,4 +1,6 @@
-"""Tensor operations of the spider plugin. Importing this package builds nothing; docs/ops.md tells the rest."""
+"""Tensor operations of the spider plugin.
+
+Importing this package builds nothing; docs/ops.md tells the rest."""
 
 __all__ = ['load', 'status']
 
