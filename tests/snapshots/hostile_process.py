@@ -1,7 +1,8 @@
-"""A process that opens hostile pickles: python hostile_process.py FOLDER [control].
+"""A process that opens hostile pickles: python hostile_process.py FOLDER [control] [networks].
 
 With `control`, Python's own reader opens the live ones. Else our reader opens all, under a limit of memory, while an audit hook
-notes what the interpreter is asked to import, compile, run, start or write. Results go to FOLDER/results.json."""
+notes what the interpreter is asked to import, compile, run, start or write. Results go to FOLDER/results.json. With `networks`
+the pickles are those of hostile_networks.py, of the networks in FOLDER/networks.json, and not those of hostile_pickles.py."""
 
 import copyreg
 import json
@@ -9,18 +10,17 @@ import pickle
 import sys
 from pathlib import Path
 
+import hostile_networks
 from hostile_pickles import EXTENSION, cases, generator, sizes, snapshot
 
 #----------------------------------------------------------------------------
 # Python's own reader.
 
-def control(folder):
+def control(folder, pickles):
     """{name: whether the canary appeared} for the live ones."""
-    from spider_plugin.snapshots.families import add_host_to_path
-    add_host_to_path()
     canary, sang = folder / 'canary', {}
-    for label, pickled in cases(str(canary)).items():
-        if label.startswith('live'):
+    for label, pickled in pickles:
+        if 'live' in label:
             try:
                 pickle.loads(pickled)
             except Exception: # What comes after the call is no concern of the call.
@@ -36,7 +36,7 @@ WATCHED = ('exec', 'compile', 'import', 'os.', 'subprocess.', 'socket.', 'ctypes
            'shutil.', 'urllib.', 'webbrowser.', 'sys.addaudithook')
 HARMLESS = ('os.mkdir', 'os.rename', 'os.chmod', 'os.remove') # atomic_file's, in FOLDER/out
 
-def ours(folder):
+def ours(folder, pickles):
     """{name: {'load', 'export': what came of it, 'events': [...], 'canary': bool, 'mib': growth of the memory's peak}}."""
     import resource
 
@@ -64,11 +64,15 @@ def ours(folder):
 
     path.write_bytes(snapshot(generator(sizes())))
     outcome(load_generator, path), outcome(export, path, out / 'first.pt') # They import what they need.
+    for label, pickled in pickles:
+        if label.endswith(': whole'):
+            path.write_bytes(pickled)
+            outcome(load_generator, path)
     if sys.platform == 'linux':
         mapped = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (mapped + (1 << 30),) * 2)
     sys.addaudithook(hook)
-    for label, pickled in cases(str(folder / 'canary')).items():
+    for label, pickled in pickles:
         path.write_bytes(pickled)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         armed = True
@@ -80,7 +84,11 @@ def ours(folder):
     return results
 
 if __name__ == '__main__':
+    from spider_plugin.snapshots.families import add_host_to_path
     work = Path(sys.argv[1])
     copyreg.add_extension('io', 'open', EXTENSION)
-    found = control(work) if 'control' in sys.argv else ours(work)
+    add_host_to_path()
+    singer = str(work / 'canary')
+    wanted = hostile_networks.from_file(singer, work / 'networks.json') if 'networks' in sys.argv else list(cases(singer).items())
+    found = (control if 'control' in sys.argv else ours)(work, wanted)
     (work / 'results.json').write_text(json.dumps(found))
