@@ -3,7 +3,8 @@
 An arrow is an import statement anywhere in a module. One inside a function counts, because it ties two folders as much as one
 at the top does and only hides a circle until it runs; one under TYPE_CHECKING counts, because a reader follows it as well.
 Modules that a registry or a config names in a string are no arrows: the string is data, which an entry point may replace. The
-package's own `__init__`, the public API, may import from anywhere inside its functions, lazily; it is the only exception."""
+package's own `__init__`, the public API, may import from anywhere where that does not run at its import: inside its functions,
+and under TYPE_CHECKING. It is the only exception."""
 
 import ast
 import dataclasses
@@ -23,8 +24,8 @@ PACKAGES = ('spider_plugin', 'torch_utils_ext')
 
 @dataclasses.dataclass(frozen=True)
 class Arrow:
-    """`module` imports `target` (a module where it is one of the walked, else the name as written) in line `line`; `lazy`
-    inside of a function; `names` where names of the target are imported, `relative` by a name with leading dots."""
+    """`module` imports `target` (a module where it is one of the walked, else the name as written) in line `line`; `lazy` where
+    this does not run with the module; `names` where names of the target are imported, `relative` by a name with leading dots."""
 
     module:   str
     target:   str
@@ -60,8 +61,11 @@ def _arrows(name, node, modules, lazy):
             for target in sorted({t if (t := f'{origin}.{alias.name}') in modules else origin for alias in child.names}):
                 yield Arrow(name, target, child.lineno, lazy, names=target == origin, relative=child.level > 0)
         else:
-            function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-            yield from _arrows(name, child, modules, lazy or function)
+            yield from _arrows(name, child, modules, lazy or _runs_later(child))
+
+def _runs_later(node):
+    typing = isinstance(node, ast.If) and ast.unparse(node.test) in ('TYPE_CHECKING', 'typing.TYPE_CHECKING') and not node.orelse
+    return typing or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
 
 def circle(edges):
     """Nodes of a circle among the edges [(from, to), ...], the first one again at its end; None where there is none."""
@@ -251,7 +255,9 @@ def test_a_circle_is_found(back, made_up):
 def test_a_long_circle_is_found_and_the_lazy_api_is_none(made_up):
     files = {'spider_plugin/errors.py': '', 'spider_plugin/files/a.py': 'from spider_plugin.errors import E',
              'spider_plugin/weights.py': 'from spider_plugin.files import a\nfrom spider_plugin import __version__'}
-    lazy = {'spider_plugin/__init__.py': 'def __getattr__(name):\n    from spider_plugin import weights'}
+    lazy = {'spider_plugin/__init__.py': 'from typing import TYPE_CHECKING\n'
+                                         'if TYPE_CHECKING:\n    from spider_plugin import weights as weights\n'
+                                         'def __getattr__(name):\n    from spider_plugin import weights'}
     arrows = made_up(files | lazy)
     assert circle(edges_of(arrows)) is None and not list(api_faults(arrows)) and not list(ring_faults(arrows))
     eager = made_up({'spider_plugin/__init__.py': 'from spider_plugin import weights'})
