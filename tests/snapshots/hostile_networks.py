@@ -11,15 +11,21 @@ import struct
 
 HUGE = 1 << 40
 
-def cases(canary, networks):
-    """(label, pickle) of everything; labels begin with the cfg, and end with `live` where the changed thing is code."""
+def cases(canary, networks, live=False):
+    """(label, pickle) of everything; labels begin with the cfg, and end with `live` where the changed thing is code. Of each cfg,
+    what is fed with noise, with the first mapping, and with every feature; the latter has all arguments changed.
+
+    live: only those whose code Python's own reader runs."""
     for cfg, found in networks.items():
         accepted = [network for network in found if not network['refused']]
         fed = [network for network in accepted if network['G_kwargs'].get('spider')]
         for network in {id(network): network for network in (accepted[0], fed[0], fed[-1])}.values():
-            contents = snapshot(network)
-            for name, pickled in changed(contents, canary):
-                yield f'{cfg} {" ".join(network["options"])}: {name}', pickled
+            label, contents = f'{cfg} {" ".join(network["options"])}', snapshot(network)
+            yield f'{label}: module sources, live', with_sources(dump(contents), f'open({canary!r}, "w")\n')
+            if not live:
+                yield from ((f'{label}: {name}', pickled) for name, pickled in other_names(contents))
+            if not live and network is fed[-1]:
+                yield from ((f'{label}: {name}', pickled) for name, pickled in other_arguments(contents))
 
 def snapshot(network):
     """What a host pickles, but for sizes: the tables of classes, not of numbers, are looked at."""
@@ -37,14 +43,15 @@ def build(kwargs):
 
 #----------------------------------------------------------------------------
 
-def changed(contents, canary):
-    G = contents['G_ema']
+def other_names(contents):
     yield 'whole', dump(contents)
-    yield 'module sources, live', with_sources(dump(contents), f'open({canary!r}, "w")\n')
-    name = type(G).__name__
+    name = type(contents['G_ema']).__name__
     other = 'DCGANGenerator' if 'PGGAN' in name else 'PGGANGenerator'
     yield 'name of another class', dump(contents).replace(text(name), text(other))
     yield 'name of a module', dump(contents).replace(text(name), text('os.system'))
+
+def other_arguments(contents):
+    G = contents['G_ema']
     stock = copy.deepcopy(G._init_kwargs)
     for path in numbers(stock):
         G._init_kwargs = copy.deepcopy(stock)
@@ -67,7 +74,7 @@ def changed(contents, canary):
         source.mean_image = mean
 
 def dump(contents):
-    return pickle.dumps(contents, protocol=2)   # whose strings are never in frames
+    return pickle.dumps(contents, protocol=3)   # whose strings are never in frames
 
 def text(string):
     return pickle.BINUNICODE + struct.pack('<I', len(string.encode())) + string.encode()
@@ -93,6 +100,6 @@ def put(kwargs, path, value):
         kwargs = kwargs[key]
     kwargs[path[-1]] = value
 
-def from_file(canary, path):
+def from_file(canary, path, live):
     with open(path, encoding='utf-8') as file:
-        return list(cases(canary, json.load(file)))
+        return list(cases(canary, json.load(file), live))

@@ -89,6 +89,10 @@ if __name__ == '__main__':
     copyreg.add_extension('io', 'open', EXTENSION)
     add_host_to_path()
     singer = str(work / 'canary')
-    wanted = hostile_networks.from_file(singer, work / 'networks.json') if 'networks' in sys.argv else list(cases(singer).items())
-    found = (control if 'control' in sys.argv else ours)(work, wanted)
+    live = 'control' in sys.argv
+    if 'networks' in sys.argv:
+        pickles = hostile_networks.from_file(singer, work / 'networks.json', live)
+    else:
+        pickles = list(cases(singer).items())
+    found = (control if live else ours)(work, pickles)
     (work / 'results.json').write_text(json.dumps(found))
