@@ -168,6 +168,30 @@ def make_snapshot(tmp_path_factory):
     return make
 
 #----------------------------------------------------------------------------
+# Every network there is to train (every_network.py): plugin generators and the reference host's, mapping kinds, features.
+
+@pytest.fixture(scope='session')
+def every_network(tmp_path_factory):
+    """{cfg: [{options, refused, G_kwargs, D_kwargs}, ...]}; at least one of each cfg is accepted."""
+    path = tmp_path_factory.mktemp('networks')
+    data = write_zip(path / 'data.zip', n=8)
+    command = [sys.executable, Path(__file__).parent / 'every_network.py', data, path / 'networks.json']
+    done = subprocess.run(command, cwd=path, env=dict(os.environ, PYTHONPATH=str(Path(__file__).parents[1])), text=True,
+                          capture_output=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads((path / 'networks.json').read_text())
+
+@pytest.fixture(scope='session')
+def build_network(host):
+    """build_network(kwargs of a config, **changed) -> the network for images of 16^2, of the class that the config names."""
+    def build(kwargs, **changed):
+        kwargs = dict(c_dim=0, img_resolution=16, img_channels=3) | kwargs | changed
+        module, _, name = kwargs.pop('class_name').rpartition('.')
+        torch.manual_seed(0)
+        return getattr(importlib.import_module(module), name)(**kwargs)
+    return build
+
+#----------------------------------------------------------------------------
 # Spider generators over the reference host, with sources that mark the images they give.
 
 IDENTITY = {'name': 'marked', 'sha256': '0' * 64, 'transform': 'none', 'licence': 'CC0'}

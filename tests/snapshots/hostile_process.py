@@ -1,7 +1,8 @@
-"""A process that opens hostile pickles: python hostile_process.py FOLDER [control].
+"""A process that opens hostile pickles: python hostile_process.py FOLDER [control] [networks].
 
 With `control`, Python's unpickler opens the live ones. Otherwise the plugin's reader opens all, under a limit of memory, while an
-audit hook records every import, compilation, execution, process and write. Results go to FOLDER/results.json."""
+audit hook records every import, compilation, execution, process and write. Results go to FOLDER/results.json. With `networks`
+the pickles are those of hostile_networks.py, of the networks in FOLDER/networks.json, and not those of hostile_pickles.py."""
 
 import copyreg
 import json
@@ -9,18 +10,17 @@ import pickle
 import sys
 from pathlib import Path
 
+import hostile_networks
 from hostile_pickles import EXTENSION, cases, generator, sizes, snapshot
 
 #----------------------------------------------------------------------------
 # Python's unpickler.
 
-def control(folder):
+def control(folder, pickles):
     """Return {name: whether the canary appeared} for the live ones."""
-    from spider_plugin.snapshots.families import add_host_to_path
-    add_host_to_path()
     canary, sang = folder / 'canary', {}
-    for label, pickled in cases(str(canary)).items():
-        if label.startswith('live'):
+    for label, pickled in pickles:
+        if 'live' in label:
             try:
                 pickle.loads(pickled)
             except Exception: # What comes after the call is no concern of the call.
@@ -36,7 +36,7 @@ WATCHED = ('exec', 'compile', 'import', 'os.', 'subprocess.', 'socket.', 'ctypes
            'shutil.', 'urllib.', 'webbrowser.', 'sys.addaudithook')
 HARMLESS = ('os.mkdir', 'os.rename', 'os.chmod', 'os.remove') # atomic_file's, in FOLDER/out
 
-def plugin(folder):
+def plugin(folder, pickles):
     """Return {name: {'load', 'export': result, 'events': [...], 'canary': bool, 'mib': growth of the peak of memory}}."""
     import resource
 
@@ -64,11 +64,15 @@ def plugin(folder):
 
     path.write_bytes(snapshot(generator(sizes())))
     outcome(load_generator, path), outcome(export, path, out / 'first.pt') # They have their imports.
+    for label, pickled in pickles:
+        if label.endswith(': whole'):
+            path.write_bytes(pickled)
+            outcome(load_generator, path)
     if sys.platform == 'linux':
         mapped = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (mapped + (1 << 30),) * 2)
     sys.addaudithook(hook)
-    for label, pickled in cases(str(folder / 'canary')).items():
+    for label, pickled in pickles:
         path.write_bytes(pickled)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         armed = True
@@ -80,7 +84,15 @@ def plugin(folder):
     return results
 
 if __name__ == '__main__':
+    from spider_plugin.snapshots.families import add_host_to_path
     work = Path(sys.argv[1])
     copyreg.add_extension('io', 'open', EXTENSION)
-    found = control(work) if 'control' in sys.argv else plugin(work)
+    add_host_to_path()
+    singer = str(work / 'canary')
+    live = 'control' in sys.argv
+    if 'networks' in sys.argv:
+        pickles = hostile_networks.from_file(singer, work / 'networks.json', live)
+    else:
+        pickles = list(cases(singer).items())
+    found = (control if live else plugin)(work, pickles)
     (work / 'results.json').write_text(json.dumps(found))

@@ -1,4 +1,5 @@
-"""Hostile pickles execute nothing, and end in one sentence within bounded memory and time (hostile_pickles.py)."""
+"""Hostile pickles execute nothing, and end in one sentence within bounded memory and time: hostile_pickles.py assembles them by
+hand, hostile_networks.py changes one thing in a snapshot of every network that can be trained."""
 
 import json
 import os
@@ -8,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from spider_plugin import registry
 
 pytest.importorskip('resource') # The limit of memory needs a Unix.
 
@@ -20,7 +23,7 @@ WHOLE = {'live module source', 'network of 4 TB', 'network of 16 GB', 'network w
 
 def run(folder, *mode):
     env = dict(os.environ, PYTHONPATH=str(ROOT))
-    subprocess.run([sys.executable, HERE / 'hostile_process.py', folder, *mode], env=env, check=True, timeout=300)
+    subprocess.run([sys.executable, HERE / 'hostile_process.py', folder, *mode], env=env, check=True, timeout=900)
     return json.loads((folder / 'results.json').read_text())
 
 @pytest.fixture(scope='module')
@@ -42,3 +45,34 @@ def test_nothing_executes_and_one_sentence_ends_it(results, case):
 def test_pythons_unpickler_writes_the_canary(tmp_path):
     sang = run(tmp_path, 'control')
     assert len(sang) >= 18 and all(sang.values()), sang
+
+#----------------------------------------------------------------------------
+# Every network: plugin generators and the host's, fed and not, with every feature.
+
+CFGS = ['stylegan2', 'stylegan3-t', 'stylegan3-r', *sorted(registry.generators)]
+
+def run_networks(every_network, folder, *mode):
+    (folder / 'networks.json').write_text(json.dumps(every_network))
+    return run(folder, 'networks', *mode)
+
+@pytest.fixture(scope='module')
+def network_results(every_network, tmp_path_factory):
+    return run_networks(every_network, tmp_path_factory.mktemp('networks'))
+
+UNCHANGED = {'whole', 'module sources, live', 'spider source /etc'}    # what is not looked at changes nothing
+
+@pytest.mark.parametrize('cfg', CFGS)
+def test_no_network_of_a_hostile_file_executes(cfg, network_results):
+    found = {label.partition(': ')[2]: [] for label in network_results if label.startswith(f'{cfg} ')}
+    assert {*UNCHANGED, 'name of another class', 'z_dim of 2^40', 'a source of text'} <= found.keys()
+    for label, result in network_results.items():
+        if label.startswith(f'{cfg} '):
+            assert not result['canary'] and not result['events'] and result['mib'] < 400, (label, result)
+            whole = result['load'].startswith('returned ') and result['load'].endswith('Generator')
+            refused = result['load'].startswith('SpiderError 2: ') and result['load'].isprintable()
+            assert whole if label.partition(': ')[2] in UNCHANGED else refused, (label, result)
+            assert result['export'] == 'returned list' or result['export'].startswith('SpiderError 2: '), (label, result)
+
+def test_the_canary_sings_in_every_network(every_network, tmp_path):
+    sang = run_networks(every_network, tmp_path, 'control')
+    assert {label.partition(' ')[0] for label in sang} == set(CFGS) and all(sang.values()), sang

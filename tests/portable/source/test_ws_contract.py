@@ -1,14 +1,15 @@
 """Which source image each use of ws gets: {training, style mixing, path length, w_avg, PPL, truncation, video, projector}
-for a bank and for an online generator. See design: docs/contracts.md, 'Spider generator'."""
+for a bank and for an online generator, in every generator that takes a source. See docs/contracts.md, 'Spider generator'."""
 
 import numpy as np
 import pytest
 import scipy.interpolate
 import torch
 
-from spider_plugin.portable.generators.fastgan import FastGANGenerator
+from spider_plugin import registry
 
 N = 6
+CFGS = ['stylegan2', 'stylegan3-t', 'stylegan3-r', *sorted(registry.generators)]
 
 #----------------------------------------------------------------------------
 # Each use makes ws as hosts do, from G and latents z1, z2, and says whose source it must show: 'z1', 'z2' or 'mean'.
@@ -62,32 +63,61 @@ def projector(G, z1, z2):
 def only_styles(G, z1, z2):
     return G.mapping(z1, None)[:, : G.synthesis.num_ws], 'mean'
 
-def make_fastgan(source):
-    torch.manual_seed(0)
-    return FastGANGenerator(z_dim=64, img_resolution=16, ngf=4, spider=dict(mapping='residual', source=source)).eval()
-
 USES = [training, truncation_inside, truncation_inside_cutoff, style_mixing, style_mixing_never_cut,
         style_mixing_within_the_key, path_length, w_avg, ppl, truncation_outside, video, projector, only_styles]
 
 #----------------------------------------------------------------------------
 
+@pytest.fixture
+def fed_networks(every_network, build_network):
+    """fed_networks(cfg, source directory, residual) -> (options, G) of each network of the cfg whose mapping is `residual`, or of
+    each whose mapping is another; skips where there is none."""
+    def build(cfg, source, residual):
+        found = [network for network in every_network[cfg] if not network['refused'] and network['G_kwargs'].get('spider')
+                 and (network['G_kwargs']['spider']['mapping'] == 'residual') == residual]
+        if not found:
+            pytest.skip(next(network['refused'] for network in every_network[cfg] if network['refused']))
+        for network in found:
+            kwargs = network['G_kwargs']
+            sizes = dict(z_dim=64, **(dict(w_dim=32) if 'w_dim' in kwargs else {})) if residual else {}
+            G = build_network(kwargs, **sizes, spider=dict(kwargs['spider'], source=source)).eval()
+            for name, buffer in G.named_buffers():
+                if name.endswith('progress'):
+                    buffer.fill_(1e3)       # a growing network at its last resolution
+            yield network['options'], G
+    return build
+
 @pytest.mark.parametrize('use', USES, ids=lambda f: f.__name__)
 @pytest.mark.parametrize('kind', ['bank', 'online'])
-@pytest.mark.parametrize('network', ['stylegan2', 'fastgan'])
+@pytest.mark.parametrize('cfg', CFGS)
 @pytest.mark.filterwarnings('ignore:truncation has no effect')
-def test_each_use_gets_its_source(network, kind, use, prepared, make_generator):
-    G = make_generator(prepared(kind)) if network == 'stylegan2' else make_fastgan(prepared(kind))
-    slots = dict(stylegan2=dict(bank=1, online=3), fastgan=dict(bank=1, online=2))  # 2 + 1 floats, 64 + 1 + 1, 32 or 64 to a row
-    assert G.mapping.key_slots == slots[network][kind]
-    assert G.num_ws == G.mapping.num_ws == G.synthesis.num_ws + G.mapping.key_slots
-    z1, z2 = torch.randn([2, N, 64], generator=torch.Generator().manual_seed(1))
-    ws, whose = use(G, z1, z2)
-    expected = {'z1': G.source.sample(z1), 'z2': G.source.sample(z2), 'mean': G.source.mean_image.repeat(N, 1, 1, 1)}
-    assert torch.equal(G.synthesis.source_image(ws), expected[whose])
-    assert not any(torch.equal(expected[a], expected[b]) for a, b in [('z1', 'z2'), ('z1', 'mean'), ('z2', 'mean')])
-    images = G.synthesis(ws.float() if use is not video else ws, noise_mode='const')
-    assert images.shape == (N, 3, 16, 16) and images.isfinite().all() and (images.abs() <= 1).all()
-    assert (images - expected[whose]).abs().max() < 0.2                  # an untrained residual is the identity
+def test_each_use_gets_its_source(cfg, kind, use, prepared, fed_networks):
+    """Of every residual generator, with every feature."""
+    for options, G in fed_networks(cfg, prepared(kind), residual=True):
+        slots = {32: dict(bank=1, online=3), 64: dict(bank=1, online=2)}    # 2 + 1 floats, 64 + 1 + 1, 32 or 64 to a row
+        assert G.mapping.key_slots == slots[G.w_dim][kind]
+        assert G.num_ws == G.mapping.num_ws == G.synthesis.num_ws + G.mapping.key_slots
+        z1, z2 = torch.randn([2, N, 64], generator=torch.Generator().manual_seed(1))
+        ws, whose = use(G, z1, z2)
+        expected = {'z1': G.source.sample(z1), 'z2': G.source.sample(z2), 'mean': G.source.mean_image.repeat(N, 1, 1, 1)}
+        assert torch.equal(G.synthesis.source_image(ws), expected[whose]), options
+        assert not any(torch.equal(expected[a], expected[b]) for a, b in [('z1', 'z2'), ('z1', 'mean'), ('z2', 'mean')])
+        images = G.synthesis(ws.float() if use is not video else ws, noise_mode='const')
+        assert images.shape == (N, 3, 16, 16) and images.isfinite().all() and (images.abs() <= 1).all()
+        assert (images - expected[whose]).abs().max() < 0.2, options        # an untrained residual is the identity
+
+@pytest.mark.parametrize('cfg', CFGS)
+@torch.no_grad()
+def test_a_vector_of_the_source_is_all_that_the_styles_know(cfg, prepared, fed_networks):
+    """Of every generator and every other mapping: a source of one image gives one row of styles whatever z is."""
+    for (options, one), (_, many) in zip(fed_networks(cfg, prepared('bank', n=1), residual=False),
+                                         fed_networks(cfg, prepared('bank', seed=1), residual=False)):
+        z = torch.randn([N, one.z_dim], generator=torch.Generator().manual_seed(1))
+        assert one.num_ws == one.mapping.num_ws == one.synthesis.num_ws and one.mapping.key_slots == 0
+        ws = one.mapping(z, None)
+        assert torch.allclose(ws, ws[:1], atol=1e-5), options
+        ws = many.mapping(z, None)
+        assert (ws[:1] - ws[1:]).abs().max() > 1e-3, options
 
 @pytest.mark.parametrize('kind', ['bank', 'online'])
 def test_path_length_sees_the_styles_and_not_the_key(kind, prepared, make_generator):
