@@ -1,4 +1,4 @@
-"""Tensor operations of the spider plugin, described in docs/ops.md. Importing this package builds nothing."""
+"""Tensor operations of the spider plugin, described in docs/ops.md; importing this package builds nothing."""
 
 __all__ = ['load', 'status']
 

@@ -19,11 +19,13 @@ _OUTSIDE = frozenset({'torch', 'numpy', *sys.stdlib_module_names,
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """module: its dotted name; text: its source; classes: the names of those that pickles may refer to."""
+    """module: its dotted name; text: its source; classes: names of those that pickles may refer to; names: of all that it
+    defines."""
 
     module:  str
     text:    str
     classes: list
+    names:   list
 
 def join(modules):
     """[Part] of these modules and of the modules that they join, each once and after what it needs.
@@ -37,14 +39,18 @@ def join(modules):
                 raise ValueError(f'{module} {reader.obstacle}')
             for other in reader.joined:
                 add(other)
-            parts[module] = Part(module, reader.text(), reader.classes())
+            parts[module] = Part(module, reader.text(), reader.classes(), reader.names())
     for module in modules:
         add(module)
     _check_names(parts.values())
     return list(parts.values())
 
+@functools.cache
 def not_portable(module):
-    """Why a module cannot travel in snapshots, such as 'my_package.net imports cv2'; None where it can."""
+    """Return why a module cannot travel in snapshots, such as 'my_package.net imports cv2'; None where it can, as can all of
+    spider_plugin.portable."""
+    if module.startswith(_JOINED):
+        return None
     try:
         join([module])
     except (ValueError, SyntaxError) as error:
@@ -54,9 +60,9 @@ def not_portable(module):
 def _check_names(parts):
     home = {}
     for part in parts:
-        for node in ast.parse(part.text).body:
-            if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and home.setdefault(node.name, part.module) != part.module:
-                raise ValueError(f'{part.module} defines {node.name}, a name that {home[node.name]} has; give it another name')
+        for name in part.names:
+            if home.setdefault(name, part.module) != part.module:
+                raise ValueError(f'{part.module} defines {name}, a name that {home[name]} has; give it another name')
 
 #----------------------------------------------------------------------------
 
@@ -126,6 +132,10 @@ class _Reader:
         nodes = [*self._dropped, *(self.tree.body[:1] if ast.get_docstring(self.tree) else [])]
         drop = {line for node in nodes for line in range(node.lineno, node.end_lineno + 1)}
         return '\n'.join(line for i, line in enumerate(self.source.splitlines(), start=1) if i not in drop).strip() + '\n'
+
+    def names(self):
+        """Classes and functions."""
+        return [node.name for node in self.tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))]
 
     def classes(self):
         """All classes but mixins, dataclasses and functions of autograd."""

@@ -1,1 +1,1 @@
-"""The projected discriminator, its feature networks and its augmentation. All modules here are portable."""
+"""Portable: the projected discriminator, its feature networks and its augmentation."""
