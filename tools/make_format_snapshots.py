@@ -1,6 +1,6 @@
 """Small snapshots of every kind that a version of the plugin writes, for tests/snapshots/test_formats.py.
 
-    PYTHONPATH=TREE python tools/make_format_snapshots.py --outdir=tests/snapshots/formats/VERSION
+    PYTHONPATH=TREE python -m tools.make_format_snapshots --outdir=tests/snapshots/formats/VERSION
 
 TREE is a checkout of the version; its `spider train` writes each snapshot, with the options in CASES. A network of these sizes
 has a megabyte of numbers all the same, so every large tensor is filled with one short sequence, repeated: the files compress to
