@@ -135,7 +135,8 @@ def make(name, options, work, outdir):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-    parser.add_argument('--outdir', type=Path, required=True)
+    parser.add_argument('--outdir', help='new folder for the files', type=Path, required=True)
+    parser.add_argument('--only', help='one case, to try it', choices=CASES)
     args = parser.parse_args()
     args.outdir.mkdir(parents=True)     # An existing one is of a version that is out.
     sys.path.insert(0, str(resource_dir('reference_host')))
@@ -143,9 +144,10 @@ def main():
     with tempfile.TemporaryDirectory() as work:
         os.environ.update(SPIDER_CACHE_DIR=f'{work}/cache', OMP_NUM_THREADS='1', TORCH_UTILS_EXT='off')
         write_data(Path(work, 'data.zip'))
-        for name, options in CASES.items():
+        wanted = {args.only: CASES[args.only]} if args.only else CASES
+        for name, options in wanted.items():
             make(name, options, Path(work), args.outdir)
-    about = dict(version=spider_plugin.__version__, torch=torch.__version__, seeds=SEEDS, run=RUN, cases=CASES)
+    about = dict(version=spider_plugin.__version__, torch=torch.__version__, seeds=SEEDS, run=RUN, cases=wanted)
     (args.outdir / 'cases.json').write_text(json.dumps(about, indent=2) + '\n')
 
 if __name__ == '__main__':

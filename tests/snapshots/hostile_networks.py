@@ -21,7 +21,8 @@ def cases(canary, networks, live=False):
         fed = [network for network in accepted if network['G_kwargs'].get('spider')]
         for network in {id(network): network for network in (accepted[0], fed[0], fed[-1])}.values():
             label, contents = f'{cfg} {" ".join(network["options"])}', snapshot(network)
-            yield f'{label}: module sources, live', with_sources(dump(contents), f'open({canary!r}, "w")\n')
+            line = f'open({canary!r}, "w")  # {label}\n'    # another one in each: hosts run a source once in a process
+            yield f'{label}: module sources, live', with_sources(dump(contents), line)
             if not live:
                 yield from ((f'{label}: {name}', pickled) for name, pickled in other_names(contents))
             if not live and network is fed[-1]:

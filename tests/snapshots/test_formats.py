@@ -158,6 +158,17 @@ def test_a_name_stays(name, host):
     module, _, name = name.rpartition('.')
     assert getattr(importlib.import_module(module), name)
 
+@pytest.mark.slow
+def test_the_next_release_can_be_written(tmp_path):
+    """The tool works with this version."""
+    command = [sys.executable, str(ROOT / 'tools' / 'make_format_snapshots.py'), f'--outdir={tmp_path / "new"}']
+    done = subprocess.run([*command, '--only=dcgan_gaussian'], env=dict(os.environ, PYTHONPATH=str(ROOT)), capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path.name for path in (tmp_path / 'new').iterdir()} == {'cases.json', 'dcgan_gaussian.npz', 'dcgan_gaussian.pkl.xz'}
+    with np.load(tmp_path / 'new' / 'dcgan_gaussian.npz') as file:
+        assert file['images'].shape == expected('0.1.0/dcgan_gaussian')['images'].shape
+
 #----------------------------------------------------------------------------
 # A tick more, in the reference host, with the options that it was trained with.
 
