@@ -135,6 +135,21 @@ def test_import_is_light(module):
     assert module.split('.')[0] in loaded
     assert not loaded & {'torch', 'scipy', 'numpy', 'PIL', 'requests', 'ninja'}
 
+WITHOUT_POSIX = '''
+import importlib, pkgutil, sys
+import scipy.stats, torch
+sys.modules.update(dict.fromkeys(['fcntl', 'grp', 'pwd', 'resource', 'termios']))     # an import of these fails, as on Windows
+sys.path.append(sys.argv[1])    # the host, which losses are written for
+for package in (importlib.import_module('spider_plugin'), importlib.import_module('torch_utils_ext')):
+    for found in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):
+        importlib.import_module(found.name)
+        print(found.name)
+'''
+
+def test_every_module_loads_without_posix_modules():
+    names = run(sys.executable, '-c', WITHOUT_POSIX, str(ROOT / 'reference_host')).split()
+    assert {'spider_plugin.files.download', 'torch_utils_ext.build', 'spider_plugin.training.hinge'} <= set(names)
+
 def test_ci_runs_the_second_command_of_the_readme():
     readme = (ROOT / 'README.md').read_text(encoding='utf-8')
     block = readme.split('<!-- second command -->\n```bash\n')[1].split('\n```')[0]
