@@ -1,8 +1,8 @@
 """Small snapshots of every kind that a version of the plugin writes, for tests/snapshots/test_formats.py.
 
-    PYTHONPATH=TREE python -m tools.make_format_snapshots --outdir=tests/snapshots/formats/VERSION
+    PYTHONPATH=TREE python HERE/tools/make_format_snapshots.py --outdir=tests/snapshots/formats/VERSION
 
-TREE is a checkout of the version; its `spider train` writes each snapshot, with the options in CASES. A network of these sizes
+HERE is this repository, TREE a checkout of the version; its `spider train` writes each snapshot, with the options in CASES. A network of these sizes
 has a megabyte of numbers all the same, so every large tensor is filled with one short sequence, repeated: the files compress to
 some tens of kilobytes, and nothing else of their form changes. Beside each snapshot lies what its networks give for fixed inputs,
 and cases.json says how to train on. Made once for a released version and never again: what is there must open for ever."""
