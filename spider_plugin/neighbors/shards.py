@@ -11,16 +11,14 @@ import os
 import threading
 import time
 
-import click
-
-from spider_plugin.errors import SpiderError
+from spider_plugin.errors import Failure, SpiderError
 
 BEAT     = 2        # Seconds between signs of life.
 PATIENCE = 120      # Seconds without one after which a rank counts as dead.
 HEARING  = 10       # Seconds that a failing rank, with whom the store may go, gives the others to hear of it.
 
-class RankDied(click.ClickException):
-    """Nothing that a change of options would mend; exit code 1."""
+class RankDied(Failure):
+    """A process of the comparison ended or cannot be reached."""
 
 #----------------------------------------------------------------------------
 
