@@ -1,8 +1,14 @@
 """Tensor operations of the spider plugin. Importing this package builds nothing; docs/ops.md tells the rest."""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch_utils_ext.backend import load as load
+    from torch_utils_ext.backend import status as status
+
 __all__ = ['load', 'status']
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in __all__:     # of a module that imports torch, which the attached line must not
         from torch_utils_ext import backend
         return getattr(backend, name)

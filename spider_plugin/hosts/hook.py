@@ -81,9 +81,7 @@ class _PluginOption(click.Option):
 
 def _extend_training(command, params):
     from spider_plugin.options.table import OPTIONS
-    command.params += [_PluginOption([option.name], type=option.type, default=option.default, metavar=option.metavar,
-                                     help=option.help, is_flag=option.type is bool,
-                                     show_default=option.default not in (None, False)) for option in OPTIONS]
+    command.params += [option.on_command(_PluginOption) for option in OPTIONS]
     command.params.append(presets.option(_PluginOption))
     command.callback = _training_callback(command.callback, *_extend_cfg(params.get('cfg')))
     stock_format = command.format_options

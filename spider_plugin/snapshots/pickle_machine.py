@@ -10,6 +10,7 @@ lengths by what is left of the file, instructions by MAX_STEPS, and what calls m
 
 import pickle
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 MAX_STEPS = 1_000_000   # Snapshots of the largest networks have some hundred thousand.
@@ -26,7 +27,7 @@ class Forbidden(ValueError):
 class StandIn:
     """What a name stands for: `make(machine, *args)` builds data in its place. A bare function could be called by nobody."""
 
-    make: callable
+    make: Callable
 
 #----------------------------------------------------------------------------
 
