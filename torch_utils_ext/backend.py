@@ -7,6 +7,9 @@ TORCH_UTILS_EXT=auto     kernels where they can be built and serve the call, els
 import collections
 import os
 import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,19 +17,19 @@ from torch_utils_ext.build import BuildError, library
 
 #----------------------------------------------------------------------------
 
-_kernel_calls = collections.Counter()       # op -> calls
-_reference_calls = collections.Counter()
-_reasons = collections.Counter()            # 'op: reason' -> calls; each was said once on stderr
-_loaded = {}                                # device kind -> True, or why there are no kernels for it
+_kernel_calls: collections.Counter[str] = collections.Counter()       # op -> calls
+_reference_calls: collections.Counter[str] = collections.Counter()
+_reasons: collections.Counter[str] = collections.Counter()            # 'op: reason' -> calls; each was said once on stderr
+_loaded: dict[str, bool | str] = {}     # device kind -> True, or why there are no kernels for it
 
-def mode():
+def mode() -> str:
     """TORCH_UTILS_EXT: 'auto', 'require' or 'off'."""
     value = os.environ.get('TORCH_UTILS_EXT', 'auto')
     if value not in ('auto', 'require', 'off'):
         raise ValueError(f'TORCH_UTILS_EXT={value}: expected auto, require or off')
     return value
 
-def status():
+def status() -> dict[str, Any]:
     """dict: mode; libraries {device kind: 'loaded', or why not}; kernel_calls and reference_calls {op: calls} of this process;
     reasons {why a kernel was not used: calls}."""
     libraries = {kind: 'loaded' if state is True else state for kind, state in _loaded.items()}
@@ -35,7 +38,7 @@ def status():
 
 #----------------------------------------------------------------------------
 
-def run(name, reference, args):
+def run(name: str, reference: Callable[..., Any], args: Sequence[Any]) -> Any:
     """The op by a kernel where one serves the call, else by `reference(*args)`; counted."""
     setting = mode()
     if setting == 'off':
@@ -60,14 +63,15 @@ def run(name, reference, args):
     _reference_calls[name] += 1
     return reference(*args)
 
-def _epilogue(op, x, demod, noise, bias, act, alpha, gain, clamp):
+def _epilogue(op: Callable[..., Any], x: torch.Tensor, demod: torch.Tensor | None, noise: torch.Tensor | None,
+              bias: torch.Tensor | None, act: str, alpha: float, gain: float, clamp: float | None) -> Any:
     return op(x, demod, noise, bias, int(act == 'lrelu'), alpha, gain, -1.0 if clamp is None else float(clamp))
 
 # Why no kernel takes these arguments, or None. What every call pays: a few microseconds.
 
 _DTYPES = frozenset([torch.float32, torch.float16, torch.bfloat16, torch.float64])
 
-def _obstacle(args):
+def _obstacle(args: Sequence[Any]) -> str | None:
     x = args[0]
     if x.dtype not in _DTYPES:
         return f'activations of type {x.dtype}'
@@ -90,7 +94,7 @@ def _obstacle(args):
 #----------------------------------------------------------------------------
 # Libraries.
 
-def load(kind, path=None):
+def load(kind: str, path: str | Path | None = None) -> bool | str:
     """Builds and opens the kernels for 'cpu' or 'cuda'; True, or the reason there are none, which is said once.
 
     path: library to open in place of the built one: tests run the emulated CUDA kernels on CPU tensors so."""
@@ -106,7 +110,7 @@ def load(kind, path=None):
                  f'    why: {error}\n    TORCH_UTILS_EXT=require makes this an error, =off silences it'.replace('\n', '\n    '))
     return _loaded[kind]
 
-def _say(text):
+def _say(text: str) -> None:
     print(f'torch_utils_ext: {text}', file=sys.stderr, flush=True)
 
 #----------------------------------------------------------------------------

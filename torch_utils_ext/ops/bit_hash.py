@@ -12,7 +12,7 @@ import torch
 #----------------------------------------------------------------------------
 # 64-bit constants as Python holds them for int64 tensors.
 
-def _signed64(value):
+def _signed64(value: int) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value
 
 _GOLDEN = _signed64(0x9E3779B97F4A7C15)     # 2^64 / golden ratio: the step of the counter
@@ -22,13 +22,13 @@ _MIX_B  = _signed64(0x94D049BB133111EB)
 #----------------------------------------------------------------------------
 # Logical shift of int64, which torch shifts arithmetically.
 
-def _shift_right(x, bits):
+def _shift_right(x: torch.Tensor, bits: int) -> torch.Tensor:
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 #----------------------------------------------------------------------------
 # SplitMix64's finaliser: a bijection of 64-bit integers whose output bits all depend on all input bits.
 
-def mix_bits(x):
+def mix_bits(x: torch.Tensor) -> torch.Tensor:
     """int64 tensor of any shape -> int64 of the same shape."""
     x = (x ^ _shift_right(x, 30)) * _MIX_A
     x = (x ^ _shift_right(x, 27)) * _MIX_B
@@ -38,7 +38,7 @@ def mix_bits(x):
 # Hash of a row of floats: sum over columns of mix(bits + column counter), mixed once more. The sum of integers is exact
 # in any order, so the result does not depend on how a device reduces.
 
-def hash_rows(x, salt=0):
+def hash_rows(x: torch.Tensor, salt: int = 0) -> torch.Tensor:
     """Hash of each row's float32 bits.
 
     x:      [N, L], any floating dtype, any value; cast to float32, -0 counts as 0 and every NaN as one NaN.
@@ -53,14 +53,14 @@ def hash_rows(x, salt=0):
 #----------------------------------------------------------------------------
 # An integer in [0, n) from a hash: its upper 63 bits modulo n. The bias is below n / 2^63.
 
-def hash_to_index(hashed, n):
+def hash_to_index(hashed: torch.Tensor, n: 'int | torch.Tensor') -> torch.Tensor:
     """int64 [N] -> int64 [N] in [0, n); n is an int or an int64 tensor [N]."""
     return _shift_right(hashed, 1) % n
 
 #----------------------------------------------------------------------------
 # Standard normal noise from a seed per sample (Box-Muller on two 24-bit uniforms per value).
 
-def hash_normal(seed, shape):
+def hash_normal(seed: torch.Tensor, shape: 'list[int] | torch.Size') -> torch.Tensor:
     """Noise that is a function of the seed alone.
 
     seed:   int64 [N].
