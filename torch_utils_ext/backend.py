@@ -30,8 +30,12 @@ def mode() -> str:
     return value
 
 def status() -> dict[str, Any]:
-    """dict: mode; libraries {device kind: 'loaded', or why not}; kernel_calls and reference_calls {op: calls} of this process;
-    reasons {why a kernel was not used: calls}."""
+    """Return which kernels serve the ops of this process, and how often.
+
+    mode:           'auto', 'require' or 'off', as TORCH_UTILS_EXT says.
+    libraries:      {device kind: 'loaded', or why not}.
+    kernel_calls, reference_calls: {op: calls}.
+    reasons:        {why a kernel was not used: calls}."""
     libraries = {kind: 'loaded' if state is True else state for kind, state in _loaded.items()}
     return dict(mode=mode(), libraries=libraries, kernel_calls=dict(_kernel_calls), reference_calls=dict(_reference_calls),
                 reasons=dict(_reasons))

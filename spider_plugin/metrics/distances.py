@@ -1,4 +1,4 @@
-"""Frechet and kernel distance of two sets of features, each with a 95 % interval: what stands beside SID.
+"""Frechet and kernel distance of two sets of features, each with a 95% interval: what stands beside SID.
 
 Both intervals come from influence functions psi: what one more feature vector does to the distance, times the number of
 vectors. The distance is then approximately normal with variance var(psi_p) / N_p + var(psi_q) / N_q (the delta method). One
@@ -50,7 +50,7 @@ class Moments:
         return f'Moments({len(self.features)} vectors of {self.features.shape[1]} dimensions on {self.device})'
 
     def centred(self) -> Iterator[torch.Tensor]:
-        """Yields float64 [<= BLOCK, n], the features without their mean."""
+        """Yield float64 [<= BLOCK, n], the features without their mean."""
         for block in self.features.split(BLOCK):
             yield block.to(self.device, torch.float64) - self.mean
 

@@ -44,13 +44,13 @@ class SIDResult:
     radii:              Array       # [J], half-widths of the cube in standard deviations of q.
     curve:              Array       # [J], SID at each radius.
     value:              float       # Cumulative SID: the sum of the curve. It grows with the logarithm of the largest radius.
-    ci95:               float       # Half-width of the 95 % interval of `value` over samples, q's mean and scale redrawn too.
+    ci95:               float       # Half-width of the 95% interval of `value` over samples, q's mean and scale redrawn too.
     ci95_conditional:   float       # The same for q's mean and scale as given: too narrow for a shift along wide directions.
     r1:                 float       # SID at a radius of one standard deviation, be it on the grid or not.
     location:           float       # |mean p - mean q|^2. To first order a positive multiple of location + spread is SID.
     spread:             float       # tr cov p - tr cov q. Both parts are unbiased with debias, plain without.
     trace_q:            float       # tr cov q, the scale of the two.
-    order:              float       # k above.
+    order:              float       # k of phi(t) = sign(k) t^k.
     sigma:              str
     debias:             bool
     num_p:              int
@@ -91,12 +91,18 @@ class SIDResult:
 @torch.no_grad()
 def sid(p: Features, q: Features, *, order: float = 1, sigma: str = 'scalar', radii: Sequence[float] | Array | None = None,
         debias: bool = True) -> SIDResult:
-    """Return the signed Inception distance of p against q in closed form, computed in float64 and in blocks.
+    """Return the signed Inception distance of p against q (Asokan and Seelamantula 2023) in closed form: a SIDResult.
+
+        SID_r(p || q) = E_{x ~ U[cube_r]} [ D_p(x) - D_q(x) ],    D_p(x) = E_{c ~ p} phi(|x - c|),    phi(t) = sign(k) t^k
+
+    cube_r is the mean of q plus and minus r times its standard deviations. The result is positive where p lies further out from
+    the centre of q than q does, and negative where p is narrower and inside. It is computed in float64 and in blocks.
 
     p, q:       features [N, n] of any real dtype, arrays (memory-mapped ones too) or tensors; n >= 8 |k|, N >= 50.
-    order:      k above, not 0; the paper's are 1, -1, -3, -5. 2 gives location + spread at every radius.
-    sigma:      'scalar' or 'vector', see above.
-    radii:      half-widths of the cube in standard deviations of q, > 0; default: RADII.
+    order:      k, not 0; the paper's are 1, -1, -3, -5. 2 gives location + spread at every radius.
+    sigma:      'scalar': the mean of the standard deviations for all dimensions, as in the released code; 'vector': each its
+                own.
+    radii:      half-widths of the cube in standard deviations of q, > 0; default: 0.25, 0.50, ..., 49.75 (the released code's).
     debias:     takes out the bias that the estimated mean of q brings. It supposes that p and q are independent samples:
                 switch it off to compare a set with itself, which then gives 0 exactly.
     returns     SIDResult. It is computed on the first of q and p that is on a cuda device, else on the cpu.
