@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from spider_plugin.errors import SpiderError as SpiderError
     from spider_plugin.evaluation import evaluate as evaluate
     from spider_plugin.evaluation import rank_sources as rank_sources
+    from spider_plugin.hosts.edit import edit_config as edit_config
     from spider_plugin.image_bank import ImageBank as ImageBank
-    from spider_plugin.options.edit import edit_config as edit_config
     from spider_plugin.projected_discriminator import ProjectedDiscriminator as ProjectedDiscriminator
     from spider_plugin.snapshots.rebuild import load_generator as load_generator
     from spider_plugin.sources.prepare import prepare_source as prepare_source
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # first use, because the attached line imports this package in every process of a host, where torch is not loaded yet.
 
 PUBLIC: dict[str, str | None] = {
-    'edit_config':            'spider_plugin.options.edit',
+    'edit_config':            'spider_plugin.hosts.edit',
     'prepare_source':         'spider_plugin.sources.prepare',
     'ImageBank':              'spider_plugin.image_bank',
     'load_generator':         'spider_plugin.snapshots.rebuild',
