@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from spider_plugin import SpiderError, evaluate, metrics, rank_sources
+from spider_plugin.evaluation import ModuleDetector
 from spider_plugin.neighbors.compare import find_neighbors
+from spider_plugin.neighbors.detector import HostDetector
 from spider_plugin.sources.dataset import ImageDataset
 
 class Pooling(torch.nn.Module):
@@ -86,12 +88,27 @@ def test_a_snapshot_and_the_cache(data, make_snapshot):
     other = evaluate(path, data, ['fid'], detector=Pooling(scale=32.0), num_images=64, quiet=True)
     assert other['fid'].value == pytest.approx(4 * first['fid'].value, rel=1e-3)     # another detector, other features
 
+def test_a_named_detector_and_arrays_of_features(make_zip, tmp_path):
+    """The demo's network, by the embedded host's lookup, needs no download; a data set may be an .npz of its features."""
+    class Large(Painter):
+        def forward(self, z, c):
+            return super().forward(z, c).repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+    path = make_zip(tmp_path / 'large.zip', n=60, res=32, seed=2)
+    scores = evaluate(Large(), path, ['fid'], detector='demo', quiet=True)
+    network = HostDetector('demo')
+    dataset = ImageDataset(path)
+    reals = network(torch.from_numpy(np.stack([dataset.image(i) for i in range(60)]))).detach().numpy()
+    np.savez(tmp_path / 'features.npz', features=reals)
+    again = evaluate(Large(), tmp_path / 'features.npz', ['fid'], detector='demo', quiet=True)
+    assert again['fid'].value == pytest.approx(scores['fid'].value, rel=1e-4)
+    with pytest.raises(SpiderError, match='features of an image, but the detector gives 12'):
+        evaluate(Large(), tmp_path / 'features.npz', ['fid'], detector=Pooling(), quiet=True)
+
 def test_ranks_are_those_of_neighbors(data, make_zip, tmp_path):
     sources = [make_zip(tmp_path / f'{name}.zip', n=100, res=8, seed=seed) for seed, name in ((7, 'a'), (8, 'b'))] + ['strokes']
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter('always')
         ranked = rank_sources(data, sources, by='kid', detector=Pooling(), max_images=100, quiet=True)
-    from spider_plugin.evaluation import ModuleDetector
     summary = find_neighbors(data, sources, ModuleDetector(Pooling()), by='kid', max_images=100, quiet=True)
     assert [(r.source, r.rank, r.tied) for r in ranked] == [(e['source'], e['rank'], e['tied']) for e in summary['sources']]
     assert all((r.kid.value, r.kid.ci95, r.sid.value) == (e['kid']['value'], e['kid']['ci95'], e['sid']['value'])
