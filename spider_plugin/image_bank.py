@@ -56,7 +56,7 @@ class ImageBank(bank.ImageBank):
         try:
             pixels = bank.as_pixels(images)
         except ValueError as error:
-            raise SpiderError(str(error)) from error
+            raise SpiderError(f'{error}.') from error
         if identity is None:
             sha256 = hashlib.sha256(pixels.contiguous().numpy()).hexdigest()
             identity = dict(name='images', sha256=sha256, transform=f'{len(pixels)} images', licence='unknown')

@@ -1,5 +1,6 @@
 """Projected GAN's discriminator as a torch module for anybody's training: `spider_plugin.ProjectedDiscriminator`."""
 
+from spider_plugin.errors import SpiderError
 from spider_plugin.portable.discriminator import projected
 from spider_plugin.weights import prepare_backbone
 
@@ -21,11 +22,15 @@ class ProjectedDiscriminator(projected.ProjectedDiscriminator):
     forward(img [N, C, H, W] in [-1, 1], c [N, c_dim] or None where c_dim is 0, parts=1) -> logits [N, 100 at 256 pixels],
     float32, of which a loss takes the mean over all. parts: batches of equal length that img consists of, fakes and reals for
     example, so that batch norm in the heads sees each on its own.
-    Raises SpiderError where the feature network or its weights are not to be had, ValueError for other arguments out of range."""
+    Raises SpiderError where the feature network or its weights are not to be had, and for arguments out of range; ValueError
+    where labels are missing."""
 
     def __init__(self, c_dim: int, img_resolution: int, img_channels: int, backbone: str = 'tf_efficientnet_lite0', *,
                  heads: str = 'standard', augment: bool = True, feature_resolution: int | None = None, embed: bool = True,
                  precision: str = 'float32', seed: int = 0) -> None:
         name, weights = prepare_backbone(backbone)
-        super().__init__(c_dim, img_resolution, img_channels, backbone=name, weights=weights, heads=heads, augment=augment,
-                         feature_resolution=feature_resolution, embed=embed, precision=precision, seed=seed)
+        try:
+            super().__init__(c_dim, img_resolution, img_channels, backbone=name, weights=weights, heads=heads, augment=augment,
+                             feature_resolution=feature_resolution, embed=embed, precision=precision, seed=seed)
+        except ValueError as error:
+            raise SpiderError(f'ProjectedDiscriminator: {error}.') from error

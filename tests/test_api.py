@@ -85,3 +85,6 @@ def test_a_discriminator_without_labels():
     conditional = spider_plugin.ProjectedDiscriminator(5, 32, 3, **small)
     with pytest.raises(ValueError, match='needs labels c'):
         conditional(images)
+    for wrong, words in ((dict(heads='both'), 'heads are standard'), (dict(feature_resolution=100), 'multiple of 32')):
+        with pytest.raises(SpiderError, match=words):
+            spider_plugin.ProjectedDiscriminator(0, 32, 3, **small | wrong)

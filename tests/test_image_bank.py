@@ -41,4 +41,4 @@ def test_from_images_takes_bytes_and_signed_floats():
 def test_from_images_refuses_other_images(images, words):
     with pytest.raises(SpiderError, match=words) as caught:
         ImageBank.from_images(images)
-    assert '\n' not in caught.value.message
+    assert '\n' not in caught.value.message and caught.value.message.endswith('.')
