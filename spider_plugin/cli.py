@@ -10,9 +10,17 @@ import click
 
 from spider_plugin import __version__
 from spider_plugin.errors import SpiderError
+from spider_plugin.hosts.edge import click_errors
 from spider_plugin.resources import resource_dir
 
-@click.group(context_settings=dict(max_content_width=120, help_option_names=['-h', '--help']))
+class _Spider(click.Group):
+    """Shows what the library raises as an error of the command."""
+
+    def invoke(self, ctx):
+        with click_errors():
+            return super().invoke(ctx)
+
+@click.group(cls=_Spider, context_settings=dict(max_content_width=120, help_option_names=['-h', '--help']))
 def main():
     """Train GANs on small image sets, starting from the images of a friendly neighbour dataset instead of noise."""
 

@@ -1,8 +1,25 @@
-"""The one exception for what a user can fix."""
+"""The exceptions of the library. They know no command line; hosts/edge.py shows them where there is one."""
 
-import click
+class SpiderError(ValueError):
+    """An error that the user can fix: one sentence that names the option or file and the remedy.
 
-class SpiderError(click.ClickException, ValueError):
-    """One sentence on stderr that names the option or file and the remedy; exit code 2."""
+    message:    the sentence.
+    exit_code:  2, of a command that ends by it."""
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+class Failure(Exception):
+    """An event that no change of options would mend, such as a process that died.
+
+    message:    what happened.
+    exit_code:  1, of a command that ends by it."""
+
+    exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message

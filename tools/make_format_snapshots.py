@@ -2,10 +2,11 @@
 
     PYTHONPATH=TREE python HERE/tools/make_format_snapshots.py --outdir=tests/snapshots/formats/VERSION
 
-HERE is this repository, TREE a checkout of the version; its `spider train` writes each snapshot, with the options in CASES. A network of these sizes
-has a megabyte of numbers all the same, so every large tensor is filled with one short sequence, repeated: the files compress to
-some tens of kilobytes, and nothing else of their form changes. Beside each snapshot lies what its networks give for fixed inputs,
-and cases.json says how to train on. Made once for a released version and never again: what is there must open for ever."""
+HERE is this repository, TREE a checkout of the version; its `spider train` writes each snapshot, with the options in CASES.
+A network of these sizes has a megabyte of numbers all the same, so every large tensor is filled with one short sequence,
+repeated: the files compress to some tens of kilobytes, and nothing else of their form changes. Beside each snapshot lies
+what its networks give for fixed inputs, and cases.json says how to train on. Made once for a released version and never
+again: what is there must open for ever."""
 
 import argparse
 import io

@@ -8,6 +8,9 @@ TORCH_UTILS_EXT=auto     kernels where they can be built and serve the call, els
 import collections
 import os
 import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,33 +18,33 @@ from torch_utils_ext.build import BuildError, library
 
 #----------------------------------------------------------------------------
 
-_kernel_calls = collections.Counter()       # op -> calls
-_reference_calls = collections.Counter()
-_reasons = collections.Counter()            # 'op: reason' -> calls; each was printed once on stderr
-_loaded = {}                                # device kind -> True, or the reason why there are no kernels for it
+_kernel_calls: collections.Counter[str] = collections.Counter()       # op -> calls
+_reference_calls: collections.Counter[str] = collections.Counter()
+_reasons: collections.Counter[str] = collections.Counter()            # 'op: reason' -> calls; each was said once on stderr
+_loaded: dict[str, bool | str] = {}     # device kind -> True, or why there are no kernels for it
 
-def mode():
-    """Return the value of TORCH_UTILS_EXT, 'auto', 'require' or 'off'."""
+def mode() -> str:
+    """TORCH_UTILS_EXT: 'auto', 'require' or 'off'."""
     value = os.environ.get('TORCH_UTILS_EXT', 'auto')
     if value not in ('auto', 'require', 'off'):
         raise ValueError(f'TORCH_UTILS_EXT={value}: expected auto, require or off')
     return value
 
-def status():
-    """Return a dict of this process's state and counts.
+def status() -> dict[str, Any]:
+    """Return which kernels serve the ops of this process, and how often.
 
-    mode:                           the value of TORCH_UTILS_EXT.
-    libraries:                      {device kind: 'loaded', or the reason why not}.
-    kernel_calls, reference_calls:  {op: calls}.
-    reasons:                        {reason why a kernel was not used: calls}."""
+    mode:           'auto', 'require' or 'off', as TORCH_UTILS_EXT says.
+    libraries:      {device kind: 'loaded', or why not}.
+    kernel_calls, reference_calls: {op: calls}.
+    reasons:        {why a kernel was not used: calls}."""
     libraries = {kind: 'loaded' if state is True else state for kind, state in _loaded.items()}
     return dict(mode=mode(), libraries=libraries, kernel_calls=dict(_kernel_calls), reference_calls=dict(_reference_calls),
                 reasons=dict(_reasons))
 
 #----------------------------------------------------------------------------
 
-def run(name, reference, args):
-    """Return the result of the op by a kernel if one serves the call, else by `reference(*args)`, and count the call."""
+def run(name: str, reference: Callable[..., Any], args: Sequence[Any]) -> Any:
+    """The op by a kernel where one serves the call, else by `reference(*args)`; counted."""
     setting = mode()
     if setting == 'off':
         return reference(*args)
@@ -65,14 +68,15 @@ def run(name, reference, args):
     _reference_calls[name] += 1
     return reference(*args)
 
-def _epilogue(op, x, demod, noise, bias, act, alpha, gain, clamp):
+def _epilogue(op: Callable[..., Any], x: torch.Tensor, demod: torch.Tensor | None, noise: torch.Tensor | None,
+              bias: torch.Tensor | None, act: str, alpha: float, gain: float, clamp: float | None) -> Any:
     return op(x, demod, noise, bias, int(act == 'lrelu'), alpha, gain, -1.0 if clamp is None else float(clamp))
 
 # The reason why no kernel takes these arguments, or None. It costs every call a few microseconds.
 
 _DTYPES = frozenset([torch.float32, torch.float16, torch.bfloat16, torch.float64])
 
-def _obstacle(args):
+def _obstacle(args: Sequence[Any]) -> str | None:
     x = args[0]
     if x.dtype not in _DTYPES:
         return f'activations of type {x.dtype}'
@@ -95,8 +99,8 @@ def _obstacle(args):
 #----------------------------------------------------------------------------
 # Libraries.
 
-def load(kind, path=None):
-    """Build and open the kernels for 'cpu' or 'cuda'. Return True, or the reason why there are none, which is printed once.
+def load(kind: str, path: str | Path | None = None) -> bool | str:
+    """Builds and opens the kernels for 'cpu' or 'cuda'; True, or the reason there are none, which is said once.
 
     path:   library to open in place of the built one, by which tests run the emulated CUDA kernels on CPU tensors."""
     try:
@@ -111,7 +115,7 @@ def load(kind, path=None):
                  f'    why: {error}\n    TORCH_UTILS_EXT=require makes this an error, =off silences it'.replace('\n', '\n    '))
     return _loaded[kind]
 
-def _say(text):
+def _say(text: str) -> None:
     print(f'torch_utils_ext: {text}', file=sys.stderr, flush=True)
 
 #----------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from torch_utils_ext.cache_root import cache_root
 try:
     import fcntl
 except ImportError:     # Windows has other locks, and its torch is built by another compiler
-    fcntl = None
+    fcntl = None    # type: ignore[assignment]
 
 SOURCES = Path(__file__).parent / 'csrc'
 WAIT_SECONDS = 600      # longest wait for another process's build; a build takes half a minute

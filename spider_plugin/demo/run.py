@@ -13,12 +13,11 @@ import sys
 import time
 from pathlib import Path
 
-import click
 import torch
 
 import spider_plugin
 from spider_plugin.demo import analysis, data, report
-from spider_plugin.errors import SpiderError
+from spider_plugin.errors import Failure, SpiderError
 from spider_plugin.files.cache import atomic_file
 from spider_plugin.options.dcgan import PRESET
 from spider_plugin.resources import resource_dir
@@ -33,7 +32,7 @@ QUICK   = dict(images=1000, samples=400,  iterations=150,  tick=25, snap=2)  # s
 SHARED  = dict(cfg='dcgan', gpus=1, batch=BATCH, gamma=0.5, aug='noaug', metrics=METRIC, detector='demo', workers=0)
 SPIDER  = {'spider-mapping': 'residual', 'spider-match': 'covariance', 'spider-embed': 4}
 
-class RunFailed(click.ClickException):
+class RunFailed(Failure):
     """A run ended with an error; its last lines are in the message."""
 
 #----------------------------------------------------------------------------
@@ -48,21 +47,21 @@ def run_demo(outdir, seed=0, threads=1, quick=False):
     Raises SpiderError for errors that the user can correct, and RunFailed if a run ends with an error."""
     start, plan, outdir = time.time(), QUICK if quick else FULL, Path(outdir).absolute()
     prepare_outdir(outdir)
-    click.echo(f'Building {plan["images"]} neon digits (target) and as many crayon digits (source) ...')
+    print(f'Building {plan["images"]} neon digits (target) and as many crayon digits (source) ...', flush=True)
     target, source = data.build_datasets(outdir / 'data', seed=seed, n=plan['images'])
     runs = dict(baseline=Run('baseline', outdir, plan, command(outdir, 'baseline', plan, seed, threads, target)),
                 spider=Run('spider', outdir, plan, command(outdir, 'spider', plan, seed, threads, target, source)))
     built = time.time()
     train(runs.values(), environment(outdir, threads))
     trained = time.time()
-    click.echo('Drawing samples and writing the report ...')
+    print('Drawing samples and writing the report ...', flush=True)
     pictures = draw(runs, seed, plan)
     summary = summarise(runs, pictures, plan, seed, threads, quick)
     summary['seconds'] = dict(data=built - start, training=trained - built, analysis=time.time() - trained,
                               total=time.time() - start)
     write(outdir / 'summary.json', json.dumps(summary, indent=2))
     write(outdir / 'report.html', report.render(summary, pictures))
-    click.echo(closing_words(summary, outdir))
+    print(closing_words(summary, outdir), flush=True)
     return summary
 
 def write(path, text):

@@ -22,7 +22,7 @@ from spider_plugin.files.progress import Progress
 try:
     import fcntl
 except ImportError:     # Windows has other locks; two processes may download the same file there
-    fcntl = None
+    fcntl = None    # type: ignore[assignment]
 
 _BLOCK = 1 << 16        # bytes read at a time
 

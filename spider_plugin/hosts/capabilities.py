@@ -108,8 +108,10 @@ class Host:
         return any(getattr(module, attribute, None) == value for module in self._network('G').modules())
 
     def loss_keyword(self, name):
-        """Return the value that the loss will get for a keyword, or None if it has no such keyword."""
-        loss = self._c['loss_kwargs']
+        """Return the value that the loss will get for a keyword; None if it has no such keyword, or the config no loss."""
+        loss = self._c.get('loss_kwargs')
+        if loss is None:
+            return None
         parameter = inspect.signature(import_name(loss['class_name'])).parameters.get(name)
         return None if parameter is None else loss.get(name, parameter.default)
 

@@ -14,7 +14,7 @@ import click
 
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError
-from spider_plugin.hosts import attach, imports
+from spider_plugin.hosts import attach, edge, imports
 from spider_plugin.hosts.shims import cpu_device, stack
 from spider_plugin.options import presets
 
@@ -28,6 +28,7 @@ def install():
     @functools.wraps(stock_init)
     def init(self, *args, **kwargs):
         stock_init(self, *args, **kwargs)
+        edge.guard(self)
         if cpu_device.requested() and self.callback is not None: # The script has imported torch by now.
             cpu_device.mend_globals(inspect.unwrap(self.callback).__globals__)
         if not imports.in_child(): # A spawned child has its config already.
@@ -37,12 +38,9 @@ def install():
     imports.install()
     imports.after_import(METRICS_MODULE, register_metrics)
     imports.after_import(_is_bundle, _watch_source)
-    try:
+    with edge.exit_on_errors():
         stack.arm()
         cpu_device.arm()
-    except SpiderError as error: # No command is running yet that would print it.
-        error.show()
-        sys.exit(error.exit_code)
     if not imports.in_child():
         _say_skew()
 
@@ -83,9 +81,7 @@ class _PluginOption(click.Option):
 
 def _extend_training(command, params):
     from spider_plugin.options.table import OPTIONS
-    command.params += [_PluginOption([option.name], type=option.type, default=option.default, metavar=option.metavar,
-                                     help=option.help, is_flag=option.type is bool,
-                                     show_default=option.default not in (None, False)) for option in OPTIONS]
+    command.params += [option.on_command(_PluginOption) for option in OPTIONS]
     command.params.append(presets.option(_PluginOption))
     command.callback = _training_callback(command.callback, *_extend_cfg(params.get('cfg')))
     stock_format = command.format_options

@@ -30,6 +30,6 @@ if __name__ == '__main__':
 
 if __name__ in ('__main__', '__mp_main__'):
     import spider_plugin.hosts.hook
-    __file__, __package__ = os.environ[_SCRIPT], None
+    __file__, __package__ = os.environ[_SCRIPT], None   # type: ignore[assignment]
     sys.argv[0] = __file__
     exec(compile(Path(__file__).read_bytes(), __file__, 'exec'))

@@ -17,7 +17,9 @@ vector replace the distances to random points. The definition is that of the rel
 same radii are summed."""
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,29 +32,36 @@ MIN_DIM     = 8                         # With at least this many dimensions tim
 MAX_ORDER   = 10                        # At higher orders a few outliers decide the value.
 BLOCK       = 1 << 18                   # Numbers in a float64 temporary; some dozens of these are the memory beyond the features.
 
+Array    = np.ndarray[Any, Any]
+Features = Array | torch.Tensor         # [N, n] of any real dtype.
+
 #----------------------------------------------------------------------------
 
 @dataclasses.dataclass(frozen=True)
 class SIDResult:
     """SID of p (source or fakes) against q (target or reals)."""
 
-    radii:              np.ndarray  # [J], half-widths of the cube in standard deviations of q.
-    curve:              np.ndarray  # [J], SID at each radius.
+    radii:              Array       # [J], half-widths of the cube in standard deviations of q.
+    curve:              Array       # [J], SID at each radius.
     value:              float       # Cumulative SID: the sum of the curve. It grows with the logarithm of the largest radius.
-    ci95:               float       # Half-width of the 95% interval of `value` over samples, including q's mean and scale.
-    ci95_conditional:   float       # The same for fixed mean and scale of q; too narrow for a shift along wide directions.
-    r1:                 float       # SID at a radius of one standard deviation, whether or not it is on the grid.
-    location:           float       # |mean p - mean q|^2. SID is, to first order, a positive multiple of location + spread.
-    spread:             float       # tr cov p - tr cov q. Location and spread are unbiased with debias.
+    ci95:               float       # Half-width of the 95% interval of `value` over samples, q's mean and scale redrawn too.
+    ci95_conditional:   float       # The same for q's mean and scale as given: too narrow for a shift along wide directions.
+    r1:                 float       # SID at a radius of one standard deviation, be it on the grid or not.
+    location:           float       # |mean p - mean q|^2. To first order a positive multiple of location + spread is SID.
+    spread:             float       # tr cov p - tr cov q. Both parts are unbiased with debias, plain without.
     trace_q:            float       # tr cov q, the scale of the two.
-    order:              float       # k above.
+    order:              float       # k of phi(t) = sign(k) t^k.
     sigma:              str
     debias:             bool
     num_p:              int
     num_q:              int
 
-    def explain(self):
-        """Return one sentence on the meaning of the sign for this pair."""
+    def __repr__(self) -> str:
+        return (f'SIDResult(value={self.value:+.6g}, ci95={self.ci95:.2g}, order={self.order:g}, num_p={self.num_p}, '
+                f'num_q={self.num_q})')
+
+    def explain(self) -> str:
+        """Return one sentence on what the sign means for this pair."""
         noise = 3 * ((self.trace_q + self.spread) / self.num_p + self.trace_q / self.num_q) # Bound on location's, at 2 s.d.
         off_centre = self.location > noise
         share = lambda part: f'{100 * part / self.trace_q:+.3g}%'
@@ -73,24 +82,30 @@ class SIDResult:
             where = 'off the centre of q' + (', by more than it is narrower' if -self.spread > 0.1 * self.location else '')
         return f'{head} is {"negative" if self.value < 0 else "positive"}: p is {where} ({parts}).'
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """Return all fields as numbers, strings and lists for JSON."""
         return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
 
 #----------------------------------------------------------------------------
 
 @torch.no_grad()
-def sid(p, q, *, order=1, sigma='scalar', radii=None, debias=True):
-    """Return the SID of p against q in closed form, as a SIDResult. It is computed in float64, block by block.
+def sid(p: Features, q: Features, *, order: float = 1, sigma: str = 'scalar', radii: Sequence[float] | Array | None = None,
+        debias: bool = True) -> SIDResult:
+    """Return the signed Inception distance of p against q (Asokan and Seelamantula 2023) in closed form: a SIDResult.
 
-    p, q:       features [N, n] of any real dtype, arrays (memory-mapped or not) or tensors; n >= 8 |k|, N >= 50.
-    order:      k above, not 0. The paper uses 1, -1, -3 and -5; 2 gives location + spread at every radius.
-    sigma:      'scalar' or 'vector', see above.
-    radii:      half-widths of the cube in standard deviations of q, > 0. Default RADII.
-    debias:     removes the bias that comes from estimating the mean of q. It assumes that p and q are independent samples.
-                Without it, a set compared with itself gives exactly 0.
+        SID_r(p || q) = E_{x ~ U[cube_r]} [ D_p(x) - D_q(x) ],    D_p(x) = E_{c ~ p} phi(|x - c|),    phi(t) = sign(k) t^k
 
-    The computation runs on the first of q and p that is on a cuda device, else on the cpu.
+    cube_r is the mean of q plus and minus r times its standard deviations. The result is positive where p lies further out from
+    the centre of q than q does, and negative where p is narrower and inside. It is computed in float64 and in blocks.
+
+    p, q:       features [N, n] of any real dtype, arrays (memory-mapped ones too) or tensors; n >= 8 |k|, N >= 50.
+    order:      k, not 0; the paper's are 1, -1, -3, -5. 2 gives location + spread at every radius.
+    sigma:      'scalar': the mean of the standard deviations for all dimensions, as in the released code; 'vector': each its
+                own.
+    radii:      half-widths of the cube in standard deviations of q, > 0; default: 0.25, 0.50, ..., 49.75 (the released code's).
+    debias:     takes out the bias that the estimated mean of q brings. It supposes that p and q are independent samples:
+                switch it off to compare a set with itself, which then gives 0 exactly.
+    returns     SIDResult. It is computed on the first of q and p that is on a cuda device, else on the cpu.
 
     Raises SpiderError for features that are not finite, all the same, too few or not comparable, and for bad options."""
     p, q, order, sigma, radii = check_inputs(p, q, order, sigma, radii)
@@ -117,8 +132,9 @@ def sid(p, q, *, order=1, sigma='scalar', radii=None, debias=True):
 #----------------------------------------------------------------------------
 # Inputs.
 
-def check_inputs(p, q, order, sigma, radii):
-    """Return the arguments of `sid` as [N, n] arrays or tensors, a number, a string, and float64 [J]. Raises SpiderError."""
+def check_inputs(p: Features, q: Features, order: float, sigma: str,
+                 radii: Sequence[float] | Array | None) -> tuple[Any, Any, float, str, Array]:
+    """The arguments of `sid` as [N, n] arrays or tensors, a number, a string, and float64 [J]; or a SpiderError."""
     p, q = [features.detach() if isinstance(features, torch.Tensor) else np.asarray(features) for features in [p, q]]
     for name, features in dict(p=p, q=q).items():
         if features.ndim != 2:
@@ -138,34 +154,39 @@ def check_inputs(p, q, order, sigma, radii):
         raise SpiderError('radii must be a list of positive finite numbers.')
     return p, q, order, sigma, radii
 
-def blocks(features, device, count=None):
-    """Yield (slice, float64 tensor of these rows on device) over features [N, n], about `count` (BLOCK) numbers at a time."""
+def blocks(features: Features, device: torch.device, count: int | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Yields (slice, float64 tensor of these rows on device) over features [N, n], about `count` (BLOCK) numbers at a time."""
     step = max((count or BLOCK) // features.shape[1], 1)
     for start in range(0, len(features), step):
         rows = slice(start, start + step)
         block = features[rows]
-        if isinstance(block, np.ndarray):
-            block = torch.from_numpy(block.astype(np.float64))
-        yield rows, block.to(device, torch.float64)
+        tensor = torch.from_numpy(block.astype(np.float64)) if isinstance(block, np.ndarray) else block
+        yield rows, tensor.to(device, torch.float64)
 
-def _mean(features, name, device):
-    """Return the mean [n]. Raises SpiderError if it is not finite."""
-    mean = sum(block.sum(dim=0) for _, block in blocks(features, device)) / len(features)
+def _mean(features: Features, name: str, device: torch.device) -> torch.Tensor:
+    """Mean [n], finite or a SpiderError."""
+    mean = torch.zeros(features.shape[1], dtype=torch.float64, device=device)
+    for _, block in blocks(features, device):
+        mean += block.sum(dim=0)
+    mean /= len(features)
     if not mean.isfinite().all():
         raise SpiderError(f'{name} holds features that are NaN or infinite; look for broken images, or fp16 overflow in the '
                           f'detector or generator they came from.')
     return mean
 
-def _variance(features, name, mean):
-    """Return the variance [n]. Raises SpiderError if it is zero in all dimensions."""
-    var = sum((block - mean).square_().sum(dim=0) for _, block in blocks(features, mean.device)) / (len(features) - 1)
+def _variance(features: Features, name: str, mean: torch.Tensor) -> torch.Tensor:
+    """Variance [n], not zero altogether or a SpiderError."""
+    var = torch.zeros_like(mean)
+    for _, block in blocks(features, mean.device):
+        var += (block - mean).square_().sum(dim=0)
+    var /= len(features) - 1
     if var.sum() <= 1e-12 * mean.square().sum():
         raise SpiderError(f'{name} holds the same features for every image, so there is no distribution to compare; '
                           f'look for a set of one repeated image, or a collapsed generator.')
     return var
 
-def reference_frame(p, q, sigma):
-    """Return the frame of the cube: mean, var, std and half-width `width` of q, each float64 [n], and the mean of p."""
+def reference_frame(p: Features, q: Features, sigma: str) -> SimpleNamespace:
+    """Where the cube lies: mean, var, std and half-width `width` of q, each float64 [n]; and the mean of p."""
     device = next((x.device for x in [q, p] if isinstance(x, torch.Tensor) and x.is_cuda), torch.device('cpu'))
     mean_p, mean = _mean(p, 'p', device), _mean(q, 'q', device)
     var_p, var = _variance(p, 'p', mean_p), _variance(q, 'q', mean)
@@ -176,15 +197,16 @@ def reference_frame(p, q, sigma):
 #----------------------------------------------------------------------------
 # Two numbers for each feature vector, [N, 2]: rho^2 and tau.
 
-def _distances(features, frame):
+def _distances(features: Features, frame: SimpleNamespace) -> torch.Tensor:
     weights = torch.stack([torch.ones_like(frame.width), frame.width.square()], dim=1)
     distances = torch.empty([len(features), 2], dtype=torch.float64, device=frame.device)    # Pieces would pin the heap's holes.
     for rows, block in blocks(features, frame.device):
         distances[rows] = (block - frame.mean).square_() @ weights
     return distances
 
-def _location_and_spread(side_p, side_q, frame, debias):
-    """Return |mean p - mean q|^2 and tr cov p - tr cov q; their sum is E rho^2 of p minus that of q, with and without debias."""
+def _location_and_spread(side_p: torch.Tensor, side_q: torch.Tensor, frame: SimpleNamespace,
+                         debias: bool) -> tuple[float, float]:
+    """|mean p - mean q|^2 and tr cov p - tr cov q; the sum is E rho^2 of p less that of q, with and without debias."""
     location, num_p, num_q = (frame.mean_p - frame.mean).square().sum(), len(side_p), len(side_q)
     trace_p, trace_q = frame.trace_p, frame.var.sum()
     if debias:
@@ -194,9 +216,9 @@ def _location_and_spread(side_p, side_q, frame, debias):
 #----------------------------------------------------------------------------
 # Sums of g over radii and features, and of its derivatives with respect to rho^2, tau, sum(w^2) and sum(w^4).
 
-def _kernel_sums(side, radii, order, frame):
-    """Return the sums of g for one side, from side [N, 2] and radii [J]: total [N] (sum over radii), curve [J] (mean over
-    features), slopes of the total [2, N], and slopes of the mean total with respect to sum(w^2) and sum(w^4)."""
+def _kernel_sums(side: torch.Tensor, radii: torch.Tensor, order: float, frame: SimpleNamespace) -> SimpleNamespace:
+    """side [N, 2], radii [J] -> total [N] and curve [J] (sum over radii, mean over features); slopes of the total [2, N];
+    slopes of the mean total with respect to sum(w^2) and sum(w^4)."""
     half, sign = order / 2, 1 if order > 0 else -1
     bend = half * (half - 1) / 2
     r2 = radii.square()
@@ -226,8 +248,9 @@ def _kernel_sums(side, radii, order, frame):
 # Influence functions. One more image at y changes the mean of q by (y - mu) / N and a standard deviation by
 # ((y - mu)_d^2 - var_d) / (2 std_d) / N, and these change the cumulative SID by its gradients.
 
-def _influence_of_frame(p, q, sums_p, sums_q, sigma, frame):
-    """Return the effect of each image of q on the cumulative SID through mu and w, times N, float64 [N_q]."""
+def _influence_of_frame(p: Features, q: Features, sums_p: SimpleNamespace, sums_q: SimpleNamespace, sigma: str,
+                        frame: SimpleNamespace) -> torch.Tensor:
+    """What each image of q does to the cumulative SID through mu and w, times N: float64 [N_q]."""
     first_p, second_p = _weighted_moments(p, sums_p.slopes, frame)
     first_q, second_q = _weighted_moments(q, sums_q.slopes, frame)
     width = frame.width
@@ -243,9 +266,10 @@ def _influence_of_frame(p, q, sums_p, sums_q, sigma, frame):
         influence[rows] = centred @ by_mean + centred.square_() @ by_var - frame.var @ by_var
     return influence
 
-def _weighted_moments(features, slopes, frame):
-    """Return the means over features c of slopes * (c - mu), [2, n], and of the second slope * (c - mu)^2, [n]."""
-    first = second = 0
+def _weighted_moments(features: Features, slopes: torch.Tensor,
+                      frame: SimpleNamespace) -> tuple[torch.Tensor, torch.Tensor]:
+    """Means of slopes * (c - mu), [2, n], and of the second slope * (c - mu)^2, [n], over the features c."""
+    first, second = torch.zeros_like(frame.mean).expand(2, -1), torch.zeros_like(frame.mean)
     for rows, block in blocks(features, frame.device):
         centred = block - frame.mean
         first, second = first + slopes[:, rows] @ centred, second + slopes[1, rows] @ centred.square()

@@ -18,7 +18,6 @@ import sys
 import zipfile
 from pathlib import Path
 
-import click
 import torch
 
 from spider_plugin.errors import SpiderError
@@ -60,7 +59,7 @@ class HostDetector:
     def path(self):
         """The detector's file."""
         if (lookup := self._module('metrics.detectors', optional=True)) is not None:
-            path = lookup.find(self.value or DEFAULT)
+            path = self._try(lambda: lookup.find(self.value or DEFAULT))
         elif self.value is None:
             raise SpiderError(f'--host={self.host} has no detector lookup; name its network by --detector=FILE or URL.')
         elif '://' in self.value:
@@ -98,12 +97,15 @@ class HostDetector:
         return network, dict(return_features=True) if takes else {}
 
     def _try(self, load):
-        """Return the result of `load`. It runs the host's code, so every exception becomes an error about --detector."""
+        """Return the result of `load`. It runs the host's code, so every exception becomes an error about --detector, except one
+        with exit code 2 and a message, as a host's click errors have."""
         try:
             return load()
-        except click.ClickException:
+        except SpiderError:
             raise
         except Exception as error:
+            if getattr(error, 'exit_code', None) == SpiderError.exit_code and hasattr(error, 'message'):
+                raise SpiderError(error.message) from error
             raise SpiderError(f'--detector={self.name} cannot be loaded ({_last_line(error)}); give a file written by '
                               'torch.jit.save.') from error
 

@@ -17,6 +17,7 @@ import json
 import os
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -53,8 +54,8 @@ class ImageSet:
     channels:    int | None = None
     path:        str | None = None      # Path of a set of images on disk.
     dim:         int | None = None      # Features per image of a set that has no images.
-    content:     callable   = None      # () -> hex digest of its content.
-    open_images: callable   = None      # () -> function of an index that returns uint8 [C, R, R]; thread-safe.
+    content:     Callable | None = None # () -> hex digest of its content.
+    open_images: Callable | None = None # () -> function of an index that returns uint8 [C, R, R]; thread-safe.
 
     @property
     def trains(self):
@@ -171,7 +172,7 @@ def probe(image_set, detector, like):
         image = image_set.open_images()(0)
     else:
         image = np.zeros([like.channels or 3, _size_for(like), _size_for(like)], dtype=np.uint8)
-    return _detect(detector, image[np.newaxis], image_set).shape[1]
+    return detect(detector, image[np.newaxis], image_set).shape[1]
 
 def compute_features(image_set, detector, max_images, progress):
     """Return the Features of a set from the cache; compute them by one pass over its images where the cache lacks them.
@@ -215,7 +216,7 @@ def _pass(image_set, detector, chosen, progress):
     read = image_set.open_images()
     values, done = None, 0
     for images in _read_ahead(read, chosen):
-        features = _detect(detector, images, image_set)
+        features = detect(detector, images, image_set)
         if values is None:
             values = np.empty([len(chosen), features.shape[1]], dtype=np.float32)
         values[done : done + len(features)] = features
@@ -236,8 +237,10 @@ def _read_ahead(read, chosen):
             yield np.stack([image.result() for image in batch])
 
 @torch.inference_mode()
-def _detect(detector, images, image_set):
-    """Return the features of a batch, float32 [B, n]."""
+def detect(detector, images, image_set):
+    """Return the features float32 [B, n] of uint8 images [B, C, R, R]; image_set: for messages.
+
+    Raises SpiderError where the detector returns none that can be used."""
     features = detector(torch.from_numpy(images))
     if features.ndim != 2 or len(features) != len(images):
         raise SpiderError(f'--detector gives {list(features.shape)} for {len(images)} images of {image_set.spec}; '

@@ -11,15 +11,13 @@ import os
 import threading
 import time
 
-import click
-
-from spider_plugin.errors import SpiderError
+from spider_plugin.errors import Failure, SpiderError
 
 BEAT     = 2        # Seconds between signs of life.
 PATIENCE = 120      # Seconds without one after which a rank counts as dead.
 HEARING  = 10       # Seconds that a failing rank waits for the others to read its failure, because the store may end with it.
 
-class RankDied(click.ClickException):
+class RankDied(Failure):
     """A rank failed for a reason that options cannot correct; exit code 1."""
 
 #----------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 import dataclasses
 import re
+from collections.abc import Callable
+from typing import Any
 
 import click
 
@@ -59,14 +61,19 @@ class Blur(click.ParamType):
 @dataclasses.dataclass(frozen=True)
 class Option:
     name:    str
-    type:    object
-    default: object
+    type:    Any
+    default: Any
     metavar: str | None
     help:    str
     group:   str
 
     @property
-    def key(self):
+    def key(self) -> str:
         return self.name.lstrip('-').replace('-', '_')
+
+    def on_command(self, make: Callable[..., click.Option] = click.Option) -> click.Option:
+        """Return the option as click has it; make: its class."""
+        return make([self.name], type=self.type, default=self.default, metavar=self.metavar, help=self.help,
+                    is_flag=self.type is bool, show_default=self.default not in (None, False))
 
 #----------------------------------------------------------------------------

@@ -10,6 +10,7 @@ A length cannot exceed the rest of the file, there are at most MAX_STEPS instruc
 
 import pickle
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 MAX_STEPS = 1_000_000   # Snapshots of the largest networks have a few hundred thousand instructions.
@@ -26,7 +27,7 @@ class Forbidden(ValueError):
 class StandIn:
     """The replacement of a name in a pickle; `make(machine, *args)` builds data. The machine calls no other object."""
 
-    make: callable
+    make: Callable
 
 #----------------------------------------------------------------------------
 

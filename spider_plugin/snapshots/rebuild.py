@@ -20,9 +20,10 @@ from spider_plugin.snapshots.records import PersistentRecord, read_pickle, recor
 
 #----------------------------------------------------------------------------
 
-def load_generator(path, key='G_ema', trust=False):
-    """The generator in the host pickle at `path`: an eval-mode module on the cpu that needs no gradient.
+def load_generator(path: str, key: str = 'G_ema', trust: bool = False) -> torch.nn.Module:
+    """Return the generator in the host pickle at `path`: a module in eval mode on the cpu that needs no gradient.
 
+    key:    which network of the pickle, 'G_ema' or 'G'.
     trust:  unpickle as hosts do, which runs code that the file carries.
     Raises SpiderError where the file has none, or one whose class is not in the table."""
     if trust:

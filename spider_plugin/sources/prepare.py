@@ -8,6 +8,7 @@ The directory's name is a hash of the content and of its preparation, so that a 
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,13 @@ class PreparedSource:
     num_classes: int        # 0 without labels
     online:      bool
 
-def prepare_source(spec, *, size=None, max_size=None, bank=None, channels=None, match=None, subset=None, trust=False):
+    def __repr__(self) -> str:
+        return (f'PreparedSource({self.identity["name"]}: {self.num_images} images, {self.channels} x {self.resolution} x '
+                f'{self.resolution}, path={self.path!r})')
+
+def prepare_source(spec: str, *, size: int | None = None, max_size: int | None = None, bank: int | str | None = None,
+                   channels: int | None = None, match: str | None = None, subset: tuple[int, int] | None = None,
+                   trust: bool = False) -> PreparedSource:
     """Prepare a source, or find it in the cache, and return a PreparedSource.
 
     spec:      a dataset zip or folder, a generator's .pkl, the URL of either, or `name` or `name:PATH` of a registered source
@@ -91,10 +98,10 @@ def is_dataset(spec):
 class _Plan:
     identity:    dict
     shape:       tuple              # [M, C, R, R]
-    blocks:      callable           # () -> iterator of uint8 [<= _BLOCK, C, R, R]
+    blocks:      Callable           # () -> iterator of uint8 [<= _BLOCK, C, R, R]
     labels:      list | None = None
     num_classes: int = 0
-    extra:       callable = None    # (directory, final directory) -> None, writes further files beside the bank
+    extra:       Callable | None = None     # (directory, final directory) -> None, writes further files beside the bank
     online:      bool = False
 
 def _plan_dataset(path, pick_size, bank, channels, match, subset):

@@ -10,6 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from spider_plugin.errors import SpiderError
 from spider_plugin.options.generators import PluginGenerator
 
 SIDS = ['sid50k_full', 'sid50k', 'sid5k', 'sid1k'] # Built in.
@@ -51,6 +52,15 @@ def test_only_training_commands_get_options(train):
     def generate(network, outdir):
         pass
     assert [param.name for param in generate.params] == ['network', 'outdir']
+
+def test_errors_of_the_library_are_shown_by_any_command(train):
+    """A metric of ours in a host's calc_metrics.py, for example."""
+    train()
+    @click.command()
+    def calc_metrics():
+        raise SpiderError('--network=x holds no G_ema; give another.')
+    result = CliRunner().invoke(calc_metrics, [])
+    assert (result.exit_code, result.stderr) == (2, 'Error: --network=x holds no G_ema; give another.\n')
 
 def test_installing_twice_is_installing_once(train):
     train()

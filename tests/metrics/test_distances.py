@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 import scipy.linalg
+import torch
 
+from spider_plugin import metrics
+from spider_plugin.errors import SpiderError
 from spider_plugin.metrics import distances
 from spider_plugin.metrics.distances import Moments, fid, kid
 
@@ -93,3 +96,26 @@ def test_intervals_are_those_of_fresh_draws(kind, low, high, monkeypatch):
         assert low < said / spread < high, f'{name}: {said} is said, {spread} is true'
 
 #----------------------------------------------------------------------------
+
+#----------------------------------------------------------------------------
+
+def test_plain_arrays_and_tensors_of_any_real_dtype(pair):
+    p, q = pair
+    for wrap in (lambda x: x, torch.from_numpy, lambda x: torch.from_numpy(x).requires_grad_()):
+        assert metrics.fid(wrap(p), wrap(q)) == fid(Moments(p), Moments(q))
+        assert metrics.kid(wrap(p), wrap(q)) == kid(p, q)
+    assert metrics.fid(p.astype(np.float64), Moments(q)) == fid(Moments(p), q)
+    assert metrics.fid(p.astype(np.float16), q).value == pytest.approx(fid(p, q).value, rel=1e-2)
+
+@pytest.mark.parametrize('distance', [metrics.fid, metrics.kid])
+def test_features_that_cannot_be_compared(distance, pair):
+    p, q = pair
+    broken = q.copy()
+    broken[7, 3] = np.nan
+    for args, words in (((p[0], q), r'p must hold real features of the shape \[images, dimensions\]'),
+                        ((p, q[:1]), 'q must hold .* at least two images'),
+                        ((p.astype(complex), q), 'p must hold real features'),
+                        ((p, q[:, :5]), 'p has 16 feature dimensions and q has 5'),
+                        ((p, broken), 'q holds features that are NaN or infinite')):
+        with pytest.raises(SpiderError, match=words):
+            distance(*args)

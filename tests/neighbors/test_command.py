@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 import torch
 from click.testing import CliRunner
@@ -145,7 +144,8 @@ def test_a_failing_rank_ends_the_others_before_the_work(sets):
     (sets / 'c.zip').write_bytes(b'nothing') # Set 3: of rank 1.
     store = TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)
     def run(rank):
-        with pytest.raises(click.ClickException) as caught, shards.Crew(rank, 2, ('127.0.0.1', store.port), False) as crew:
+        kinds, address = (SpiderError, shards.RankDied), ('127.0.0.1', store.port)
+        with pytest.raises(kinds) as caught, shards.Crew(rank, 2, address, False) as crew:
             find_neighbors('target.zip', ['a.zip', 'b.zip', 'c.zip'], HostDetector('detector.pt'), crew=crew, quiet=True)
         return caught.value
     with concurrent.futures.ThreadPoolExecutor(2) as pool:

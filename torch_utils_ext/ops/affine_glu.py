@@ -9,8 +9,9 @@ from torch_utils_ext.ops.depthwise import accumulation_dtype, in_accumulation_dt
 
 #----------------------------------------------------------------------------
 
-def affine_glu(x, scale=None, shift=None, noise=None):
-    """Return the first half of the channels of v = scale * x + shift + noise, times the sigmoid of the second half.
+def affine_glu(x: torch.Tensor, scale: 'torch.Tensor | None' = None, shift: 'torch.Tensor | None' = None,
+               noise: 'torch.Tensor | None' = None) -> torch.Tensor:
+    """v = scale * x + shift + noise; the first half of v's channels times the sigmoid of the second half.
 
     x:      [N, 2C, H, W], float32, float16, bfloat16 or float64.
     scale:  [2C] or None; scale, shift and noise are converted to float32 (float64 if x is).
@@ -21,7 +22,8 @@ def affine_glu(x, scale=None, shift=None, noise=None):
         raise ValueError(f'affine_glu halves the channels of x, but x has {x.shape[1]}')
     return run_op('affine_glu', affine_glu_ref, x, *in_accumulation_dtype(x, scale, shift, noise))
 
-def affine_glu_ref(x, scale=None, shift=None, noise=None):
+def affine_glu_ref(x: torch.Tensor, scale: 'torch.Tensor | None' = None, shift: 'torch.Tensor | None' = None,
+                   noise: 'torch.Tensor | None' = None) -> torch.Tensor:
     v = x.to(accumulation_dtype(x))
     if scale is not None:
         v = v * scale.reshape(-1, 1, 1)

@@ -12,7 +12,7 @@ import torch
 #----------------------------------------------------------------------------
 # 64-bit constants as Python integers for int64 tensors.
 
-def _signed64(value):
+def _signed64(value: int) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value
 
 _GOLDEN = _signed64(0x9E3779B97F4A7C15)     # the step of the counter, 2^64 / golden ratio
@@ -22,14 +22,14 @@ _MIX_B  = _signed64(0x94D049BB133111EB)
 #----------------------------------------------------------------------------
 # Logical right shift of int64; torch's shift is arithmetic.
 
-def _shift_right(x, bits):
+def _shift_right(x: torch.Tensor, bits: int) -> torch.Tensor:
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 #----------------------------------------------------------------------------
 # SplitMix64's finaliser is a bijection of 64-bit integers. Each output bit depends on all input bits.
 
-def mix_bits(x):
-    """Return the mixed bits of an int64 tensor of any shape, int64 of the same shape."""
+def mix_bits(x: torch.Tensor) -> torch.Tensor:
+    """int64 tensor of any shape -> int64 of the same shape."""
     x = (x ^ _shift_right(x, 30)) * _MIX_A
     x = (x ^ _shift_right(x, 27)) * _MIX_B
     return x ^ _shift_right(x, 31)
@@ -38,8 +38,8 @@ def mix_bits(x):
 # The hash of a row of floats is the sum over columns of mix(bits + column counter), mixed once more. A sum of integers is exact
 # in any order, so the result does not depend on the device's order of summation.
 
-def hash_rows(x, salt=0):
-    """Return a hash of each row's float32 bits.
+def hash_rows(x: torch.Tensor, salt: int = 0) -> torch.Tensor:
+    """Hash of each row's float32 bits.
 
     x:      [N, L], any floating dtype, any value; it is cast to float32, -0 counts as 0 and every NaN as one NaN.
     salt:   integer; different salts give independent hashes.
@@ -53,15 +53,15 @@ def hash_rows(x, salt=0):
 #----------------------------------------------------------------------------
 # An integer in [0, n) from a hash is its upper 63 bits modulo n. The bias is below n / 2^63.
 
-def hash_to_index(hashed, n):
-    """Return indices int64 [N] in [0, n) from hashes int64 [N]; n is an int or an int64 tensor [N]."""
+def hash_to_index(hashed: torch.Tensor, n: 'int | torch.Tensor') -> torch.Tensor:
+    """int64 [N] -> int64 [N] in [0, n); n is an int or an int64 tensor [N]."""
     return _shift_right(hashed, 1) % n
 
 #----------------------------------------------------------------------------
 # Standard normal noise from a seed per sample (Box-Muller on two 24-bit uniforms per value).
 
-def hash_normal(seed, shape):
-    """Return noise that depends only on the seed.
+def hash_normal(seed: torch.Tensor, shape: 'list[int] | torch.Size') -> torch.Tensor:
+    """Noise that is a function of the seed alone.
 
     seed:   int64 [N].
     shape:  shape of one sample's noise.

@@ -15,27 +15,25 @@ from torch_utils_ext.dispatch import run_op
 #----------------------------------------------------------------------------
 # Filters, sums and side inputs are float64 if the activations are, else float32.
 
-def accumulation_dtype(x):
+def accumulation_dtype(x: torch.Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
-def in_accumulation_dtype(x, *sides):
-    """Return the side inputs of x, each a tensor or None, in x's accumulation dtype.
-
-    Tensors with that dtype are returned without a call, because small layers notice its cost."""
+def in_accumulation_dtype(x: torch.Tensor, *sides: 'torch.Tensor | None') -> 'list[torch.Tensor | None]':
+    """The tensors that go with x, or None; without a call for those that have the dtype already, which small layers notice."""
     dtype = accumulation_dtype(x)
     return [t if t is None or t.dtype == dtype else t.to(dtype) for t in sides]
 
 #----------------------------------------------------------------------------
 
-def depthwise(x, k):
-    """Return y with y[n, c] = x[n, c] correlated with k[n, c], zero padding 1.
+def depthwise(x: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    """y[n, c] = x[n, c] correlated with k[n, c], zero padding 1.
 
     x: [N, C, H, W], float32, float16, bfloat16 or float64.
     k: [N, C, 3, 3], or [1, C, 3, 3] shared by the samples; float32 (float64 if x is).
     returns [N, C, H, W] in x's dtype."""
     return run_op('depthwise', depthwise_ref, x, *in_accumulation_dtype(x, k))
 
-def depthwise_ref(x, k):
+def depthwise_ref(x: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
     N, C, H, W = x.shape
     v = x.to(k.dtype)
     if k.shape[0] == 1:
@@ -46,14 +44,14 @@ def depthwise_ref(x, k):
 
 #----------------------------------------------------------------------------
 
-def depthwise_weight_grad(x, g):
-    """Return the gradient of sum(g * depthwise(x, k)) for k, per sample, sum_hw g[h, w] x[h + u - 1, w + v - 1] at [n, c, u, v].
+def depthwise_weight_grad(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+    """Gradient of sum(g * depthwise(x, k)) for k, per sample: [n, c, u, v] = sum_hw g[h, w] x[h + u - 1, w + v - 1].
 
     x, g: [N, C, H, W] of one dtype.
     returns [N, C, 3, 3], float32 (float64 if x is)."""
     return run_op('depthwise_weight_grad', depthwise_weight_grad_ref, x, g.to(x.dtype))
 
-def depthwise_weight_grad_ref(x, g):
+def depthwise_weight_grad_ref(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
     N, C, H, W = x.shape
     v, g = F.pad(x.to(accumulation_dtype(x)), [1, 1, 1, 1]), g.to(accumulation_dtype(x))
     taps = [(v[:, :, i:i + H, j:j + W] * g).sum(dim=[2, 3]) for i in range(3) for j in range(3)]

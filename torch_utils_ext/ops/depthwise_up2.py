@@ -17,15 +17,15 @@ from torch_utils_ext.ops.depthwise import accumulation_dtype, in_accumulation_dt
 
 #----------------------------------------------------------------------------
 
-def depthwise_up2(x, k):
-    """Return y with y[n, c, 2i + a, 2j + b] = the 3x3 neighbourhood of x[n, c, i, j] (zeros outside) times k[n, c, 2a + b].
+def depthwise_up2(x: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    """y[n, c, 2i + a, 2j + b] = the 3x3 neighbourhood of x[n, c, i, j] (zeros outside) times k[n, c, 2a + b].
 
     x: [N, C, H, W], float32, float16, bfloat16 or float64.
     k: [N, C, 4, 3, 3], or [1, C, 4, 3, 3] shared by the samples; float32 (float64 if x is).
     returns [N, C, 2H, 2W] in x's dtype."""
     return run_op('depthwise_up2', depthwise_up2_ref, x, *in_accumulation_dtype(x, k))
 
-def depthwise_up2_ref(x, k):
+def depthwise_up2_ref(x: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
     N, C, H, W = x.shape
     k = k.expand(N, -1, -1, -1, -1).reshape(N * C * 4, 1, 3, 3)
     y = F.conv2d(x.to(k.dtype).reshape(1, N * C, H, W), k, padding=1, groups=N * C)
@@ -33,14 +33,14 @@ def depthwise_up2_ref(x, k):
 
 #----------------------------------------------------------------------------
 
-def depthwise_up2_transpose(g, k):
-    """Return the transpose of depthwise_up2 for its input, applied to g.
+def depthwise_up2_transpose(g: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    """The transpose of depthwise_up2 for its input.
 
     g: [N, C, 2H, 2W]; k as for depthwise_up2.
     returns [N, C, H, W] in g's dtype."""
     return run_op('depthwise_up2_transpose', depthwise_up2_transpose_ref, g, *in_accumulation_dtype(g, k))
 
-def depthwise_up2_transpose_ref(g, k):
+def depthwise_up2_transpose_ref(g: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
     N, C, H, W = g.shape[0], g.shape[1], g.shape[2] // 2, g.shape[3] // 2
     k = k.expand(N, -1, -1, -1, -1).flip([3, 4]).reshape(N * C, 4, 3, 3)
     phases = F.pixel_unshuffle(g.to(k.dtype), 2).reshape(1, N * C * 4, H, W)
@@ -48,14 +48,14 @@ def depthwise_up2_transpose_ref(g, k):
 
 #----------------------------------------------------------------------------
 
-def depthwise_up2_weight_grad(x, g):
-    """Return the gradient of sum(g * depthwise_up2(x, k)) for k, per sample.
+def depthwise_up2_weight_grad(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+    """Gradient of sum(g * depthwise_up2(x, k)) for k, per sample.
 
     x: [N, C, H, W]; g: [N, C, 2H, 2W], of one dtype.
     returns [N, C, 4, 3, 3], float32 (float64 if x is)."""
     return run_op('depthwise_up2_weight_grad', depthwise_up2_weight_grad_ref, x, g.to(x.dtype))
 
-def depthwise_up2_weight_grad_ref(x, g):
+def depthwise_up2_weight_grad_ref(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
     N, C, H, W = x.shape
     v = F.pad(x.to(accumulation_dtype(x)), [1, 1, 1, 1]).unsqueeze(2)
     g = F.pixel_unshuffle(g.to(accumulation_dtype(x)), 2).reshape(N, C, 4, H, W)
@@ -66,8 +66,8 @@ def depthwise_up2_weight_grad_ref(x, g):
 # With K = 4 w * f (both as true convolutions), zero insertion and K give out[2i + a] = sum_d x[i + d] K[a + 2 - 2d], so that
 # tap u = d + 1 of phase a is K[a + 4 - 2u] = sum_p w[p] f[a + 4 - 2u - p].
 
-def up2_filters(w, resample_filter, flip_weight=False):
-    """Return the phase filters of zero insertion x2, kernel w and a FIR of four taps, exactly StyleGAN2's up convolution.
+def up2_filters(w: torch.Tensor, resample_filter: 'torch.Tensor | list[float]', flip_weight: bool = False) -> torch.Tensor:
+    """Phase filters of zero insertion x2, kernel w and a FIR of four taps: StyleGAN2's up convolution, exactly.
 
     w:               [..., 3, 3].
     resample_filter: [4] or [4, 4], such as [1, 3, 3, 1]; its sum is normalised to 1, and the gain is 4, as in StyleGAN2.
@@ -84,8 +84,8 @@ def up2_filters(w, resample_filter, flip_weight=False):
     w = w.flip([-2, -1]) if flip_weight else w
     return (w.flatten(-2) @ weights.reshape(36, 9).T).reshape(*w.shape[:-2], 4, 3, 3)
 
-def up2_filters_nearest(w):
-    """Return the phase filters of nearest-neighbour upsampling x2 and a correlation with w, zero padding 1, as in FastGAN.
+def up2_filters_nearest(w: torch.Tensor) -> torch.Tensor:
+    """Phase filters of nearest-neighbour upsampling x2 and a correlation with w, zero padding 1: FastGAN's up convolution.
 
     w: [..., 3, 3]; returns [..., 4, 3, 3]."""
     rows = torch.tensor([[[1, 0, 0], [0, 1, 1], [0, 0, 0]],              # phase 0: w0 | w1 + w2 | 0

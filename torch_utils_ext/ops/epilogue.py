@@ -2,6 +2,7 @@
 
 This module is portable."""
 
+import torch
 import torch.nn.functional as F
 
 from torch_utils_ext.dispatch import run_op
@@ -9,8 +10,10 @@ from torch_utils_ext.ops.depthwise import accumulation_dtype, in_accumulation_dt
 
 #----------------------------------------------------------------------------
 
-def epilogue(x, demod=None, noise=None, bias=None, act='linear', alpha=0.2, gain=1.0, clamp=None):
-    """Return clamp(gain * act(x * demod + noise + bias)).
+def epilogue(x: torch.Tensor, demod: 'torch.Tensor | None' = None, noise: 'torch.Tensor | None' = None,
+             bias: 'torch.Tensor | None' = None, act: str = 'linear', alpha: float = 0.2, gain: float = 1.0,
+             clamp: 'float | None' = None) -> torch.Tensor:
+    """clamp(gain * act(x * demod + noise + bias)).
 
     x:      [N, C, H, W], float32, float16, bfloat16 or float64.
     demod:  [N, C] or None; demod, noise and bias are converted to float32 (float64 if x is).
@@ -24,7 +27,9 @@ def epilogue(x, demod=None, noise=None, bias=None, act='linear', alpha=0.2, gain
     sides = in_accumulation_dtype(x, demod, noise, bias)
     return run_op('epilogue', epilogue_ref, x, *sides, act, float(alpha), float(gain), clamp)
 
-def epilogue_ref(x, demod=None, noise=None, bias=None, act='linear', alpha=0.2, gain=1.0, clamp=None):
+def epilogue_ref(x: torch.Tensor, demod: 'torch.Tensor | None' = None, noise: 'torch.Tensor | None' = None,
+                 bias: 'torch.Tensor | None' = None, act: str = 'linear', alpha: float = 0.2, gain: float = 1.0,
+                 clamp: 'float | None' = None) -> torch.Tensor:
     y = x.to(accumulation_dtype(x))
     if demod is not None:
         y = y * demod.reshape(*demod.shape, 1, 1)

@@ -197,7 +197,9 @@ class ProjectedDiscriminator(torch.nn.Module):
         self.feature_network = ProjectedFeatures(backbone, weights, embed, seed=seed, precision=precision)
         self.discriminator = Heads(self.feature_network.channels, heads == 'separable', c_dim)
 
-    def forward(self, img, c, update_emas=False, parts=1):
+    def forward(self, img, c=None, update_emas=False, parts=1):
+        if c is None and self.c_dim > 0:
+            raise ValueError(f'a discriminator with c_dim={self.c_dim} needs labels c [N, {self.c_dim}]; give them, or c_dim=0')
         maps = self.feature_network(self._prepared(img))
         logits = []
         for i, part in enumerate(zip(*(y.chunk(parts) for y in maps), strict=True)):

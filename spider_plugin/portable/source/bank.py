@@ -44,6 +44,22 @@ def source_classes(c, num_classes, classes):
     label = c.argmax(dim=1)
     return label if classes is None else torch.tensor(classes, device=c.device)[label]
 
+def as_pixels(images):
+    """uint8 [M, C, R, R] of images in memory. Raises ValueError in one sentence where they are no images in [-1, 1]."""
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or images.shape[2] != images.shape[3] or images.numel() == 0:
+        raise ValueError(f'images must have the shape [images, 1 or 3, side, side], not {list(images.shape)}')
+    if images.dtype == torch.uint8:
+        return images
+    if not images.is_floating_point():
+        raise ValueError(f'images must be uint8, or floats in [-1, 1], not {images.dtype}; convert them to uint8')
+    low, high = images.min().item(), images.max().item()    # NaN fails both comparisons below
+    if 0 <= low and high <= 1:
+        raise ValueError('images look like floats in 0..1, which a bank in [-1, 1] would show too bright; give images * 2 - 1, '
+                         'or uint8')
+    if not (-1 <= low and high <= 1):
+        raise ValueError(f'images must be uint8, or floats in [-1, 1], not floats from {low:g} to {high:g}; scale them')
+    return ((images + 1) * 127.5).round().to(torch.uint8)
+
 #----------------------------------------------------------------------------
 # z's bits pick the image and the seed of its noise: two hashes of the same row.
 
@@ -64,9 +80,9 @@ class ImageBank:
 
     @classmethod
     def from_images(cls, images, identity, labels=None, noise=0.0, embed=64, classes=None):
-        """images: uint8 [M, C, R, R]; labels: M integers or None."""
+        """images: uint8 [M, C, R, R], or floats in [-1, 1]; labels: M integers or None. Raises ValueError for other images."""
         bank = cls.__new__(cls)
-        bank._fill(images, identity, labels, noise, embed, classes)
+        bank._fill(as_pixels(images), identity, labels, noise, embed, classes)
         return bank
 
     def _fill(self, images, identity, labels, noise, embed, classes=None, mean_image=None):
@@ -83,6 +99,10 @@ class ImageBank:
     def _sort_by_class(self, labels):
         counts = torch.bincount(labels)
         return labels.argsort(stable=True), counts.cumsum(0) - counts, counts
+
+    def __repr__(self):
+        return (f'{type(self).__name__}({self.identity.get("name", "unnamed")}: {len(self)} images, '
+                f'{self.channels} x {self.resolution} x {self.resolution})')
 
     def __len__(self):
         return len(self.images)
