@@ -1,7 +1,7 @@
 """Writes docs/api.md from the signatures and docstrings of the public names, and docs/options.md from the table of options.
 
-    python tools/make_docs.py           writes both files
-    python tools/make_docs.py --check   exit code 1 where one of them is not what the code says; writes nothing
+    python -m tools.make_docs           writes both files
+    python -m tools.make_docs --check   exit code 1 where one of them is not what the code says; writes nothing
 
 The code stays the one place of every text: change a docstring or a help text, then run this."""
 
@@ -187,7 +187,7 @@ def main(args):
             if '--check' not in args:
                 path.write_text(text, encoding='utf-8')
     if changed and '--check' in args:
-        sys.exit(f'{" and ".join(changed)}: not what the code says; run python tools/make_docs.py')
+        sys.exit(f'{" and ".join(changed)}: not what the code says; run python -m tools.make_docs')
 
 if __name__ == '__main__':
     main(sys.argv[1:])

@@ -23,7 +23,7 @@ def make_docs():
 
 @pytest.mark.parametrize('name', ['docs/api.md', 'docs/options.md'])
 def test_pages_are_what_the_code_says(make_docs, name):
-    assert (ROOT / name).read_text(encoding='utf-8') == make_docs.PAGES[name](), 'run python tools/make_docs.py'
+    assert (ROOT / name).read_text(encoding='utf-8') == make_docs.PAGES[name](), 'run python -m tools.make_docs'
 
 def test_every_public_name_and_option_is_there(make_docs):
     api, options = make_docs.api_page(), make_docs.options_page()
