@@ -175,7 +175,7 @@ def test_the_next_release_can_be_written(tmp_path):
 FAST = '0.1.0/dcgan_residual'
 
 @pytest.mark.parametrize('case', [FAST, *(pytest.param(case, marks=pytest.mark.slow) for case in CASES if case != FAST)])
-def test_it_resumes(case, snapshots, make_zip, tmp_path):
+def test_it_resumes(case, snapshots, make_zip, host, tmp_path):
     """At rates of zero every tensor that an optimizer moves is what it was, so all of them were found."""
     version, _, name = case.partition('/')
     options = [option.replace('{DIR}', str(snapshots / version)) for option in ABOUT[version]['cases'][name]]
