@@ -185,8 +185,8 @@ class Reporter:
     def diverged(self, words):
         kept = ranks.agree(run_dir.snapshots_of(self.folder) if self.is_leader else None)
         last = f'the last good snapshot is {os.path.join(self.folder, kept[-1])}' if kept else 'there is no snapshot yet'
-        raise Diverged(f'--on-nan: training diverged by {self.run.at.nimg / 1000:g} kimg ({words}); {last}; lower --glr and --dlr '
-                       'or raise --gamma, or take --on-nan=rollback')
+        raise Diverged(f'--on-nan: training diverged by {self.run.at.nimg / 1000:g} kimg ({words}); {last}; lower --glr and '
+                       '--dlr or raise --gamma, or take --on-nan=rollback')
 
 #----------------------------------------------------------------------------
 

@@ -81,6 +81,8 @@ def restore_ranks(run, state, reseed):
     if len(mine) == run.num_gpus:
         pending = mine[rank]['stats']
     else: # Rank 0 reports what all of the others had, too.
+        print(f'The run had {len(mine)} ranks and has {run.num_gpus} now: the order of the images goes on, random numbers start '
+              'anew')
         pending = {name: sum(other['stats'][name] for other in mine) * (rank == 0) for name in mine[0]['stats']}
     training_stats.set_state(state['stats'], pending)
     if len(mine) == run.num_gpus and not reseed:
