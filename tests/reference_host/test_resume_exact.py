@@ -33,8 +33,8 @@ def kill_and_continue(outdir, args, command, moments):
         process.wait()
     return runs.train(f'--outdir={outdir}', '--resume=latest', *args, command=command)
 
-def check_case(tmp_path, data, case, moments):
-    args = [*runs.TINY, f'--data={data}', '--tick=0.04', *CASES[case]]
+def check_case(tmp_path, data, case, moments, *more):
+    args = [*runs.TINY, f'--data={data}', '--tick=0.04', *CASES[case], *more]
     command = PLUGIN if case in ('pggan', 'dcgan') else (sys.executable, runs.HOST / 'train.py')
     runs.train(f'--outdir={tmp_path}/straight', *args, command=command)
     output = kill_and_continue(tmp_path / 'killed', args, command, moments)
@@ -46,17 +46,20 @@ def check_case(tmp_path, data, case, moments):
 #----------------------------------------------------------------------------
 
 def test_two_kills(tmp_path, data):
-    """Augmentation that adapts, style mixing, path length, a data worker; then what the finished run says and takes."""
-    run_dir, output = check_case(tmp_path, data, 'stylegan2', [('tick 1 ', 0), ('tick 2 ', 0.1)])
+    """Augmentation that adapts, style mixing, path length, a data worker."""
+    run_dir, output = check_case(tmp_path, data, 'stylegan2', [('tick 1 ', 0), ('tick 2 ', 0.1)], '--tick=0.024', '--kimg=0.072')
     assert 'Continuing from' in output and 'Fine-tuning' not in output
-    assert os.readlink(run_dir / 'network-snapshot-latest') == 'network-snapshot-000000160.pkl'
-    assert (run_dir / 'training-state-000000160.pt').is_file()
+    assert os.readlink(run_dir / 'network-snapshot-latest') == 'network-snapshot-000000072.pkl'
+    assert (run_dir / 'training-state-000000072.pt').is_file()
 
-    # Longer, with another number of ranks, and only its newest snapshots.
-    output = runs.train(f'--resume={run_dir}', '--kimg=0.2', '--gpus=2', '--keep=2')
-    assert 'The run had 1 ranks and has 2 now' in output and 'tick 5' in output
-    assert sorted(path.name for path in run_dir.glob('training-state-*')) == ['training-state-000000160.pt',
-                                                                              'training-state-000000200.pt']
+@pytest.mark.slow
+def test_longer_with_other_ranks_and_fewer_snapshots(tmp_path, data):
+    runs.train(f'--outdir={tmp_path}', *runs.TINY, f'--data={data}', '--tick=0.04', *STYLEGAN2, '--kimg=0.08')
+    run_dir = runs.only_run(tmp_path)
+    output = runs.train(f'--resume={run_dir}', '--kimg=0.12', '--gpus=2', '--keep=2')
+    assert 'The run had 1 ranks and has 2 now' in output and 'tick 3' in output and 'tick 2' not in output
+    assert sorted(path.name for path in run_dir.glob('training-state-*')) == ['training-state-000000080.pt',
+                                                                              'training-state-000000120.pt']
     error = runs.train(f'--resume={run_dir}', '--glr=0.1', code=2)
     assert error.strip().splitlines()[-1].startswith('Error: --glr: the run in') and 'Traceback' not in error
 

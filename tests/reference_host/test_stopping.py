@@ -116,11 +116,13 @@ def test_interrupt_of_the_parent_of_two_ranks(tmp_path, data):
 
 SPIDER = (sys.executable, '-m', 'spider_plugin.cli', 'train')
 
+@pytest.mark.slow
 def test_the_command_passes_signals_on(tmp_path, data):
     code, output, gone = stop(tmp_path, data, signal.SIGTERM, '--workers=0', command=SPIDER)
     assert code == 143 and gone
     check_saved(tmp_path, output, 'SIGTERM')
 
+@pytest.mark.slow
 def test_the_command_leaves_no_orphan(tmp_path, data):
     """Killed, it cannot pass anything on; its run ends all the same, with a state."""
     code, output, gone = stop(tmp_path, data, signal.SIGKILL, '--workers=0', command=SPIDER)
