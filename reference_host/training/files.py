@@ -4,6 +4,12 @@ import contextlib
 import hashlib
 import os
 import re
+import time
+
+try:
+    import fcntl
+except ImportError: # Not a POSIX system.
+    fcntl = None
 
 from training.runtime import SpiderError
 
@@ -41,6 +47,27 @@ def link(target, name):
     with contextlib.suppress(OSError):
         os.symlink(os.path.basename(target), temp)
         os.replace(temp, name)
+
+@contextlib.contextmanager
+def locked(fname, patience, words):
+    """Within: this process alone holds the lock of a file, which is made. It ends with the process, however that ends.
+
+    Waits `patience` seconds for another process, then raises SpiderError with the words. Without effect where the system
+    or the file system has no locks."""
+    with open(fname, 'a') as f:
+        deadline = time.monotonic() + patience
+        while fcntl is not None:
+            try:
+                fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                if time.monotonic() > deadline:
+                    raise SpiderError(words) from None
+                time.sleep(0.5)
+                continue
+            except OSError:
+                pass
+            break
+        yield
 
 def remove_leftovers(folder):
     """Removes the temporary files of processes that are gone. Call it before this process writes any."""

@@ -91,6 +91,13 @@ def state_to_continue(run_dir):
 #----------------------------------------------------------------------------
 # Keeping one tidy.
 
+PATIENCE = 30   # Seconds in which the processes of a run that was just stopped may end.
+
+def alone(run_dir):
+    """Within this context no other process trains in the directory. Raises SpiderError where one does and goes on."""
+    return files.locked(os.path.join(run_dir, '.lock'), PATIENCE,
+                        f'--resume: another process trains in {run_dir}; wait for its end, or stop it')
+
 def tidy(run_dir, state_file, whole_log=False):
     """Cuts the logs of a run back to a state, None for its beginning, and removes what dead processes left half written.
 

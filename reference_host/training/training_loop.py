@@ -1,5 +1,6 @@
 """The main training loop."""
 
+import contextlib
 import copy
 import os
 import textwrap
@@ -83,6 +84,7 @@ def training_loop(
     if saved:
         state.restore(run, saved, reseed)
         report.proceed(saved['snapshot'], evaluate=saved['evaluate'])
+        saved = None # As large as the networks.
     else:
         report.start(network=network_snapshot_ticks is not None, evaluate=metric_at_start)
     if progress_fn is not None:
@@ -121,10 +123,13 @@ def training_loop(
 def run_rank(rank, run_dir, state_file=None, on_nan='stop', **options):
     """training_loop() as one of its ranks, with what rank 0 prints in the log of the run, until it ends, is stopped by a
     signal, or diverges and must not roll back, which raises Diverged."""
-    if rank == 0:
-        run_dirs.tidy(run_dir, state_file)
-    file_name = os.path.join(run_dir, 'log.txt') if rank == 0 else None
-    with stopping.Listener(), dnnlib.util.Logger(file_name=file_name, file_mode='a', should_flush=True):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(stopping.Listener())
+        if rank == 0:
+            stack.enter_context(run_dirs.alone(run_dir))
+            run_dirs.tidy(run_dir, state_file)
+        stack.enter_context(dnnlib.util.Logger(file_name=os.path.join(run_dir, 'log.txt') if rank == 0 else None, file_mode='a',
+                                               should_flush=True))
         for attempt in range(ROLLBACKS + 1):
             try:
                 return training_loop(rank=rank, run_dir=run_dir, state_file=state_file, reseed=attempt, **options)

@@ -5,6 +5,8 @@ import itertools
 import json
 import os
 import random
+import subprocess
+import sys
 import types
 
 import numpy as np
@@ -263,6 +265,19 @@ def test_the_newest_snapshots_are_kept(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ['network-snapshot-000002500.pkl', 'network-snapshot-000010.pkl',
                                             'network-snapshot-latest', 'training-state-000002500.pt', 'training-state-000010.pt']
     assert os.readlink(tmp_path / 'network-snapshot-latest') == 'network-snapshot-000010.pkl'
+
+def test_one_process_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_dir, 'PATIENCE', 0)
+    hold = 'import fcntl, sys\nf = open(sys.argv[1], "a")\nfcntl.lockf(f, fcntl.LOCK_EX)\nprint(1, flush=True)\nsys.stdin.read()'
+    other = subprocess.Popen([sys.executable, '-c', hold, tmp_path / '.lock'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    other.stdout.readline()
+    with pytest.raises(SpiderError, match='--resume: another process trains in'):
+        with run_dir.alone(tmp_path):
+            raise AssertionError('two at a time')
+    other.kill()
+    other.communicate()
+    with run_dir.alone(tmp_path):
+        pass
 
 def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path):
     path = tmp_path / 'file'
