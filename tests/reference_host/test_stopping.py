@@ -12,7 +12,7 @@ import training_runs as runs
 from training import stopping
 
 TRAIN = [*runs.TINY, '--cfg=stylegan2', '--map-depth=1', '--kimg=100', '--tick=0.04', '--snap=1000']
-DEADLINE = 60   # Seconds within which everything has ended.
+DEADLINE = 120  # Seconds within which everything has ended.
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory, make_zip):
