@@ -6,32 +6,17 @@ if __import__('importlib.util').util.find_spec('spider_plugin') or __name__ == '
 
 import json
 import os
-import re
 
 import click
 import torch
 
 import dnnlib
 from metrics import metric_main
-from training import augment, ranks, runtime
+from training import augment, ranks, relaunch, run_dir, runtime
 from training.runtime import SpiderError
 
 #----------------------------------------------------------------------------
 # Launch.
-
-def next_run_dir(outdir, desc):
-    """outdir/00000-desc, with the number after the highest one that is there."""
-    names = os.listdir(outdir) if os.path.isdir(outdir) else []
-    numbers = [int(match.group()) for match in (re.match(r'\d+', name) for name in names) if match]
-    return os.path.join(outdir, f'{max(numbers, default=-1) + 1:05d}-{desc}')
-
-def check_outdir(outdir):
-    """Raises SpiderError unless runs can be put into outdir, which need not exist yet."""
-    parent = os.path.abspath(outdir)
-    while not os.path.exists(parent):
-        parent = os.path.dirname(parent)
-    if not os.path.isdir(parent) or not os.access(parent, os.W_OK | os.X_OK):
-        raise SpiderError(f'--outdir: {outdir} cannot be written because {parent} is not a writable folder; choose another')
 
 def print_options(c):
     metrics = 'none (turn on with --metrics=fid5k)'
@@ -58,20 +43,31 @@ def print_options(c):
     print(flush=True)
 
 def launch_training(c, desc, outdir, dry_run):
-    """Makes the numbered run directory, writes training_options.json, and trains with the config `c` in all ranks."""
-    check_outdir(outdir)
-    c.run_dir = next_run_dir(outdir, desc)
+    """Makes the numbered run directory, writes the options into it, and trains with the config `c` in all ranks."""
+    run_dir.check_outdir(outdir)
+    c.run_dir = run_dir.next_run_dir(outdir, desc)
     print_options(c)
     if dry_run:
         print('Dry run; exiting.')
         return
-    try:
-        os.makedirs(c.run_dir)
-        with open(os.path.join(c.run_dir, 'training_options.json'), 'w') as f:
-            json.dump(c, f, indent=2)
-    except OSError as err:
-        raise SpiderError(f'--outdir: {c.run_dir} cannot be written ({err.strerror}); choose another folder') from err
+    run_dir.make(c.run_dir, c, given_options())
     ranks.launch('training.training_loop.run_rank', c.num_gpus, **c)
+
+def continue_training(folder, dry_run):
+    """Trains on in a run directory, with the options that are recorded there and what may change."""
+    c = relaunch.config_of(folder, given_options())
+    print_options(c)
+    state_file = run_dir.state_to_continue(folder)
+    print(f'Continuing the run in {folder} from {state_file or "its beginning, as it has no snapshot yet"}')
+    if dry_run:
+        print('Dry run; exiting.')
+        return
+    ranks.launch('training.training_loop.run_rank', c.num_gpus, state_file=state_file, **c)
+
+def given_options():
+    """{name: value} of the options that the user gave, by whatever way."""
+    ctx, default = click.get_current_context(), click.core.ParameterSource.DEFAULT
+    return {name: value for name, value in ctx.params.items() if ctx.get_parameter_source(name) not in (None, default)}
 
 #----------------------------------------------------------------------------
 # Options.
@@ -105,10 +101,18 @@ def check_augmentation(opts):
         if opts[name] is not None and opts.aug not in modes:
             raise SpiderError(f'--{name}: it has no effect with --aug={opts.aug}; leave it out or use --aug={modes[0]}')
 
+def check_required():
+    """Raises click's error for the first option that a new run needs and that nobody gave."""
+    ctx = click.get_current_context()
+    for param in ctx.command.params:
+        if param.name in REQUIRED and ctx.params[param.name] is None:
+            raise click.MissingParameter(ctx=ctx, param=param)
+
 def check_resume(path):
     """Raises SpiderError unless there is a file to resume from."""
     if path is not None and not dnnlib.util.is_url(path) and not os.path.isfile(path):
-        raise SpiderError(f'--resume: {path} does not exist; give a network pickle (network-snapshot-*.pkl) or its URL')
+        raise SpiderError(f'--resume: {path} does not exist; give a network pickle (network-snapshot-*.pkl) or its URL, a run '
+                          'directory, or latest')
 
 #----------------------------------------------------------------------------
 # What a --cfg stands for: StyleGAN2 (Karras et al. 2020), and StyleGAN3-T and -R (Karras et al. 2021).
@@ -193,6 +197,7 @@ def configure_training(c, opts):
     c.update(num_gpus=opts.gpus, batch_size=opts.batch, batch_gpu=opts.batch_gpu, random_seed=opts.seed)
     c.update(total_kimg=opts.kimg, kimg_per_tick=opts.tick)
     c.update(image_snapshot_ticks=opts.snap, network_snapshot_ticks=opts.snap)
+    c.update(snap_minutes=opts.snap_minutes, keep=opts.keep, on_nan=opts.on_nan)
     c.update(ema_kimg=opts.batch * 10 / 32, cudnn_benchmark=not opts.nobench)
     c.threads = runtime.pick_threads(opts.threads, ranks.num_local(opts.gpus))
     if opts.resume is not None:
@@ -200,23 +205,26 @@ def configure_training(c, opts):
 
 #----------------------------------------------------------------------------
 
+REQUIRED = ('outdir', 'cfg', 'data', 'batch', 'gamma')  # By a new run. One that continues has them recorded.
+
 @click.command(context_settings=dict(max_content_width=120))
 
 # Required.
-@click.option('--outdir', help='Folder to put the run into', metavar='DIR', required=True)
-@click.option('--cfg', help='Base configuration', type=click.Choice(list(CFG_PRESETS)), required=True)
-@click.option('--data', help='Training images', metavar='[ZIP|DIR]', type=str, required=True)
+@click.option('--outdir', help='Folder to put the run into  [required]', metavar='DIR')
+@click.option('--cfg', help='Base configuration  [required]', type=click.Choice(list(CFG_PRESETS)))
+@click.option('--data', help='Training images  [required]', metavar='[ZIP|DIR]', type=str)
 @click.option('--gpus', help='Number of ranks: GPUs, or processes on a CPU  [default: 1; under torchrun, its ranks]',
               metavar='INT', type=click.IntRange(min=1))
-@click.option('--batch', help='Images per iteration', metavar='INT', type=click.IntRange(min=1), required=True)
-@click.option('--gamma', help='Weight of R1', metavar='FLOAT', type=click.FloatRange(min=0), required=True)
+@click.option('--batch', help='Images per iteration  [required]', metavar='INT', type=click.IntRange(min=1))
+@click.option('--gamma', help='Weight of R1  [required]', metavar='FLOAT', type=click.FloatRange(min=0))
 
 # Features.
 @click.option('--cond', help='Train with labels', metavar='BOOL', type=bool, default=False, show_default=True)
 @click.option('--mirror', help='Add mirrored images', metavar='BOOL', type=bool, default=False, show_default=True)
 @click.option('--aug', help='Augmentation', type=click.Choice(['noaug', 'ada', 'fixed']),
               default='ada', show_default=True)
-@click.option('--resume', help='Start from this network pickle', metavar='[PATH|URL]', type=str)
+@click.option('--resume', help='Continue exactly, in its directory, a run or the latest run of --outdir, with the options it was '
+              'started with; or fine-tune a network pickle in a new run', metavar='[latest|RUN_DIR|PKL|URL]', type=str)
 @click.option('--freezed', help='Freeze the first layers of D', metavar='INT',
               type=click.IntRange(min=0), default=0, show_default=True)
 
@@ -258,6 +266,12 @@ def configure_training(c, opts):
               type=click.FloatRange(min=0, min_open=True), default=4, show_default=True)
 @click.option('--snap', help='Interval of snapshots', metavar='TICKS',
               type=click.IntRange(min=1), default=50, show_default=True)
+@click.option('--snap-minutes', help='Also a snapshot when so many minutes have passed since the last', metavar='MINUTES',
+              type=click.FloatRange(min=0, min_open=True))
+@click.option('--keep', help='Keep this many snapshots and their states, the newest  [default: all]', metavar='INT',
+              type=click.IntRange(min=1))
+@click.option('--on-nan', help='When losses or weights are no longer finite: stop, or go back to the last snapshot and on with '
+              'other random numbers', type=click.Choice(['stop', 'rollback']), default='stop', show_default=True)
 @click.option('--seed', help='Random seed', metavar='INT', type=click.IntRange(min=0), default=0, show_default=True)
 @click.option('--fp32', help='No mixed precision (never on a CPU)', metavar='BOOL',
               type=bool, default=False, show_default=True)
@@ -278,13 +292,20 @@ def main(**kwargs):
         --cbase=4096 --cmax=64 --kimg=100 --tick=1 --snap=10
     """
     opts = dnnlib.EasyDict(kwargs)
+    if (folder := run_dir.find(opts.resume, opts.outdir)) is not None:
+        continue_training(folder, opts.dry_run)
+        return
+    check_required()
+    if opts.resume == 'latest':
+        print(f'No run in {opts.outdir} yet: a new one starts')
+        opts.resume = None
     opts.gpus = opts.gpus or ranks.num_started()
     opts.batch_gpu = opts.batch_gpu or max(opts.batch // opts.gpus, 1)
     ranks.check(opts.gpus)
     check_batch(opts)
     check_augmentation(opts)
     check_resume(opts.resume)
-    check_outdir(opts.outdir)
+    run_dir.check_outdir(opts.outdir)
 
     c = dnnlib.EasyDict()
     dataset_name = configure_data(c, opts)

@@ -1,6 +1,9 @@
 """The `spider` command. Each subcommand imports its modules when it runs, so that `spider --help` is quick."""
 
+import contextlib
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,18 +28,32 @@ def main():
     """Train GANs on small image sets, starting from the images of a friendly neighbour dataset instead of noise."""
 
 #----------------------------------------------------------------------------
-# Scripts of a host run in a separate process; its exit code becomes that of the command.
+# Scripts of a host run in a separate process; its exit code becomes that of the command, and signals are passed on to it.
 
 _PASS_THROUGH = dict(ignore_unknown_options=True, allow_interspersed_args=False, help_option_names=[])
 
 def _run(script, args):
-    process = subprocess.Popen([sys.executable, '-m', 'spider_plugin.hosts.run', str(script), *args])
-    while True:
-        try:
-            code = process.wait()
-            sys.exit(code if code >= 0 else 128 - code) # A negative code is the signal that ended the process.
-        except KeyboardInterrupt: # The script gets the signal as well, and decides when to end.
-            pass
+    command = [sys.executable, '-m', 'spider_plugin.hosts.run', str(script), *args]
+    with _signals_passed_on() as started:
+        started.append(subprocess.Popen(command, env=dict(os.environ, SPIDER_RUN_PARENT=str(os.getpid()))))
+        code = started[0].wait()
+    sys.exit(code if code >= 0 else 128 - code) # A negative code is the signal that ended the process.
+
+@contextlib.contextmanager
+def _signals_passed_on():
+    """Within: signals that ask to stop go to the processes in the list that is yielded, and end nothing here."""
+    started, previous = [], {}
+    def pass_on(signum, _frame):
+        for process in started:
+            process.send_signal(signum)
+    for signum in [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)]:
+        if signal.getsignal(signum) is not signal.SIG_IGN: # It stays ignored, as nohup wants.
+            previous[signum] = signal.signal(signum, pass_on)
+    try:
+        yield started
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
 
 def _host_script(name):
     return resource_dir('reference_host') / name

@@ -42,17 +42,17 @@ class _Tee:
         self._stream, self._file, self._should_flush = stream, file, should_flush
 
     def write(self, text):
-        self._stream.write(text)
-        if self._file is not None and not self._file.closed:
+        if self._file is not None and not self._file.closed: # First: the stream's terminal may be gone.
             self._file.write(text)
+        self._stream.write(text)
         if self._should_flush:
             self.flush()
         return len(text)
 
     def flush(self):
-        self._stream.flush()
         if self._file is not None and not self._file.closed:
             self._file.flush()
+        self._stream.flush()
 
     def __getattr__(self, name):
         return getattr(self._stream, name)

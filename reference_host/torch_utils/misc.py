@@ -56,24 +56,31 @@ class InfiniteSampler(torch.utils.data.Sampler):
 
     Every epoch holds every index once. The order of an epoch is that of the one before with each index moved by up to
     window_size epochs, so that an item is repeated no sooner than after 1 - window_size epochs. window_size=0 repeats one order.
+    The ranks together begin with index number `start` of that sequence, which does not depend on num_replicas.
     """
 
-    def __init__(self, dataset, rank=0, num_replicas=1, shuffle=True, seed=0, window_size=0.5):
+    def __init__(self, dataset, rank=0, num_replicas=1, shuffle=True, seed=0, window_size=0.5, start=0):
         if len(dataset) == 0 or not 0 <= rank < num_replicas or not 0 <= window_size <= 1:
             raise ValueError('InfiniteSampler needs a dataset with items, 0 <= rank < num_replicas and 0 <= window_size <= 1.')
         self.num_items, self.rank, self.num_replicas = len(dataset), rank, num_replicas
-        self.shuffle, self.seed, self.window_size = shuffle, seed, window_size
+        self.shuffle, self.seed, self.window_size, self.start = shuffle, seed, window_size, start
 
     def __iter__(self):
         rng = np.random.RandomState(self.seed)
         order = rng.permutation(self.num_items) if self.shuffle else np.arange(self.num_items)
-        skip = self.rank
+        epochs, skip = divmod(self.start + self.rank, self.num_items)
+        for _ in range(epochs):
+            order = self._next_order(order, rng)
         while True:
             yield from order[skip :: self.num_replicas].tolist()
             skip = (skip - self.num_items) % self.num_replicas
-            if self.shuffle:
-                window = self.window_size * self.num_items
-                order = order[np.argsort(np.arange(self.num_items) + rng.uniform(0, window, self.num_items), kind='stable')]
+            order = self._next_order(order, rng)
+
+    def _next_order(self, order, rng):
+        if not self.shuffle:
+            return order
+        window = self.window_size * self.num_items
+        return order[np.argsort(np.arange(self.num_items) + rng.uniform(0, window, self.num_items), kind='stable')]
 
 #----------------------------------------------------------------------------
 # Parameters and buffers.

@@ -60,6 +60,20 @@ def _synchronise():
         _pending[name] = torch.zeros(3, dtype=torch.float64) # The name stays registered in all ranks.
 
 #----------------------------------------------------------------------------
+# The statistics so far, to continue with them in another process.
+
+def state():
+    """(what all ranks have summed up, what this rank has reported since): two dicts {name: float64 [3] on the CPU}."""
+    return tuple({name: value.cpu().clone() for name, value in sums.items()} for sums in (_cumulative, _pending))
+
+def set_state(cumulative, pending):
+    """Continue with what state() gave. Names that this process alone has registered stay registered."""
+    registered = {name: torch.zeros(3, dtype=torch.float64) for name in _pending}
+    for sums, values in ((_cumulative, cumulative), (_pending, registered | pending)):
+        sums.clear()
+        sums.update({name: value.clone() for name, value in values.items()})
+
+#----------------------------------------------------------------------------
 
 class Collector:
     """Means of the names that match regex, between calls of update().
@@ -75,6 +89,13 @@ class Collector:
         self._delta = {}    # {name: sums between the last two updates}
         self.update()
         self._delta.clear()
+
+    def state_dict(self):
+        """What the means are of, as plain tensors; use it together with state()."""
+        return dict(seen=dict(self._seen), delta=dict(self._delta))
+
+    def load_state_dict(self, state):
+        self._seen, self._delta = dict(state['seen']), dict(state['delta'])
 
     def names(self):
         return sorted(name for name in _cumulative | _pending if self._regex.fullmatch(name))

@@ -20,6 +20,13 @@ class Loss:
         gain: factor on the loss (lazy regularization, parts of a batch). cur_nimg: real images shown so far."""
         raise NotImplementedError
 
+    def state_dict(self):
+        """What the loss remembers from one iteration to the next, as tensors and plain data, for the training state."""
+        return {}
+
+    def load_state_dict(self, state):
+        """Continues with what state_dict() gave."""
+
 #----------------------------------------------------------------------------
 
 class StyleGAN2Loss(Loss):
@@ -53,6 +60,12 @@ class StyleGAN2Loss(Loss):
         self.pl_mean = torch.zeros([], device=device)
         self.blur_init_sigma = blur_init_sigma
         self.blur_fade_kimg = blur_fade_kimg
+
+    def state_dict(self):
+        return dict(pl_mean=self.pl_mean)
+
+    def load_state_dict(self, state):
+        self.pl_mean.copy_(state['pl_mean'])
 
     # Networks.
 

@@ -21,10 +21,12 @@ import torch.distributed as dist
 import torch.multiprocessing
 
 import dnnlib
+from training import stopping
 from training.runtime import SpiderError
 
 TIMEOUT  = datetime.timedelta(minutes=30)   # of one collective operation: the longest that ranks wait for one of them.
 BEAT     = 1                                # Seconds between signs of life.
+GRACE    = 3                                # Seconds in which the other ranks may end by themselves when one has ended.
 PATIENCE = 30                               # Seconds without one after which a rank counts as dead.
 
 class RankDied(SpiderError):
@@ -73,6 +75,22 @@ def agree(value):
     dist.broadcast_object_list(box, src=0, device=torch.device('cpu'))
     return box[0]
 
+def gather(value):
+    """The values of all ranks, in their order, on every rank; anything that can be pickled."""
+    if not dist.is_initialized():
+        return [value]
+    box = [None] * dist.get_world_size()
+    dist.all_gather_object(box, value)
+    return box
+
+def largest(values):
+    """The largest of each of some integers over the ranks, on every rank."""
+    if not dist.is_initialized():
+        return list(values)
+    tensor = torch.tensor(values, dtype=torch.int64)
+    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    return tensor.tolist()
+
 def meet():
     """Waits until all ranks are here."""
     if dist.is_initialized():
@@ -113,7 +131,9 @@ def entry(main):
     @functools.wraps(main)
     def run(*args, **kwargs):
         if not started_from_outside():
-            return main(*args, **kwargs)
+            main(*args, **kwargs)
+            stopping.leave()
+            return
         rank, address = int(os.environ['RANK']), (os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT']))
         hosts_store = rank == 0 and os.environ.get('TORCHELASTIC_USE_AGENT_STORE') != 'True'
         with _group(rank, num_started(), address, hosts_store, watched=True):
@@ -123,6 +143,7 @@ def entry(main):
             else:
                 while (work := agree(None)) is not None:
                     _run(rank, work)
+        stopping.leave() # The other ranks have left the group as well.
     return run
 
 def launch(func_name, num_ranks, **kwargs):
@@ -145,23 +166,45 @@ def _run(rank, work):
         dnnlib.util.call_func_by_name(func_name=func_name, rank=rank, **kwargs)
 
 def _spawn(num_ranks, work):
-    """Ranks as children of this process, which lets them meet at a store of its own and ends all when one fails."""
+    """Ranks as children of this process, which lets them meet at a store of its own, passes signals on to them, and ends all
+    when one fails."""
     store = dist.TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)
-    try:
-        torch.multiprocessing.spawn(_spawned, args=(num_ranks, ('127.0.0.1', store.port), work), nprocs=num_ranks)
-    except torch.multiprocessing.ProcessRaisedException as err:
-        if 'SpiderError: ' in str(err):
-            raise SpiderError(str(err)) from None
-        raise
-    except torch.multiprocessing.ProcessExitedException as err:
-        how = err.signal_name or f'exit code {err.exit_code}'
-        raise RankDied(f'rank {err.error_index} of {num_ranks} (process {err.error_pid}) died of {how}, so the '
-                        'others were ended; where memory ran out, use fewer ranks or a smaller --batch-gpu') from None
+    children = []
+    with stopping.Listener(lambda: [child.pid for child in children]) as listener:
+        try:
+            context = torch.multiprocessing.spawn(_spawned, args=(num_ranks, ('127.0.0.1', store.port), work), nprocs=num_ranks,
+                                                  join=False)
+            children += context.processes
+            if listener.signum: # It came before there were any.
+                listener.pass_on(listener.signum)
+            while not context.join(grace_period=GRACE):
+                pass
+        except torch.multiprocessing.ProcessRaisedException as err:
+            if 'SpiderError: ' in str(err):
+                raise SpiderError(str(err)) from None
+            raise
+        except torch.multiprocessing.ProcessExitedException as err:
+            _explain(err, listener.signum, num_ranks)
+    if listener.signum:
+        stopping.note(listener.signum)
+
+def _explain(err, signum, num_ranks):
+    """Raises RankDied in words for a rank that ended; one that ended on a signal to stop is noted.
+
+    signum: the signal that this process has passed on, 0 = none."""
+    by_signal = err.exit_code - 128
+    if signum or by_signal in stopping.SIGNALS:
+        stopping.note(signum or by_signal)
+        return
+    how = err.signal_name or f'exit code {err.exit_code}'
+    raise RankDied(f'rank {err.error_index} of {num_ranks} (process {err.error_pid}) died of {how}, so the '
+                   'others were ended; where memory ran out, use fewer ranks or a smaller --batch-gpu') from None
 
 def _spawned(rank, num_ranks, address, work):
     os.environ['LOCAL_RANK'] = str(rank)
     with _group(rank, num_ranks, address, hosts_store=False, watched=False):
         _run(rank, work)
+    stopping.leave()
 
 #----------------------------------------------------------------------------
 # Life and death.

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 
 import click
 import numpy as np
@@ -64,16 +65,18 @@ def pin_threads(threads=None, ranks=1):
 
 @contextlib.contextmanager
 def seeded(seed, device):
-    """Runs its body from fixed states of torch's and numpy's global generators, and puts the old states back after."""
-    numpy_state = np.random.get_state()
+    """Runs its body from fixed states of the global generators of torch, numpy and Python, and puts the old ones back after."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()
     mps_state = torch.mps.get_rng_state() if device.type == 'mps' else None
     with torch.random.fork_rng(devices=[device] if device.type == 'cuda' else []):
         torch.manual_seed(seed)
         np.random.seed(seed)
+        random.seed(seed)
         try:
             yield
         finally:
             np.random.set_state(numpy_state)
+            random.setstate(python_state)
             if mps_state is not None:
                 torch.mps.set_rng_state(mps_state)
 

@@ -11,6 +11,7 @@ import torch
 
 import dnnlib
 import legacy
+from training import files
 from training.runtime import SpiderError
 
 #----------------------------------------------------------------------------
@@ -71,6 +72,10 @@ class SampleGrid:
 #----------------------------------------------------------------------------
 # Network pickles.
 
+def digits(snapshot):
+    """'.../network-snapshot-000010.pkl' -> '000010'."""
+    return os.path.basename(snapshot)[len('network-snapshot-') : -len('.pkl')]
+
 def snapshot_data(training_set_kwargs, **networks):
     """The contents of a network pickle: CPU copies of the networks for inference, and the options of the dataset."""
     data = {name: module if module is None else copy.deepcopy(module).eval().requires_grad_(False).cpu()
@@ -98,13 +103,6 @@ def load_generator(network_pkl, device):
 
 def save_pickle(data, fname):
     """Writes a pickle that is there whole or not at all."""
-    temp = f'{fname}.{os.getpid()}.tmp'
-    try:
-        with open(temp, 'wb') as f:
-            pickle.dump(data, f)
-        os.replace(temp, fname)
-    finally:
-        if os.path.exists(temp):
-            os.remove(temp)
+    files.write_whole(fname, lambda f: pickle.dump(data, f))
 
 #----------------------------------------------------------------------------

@@ -1,20 +1,22 @@
 """The main training loop."""
 
+import contextlib
 import copy
-import json
 import os
 import textwrap
-import time
 
 import numpy as np
 import torch
 
 import dnnlib
-from metrics import metric_main
 from torch_utils import misc, training_stats
-from training import ranks, runtime, snapshots
-from training.progress import Progress
+from training import ranks, runtime, snapshots, state, stopping
+from training import run_dir as run_dirs
+from training.loading import batch_sizes, setup_data
+from training.report import Diverged, Reporter, not_finite
 from training.runtime import SpiderError
+
+ROLLBACKS = 3   # How often --on-nan=rollback goes back before it gives up.
 
 #----------------------------------------------------------------------------
 
@@ -49,65 +51,96 @@ def training_loop(
     kimg_per_tick           = 4,        # Interval of progress lines in kimg.
     image_snapshot_ticks    = 50,       # Interval of image snapshots in ticks. None = none.
     network_snapshot_ticks  = 50,       # Interval of network snapshots in ticks. None = none.
+    snap_minutes            = None,     # A snapshot also when so many minutes have passed since the last. None = never.
+    keep                    = None,     # Keep so many snapshots, the newest. None = all.
     resume_pkl              = None,     # Network pickle to start from.
     resume_kimg             = 0,        # kimg to count from.
+    state_file              = None,     # Training state to continue from, in place of both.
+    reseed                  = 0,        # Not 0 = draw other random numbers from that state on than before.
     cudnn_benchmark         = True,     # Let cuDNN time its algorithms?
     threads                 = None,     # CPU threads of torch. None = leave as it is.
     abort_fn                = None,     # Called at every tick; training ends when it returns True.
     progress_fn             = None,     # Called with (kimg so far, total kimg).
 ):
     device = setup_process(random_seed * num_gpus + rank, rank, num_gpus, cudnn_benchmark, threads)
-    sizes, sizes_to_load = (batch_sizes(batch_size, batch_schedule or [], resume_kimg) for _ in range(2)) # Loading is ahead.
+    saved = None if state_file is None else state.load(state_file)
+    at = state.start(round(resume_kimg * 1000))
+    at.update(saved['at'] if saved else {})
+    sizes, sizes_to_load = (batch_sizes(batch_size, batch_schedule or [], at.nimg / 1000) for _ in range(2)) # Loading is ahead.
     training_set, batches = setup_data(training_set_kwargs, data_loader_kwargs, device, random_seed, num_gpus, rank,
-                                       sizes_to_load, batch_gpu)
-    networks = setup_networks(training_set, G_kwargs, D_kwargs, augment_kwargs, augment_p, resume_pkl, device, batch_gpu,
-                              verbose=rank == 0)
+                                       sizes_to_load, batch_gpu, start=at.shown)
+    networks = setup_networks(training_set, G_kwargs, D_kwargs, augment_kwargs, augment_p, None if saved else resume_pkl,
+                              device, batch_gpu, verbose=rank == 0 and not saved)
     loss = dnnlib.util.construct_class_by_name(device=device, G=networks.G, D=networks.D,
                                                augment_pipe=networks.augment_pipe, **loss_kwargs)
     phases = [*setup_phases('G', networks.G, G_opt_kwargs, G_reg_interval),
               *setup_phases('D', networks.D, D_opt_kwargs, D_reg_interval)]
     averages = moving_averages(networks.G, networks.D, loss)
     augment = AdaptiveAugment(networks.augment_pipe, ada_target, ada_kimg)
-
-    cur_nimg = round(resume_kimg * 1000)
-    report = Reporter(run_dir, networks, training_set, training_set_kwargs, metrics, detector, device, batch_gpu,
-                      total_kimg, cur_nimg, num_gpus, rank)
-    report.start(cur_nimg, network=network_snapshot_ticks is not None, evaluate=metric_at_start)
+    run = dnnlib.EasyDict(at=at, networks=networks, phases=phases, loss=loss, augment=augment, training_set=training_set,
+                          device=device, batch_gpu=batch_gpu, num_gpus=num_gpus, rank=rank, seed=random_seed)
+    run.report = report = Reporter(run, run_dir, training_set_kwargs, metrics, detector, total_kimg, kimg_per_tick, keep,
+                                   snap_minutes)
+    if saved:
+        state.restore(run, saved, reseed)
+        report.proceed(saved['snapshot'], evaluate=saved['evaluate'])
+        saved = None # As large as the networks.
+    else:
+        report.start(network=network_snapshot_ticks is not None, evaluate=metric_at_start)
     if progress_fn is not None:
-        progress_fn(cur_nimg // 1000, total_kimg)
+        progress_fn(at.nimg // 1000, total_kimg)
 
-    cur_tick, tick_start_nimg, batch_idx, done = 0, cur_nimg, 0, False
-    while not done:
+    signum, done = 0, at.batch > 0 and at.nimg >= total_kimg * 1000
+    while not done and not signum:
         batch_size = next(sizes)
         train_iteration(loss, phases, training_set, next(batches), networks.G.z_dim, device, batch_size, batch_gpu,
-                        num_gpus, batch_idx, cur_nimg)
+                        num_gpus, at.batch, at.nimg)
         ranks.average(averages)
-        cur_nimg += batch_size
-        batch_idx += 1
-        if batch_idx % ada_interval == 0:
+        at.update(nimg=at.nimg + batch_size, shown=at.shown + batch_size, batch=at.batch + 1)
+        if at.batch % ada_interval == 0:
             augment.adapt(ada_interval * batch_size)
-        update_ema(networks.G_ema, networks.G, ema_beta(batch_size, cur_nimg, ema_kimg, ema_rampup))
-        report.progress.step(cur_nimg)
+        update_ema(networks.G_ema, networks.G, ema_beta(batch_size, at.nimg, ema_kimg, ema_rampup))
+        report.progress.step(at.nimg)
 
-        done = cur_nimg >= total_kimg * 1000
-        if not done and cur_nimg < tick_start_nimg + kimg_per_tick * 1000:
+        done = at.nimg >= total_kimg * 1000
+        signum, due = ranks.largest([stopping.requested(), report.snapshot_is_due()])
+        if not done and at.nimg < at.tick_nimg + kimg_per_tick * 1000:
+            if signum or due:
+                report.save_between_ticks()
             continue
         if abort_fn is not None and ranks.agree(abort_fn()):
             done = True
-        cur_tick += 1
-        tick_start_nimg = cur_nimg
-        report.tick(cur_tick, cur_nimg,
-            images  = image_snapshot_ticks is not None and (done or cur_tick % image_snapshot_ticks == 0),
-            network = network_snapshot_ticks is not None and (done or cur_tick % network_snapshot_ticks == 0))
+        at.update(tick=at.tick + 1, tick_nimg=at.nimg)
+        regular = network_snapshot_ticks is not None and (done or at.tick % network_snapshot_ticks == 0)
+        report.tick(images   = image_snapshot_ticks is not None and (done or at.tick % image_snapshot_ticks == 0),
+                    network  = regular or signum or due,
+                    evaluate = regular and not signum)
         if progress_fn is not None:
-            progress_fn(cur_nimg // 1000, total_kimg)
-    report.close()
+            progress_fn(at.nimg // 1000, total_kimg)
+    batches.close()
+    report.close(signum)
 
-def run_rank(rank, run_dir, **options):
-    """training_loop() as one of its ranks, with what rank 0 prints in the log of the run."""
-    file_name = os.path.join(run_dir, 'log.txt') if rank == 0 else None
-    with dnnlib.util.Logger(file_name=file_name, file_mode='a', should_flush=True):
-        training_loop(rank=rank, run_dir=run_dir, **options)
+def run_rank(rank, run_dir, state_file=None, on_nan='stop', **options):
+    """training_loop() as one of its ranks, with what rank 0 prints in the log of the run, until it ends, is stopped by a
+    signal, or diverges and must not roll back, which raises Diverged."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(stopping.Listener())
+        if rank == 0:
+            stack.enter_context(run_dirs.alone(run_dir))
+            run_dirs.tidy(run_dir, state_file)
+        stack.enter_context(dnnlib.util.Logger(file_name=os.path.join(run_dir, 'log.txt') if rank == 0 else None, file_mode='a',
+                                               should_flush=True))
+        for attempt in range(ROLLBACKS + 1):
+            try:
+                return training_loop(rank=rank, run_dir=run_dir, state_file=state_file, reseed=attempt, **options)
+            except Diverged as err:
+                state_file = ranks.agree(state.newest(run_dir) if rank == 0 else None)
+                if on_nan != 'rollback' or attempt == ROLLBACKS or state_file is None:
+                    raise
+                print(f'{err.message}\nRolling back to {state_file}, with other random numbers ({attempt + 1} of {ROLLBACKS})')
+            if rank == 0:
+                run_dirs.tidy(run_dir, state_file, whole_log=True)
+            ranks.meet()
 
 #----------------------------------------------------------------------------
 # Setup.
@@ -126,31 +159,6 @@ def setup_process(seed, rank, num_gpus, cudnn_benchmark, threads):
         torch.set_num_threads(threads)
     training_stats.init_multiprocessing(rank=rank, sync_device=device if num_gpus > 1 else None)
     return device
-
-def batch_sizes(batch_size, schedule, start_kimg):
-    """Images of each iteration without an end, for schedule [[kimg, images], ...] in ascending order; batch_size before it."""
-    nimg = start_kimg * 1000
-    while True:
-        size = next((size for kimg, size in reversed(schedule) if nimg >= round(kimg * 1000)), batch_size)
-        yield size
-        nimg += size
-
-def setup_data(training_set_kwargs, data_loader_kwargs, device, seed, num_gpus, rank, sizes, batch_gpu):
-    """The dataset, and an endless iterator of (images [batch_gpu, C, H, W] in [-1, 1], labels), in lists that make up
-    this rank's share of a batch; sizes: images of each batch over all ranks."""
-    training_set = dnnlib.util.construct_class_by_name(**training_set_kwargs)
-    sampler = misc.InfiniteSampler(dataset=training_set, rank=rank, num_replicas=num_gpus, seed=seed)
-    indices = iter(sampler)
-    shares = ([next(indices) for _ in range(size // num_gpus)] for size in sizes)
-    loader = torch.utils.data.DataLoader(dataset=training_set, batch_sampler=shares, **data_loader_kwargs)
-
-    def batches():
-        for images, labels in loader:
-            images = images.to(device, non_blocking=True).to(torch.float32) / 127.5 - 1
-            labels = labels.to(device, non_blocking=True)
-            yield list(zip(images.split(batch_gpu), labels.split(batch_gpu), strict=True))
-
-    return training_set, batches()
 
 def setup_networks(training_set, G_kwargs, D_kwargs, augment_kwargs, augment_p, resume_pkl, device, batch_gpu, verbose):
     """G and D ready to train, G's moving average, and the augmentation pipe (or None), on the device, equal in all ranks."""
@@ -178,9 +186,12 @@ def setup_networks(training_set, G_kwargs, D_kwargs, augment_kwargs, augment_p, 
 def resume_networks(networks, resume_pkl, resume_p):
     """Copies what a network pickle holds into the networks, by name, and with resume_p the augmentation probability.
 
-    Raises SpiderError where a shape differs."""
+    Raises SpiderError where a shape differs or a weight is not finite."""
     source = snapshots.load_networks(resume_pkl, option='--resume')
     for key in ('G', 'D', 'G_ema'):
+        if (name := not_finite(source[key])) is not None:
+            raise SpiderError(f'--resume: {name} of {key} in {resume_pkl} is not finite, as training diverged; take an earlier '
+                              'snapshot')
         try:
             misc.copy_params_and_buffers(source[key], networks[key], require_all=False)
         except ValueError as err:
@@ -190,7 +201,7 @@ def resume_networks(networks, resume_pkl, resume_p):
     if resume_p and pipe is not None and source['augment_pipe'] is not None:
         pipe.p.copy_(source['augment_pipe'].p)
         words = f' with augmentation probability {float(pipe.p):.3f}'
-    print(f'Resuming from {resume_pkl}{words}')
+    print(f'Fine-tuning from {resume_pkl}{words}: its weights alone; --resume=RUN_DIR continues a run exactly')
 
 def setup_phases(name, module, opt_kwargs, reg_interval):
     """The training phases of one network. Lazy regularization (Karras et al. 2020, Appendix B) lets main and
@@ -280,84 +291,5 @@ def update_ema(G_ema, G, beta):
         average.copy_(param.lerp(average, beta))
     for average, buffer in zip(G_ema.buffers(), G.buffers(), strict=True):
         average.copy_(buffer)
-
-#----------------------------------------------------------------------------
-# Reports.
-
-class Reporter:
-    """Everything a run tells the world: progress lines, stats.jsonl, image grids, network pickles, metrics."""
-
-    def __init__(self, run_dir, networks, training_set, training_set_kwargs, metrics, detector, device, batch_gpu,
-                 total_kimg, start_nimg, num_gpus, rank):
-        self.run_dir = run_dir
-        self.networks = networks
-        self.training_set_kwargs = training_set_kwargs
-        self.metrics = metrics
-        self.metric_kwargs = dict(dataset_kwargs=training_set_kwargs, detector=detector, device=device,
-                                  num_gpus=num_gpus, rank=rank)
-        self.is_leader = rank == 0
-        self.progress = Progress(total_kimg, start_nimg, silent=not self.is_leader)
-        self.collector = training_stats.Collector(regex='.*')
-        self.start_time = time.time()
-        self.stats_jsonl = None
-        if self.is_leader:
-            self.stats_jsonl = open(os.path.join(run_dir, 'stats.jsonl'), 'a')
-            grid_size, images, labels = snapshots.setup_snapshot_image_grid(training_set)
-            snapshots.save_image_grid(images, os.path.join(run_dir, 'reals.png'), drange=[0, 255], grid_size=grid_size)
-            self.grid = snapshots.SampleGrid(grid_size, labels, networks.G.z_dim, batch_gpu, device)
-
-    def start(self, cur_nimg, network, evaluate):
-        """The state before training."""
-        self.save_images('fakes_init.png')
-        if network or evaluate:
-            self.save_network(cur_nimg, write=network, evaluate=evaluate)
-        self.progress.restart_clock(cur_nimg)
-
-    def tick(self, cur_tick, cur_nimg, images, network):
-        extra = ''
-        if torch.cuda.is_available():
-            extra = f'   gpu {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB'
-            torch.cuda.reset_peak_memory_stats()
-        training_stats.report0('Progress/tick', cur_tick)
-        training_stats.report0('Progress/kimg', cur_nimg / 1000)
-        if self.networks.augment_pipe is not None:
-            p = float(self.networks.augment_pipe.p)
-            training_stats.report0('Progress/augment', p)
-            extra = f'   augment {p:.3f}{extra}'
-        training_stats.report0('Timing/total_sec', time.time() - self.start_time)
-        self.collector.update()
-        self.progress.tick(cur_tick, cur_nimg, self.collector, extra=extra)
-        if self.is_leader:
-            line = dict(self.collector.as_dict(), timestamp=time.time())
-            self.stats_jsonl.write(json.dumps(line) + '\n')
-            self.stats_jsonl.flush()
-        with self.progress.paused():
-            if images:
-                self.save_images(f'fakes{cur_nimg // 1000:06d}.png')
-            if network:
-                self.save_network(cur_nimg, write=True, evaluate=True)
-
-    def save_images(self, fname):
-        if self.is_leader:
-            self.grid.save(self.networks.G_ema, os.path.join(self.run_dir, fname))
-
-    def save_network(self, cur_nimg, write, evaluate):
-        for module in self.networks.values() if self.metric_kwargs['num_gpus'] > 1 else []:
-            if module is not None:
-                misc.check_ddp_consistency(module)
-        data = snapshots.snapshot_data(self.training_set_kwargs, **self.networks)
-        fname = os.path.join(self.run_dir, f'network-snapshot-{cur_nimg // 1000:06d}.pkl')
-        if write and self.is_leader:
-            snapshots.save_pickle(data, fname)
-        for metric in self.metrics if evaluate else []:
-            result = metric_main.calc_metric(metric=metric, G=data['G_ema'], **self.metric_kwargs)
-            if self.is_leader:
-                metric_main.report_metric(result, run_dir=self.run_dir, snapshot_pkl=fname, cur_nimg=cur_nimg)
-
-    def close(self):
-        if self.is_leader:
-            self.stats_jsonl.close()
-            self.progress.clear()
-            print('Done.')
 
 #----------------------------------------------------------------------------

@@ -4,12 +4,16 @@ The script is executed in the globals of this module, which stays `__main__` wit
 again by that name, finds the script's path in the environment, and so has the hook and the script's functions."""
 
 import os
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 import spider_plugin
 
 _SCRIPT = 'SPIDER_RUN_SCRIPT'
+_PARENT = 'SPIDER_RUN_PARENT'   # Process id of the `spider` command that started this process.
 
 def _from_command_line():
     """Return the script of the command line, and change sys.argv to that of `python SCRIPT.py ARGS`."""
@@ -25,8 +29,19 @@ def _from_command_line():
     if package not in sys.path:
         sys.path.append(package)
 
+def _end_with_parent():
+    """Terminates this process, as a signal would, when the command that started it is gone: it could not pass any on."""
+    parent = int(os.environ.pop(_PARENT, 0))
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+    if parent and os.name == 'posix':
+        threading.Thread(target=watch, daemon=True).start()
+
 if __name__ == '__main__':
     _from_command_line()
+    _end_with_parent()
 
 if __name__ in ('__main__', '__mp_main__'):
     import spider_plugin.hosts.hook

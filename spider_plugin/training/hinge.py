@@ -30,6 +30,13 @@ class ProjectedHingeLoss:
         self.blur_init_sigma, self.blur_fade_kimg = blur_init_sigma, blur_fade_kimg
         self.seen = 0   # real images in all ranks, for hosts that do not pass the number
 
+    def state_dict(self):
+        """Return the counter of the loss, for hosts that keep training states."""
+        return {'seen': self.seen}
+
+    def load_state_dict(self, state):
+        self.seen = state['seen']
+
     def accumulate_gradients(self, phase, real_img, real_c, gen_z, gen_c, gain, cur_nimg=None, sync=True):
         """Add the gradients of one phase for one part of the batch to the parameters' `.grad`.
 

@@ -48,17 +48,19 @@ class StageAdam(torch.optim.Adam):
     def __init__(self, params, factors=None, **kwargs):
         super().__init__(params, **kwargs)
         self.factors = {int(resolution): factor for resolution, factor in (factors or {}).items()}
-        self.rates, self.resolution = [group['lr'] for group in self.param_groups], None
+        self.rates = [group['lr'] for group in self.param_groups]
+        for group in self.param_groups:     # State dicts hold the groups, and so the resolution of the moments.
+            group['resolution'] = None
 
     def step(self, closure=None):
         network = _network_of[self.param_groups[0]['params'][0]]()
         resolution = network.resolutions[network.stage()[0]]
-        if resolution != self.resolution:
-            if self.resolution is not None:
+        before = self.param_groups[0]['resolution']
+        if resolution != before:
+            if before is not None:
                 self.state.clear()
-            self.resolution = resolution
             for group, rate in zip(self.param_groups, self.rates, strict=True):
-                group['lr'] = rate * self.factors.get(resolution, 1)
+                group.update(lr=rate * self.factors.get(resolution, 1), resolution=resolution)
         return super().step(closure)
 
 #----------------------------------------------------------------------------
@@ -126,6 +128,13 @@ class ProgressiveLoss:
         _remember(self.mapping, self.synthesis)
         _remember(self.synthesis, self.synthesis)
         _remember(D, D)
+
+    def state_dict(self):
+        """Return the counter of the loss and the start of its schedule, for hosts that keep training states."""
+        return {'count': self.count, 'start': self.growth.start}
+
+    def load_state_dict(self, state):
+        self.count, self.growth.start = state['count'], state['start']
 
     # Networks. Images have the resolution of the current level; augmentations see them at full resolution.
 

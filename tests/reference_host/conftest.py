@@ -1,6 +1,8 @@
-"""Puts the reference host's tree first on the path, as for its scripts. Other hosts run in separate processes."""
+"""Puts the reference host's tree first on the path, as for its scripts, and this folder last, for modules that tests share. Other
+hosts run in separate processes."""
 
 import pathlib
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / 'reference_host'))
+sys.path.append(str(pathlib.Path(__file__).parent))

@@ -84,7 +84,7 @@ def test_training(tmp_path, options, start_ranks):
         output = finish(start([*TORCHRUN, '--standalone', '--nproc-per-node=2', *job_args(tmp_path, 'train', **kwargs)]))
     check_trained(tmp_path)
     assert output.count('tick 1 ') == 1 and 'Done.' in output # Rank 0 speaks for all.
-    assert (run_dir / 'network-snapshot-000000.pkl').is_file() and 'tick 2' in (run_dir / 'log.txt').read_text()
+    assert (run_dir / 'network-snapshot-000000040.pkl').is_file() and 'tick 2' in (run_dir / 'log.txt').read_text()
 
 def test_gradients_of_a_batch_do_not_depend_on_the_ranks(tmp_path):
     for shares in (1, 2):
@@ -104,7 +104,7 @@ def test_two_nodes_train(tmp_path, make_zip):
     first, second = nodes(args)
     assert 'Done.' in finish(first) and 'tick' not in finish(second)
     run_dir, = (tmp_path / 'runs').iterdir()
-    assert 'gpus2' in run_dir.name and (run_dir / 'network-snapshot-000000.pkl').is_file()
+    assert 'gpus2' in run_dir.name and (run_dir / 'network-snapshot-000000016.pkl').is_file()
     assert json.loads((run_dir / 'training_options.json').read_text())['num_gpus'] == 2
 
 #----------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def load(path):
         return legacy.load_network_pkl(f)
 
 def last_snapshot(run_dir):
-    return load(run_dir / 'network-snapshot-000000.pkl')
+    return load(max(run_dir.glob('network-snapshot-*.pkl')))
 
 def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
@@ -65,8 +65,9 @@ def lines(path):
 # What a run leaves.
 
 def test_run_directory(trained):
-    assert {'training_options.json', 'log.txt', 'stats.jsonl', 'reals.png', 'fakes_init.png', 'fakes000000.png',
-            'network-snapshot-000000.pkl', 'metric-fid1k.jsonl'} <= set(os.listdir(trained))
+    assert {'training_options.json', 'log.txt', 'stats.jsonl', 'reals.png', 'fakes_init.png', 'fakes000000040.png',
+            'network-snapshot-000000040.pkl', 'training-state-000000040.pt', 'network-snapshot-latest',
+            'metric-fid1k.jsonl'} <= set(os.listdir(trained))
     assert not [name for name in os.listdir(trained) if name.endswith('.tmp')]
     options = json.loads((trained / 'training_options.json').read_text())
     assert options['G_kwargs']['class_name'] == 'training.networks_stylegan2.Generator'
@@ -86,7 +87,7 @@ def test_statistics_and_metrics_of_a_run(trained):
     assert [line['cur_nimg'] for line in scores] == [0, 40]
     assert all(line['results']['fid1k'] > 0 for line in scores)
     assert scores[0]['results'] != scores[1]['results']
-    assert scores[1]['snapshot_pkl'] == 'network-snapshot-000000.pkl' and scores[1]['detector'] == 'pooled'
+    assert scores[1]['snapshot_pkl'] == 'network-snapshot-000000040.pkl' and scores[1]['detector'] == 'pooled'
 
 def test_snapshot(trained):
     data = last_snapshot(trained)
@@ -101,7 +102,8 @@ def test_snapshot(trained):
 
 def test_grids(trained, space):
     from training.dataset import ImageFolderDataset
-    reals, init, last = (np.array(PIL.Image.open(trained / name)) for name in ('reals.png', 'fakes_init.png', 'fakes000000.png'))
+    reals, init, last = (np.array(PIL.Image.open(trained / name))
+                         for name in ('reals.png', 'fakes_init.png', 'fakes000000040.png'))
     assert reals.shape == init.shape == last.shape == (8 * 16, 16 * 16, 3) and not np.array_equal(init, last)
     dataset = ImageFolderDataset(space / 'set.zip')
     assert any(np.array_equal(reals[:16, :16], dataset[i][0].transpose(1, 2, 0)) for i in range(24))
@@ -116,7 +118,7 @@ def test_same_seed_same_bits(trained, space):
         theirs = second[name].state_dict()
         for key, value in first[name].state_dict().items():
             assert torch.equal(value, theirs[key]), f'{name}.{key}'
-    for name in ('fakes000000.png', 'reals.png'):
+    for name in ('fakes000000040.png', 'reals.png'):
         assert (trained / name).read_bytes() == (other / name).read_bytes()
 
 def test_labels_accumulation_resume_and_numbers(space):
@@ -134,7 +136,7 @@ def test_labels_accumulation_resume_and_numbers(space):
     assert probability > 0
 
     # With learning rates of zero the result equals the input.
-    run('train.py', *args, f'--resume={first}/network-snapshot-000000.pkl', '--glr=0', '--dlr=0', '--freezed=1')
+    run('train.py', *args, f'--resume={first}/network-snapshot-000000032.pkl', '--glr=0', '--dlr=0', '--freezed=1')
     after = last_snapshot(space / 'labelled/00001-stylegan2-labelled-gpus1-batch8-gamma1-x')
     for name in ('G', 'D'):
         theirs = dict(after[name].state_dict())
@@ -187,12 +189,12 @@ def test_gradients_do_not_depend_on_the_parts_of_a_batch():
 
 def test_calc_metrics_repeats_the_scores_of_training(trained, space):
     score = lines(trained / 'metric-fid1k.jsonl')[1]['results']
-    run('calc_metrics.py', f'--network={trained}/network-snapshot-000000.pkl', '--metrics=fid1k',
+    run('calc_metrics.py', f'--network={trained}/network-snapshot-000000040.pkl', '--metrics=fid1k',
         f'--detector={space}/pooled.pt', '--threads=1')
     assert lines(trained / 'metric-fid1k.jsonl')[2]['results'] == score
 
 def test_gen_images(trained, tmp_path):
-    run('gen_images.py', f'--network={trained}/network-snapshot-000000.pkl', '--seeds=0-1,5', f'--outdir={tmp_path}/out',
+    run('gen_images.py', f'--network={trained}/network-snapshot-000000040.pkl', '--seeds=0-1,5', f'--outdir={tmp_path}/out',
         '--trunc=0.7')
     assert sorted(os.listdir(tmp_path / 'out')) == ['seed0000.png', 'seed0001.png', 'seed0005.png']
     images = [np.array(PIL.Image.open(tmp_path / 'out' / name)) for name in sorted(os.listdir(tmp_path / 'out'))]
@@ -222,7 +224,7 @@ def refusals(space, trained, make_zip, make_png):
     make_zip(space / 'oblong.zip', n=3, extra={'00000/img00000000.png': make_png(np.zeros([8, 16, 3], np.uint8))})
     (space / 'corrupt.zip').write_bytes(b'PK no')
     (space / 'file').write_text('a file')
-    network = f'{trained}/network-snapshot-000000.pkl'
+    network = f'{trained}/network-snapshot-000000040.pkl'
 
     def train(**kwargs):
         args = dict(dict(outdir=f'{space}/none', data=f'{space}/set.zip', cfg='stylegan2', batch=8, gamma=1), **kwargs)
@@ -260,7 +262,7 @@ def refusals(space, trained, make_zip, make_png):
     cases['alias_free'] = ['train', train(outdir=f'{space}/dry', cfg='stylegan3-r', batch=32)[1] + ['--dry-run']], []
     cases['small'] = ['train', train(outdir=f'{space}/dry')[1] + ['--dry-run', '--style-mixing=0', '--pl-weight=0']], []
     cases.update(other_size=(train(resume=network, cbase=256, cmax=16, kimg=0.008, workers=0, outdir=f'{space}/resumed'),
-                             ['--resume', 'network-snapshot-000000.pkl']))
+                             ['--resume', 'network-snapshot-000000040.pkl']))
     env = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
     env.update(https_proxy='http://127.0.0.1:9', DNNLIB_CACHE_DIR=f'{space}/empty') # No network, no detector.
     result = subprocess.run([sys.executable, '-c', DRIVER, str(HOST)], capture_output=True, text=True, env=env,

@@ -1,0 +1,206 @@
+"""Everything a run tells the world: progress lines, stats.jsonl, image grids, network pickles with their states, metrics."""
+
+import json
+import math
+import os
+import signal
+import time
+
+import torch
+
+from metrics import metric_main
+from torch_utils import misc, training_stats
+from training import files, ranks, run_dir, snapshots, state, stopping
+from training.progress import Progress
+from training.runtime import SpiderError
+
+#----------------------------------------------------------------------------
+
+class Diverged(SpiderError):
+    """Losses or weights are not finite any more; raised in all ranks."""
+
+class Reporter:
+    """One for each rank; rank 0 writes and speaks.
+
+    run: what state.gather() takes, with the rank, num_gpus and batch_gpu."""
+
+    def __init__(self, run, folder, training_set_kwargs, metrics, detector, total_kimg, kimg_per_tick, keep, snap_minutes):
+        self.run = run
+        self.folder = folder
+        self.training_set_kwargs = training_set_kwargs
+        self.metrics = metrics
+        self.metric_kwargs = dict(dataset_kwargs=training_set_kwargs, detector=detector, device=run.device,
+                                  num_gpus=run.num_gpus, rank=run.rank)
+        self.whole_kimg = kimg_per_tick >= 1
+        self.keep = keep
+        self.snap_minutes = snap_minutes
+        self.is_leader = run.rank == 0
+        self.progress = Progress(total_kimg, run.at.nimg, silent=not self.is_leader)
+        self.collector = training_stats.Collector(regex='.*')
+        self.start_time = self.saved_time = time.time()
+        self.stats_jsonl = None
+        if self.is_leader:
+            self.stats_jsonl = open(os.path.join(folder, 'stats.jsonl'), 'a')
+            self.grid_size, self.images, labels = snapshots.setup_snapshot_image_grid(run.training_set)
+            self.grid = snapshots.SampleGrid(self.grid_size, labels, run.networks.G.z_dim, run.batch_gpu, run.device)
+
+    # What a state keeps of it.
+
+    def state_dict(self):
+        logs = {name: os.path.getsize(os.path.join(self.folder, name)) for name in run_dir.LOGS
+                if os.path.isfile(os.path.join(self.folder, name))}
+        return dict(collector=self.collector.state_dict(), seconds=time.time() - self.start_time, logs=logs)
+
+    def load_state_dict(self, state):
+        self.collector.load_state_dict(state['collector'])
+        self.start_time = time.time() - state['seconds']
+
+    # Events.
+
+    def start(self, network, evaluate):
+        """The state before training."""
+        if self.is_leader:
+            snapshots.save_image_grid(self.images, os.path.join(self.folder, 'reals.png'), drange=[0, 255],
+                                      grid_size=self.grid_size)
+        self.save_images('fakes_init.png')
+        name = self.next_name(at_tick=True)
+        if network:
+            self.save_network(name, evaluate)
+        if evaluate:
+            self.evaluate(name)
+        self.progress.restart_clock(self.run.at.nimg)
+
+    def proceed(self, snapshot, evaluate):
+        """The state is restored that belongs to the path `snapshot`; evaluate: metrics were due there, and may be missing."""
+        missing = [metric for metric in self.metrics if evaluate and self.run.at.nimg not in self.evaluated(metric)]
+        self.evaluate(snapshots.digits(snapshot), ranks.agree(missing))
+        print(f'Continuing from {snapshot} and its state: {self.run.at.nimg / 1000:g} kimg')
+        self.progress.restart_clock(self.run.at.nimg)
+
+    def tick(self, images, network, evaluate):
+        """Prints and writes the statistics of a tick, images, and the network. Raises Diverged."""
+        at, extra = self.run.at, ''
+        if torch.cuda.is_available():
+            extra = f'   gpu {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB'
+            torch.cuda.reset_peak_memory_stats()
+        training_stats.report0('Progress/tick', at.tick)
+        training_stats.report0('Progress/kimg', at.nimg / 1000)
+        if self.run.networks.augment_pipe is not None:
+            p = float(self.run.networks.augment_pipe.p)
+            training_stats.report0('Progress/augment', p)
+            extra = f'   augment {p:.3f}{extra}'
+        training_stats.report0('Timing/total_sec', time.time() - self.start_time)
+        self.collector.update()
+        self.progress.tick(at.tick, at.nimg, self.collector, extra=extra)
+        if self.is_leader:
+            line = dict(self.collector.as_dict(), timestamp=time.time())
+            self.stats_jsonl.write(json.dumps(strict(line), allow_nan=False) + '\n')
+            self.stats_jsonl.flush()
+        self.check_losses()
+        name = self.next_name(at_tick=True)
+        with self.progress.paused():
+            if images:
+                self.save_images(f'fakes{name}.png')
+            if network:
+                self.save_network(name, evaluate)
+            if network and evaluate:
+                self.evaluate(name)
+
+    def snapshot_is_due(self):
+        """Have --snap-minutes passed since the last snapshot? Rank 0's clock counts."""
+        return self.is_leader and self.snap_minutes is not None and time.time() - self.saved_time > self.snap_minutes * 60
+
+    def save_between_ticks(self):
+        with self.progress.paused():
+            self.save_network(self.next_name(at_tick=False), evaluate=False)
+
+    def close(self, signum):
+        """signum: the signal that ended training, and is noted; 0 = none did."""
+        if self.is_leader:
+            self.stats_jsonl.close()
+            self.progress.clear()
+        if not signum:
+            print('Done.')
+            return
+        stopping.note(signum)
+        stopping.say(f'Stopped by {signal.Signals(signum).name} at {self.run.at.nimg / 1000:g} kimg: the snapshot and its state '
+                     f'are in {self.folder}; --resume={self.folder} continues')
+
+    # Snapshots. Their names sort by time: thousands of images in six digits, and where two would be equal, images in nine.
+
+    def next_name(self, at_tick):
+        at = self.run.at
+        whole = self.whole_kimg and at_tick and at.nimg // 1000 > at.named // 1000
+        at.named = at.nimg
+        return f'{at.nimg // 1000:06d}' if whole else f'{at.nimg:09d}'
+
+    def save_images(self, name):
+        if self.is_leader:
+            self.grid.save(self.run.networks.G_ema, os.path.join(self.folder, name))
+
+    def save_network(self, name, evaluate):
+        """The snapshot, then its state, which is of no use without it. Raises Diverged instead of writing bad weights."""
+        for module in self.run.networks.values() if self.run.num_gpus > 1 else []:
+            if module is not None:
+                misc.check_ddp_consistency(module)
+        self.check_weights()
+        data = state.gather(self.run, evaluate)
+        if self.is_leader:
+            snapshot = os.path.join(self.folder, f'network-snapshot-{name}.pkl')
+            snapshots.save_pickle(snapshots.snapshot_data(self.training_set_kwargs, **self.run.networks), snapshot)
+            state.save(data, snapshot)
+            files.link(snapshot, os.path.join(self.folder, 'network-snapshot-latest'))
+            run_dir.prune(self.folder, self.keep)
+        self.saved_time = time.time()
+
+    def evaluate(self, name, metrics=None):
+        G = snapshots.snapshot_data(self.training_set_kwargs, G_ema=self.run.networks.G_ema)['G_ema']
+        for metric in self.metrics if metrics is None else metrics:
+            result = metric_main.calc_metric(metric=metric, G=G, **self.metric_kwargs)
+            if self.is_leader:
+                metric_main.report_metric(result, run_dir=self.folder, cur_nimg=self.run.at.nimg,
+                                          snapshot_pkl=os.path.join(self.folder, f'network-snapshot-{name}.pkl'))
+
+    def evaluated(self, metric):
+        """Numbers of images at which the metric is known."""
+        path = os.path.join(self.folder, f'metric-{metric}.jsonl')
+        if not os.path.isfile(path):
+            return set()
+        with open(path) as f:
+            return {json.loads(line).get('cur_nimg') for line in f}
+
+    # Divergence.
+
+    def check_losses(self):
+        bad = [name for name in self.collector.names() if name.startswith('Loss/') and self.collector.num(name) > 0
+               and not math.isfinite(self.collector.mean(name))]
+        if bad:
+            self.diverged(f'{bad[0]} is not finite')
+
+    def check_weights(self):
+        for key, module in self.run.networks.items():
+            if module is not None and (name := not_finite(module)):
+                self.diverged(f'{name} of {key} is not finite')
+
+    def diverged(self, words):
+        kept = ranks.agree(run_dir.snapshots_of(self.folder) if self.is_leader else None)
+        last = f'the last good snapshot is {os.path.join(self.folder, kept[-1])}' if kept else 'there is no snapshot yet'
+        raise Diverged(f'--on-nan: training diverged by {self.run.at.nimg / 1000:g} kimg ({words}); {last}; lower --glr and '
+                       '--dlr or raise --gamma, or take --on-nan=rollback')
+
+#----------------------------------------------------------------------------
+
+def not_finite(module):
+    """Name of a parameter or buffer that holds an infinity or NaN; None where all are finite."""
+    for name, tensor in misc.named_params_and_buffers(module):
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            return name
+    return None
+
+def strict(value):
+    """The value with None in place of numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: strict(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+#----------------------------------------------------------------------------
