@@ -69,7 +69,7 @@ def test_correlations_find_the_predictor_that_knows():
     assert found['knows']['place_of_choice'] <= 2 and found['opposite']['place_of_choice'] >= 11
 
 def test_the_interval_is_as_wide_as_the_number_of_sources_makes_it():
-    """A predictor that knows nothing: the standard error of rho is 1 / sqrt(sources - 1), and its 95 % interval holds 0
+    """A predictor that knows nothing: the standard error of rho is 1 / sqrt(sources - 1), and its 95% interval holds 0
     in most of thirty studies."""
     rng = np.random.default_rng(2)
     halves, holds = [], 0
