@@ -7,6 +7,7 @@ the pickles are those of hostile_networks.py, of the networks in FOLDER/networks
 import copyreg
 import json
 import pickle
+import resource
 import sys
 from pathlib import Path
 
@@ -38,8 +39,6 @@ HARMLESS = ('os.mkdir', 'os.rename', 'os.chmod', 'os.remove') # atomic_file's, i
 
 def plugin(folder, pickles):
     """Return {name: {'load', 'export': result, 'events': [...], 'canary': bool, 'mib': growth of the peak of memory}}."""
-    import resource
-
     from spider_plugin.errors import SpiderError
     from spider_plugin.snapshots.export import export
     from spider_plugin.snapshots.rebuild import load_generator
@@ -86,6 +85,7 @@ def plugin(folder, pickles):
 if __name__ == '__main__':
     from spider_plugin.snapshots.families import add_host_to_path
     work = Path(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_CPU, (200, 200))     # time of the processor: a busy machine changes nothing
     copyreg.add_extension('io', 'open', EXTENSION)
     add_host_to_path()
     singer = str(work / 'canary')
