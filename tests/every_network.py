@@ -25,8 +25,8 @@ def networks(ask, kinds):
     found = [ask([]), *(ask([*SOURCE, f'--spider-mapping={kind}']) for kind in kinds), ask(PROJECTED)]
     fed = next(entry['options'] for entry in found[1:] if not entry['refused'])
     found += [ask(feature) for feature in FEATURES]
-    return [*found, ask([*fed, *(option for feature, entry in zip(FEATURES, found[-len(FEATURES):]) for option in feature
-                                 if not entry['refused'])])]
+    features = [option for entry in found[-len(FEATURES):] for option in entry['options'] if not entry['refused']]
+    return [*found, ask([*fed, *features])] if features else found
 
 def config(train, arguments):
     """(config, '') as train.py prints it, or (None, the sentence that refuses it)."""

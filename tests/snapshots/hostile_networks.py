@@ -19,8 +19,8 @@ def cases(canary, networks, live=False):
     for cfg, found in networks.items():
         accepted = [network for network in found if not network['refused']]
         fed = [network for network in accepted if network['G_kwargs'].get('spider')]
-        for network in {id(network): network for network in (accepted[0], fed[0], fed[-1])}.values():
-            label, contents = f'{cfg} {" ".join(network["options"])}', snapshot(network)
+        for label, network in {f'{cfg} {" ".join(one["options"])}': one for one in (accepted[0], fed[0], fed[-1])}.items():
+            contents = snapshot(network)
             line = f'open({canary!r}, "w")  # {label}\n'    # another one in each: hosts run a source once in a process
             yield f'{label}: module sources, live', with_sources(dump(contents), line)
             if not live:
