@@ -74,6 +74,6 @@ def check_equal(first, second):
     assert ticks(first) == ticks(second)
 
 def ticks(run_dir):
-    """The numbers in the log's lines of ticks that are no times."""
+    """[number of the tick, kimg so far] of the log's lines of ticks."""
     lines = [line.split() for line in (run_dir / 'log.txt').read_text().splitlines() if line.startswith('tick ')]
-    return [line[:4] for line in lines]
+    return [[line[1], line[2].partition('/')[0]] for line in lines]
