@@ -10,12 +10,8 @@ import tempfile
 import torch
 import torch.nn.functional as F
 
+from spider_plugin import ImageBank, load_generator, metrics, prepare_source
 from spider_plugin.demo.data import build_datasets, target_images
-from spider_plugin.metrics.distances import Moments, fid, kid
-from spider_plugin.metrics.sid import sid
-from spider_plugin.portable.source.bank import ImageBank
-from spider_plugin.snapshots.rebuild import load_generator
-from spider_plugin.sources.prepare import prepare_source
 
 IMAGES = 1000
 
@@ -25,7 +21,8 @@ def features(images):
 
 def describe(name, images, target):
     p, q = features(images), features(target)
-    print(f'{name:20s} FID {fid(Moments(p), Moments(q)).value:7.3f}   KID {kid(p, q).value:7.3f}   SID {sid(p, q).value:7.1f}')
+    print(f'{name:20s} FID {metrics.fid(p, q).value:7.3f}   KID {metrics.kid(p, q).value:7.3f}   '
+          f'SID {metrics.sid.sid(p, q).value:7.1f}')
 
 def main(snapshot=None):
     torch.manual_seed(0)

@@ -39,7 +39,7 @@ def print_options(c):
             ('Quality metrics',     metrics)):
         print(f'{name + ":":<21s}{value}')
     if 'demo' == c.detector and c.metrics:
-        print('Scores of the demo detector compare with nothing but each other: it knows only the demo images.')
+        print('Scores of the demo detector compare only with each other, because it was trained on the demo images.')
     print(flush=True)
 
 def launch_training(c, desc, outdir, dry_run):

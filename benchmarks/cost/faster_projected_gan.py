@@ -59,11 +59,16 @@ def discriminator(arm, args):
         from spider_plugin.portable.discriminator.projected import ProjectedDiscriminator
         return ProjectedDiscriminator(0, args.resolution, 3).train()
     import torch
-    library = torch.library.Library('torchvision', 'FRAGMENT')     # timm asks for it; a wheel that does not fit lacks them
-    for name in ('nms', 'qnms'):
-        if not hasattr(torch.ops.torchvision, name):
+    library = None
+    try:
+        import timm
+    except RuntimeError:    # torchvision's wheel does not fit torch: timm needs the names of two operators only
+        for name in [name for name in sys.modules if name.split('.')[0] in ('torchvision', 'timm')]:
+            del sys.modules[name]
+        library = torch.library.Library('torchvision', 'FRAGMENT')
+        for name in ('nms', 'qnms'):
             library.define(f'{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
-    import timm
+        import timm
     from timm.models.efficientnet import EfficientNet
     if not hasattr(EfficientNet, 'act1'):   # in the norm since timm 0.6
         EfficientNet.act1 = torch.nn.Identity()
