@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,9 @@ from pathlib import Path
 
 os.environ['OMP_NUM_THREADS'] = '1'     # before torch is imported, and for every process that a test starts
 os.environ.setdefault('TORCH_UTILS_EXT', 'off')     # references, except where tests ask for kernels
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:       # of a shell's background job; the processes of tests would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import numpy as np
 import PIL.Image

@@ -251,6 +251,7 @@ def test_every_parameter_gets_a_gradient(fed, spider):
         assert param.grad is not None and param.grad.abs().max() > 0, name
 
 def test_the_discriminator_is_twice_differentiable():
+    torch.manual_seed(0)    # with other weights the step of the difference may cross a kink of leaky ReLU
     D = DCGANDiscriminator(0, 16, 1).double()
     x = torch.randn([4, 1, 16, 16], dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
     penalty = lambda x: torch.autograd.grad(D(x, None).sum(), x, create_graph=True)[0].square().sum()
