@@ -44,4 +44,4 @@ def __getattr__(name: str) -> Any:
     return globals()[name]
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *PUBLIC})
+    return sorted(__all__)
