@@ -47,7 +47,7 @@ def setup_data(training_set_kwargs, data_loader_kwargs, device, seed, num_gpus, 
     loader = torch.utils.data.DataLoader(dataset=Seeded(training_set, seed, num_gpus, rank),
                                          batch_sampler=shares(iter(sampler), sizes, num_gpus, start),
                                          worker_init_fn=stopping.ignore,
-                                         generator=torch.Generator(), # The global one is for training alone.
+                                         generator=torch.Generator() if start else None, # A run draws once, at its beginning.
                                          **data_loader_kwargs)
 
     def batches():

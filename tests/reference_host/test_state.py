@@ -234,6 +234,20 @@ def test_random_datasets_repeat_from_any_place():
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1:] == (np.random.get_state()[2], random.getstate())
 
+@pytest.mark.parametrize('start, drawn', [(0, True), (8, False)])
+def test_loading_draws_from_the_training_generator_once(make_zip, tmp_path, start, drawn):
+    """A seed gives the curves of version 0.1.0, whose loader drew one number at the first batch of a run."""
+    path = make_zip(tmp_path / 'set.zip', n=4)
+    torch.manual_seed(0)
+    _, batches = loading.setup_data(dict(class_name='training.dataset.ImageFolderDataset', path=path), {}, torch.device('cpu'),
+                                    seed=0, num_gpus=1, rank=0, sizes=itertools.repeat(2), batch_gpu=2, start=start)
+    next(batches), next(batches)
+    after = torch.get_rng_state()
+    torch.manual_seed(0)
+    if drawn:
+        torch.empty([], dtype=torch.int64).random_()
+    assert torch.equal(after, torch.get_rng_state())
+
 #----------------------------------------------------------------------------
 # Run directories.
 
