@@ -1,26 +1,11 @@
 """Runs that are killed and continued end with the bits of a run that nobody interrupted."""
 
 import os
-import random
 import signal
-import sys
 import time
 
 import pytest
 import training_runs as runs
-
-STYLEGAN2 = ['--cfg=stylegan2', '--map-depth=1', '--target=-0.9', '--style-mixing=0.9', '--workers=1']  # p moves.
-PLUGIN = (sys.executable, '-m', 'spider_plugin.hosts.run', runs.HOST / 'train.py')
-CASES = {
-    'stylegan2': [*STYLEGAN2, '--kimg=0.16'],
-    'ranks':     [*STYLEGAN2, '--kimg=0.16', '--gpus=2'],
-    'pggan':     ['--cfg=pggan', '--pg-kimg=0.03', '--kimg=0.16', '--aug=noaug', '--workers=0'],    # Fades from 0.03 kimg on.
-    'dcgan':     ['--cfg=dcgan', '--spider-source=strokes', '--kimg=0.16', '--target=-0.9', '--workers=2'], # Its skip is learned.
-}
-
-@pytest.fixture(scope='module')
-def data(tmp_path_factory, make_zip):
-    return make_zip(tmp_path_factory.mktemp('data') / 'set.zip', n=24, res=16)
 
 def kill_and_continue(outdir, args, command, moments):
     """Starts a run by one and the same command line again and again, and kills it at the moments: (line to wait for, seconds)."""
@@ -34,8 +19,7 @@ def kill_and_continue(outdir, args, command, moments):
     return runs.train(f'--outdir={outdir}', '--resume=latest', *args, command=command)
 
 def check_case(tmp_path, data, case, moments, *more):
-    args = [*runs.TINY, f'--data={data}', '--tick=0.04', *CASES[case], *more]
-    command = PLUGIN if case in ('pggan', 'dcgan') else (sys.executable, runs.HOST / 'train.py')
+    args, command = runs.case_of(case, data, '--tick=0.04', *more)
     runs.train(f'--outdir={tmp_path}/straight', *args, command=command)
     output = kill_and_continue(tmp_path / 'killed', args, command, moments)
     run_dir = runs.only_run(tmp_path / 'killed')
@@ -54,7 +38,7 @@ def test_two_kills(tmp_path, data):
 
 @pytest.mark.slow
 def test_longer_with_other_ranks_and_fewer_snapshots(tmp_path, data):
-    runs.train(f'--outdir={tmp_path}', *runs.TINY, f'--data={data}', '--tick=0.04', *STYLEGAN2, '--kimg=0.08')
+    runs.train(f'--outdir={tmp_path}', *runs.TINY, f'--data={data}', '--tick=0.04', *runs.STYLEGAN2, '--kimg=0.08')
     run_dir = runs.only_run(tmp_path)
     output = runs.train(f'--resume={run_dir}', '--kimg=0.12', '--gpus=2', '--keep=2')
     assert 'The run had 1 ranks and has 2 now' in output and 'tick 3' in output and 'tick 2' not in output
@@ -75,18 +59,9 @@ def test_divergence_stops_with_the_last_good_snapshot(tmp_path, data):
     assert runs.stats(run_dir)  # Strict JSON.
 
 @pytest.mark.slow
-@pytest.mark.parametrize('case', CASES)
-def test_many_kills(tmp_path, data, case):
-    """At random moments: while it starts, trains, saves."""
-    rng = random.Random(case)
-    moments = [(rng.choice(['Continuing from', 'tick ']) if i else 'tick 1 ', rng.random()) for i in range(13)]
-    check_case(tmp_path, data, case, [moment if i % 3 else ('Training options', 4 * rng.random())
-                                      for i, moment in enumerate(moments)])
-
-@pytest.mark.slow
 def test_ten_resumes_see_every_image_as_often(tmp_path, data):
     """The last snapshot of ten runs in a row is that of one run."""
-    args = [*runs.TINY, f'--data={data}', '--tick=0.016', *STYLEGAN2]
+    args = [*runs.TINY, f'--data={data}', '--tick=0.016', *runs.STYLEGAN2]
     runs.train(f'--outdir={tmp_path}/straight', *args, '--kimg=0.16')
     for i in range(10):
         runs.train(f'--outdir={tmp_path}/parts', '--resume=latest', *args, f'--kimg={0.016 * (i + 1):.3f}')

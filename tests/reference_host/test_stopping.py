@@ -14,10 +14,6 @@ from training import stopping
 TRAIN = [*runs.TINY, '--cfg=stylegan2', '--map-depth=1', '--kimg=100', '--tick=0.04', '--snap=1000']
 DEADLINE = 120  # Seconds within which everything has ended.
 
-@pytest.fixture(scope='module')
-def data(tmp_path_factory, make_zip):
-    return make_zip(tmp_path_factory.mktemp('data') / 'set.zip', n=24, res=16)
-
 #----------------------------------------------------------------------------
 # One process.
 

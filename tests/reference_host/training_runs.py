@@ -13,6 +13,19 @@ HOST = pathlib.Path(__file__).parents[2] / 'reference_host'
 TINY = ['--batch=8', '--gamma=1', '--cbase=64', '--cmax=8', '--threads=1', '--snap=1']
 TIMES = ('Timing/', 'timestamp', 'Spider/source_share')   # In stats.jsonl; equal runs differ in them.
 
+STYLEGAN2 = ['--cfg=stylegan2', '--map-depth=1', '--target=-0.9', '--style-mixing=0.9', '--workers=1']  # p moves.
+CASES = {
+    'stylegan2': STYLEGAN2,
+    'ranks':     [*STYLEGAN2, '--gpus=2'],
+    'pggan':     ['--cfg=pggan', '--pg-kimg=0.3', '--aug=noaug', '--workers=0'],                    # Fades from 0.3 kimg on.
+    'dcgan':     ['--cfg=dcgan', '--spider-source=strokes', '--target=-0.9', '--workers=2'],        # Its skip is learned.
+}
+
+def case_of(name, data, *more):
+    """(arguments, command) of a training run of CASES."""
+    launcher = ['-m', 'spider_plugin.hosts.run'] if name in ('pggan', 'dcgan') else []
+    return [*TINY, f'--data={data}', '--kimg=0.16', *CASES[name], *more], (sys.executable, *launcher, HOST / 'train.py')
+
 def start(*args, command=(sys.executable, HOST / 'train.py'), **popen):
     """A process that trains; its output, both streams, is a pipe of text."""
     env = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
