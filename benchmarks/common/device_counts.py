@@ -1,0 +1,126 @@
+"""Counts of the operations that a GPU would run, without a GPU.
+
+A step runs on fake tensors of the device cuda:0, which have shapes and no data, so every branch on the device is that of a GPU.
+Kernels of torch_utils_ext are counted as kernels where the binding is loaded (`with_kernels`), else as their references.
+
+    with DeviceCounts() as counts:
+        network = counts.on_device(make_network)
+        counts.of(lambda: network(counts.randn(16, 256)).square().sum().backward())      # {ops, bytes, copies, syncs}
+"""
+
+import collections
+import contextlib
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+DEVICE = torch.device('cuda', 0)
+
+#----------------------------------------------------------------------------
+# What is no launch of a kernel: views, and memory that is only reserved.
+
+_VIEWS = frozenset('''
+    alias as_strided chunk detach diagonal expand flatten lift_fresh movedim narrow permute reshape _reshape_alias select slice split
+    split_with_sizes squeeze t transpose unbind unflatten unfold unsqueeze unsafe_chunk unsafe_split _unsafe_view view view_as_real
+    empty empty_like empty_strided new_empty new_empty_strided is_same_size resize_ sym_numel sym_size _has_same_storage_numel
+    '''.split())
+_SYNCS = frozenset(['_local_scalar_dense', 'equal', 'is_nonzero', 'masked_select', 'nonzero', 'unique_consecutive', '_unique2'])
+
+class DeviceCounts(FakeTensorMode):
+    """A mode in which tensors are fake, and in which operations on those of the device are counted by name.
+
+    ops:    launches, an operation that is no view counting as one.
+    bytes:  of an operation, those of its inputs and outputs, each once; what it overwrites counts as read and written. A tensor
+            expanded from a smaller one counts as the smaller.
+    copies: from the host to the device; those of Python numbers block, and end the capture of a graph.
+    syncs:  results that the host waits for: item(), a branch on a tensor, copies to the host, shapes that depend on data."""
+
+    def __init__(self):
+        super().__init__(allow_non_fake_inputs=True)
+        self.ops, self.bytes = collections.Counter(), collections.Counter()
+        self.copies, self.syncs, self._depth = 0, 0, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is torch.ops.prim.device.default:   # asked by autograd in C++, which knows no cuda in a build without it
+            return torch.device('cpu')
+        name = func._schema.name.partition('::')[2]
+        if name.startswith('new_'):
+            kwargs = dict(kwargs, device=args[0].device)
+        outermost, self._depth = self._depth == 0, self._depth + 1
+        try:
+            if name == '_local_scalar_dense':
+                result = args[0].dtype == torch.bool or 1
+            else:
+                result = super().__torch_dispatch__(func, types, args, kwargs)
+        finally:
+            self._depth -= 1
+        if outermost and name not in _VIEWS and not func._schema.name.startswith(('prim::', 'profiler::')):
+            self._count(name, _tensors((args, kwargs)), _tensors(result))
+        return result
+
+    def _count(self, name, inputs, results):
+        here, there = _on_device(inputs), _on_device(results)
+        if not here and not there:
+            return
+        boolean_index = name.startswith('index') and any(t.dtype == torch.bool for t in here[1:])
+        if name in ('_to_copy', 'copy_'):
+            self.copies += len(here) < len(inputs)
+            self.syncs += len(there) < len(results)
+        elif name in _SYNCS or boolean_index:
+            self.syncs += 1
+        self.ops[name] += 1
+        self.bytes[name] += sum(map(_bytes, here)) + sum(_bytes(t) for t in there if name.endswith('_') or all(t is not i for i in here))
+
+    #------------------------------------------------------------------------
+
+    def on_device(self, make):
+        """Return make() with its parameters and buffers on the device."""
+        network = make()
+        for module in network.modules():
+            for tensors in (module._parameters, module._buffers):
+                for name, t in tensors.items():
+                    if t is not None:
+                        moved = torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=DEVICE)
+                        tensors[name] = torch.nn.Parameter(moved, t.requires_grad) if isinstance(t, torch.nn.Parameter) else moved
+        return network
+
+    def randn(self, *shape):
+        return torch.randn(shape, device=DEVICE)
+
+    def of(self, step):
+        """Run step() and return its counts as {ops, bytes, copies, syncs}."""
+        self.ops.clear()
+        self.bytes.clear()
+        self.copies = self.syncs = 0
+        step()
+        return dict(ops=self.ops.total(), bytes=self.bytes.total(), copies=self.copies, syncs=self.syncs)
+
+def _tensors(tree):
+    return [t for t in torch.utils._pytree.tree_leaves(tree) if isinstance(t, torch.Tensor)]
+
+def _on_device(tensors):
+    return [t for t in tensors if t.device.type == 'cuda']
+
+def _bytes(t):
+    return t.untyped_storage().nbytes() if 0 in t.stride() else t.numel() * t.element_size()
+
+#----------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def with_kernels(used=True):
+    """Let calls on fake tensors of the device be served by kernels, which only need shapes here, or by references.
+
+    The binding is built at its first use."""
+    from torch_utils_ext import backend, build
+    if used and not hasattr(torch.ops.torch_utils_ext, '_open'):
+        torch.ops.load_library(str(build.library('bind')))
+    before = dict(backend._loaded)
+    backend._loaded['cuda'] = used or 'counted as references'
+    try:
+        yield
+    finally:
+        backend._loaded.clear()
+        backend._loaded.update(before)
+
+#----------------------------------------------------------------------------
