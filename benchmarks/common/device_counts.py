@@ -3,18 +3,19 @@
 A step runs on fake tensors of the device cuda:0, which have shapes and no data, so every branch on the device is that of a GPU.
 Kernels of torch_utils_ext are counted as kernels where the binding is loaded (`with_kernels`), else as their references.
 
-    with DeviceCounts() as counts:
-        network = counts.on_device(make_network)
-        counts.of(lambda: network(counts.randn(16, 256)).square().sum().backward())      # {ops, bytes, copies, syncs}
+    counts = DeviceCounts()
+    network = counts.on_device(network)
+    counts.of(lambda: network(counts.randn(16, 256)).square().sum().backward())         # {ops, bytes, copies, syncs}
 """
 
 import collections
 import contextlib
+from unittest import mock
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-DEVICE = torch.device('cuda', 0)
+HOST, DEVICE = torch.device('cpu'), torch.device('cuda', 0)
 
 #----------------------------------------------------------------------------
 # What is no launch of a kernel: views, and memory that is only reserved.
@@ -42,11 +43,11 @@ class DeviceCounts(FakeTensorMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if func is torch.ops.prim.device.default:   # asked by autograd in C++, which knows no cuda in a build without it
-            return torch.device('cpu')
+        if func is torch.ops.prim.device.default:   # asked by torch's C++, which refuses cuda in a build without it
+            return HOST
         name = func._schema.name.partition('::')[2]
-        if name.startswith('new_'):
-            kwargs = dict(kwargs, device=args[0].device)
+        if kwargs.get('device') == HOST and _asked_by_cpp(name, args):
+            kwargs = dict(kwargs, device=DEVICE)
         outermost, self._depth = self._depth == 0, self._depth + 1
         try:
             if name == '_local_scalar_dense':
@@ -74,33 +75,63 @@ class DeviceCounts(FakeTensorMode):
 
     #------------------------------------------------------------------------
 
-    def on_device(self, make):
-        """Return make() with its parameters and buffers on the device."""
-        network = make()
+    def on_device(self, network):
+        """Replace the parameters and buffers of a network by fake ones on the device, and return it."""
         for module in network.modules():
             for tensors in (module._parameters, module._buffers):
                 for name, t in tensors.items():
                     if t is not None:
-                        moved = torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=DEVICE)
-                        tensors[name] = torch.nn.Parameter(moved, t.requires_grad) if isinstance(t, torch.nn.Parameter) else moved
+                        tensors[name] = self._like(t)
         return network
 
+    def _like(self, t):
+        with self:
+            moved = torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=DEVICE)
+            return torch.nn.Parameter(moved, t.requires_grad) if isinstance(t, torch.nn.Parameter) else moved
+
     def randn(self, *shape):
-        return torch.randn(shape, device=DEVICE)
+        with self:
+            return torch.randn(shape, device=DEVICE)
 
     def of(self, step):
         """Run step() and return its counts as {ops, bytes, copies, syncs}."""
         self.ops.clear()
         self.bytes.clear()
         self.copies = self.syncs = 0
-        step()
+        with self, _python_sees_the_device(self):
+            step()
         return dict(ops=self.ops.total(), bytes=self.bytes.total(), copies=self.copies, syncs=self.syncs)
+
+#----------------------------------------------------------------------------
+# torch's C++ is told that tensors are on the host, so Python's questions and requests are answered here.
+
+def _asked_by_cpp(name, args):
+    """Return whether the host was named because C++ takes a tensor to be there."""
+    return name == 'scalar_tensor' or (name == '_to_copy' or name.startswith('new_')) and bool(_on_device(args[:1]))
+
+def _python_sees_the_device(counts):
+    """Return a context in which fake tensors say where they are, and copies to the host that Python asks for are counted."""
+    def to(t, *args, **kwargs):
+        if args and isinstance(args[0], torch.Tensor):      # C++ takes both to be on the host
+            return torch.Tensor.to(t, *args[1:], **dict(kwargs, device=args[0].device, dtype=args[0].dtype))
+        named = [a for a in (*args[:1], kwargs.get('device')) if isinstance(a, str | torch.device)]
+        counts.syncs += bool(_on_device([t])) and HOST in map(torch.device, named)
+        return torch.Tensor.to(t, *args, **kwargs)
+
+    def counted(method):
+        def to_host(t, *args, **kwargs):
+            counts.syncs += len(_on_device([t]))
+            return method(t, *args, **kwargs)
+        return to_host
+    requests = {name: counted(getattr(torch.Tensor, name)) for name in ('cpu', 'numpy', 'tolist')}
+    return mock.patch.multiple(FakeTensor, to=to, is_cpu=property(lambda t: t.device == HOST),
+                               is_cuda=property(lambda t: t.device == DEVICE), **requests)
 
 def _tensors(tree):
     return [t for t in torch.utils._pytree.tree_leaves(tree) if isinstance(t, torch.Tensor)]
 
 def _on_device(tensors):
-    return [t for t in tensors if t.device.type == 'cuda']
+    return [t for t in tensors if isinstance(t, torch.Tensor) and t.device == DEVICE]
 
 def _bytes(t):
     return t.untyped_storage().nbytes() if 0 in t.stride() else t.numel() * t.element_size()

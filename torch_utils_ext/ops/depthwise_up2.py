@@ -89,10 +89,10 @@ def up2_filters(w: torch.Tensor, resample_filter: 'torch.Tensor | list[float]', 
     f = torch.outer(f, f) if f.ndim == 1 else f
     if f.shape != (4, 4):
         raise ValueError(f'resample_filter has shape {list(f.shape)}, expected [4] or [4, 4]')
-    f = F.pad(f * (4 / f.sum()), [2, 2, 2, 2])
-    a, u, p = [torch.arange(n, device=w.device) for n in (2, 3, 3)]
-    tap = a[:, None, None] + 6 - 2 * u[:, None] - p                      # [a, u, p], shifted by the two zeros before f
-    weights = f[tap[:, None, :, None, :, None], tap[None, :, None, :, None, :]]     # [a, b, u, v, p, q]
+    # Columns of `weights` are the phase filters of the nine kernels that have a single tap.
+    taps = torch.eye(9, dtype=w.dtype, device=w.device).reshape(9, 1, 3, 3)
+    kernels = F.conv2d(taps, f.flip([0, 1])[None, None] * (4 / f.sum()), padding=3)     # [9, 1, 6, 6], K above
+    weights = kernels.reshape(9, 3, 2, 3, 2).permute(2, 4, 1, 3, 0).flip([2, 3])        # [a, b, u, v, tap]
     w = w.flip([-2, -1]) if flip_weight else w
     return (w.flatten(-2) @ weights.reshape(36, 9).T).reshape(*w.shape[:-2], 4, 3, 3)
 

@@ -102,6 +102,10 @@ def filtered_backward(x, k, g, kind):
     gx, gk = depthwise_backward(F.pad(x, [1, 1, 1, 1]), k, g)
     return gx[:, :, 1:-1, 1:-1], gk
 
+def terms_of(factor):
+    """Return the terms of a factor [rank, ...]; that of rank one without an index, whose gradient would be a copy."""
+    return [factor.squeeze(0)] if len(factor) == 1 else list(factor)
+
 def total(terms):
     """Return the sum of the terms; Python's sum would add the first one to zero, which is a pass over all pixels."""
     return functools.reduce(operator.add, terms)
@@ -115,20 +119,21 @@ def effective_kernel(dw, pw, pointwise_first):
 
 def kernel_energy(dw, pw, pointwise_first):
     """Return the sum of the squares of the effective kernel over its taps, [O, I], without computing that kernel."""
+    axis = 2 if pointwise_first else 1      # of O and I in a term of pw, the one that filters do not have
+    if len(pw) == 1:
+        return (pw.square() * dw.square().sum(dim=[2, 3]).unsqueeze(axis)).squeeze(0)
     gram = torch.einsum('rckl,sckl->rsc', dw, dw)
-    gram = gram.unsqueeze(3 if pointwise_first else 2)
-    pairs = [(r, s) for r in range(len(pw)) for s in range(r + 1)]
-    return total((1 if r == s else 2) * pw[r] * pw[s] * gram[r, s] for r, s in pairs)
+    return torch.einsum('roi,soi,rso->oi' if pointwise_first else 'roi,soi,rsi->oi', pw, pw, gram)
 
 def half_precision_factors(dw, pw, styles, pointwise_first):
     """Return the factors and styles, scaled so that no step leaves the range of float16.
 
     Filters get unit norm per channel, and their scale moves to pw. Every output channel of pw gets a peak of 1 / sqrt(I), and
     the styles of every sample a peak of 1. Demodulation removes these scales, so they count as constants."""
-    norms = dw.detach().square().sum(dim=[0, 2, 3]).sqrt().clamp(min=1e-20)             # [I or O]
+    norms = torch.linalg.vector_norm(dw.detach(), dim=[0, 2, 3]).clamp(min=1e-20)       # [I or O]
     dw, pw = dw / norms[None, :, None, None], pw * (norms[None, :, None] if pointwise_first else norms)
-    peaks = pw.detach().abs().amax(dim=[0, 2], keepdim=True).clamp(min=1e-20)
-    styles = styles / styles.detach().abs().amax(dim=1, keepdim=True).clamp(min=1e-20)
+    peaks = torch.linalg.vector_norm(pw.detach(), math.inf, dim=[0, 2], keepdim=True).clamp(min=1e-20)
+    styles = styles / torch.linalg.vector_norm(styles.detach(), math.inf, dim=1, keepdim=True).clamp(min=1e-20)
     return dw, pw / (peaks * math.sqrt(pw.shape[2])), styles
 
 #----------------------------------------------------------------------------
@@ -188,7 +193,7 @@ class DSCLayer2Mixin(_DSCLayerMixin):
         k = up2_filters(k, self.resample_filter) if self.up == 2 else k
         folded = pw.shape[1] < x.shape[2] * x.shape[3] * self.up ** 2   # whether N * O * I is less than N * I * P
         pw = pw[:, None] * scales[None, :, :, None] if folded else pw
-        terms = [separable(x, *term, 'up' if self.up == 2 else 'same') for term in zip(k, pw.to(x.dtype))]
+        terms = [separable(x, *term, 'up' if self.up == 2 else 'same') for term in zip(terms_of(k), terms_of(pw.to(x.dtype)))]
         return total(terms), None if folded else scales
 
     def _pointwise_first(self, x, styles, scales, dw, pw):
@@ -197,7 +202,7 @@ class DSCLayer2Mixin(_DSCLayerMixin):
             pw = pw[:, None] * styles[None, :, None, :]
         else:
             x = x * styles.to(x.dtype)[:, :, None, None]
-        return total(depthwise_up2(mix(w, x), filters) for w, filters in zip(pw.to(x.dtype), k)), None
+        return total(depthwise_up2(mix(w, x), filters) for w, filters in zip(terms_of(pw.to(x.dtype)), terms_of(k))), None
 
 #----------------------------------------------------------------------------
 # StyleGAN3-T, depthwise first. Weights and styles are normalised as in the host's layers, for every dtype of x.
@@ -216,7 +221,7 @@ class DSCLayer3Mixin(_DSCLayerMixin):
             dw, pw, styles, scales = self._in_half_precision(dw, pw, styles, scales)
         k = dw[:, None] * styles[None, :, :, None, None]
         weights = (pw[:, None] * scales[None, :, :, None]).to(x.dtype)
-        return layer3_activation(self, total(separable(x, *term, 'full') for term in zip(k, weights)))
+        return layer3_activation(self, total(separable(x, *term, 'full') for term in zip(terms_of(k), terms_of(weights))))
 
     @staticmethod
     def _in_half_precision(dw, pw, styles, scales):
