@@ -21,9 +21,10 @@ HOST, DEVICE = torch.device('cpu'), torch.device('cuda', 0)
 # What is no launch of a kernel: views, and memory that is only reserved.
 
 _VIEWS = frozenset('''
-    alias as_strided chunk detach diagonal expand flatten lift_fresh movedim narrow permute reshape _reshape_alias select slice split
-    split_with_sizes squeeze t transpose unbind unflatten unfold unsqueeze unsafe_chunk unsafe_split _unsafe_view view view_as_real
-    empty empty_like empty_strided new_empty new_empty_strided is_same_size resize_ sym_numel sym_size _has_same_storage_numel
+    alias as_strided chunk detach diagonal expand flatten lift_fresh movedim narrow permute reshape _reshape_alias select slice
+    split split_with_sizes squeeze t transpose unbind unflatten unfold unsqueeze unsafe_chunk unsafe_split _unsafe_view view
+    view_as_real empty empty_like empty_strided new_empty new_empty_strided is_same_size resize_ sym_numel sym_size
+    _has_same_storage_numel
     '''.split())
 _SYNCS = frozenset(['_local_scalar_dense', 'equal', 'is_nonzero', 'masked_select', 'nonzero', 'unique_consecutive', '_unique2'])
 
@@ -71,7 +72,8 @@ class DeviceCounts(FakeTensorMode):
         elif name in _SYNCS or boolean_index:
             self.syncs += 1
         self.ops[name] += 1
-        self.bytes[name] += sum(map(_bytes, here)) + sum(_bytes(t) for t in there if name.endswith('_') or all(t is not i for i in here))
+        written = [t for t in there if name.endswith('_') or all(t is not i for i in here)]
+        self.bytes[name] += sum(map(_bytes, [*here, *written]))
 
     #------------------------------------------------------------------------
 

@@ -62,7 +62,7 @@ def depthwise_backward(x: torch.Tensor, k: torch.Tensor, g: torch.Tensor) -> 'tu
     """Both gradients of sum(g * depthwise(x, k)); a kernel reads g once for the two.
 
     x, g: [N, C, H, W] of one dtype; k as for depthwise.
-    returns ([N, C, H, W] in x's dtype, [N, C, 3, 3] as depthwise_weight_grad, per sample where the samples share k too)."""
+    returns ([N, C, H, W] in x's dtype, [N, C, 3, 3] as depthwise_weight_grad, also where the samples share k)."""
     return run_op('depthwise_backward', depthwise_backward_ref, x, *in_accumulation_dtype(x, k), g.to(x.dtype))
 
 def depthwise_backward_ref(x: torch.Tensor, k: torch.Tensor, g: torch.Tensor) -> 'tuple[torch.Tensor, torch.Tensor]':

@@ -68,7 +68,7 @@ def depthwise_up2_backward(x: torch.Tensor, k: torch.Tensor, g: torch.Tensor) ->
     """Both gradients of sum(g * depthwise_up2(x, k)); a kernel reads g once for the two.
 
     x: [N, C, H, W]; g: [N, C, 2H, 2W], of one dtype; k as for depthwise_up2.
-    returns ([N, C, H, W] in x's dtype, [N, C, 4, 3, 3] as depthwise_up2_weight_grad, per sample where the samples share k too)."""
+    returns ([N, C, H, W] in x's dtype, [N, C, 4, 3, 3] as depthwise_up2_weight_grad, also where the samples share k)."""
     return run_op('depthwise_up2_backward', depthwise_up2_backward_ref, x, *in_accumulation_dtype(x, k), g.to(x.dtype))
 
 def depthwise_up2_backward_ref(x: torch.Tensor, k: torch.Tensor, g: torch.Tensor) -> 'tuple[torch.Tensor, torch.Tensor]':

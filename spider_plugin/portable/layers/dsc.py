@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from spider_plugin.portable.layers.modconv import (
+    attach_to_rgb,
     check_activation,
     demodulation,
     layer3_activation,
@@ -119,11 +120,11 @@ def effective_kernel(dw, pw, pointwise_first):
 
 def kernel_energy(dw, pw, pointwise_first):
     """Return the sum of the squares of the effective kernel over its taps, [O, I], without computing that kernel."""
-    axis = 2 if pointwise_first else 1      # of O and I in a term of pw, the one that filters do not have
+    gram = torch.einsum('rckl,sckl->rsc', dw, dw).unsqueeze(3 if pointwise_first else 2)
     if len(pw) == 1:
-        return (pw.square() * dw.square().sum(dim=[2, 3]).unsqueeze(axis)).squeeze(0)
-    gram = torch.einsum('rckl,sckl->rsc', dw, dw)
-    return torch.einsum('roi,soi,rso->oi' if pointwise_first else 'roi,soi,rsi->oi', pw, pw, gram)
+        return pw.squeeze(0).square() * gram.squeeze(0).squeeze(0)
+    pairs = [(r, s) for r in range(len(pw)) for s in range(r + 1)]
+    return total((1 if r == s else 2) * pw[r] * pw[s] * gram[r, s] for r, s in pairs)
 
 def half_precision_factors(dw, pw, styles, pointwise_first):
     """Return the factors and styles, scaled so that no step leaves the range of float16.
@@ -204,7 +205,6 @@ class DSCLayer2Mixin(_DSCLayerMixin):
             x = x * styles.to(x.dtype)[:, :, None, None]
         return total(depthwise_up2(mix(w, x), filters) for w, filters in zip(terms_of(pw.to(x.dtype)), terms_of(k))), None
 
-#----------------------------------------------------------------------------
 # StyleGAN3-T, depthwise first. Weights and styles are normalised as in the host's layers, for every dtype of x.
 
 class DSCLayer3Mixin(_DSCLayerMixin):
@@ -257,5 +257,6 @@ class DSCGeneratorMixin:
         for layer in layers.values():
             layer.__class__ = self.dsc_layer
             layer.attach_dsc(dsc['order'], dsc['rank'])
+        attach_to_rgb(self.synthesis, self.dsc_to_rgb)
 
 #----------------------------------------------------------------------------

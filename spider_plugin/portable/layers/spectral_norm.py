@@ -84,7 +84,8 @@ class SpectralNormMixin:
                     u, v, product = _power_step(matrix, u)
                     torch._foreach_copy_([self.weight_u, self.weight_v], [u, v])
                 else:
-                    u, v = u.clone(), self.weight_v.clone()     # a later pass may move the buffers before the backward pass of this one
+                    # A later pass may move the buffers before the backward pass of this one.
+                    u, v = u.clone(), self.weight_v.clone()
                     product = torch.mv(matrix, v)
                 sigma = torch.dot(u, product)
             return _Normalize.apply(self.weight_orig, u, v, sigma, self.output_dim)

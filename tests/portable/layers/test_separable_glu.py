@@ -99,7 +99,7 @@ def test_gradients_are_those_of_finite_differences(up, noisy):
     assert torch.autograd.gradcheck(function, args) and torch.autograd.gradgradcheck(function, args)
 
 def test_kernels_serve_both(open_kernels, steps):
-    """With kernels, the result is that of the references, and gradients come by one kernel for the gate and one for the filters."""
+    """With kernels, results are those of the references, and one kernel for the gate and one for the filters give gradients."""
     args = inputs(True, True, dtype=torch.float32, size=24)
     def grads():
         y, mean, var = separable_glu(*args, up=True)
