@@ -26,7 +26,6 @@ _VIEWS = frozenset('''
     view_as_real empty empty_like empty_strided new_empty new_empty_strided is_same_size resize_ sym_numel sym_size
     _has_same_storage_numel
     '''.split())
-_SYNCS = frozenset(['_local_scalar_dense', 'equal', 'is_nonzero', 'masked_select', 'nonzero', 'unique_consecutive', '_unique2'])
 
 class DeviceCounts(FakeTensorMode):
     """A mode in which tensors are fake, and in which operations on those of the device are counted by name.
@@ -35,12 +34,14 @@ class DeviceCounts(FakeTensorMode):
     bytes:  of an operation, those of its inputs and outputs, each once; what it overwrites counts as read and written. A tensor
             expanded from a smaller one counts as the smaller.
     copies: from the host to the device; those of Python numbers block, and end the capture of a graph.
-    syncs:  results that the host waits for: item(), a branch on a tensor, copies to the host, shapes that depend on data."""
+    syncs:  results that the host waits for: item(), a branch on a tensor, copies to the host. A branch is taken as if the tensor
+            were true, a number is that of the buffer that holds it, else 1. A shape that depends on data is an error."""
 
     def __init__(self):
         super().__init__(allow_non_fake_inputs=True)
         self.ops, self.bytes = collections.Counter(), collections.Counter()
         self.copies, self.syncs, self._depth = 0, 0, 0
+        self._numbers = {}      # id of a fake tensor that stands for a single number -> (number, the fake tensor)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -52,7 +53,7 @@ class DeviceCounts(FakeTensorMode):
         outermost, self._depth = self._depth == 0, self._depth + 1
         try:
             if name == '_local_scalar_dense':
-                result = args[0].dtype == torch.bool or 1
+                result = self._numbers.get(id(args[0]), (args[0].dtype == torch.bool or 1,))[0]
             else:
                 result = super().__torch_dispatch__(func, types, args, kwargs)
         finally:
@@ -65,12 +66,10 @@ class DeviceCounts(FakeTensorMode):
         here, there = _on_device(inputs), _on_device(results)
         if not here and not there:
             return
-        boolean_index = name.startswith('index') and any(t.dtype == torch.bool for t in here[1:])
         if name in ('_to_copy', 'copy_'):
             self.copies += len(here) < len(inputs)
             self.syncs += len(there) < len(results)
-        elif name in _SYNCS or boolean_index:
-            self.syncs += 1
+        self.syncs += name == '_local_scalar_dense'
         self.ops[name] += 1
         written = [t for t in there if name.endswith('_') or all(t is not i for i in here)]
         self.bytes[name] += sum(map(_bytes, [*here, *written]))
@@ -78,18 +77,21 @@ class DeviceCounts(FakeTensorMode):
     #------------------------------------------------------------------------
 
     def on_device(self, network):
-        """Replace the parameters and buffers of a network by fake ones on the device, and return it."""
+        """Replace the parameters and buffers of a network, and tensors that its modules hold, by fake ones on the device; return it."""
         for module in network.modules():
-            for tensors in (module._parameters, module._buffers):
+            for tensors in (module._parameters, module._buffers, vars(module)):
                 for name, t in tensors.items():
-                    if t is not None:
+                    if isinstance(t, torch.Tensor):
                         tensors[name] = self._like(t)
         return network
 
     def _like(self, t):
         with self:
             moved = torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=DEVICE)
-            return torch.nn.Parameter(moved, t.requires_grad) if isinstance(t, torch.nn.Parameter) else moved
+            moved = torch.nn.Parameter(moved, t.requires_grad) if isinstance(t, torch.nn.Parameter) else moved
+        if t.ndim == 0:
+            self._numbers[id(moved)] = t.item(), moved
+        return moved
 
     def randn(self, *shape):
         with self:

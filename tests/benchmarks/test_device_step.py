@@ -1,0 +1,88 @@
+"""A step of each network as a GPU would run it, counted on fake tensors: bounds that may only fall, and that the counts count."""
+
+import pytest
+import torch
+
+from benchmarks.common.device_counts import DEVICE, DeviceCounts
+from benchmarks.cost import device_step
+
+@pytest.fixture(autouse=True)
+def binding(kernel_cache, monkeypatch):
+    """The binding of the ops is built in the cache of the tests, and calls ask for kernels, though none runs."""
+    monkeypatch.setenv('TORCH_UTILS_EXT', 'auto')
+    monkeypatch.setenv('SPIDER_CACHE_DIR', str(kernel_cache))
+
+#----------------------------------------------------------------------------
+# Launches and 10^9 bytes of a step with kernels and without. Lower a bound when a count falls.
+
+BOUNDS = {
+}
+
+def cases(chosen):
+    return [pytest.param(case, variant, id=f'{case}, {variant}', marks=() if chosen(case) else pytest.mark.slow)
+            for case, variant in BOUNDS]
+
+@pytest.mark.parametrize('case, variant', cases(lambda case: case.startswith(('FastGAN', 'DCGAN'))))
+def test_a_step_costs_no_more(case, variant):
+    for kernels, (ops, gigabytes) in zip((True, False), BOUNDS[case, variant]):
+        counts = device_step.count(case, variant, kernels)
+        assert counts['ops'] <= ops and counts['bytes'] <= gigabytes * 1e9, counts
+        assert counts['copies'] == 0 and counts['syncs'] == SYNCS.get(case, 0), counts
+
+SYNCS = {'PGGAN 256x256 batch 16': 1}      # how far it has grown is a buffer, which hosts copy and average
+
+def test_every_case_has_a_bound():
+    assert list(BOUNDS) == [(case, variant) for case, variants in device_step.CASES.items() for variant in variants]
+
+@pytest.mark.parametrize('case', ['StyleGAN2 64x64 batch 32', 'StyleGAN2 1024x1024 batch 4'])
+def test_separable_layers_move_fewer_bytes_than_factorised_ones(case):
+    dense, separable = (device_step.count(case, variant)['bytes'] for variant in ('--fast-modconv', '--dsc --dsc-order=pointwise'))
+    assert separable <= 0.75 * dense
+
+#----------------------------------------------------------------------------
+# The counts themselves.
+
+def counted(step, *shapes):
+    counts = DeviceCounts()
+    tensors = [counts.randn(*shape) for shape in shapes]
+    return counts.of(lambda: step(*tensors))
+
+def test_launches_and_bytes():
+    found = counted(lambda x: x.reshape(8, 2).t() + 1, [4, 4])
+    assert found == dict(ops=1, bytes=2 * 64, copies=0, syncs=0)
+    assert counted(lambda x: x.mul_(2), [4, 4])['bytes'] == 2 * 64
+    assert counted(lambda x, y: x + y.expand(4, 4), [4, 4], [4, 1])['bytes'] == 2 * 64 + 16
+    assert counted(lambda x: torch.ones(3) + 1, [1]) == dict(ops=0, bytes=0, copies=0, syncs=0)     # on the host
+
+@pytest.mark.parametrize('copies, syncs, step', [
+    (1, 0, lambda x: x + torch.tensor([1.0, 2.0], device=x.device)),
+    (1, 0, lambda x: x + torch.zeros(2).to(x.device)),
+    (1, 0, lambda x: x + torch.zeros(2).to(x)),
+    (0, 0, lambda x: x + torch.zeros(2, device=x.device)),
+    (0, 0, lambda x: x.to(x.device).to(torch.float16).to(x)),
+    (0, 0, lambda x: x + x.new_zeros(2)),
+    (0, 1, lambda x: x.sum().item()),
+    (0, 1, lambda x: x if (x > 0).any() else -x),
+    (0, 1, lambda x: x.cpu()),
+    (0, 1, lambda x: x.to('cpu')),
+])
+def test_copies_and_syncs(copies, syncs, step):
+    found = counted(step, [2])
+    assert (found['copies'], found['syncs']) == (copies, syncs)
+
+def test_branches_on_the_device_are_those_of_a_gpu():
+    seen = []
+    counted(lambda x: seen.extend([x.device, x.is_cuda, x.is_cpu, (x * 2).half().device, x.grad_fn]), [2])
+    assert seen == [DEVICE, True, False, DEVICE, None]
+
+def test_a_buffer_of_one_number_keeps_it():
+    module = torch.nn.Module()
+    module.register_buffer('level', torch.tensor(3.5))
+    module.register_buffer('mean', torch.zeros(4))
+    counts = DeviceCounts()
+    counts.on_device(module)
+    seen = []
+    found = counts.of(lambda: seen.append(float(module.level)))
+    assert seen == [3.5] and found['syncs'] == 1 and module.mean.device == DEVICE
+
+#----------------------------------------------------------------------------
