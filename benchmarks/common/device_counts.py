@@ -77,7 +77,7 @@ class DeviceCounts(FakeTensorMode):
     #------------------------------------------------------------------------
 
     def on_device(self, network):
-        """Replace the parameters and buffers of a network, and tensors that its modules hold, by fake ones on the device; return it."""
+        """Replace the tensors of a network's modules by fake ones on the device, and return it."""
         for module in network.modules():
             for tensors in (module._parameters, module._buffers, vars(module)):
                 for name, t in tensors.items():

@@ -1,12 +1,12 @@
-"""A training step of each network as a GPU would run it, counted without one (common/device_counts.py): forward and backward of G, or of
-D on fakes and reals together.
+"""A training step of each network as a GPU would run it, counted without one (common/device_counts.py): forward and backward of G,
+or of D on fakes and reals together.
 
     python -m benchmarks.cost.device_step [--cases=TEXT,...] [--out=FILE.json]         # all cases, some minutes on one core
     python -m benchmarks.cost.device_step --report                                     # the table of docs/dsc.md from the JSON
 
 Counts are exact and have no spread: launches, bytes of their inputs and outputs, copies of host data, results that the host waits
-for. StyleGAN2 is that of the reference host with the four highest resolutions in float16, other networks are in float32. Two counts
-of a case are that with the kernels of torch_utils_ext and that without, where the networks use them. The optimizer is left out."""
+for. StyleGAN2 is that of the reference host with the four highest resolutions in float16; other networks are in float32. Each
+case is counted with the kernels of torch_utils_ext and without. The optimizer is left out."""
 
 import argparse
 import importlib
@@ -99,7 +99,8 @@ def _inputs(counts, network, batch):
         return counts.randn(batch, network.z_dim), counts.randn(batch, 0)
     if hasattr(network, 'num_ws'):
         return counts.randn(batch, network.num_ws, network.w_dim),
-    return counts.randn(2 * batch, network.img_channels, *[network.img_resolution] * 2).requires_grad_(), counts.randn(2 * batch, 0)
+    images = counts.randn(2 * batch, network.img_channels, network.img_resolution, network.img_resolution)
+    return images.requires_grad_(), counts.randn(2 * batch, 0)
 
 #----------------------------------------------------------------------------
 
@@ -119,7 +120,8 @@ def main():
     for case in cases:
         report['cases'][case] = {}
         for variant in CASES[case]:
-            row = report['cases'][case][variant] = {kind: count(case, variant, kind == 'kernels') for kind in ('kernels', 'references')}
+            row = {kind: count(case, variant, kind == 'kernels') for kind in ('kernels', 'references')}
+            report['cases'][case][variant] = row
             print(f'{case}, {variant}: {row}', flush=True)
         if args.out:
             args.out.write_text(json.dumps(report, indent=1) + '\n')

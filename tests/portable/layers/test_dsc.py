@@ -150,7 +150,8 @@ def test_colours_are_the_hosts(feature, clamp, ops):
 def test_generators_have_the_plugins_layers(feature):
     kwargs = dict(dsc=dict(order='depthwise', rank=1, res=[8, 8])) if feature == 'dsc' else {}
     name = {'dsc': 'DSC', 'fast': 'Fast'}[feature]
-    G = getattr(bundle(feature), f'{name}Generator')(16, 0, 16, 16, 3, channel_base=64, mapping_kwargs=dict(num_layers=1), **kwargs)
+    Generator = getattr(bundle(feature), f'{name}Generator')
+    G = Generator(16, 0, 16, 16, 3, channel_base=64, mapping_kwargs=dict(num_layers=1), **kwargs)
     counts = {kind: sum(type(m).__name__ == f'{name}{kind}' for m in G.synthesis.modules()) for kind in ('Layer', 'ToRGB')}
     assert counts == {'Layer': 2 if feature == 'dsc' else 5, 'ToRGB': 3}
 
