@@ -1,5 +1,5 @@
-"""A training step of each network as a GPU would run it, counted without one (common/device_counts.py): forward and backward of G,
-or of D on fakes and reals together.
+"""A training step of each network as a GPU would run it, counted without one (common/device_counts.py): forward and backward of
+G, or of D on fakes and reals together.
 
     python -m benchmarks.cost.device_step [--cases=TEXT,...] [--out=FILE.json]         # all cases, some minutes on one core
     python -m benchmarks.cost.device_step --report                                     # the table of docs/dsc.md from the JSON
