@@ -57,7 +57,8 @@ SYNCS = {'PGGAN 256x256 batch 16': 1}      # how far it has grown is a buffer, w
 def test_every_case_has_a_bound():
     assert list(BOUNDS) == [(case, variant) for case, variants in device_step.CASES.items() for variant in variants]
 
-@pytest.mark.parametrize('case', ['StyleGAN2 64x64 batch 32', pytest.param('StyleGAN2 1024x1024 batch 4', marks=pytest.mark.slow)])
+@pytest.mark.parametrize('case', ['StyleGAN2 64x64 batch 32',
+                                  pytest.param('StyleGAN2 1024x1024 batch 4', marks=pytest.mark.slow)])
 def test_separable_layers_move_fewer_bytes_than_factorised_ones(case):
     variants = '--fast-modconv', '--dsc --dsc-order=pointwise'
     dense, separable = (device_step.count(case, variant)['bytes'] for variant in variants)
