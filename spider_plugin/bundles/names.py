@@ -27,8 +27,8 @@ class Feature:
 
     label:  its part of the generator's class name; the mixin of the generator is LABELGeneratorMixin.
     module: the portable module that it needs.
-    parts:  (class, its mixin, the host's class it is over, attribute of the generator that it is): parts of the network. Each
-            has the host's module as `host`."""
+    parts:  (class, its mixin, the class of the host's module `_host` it is over, attribute of the generator that it is): parts of
+            the network. Each has the host's module as `host`."""
 
     label:  str
     module: str
@@ -38,14 +38,16 @@ _MAPPING, _SYNTHESIS = (f'Spider{part}' for part in ('Mapping', 'Synthesis'))
 
 FEATURES = {    # in the order in which they lie over each other, the outermost first
     'spider': Feature('Spider', f'{_PORTABLE}source.spider', (
-        (_MAPPING,   f'{_MAPPING}Mixin',   'MappingNetwork',   'mapping_class'),
-        (_SYNTHESIS, f'{_SYNTHESIS}Mixin', 'SynthesisNetwork', 'synthesis_class'))),
+        (_MAPPING,   f'{_MAPPING}Mixin',   '_host.MappingNetwork',   'mapping_class'),
+        (_SYNTHESIS, f'{_SYNTHESIS}Mixin', '_host.SynthesisNetwork', 'synthesis_class'))),
     'mapped': Feature('Spider', f'{_PORTABLE}source.spider', (
-        (_MAPPING,   f'{_MAPPING}Mixin',   '{mapping}',        'mapping_class'),)),
+        (_MAPPING,   f'{_MAPPING}Mixin',   '_host.{mapping}',        'mapping_class'),)),
     'dsc':    Feature('DSC',    f'{_PORTABLE}layers.dsc', (
-        ('DSCLayer',  'dsc_layer_mixin(_host)',  'SynthesisLayer', 'dsc_layer'),)),
+        ('DSCLayer',  'dsc_layer_mixin(_host)',  '_host.SynthesisLayer', 'dsc_layer'),
+        ('DSCToRGB',  'ToRGBMixin',              'to_rgb_layer(_host)',  'dsc_to_rgb'))),
     'fast':   Feature('Fast',   f'{_PORTABLE}layers.modconv', (
-        ('FastLayer', 'fast_layer_mixin(_host)', 'SynthesisLayer', 'fast_layer'),)),
+        ('FastLayer', 'fast_layer_mixin(_host)', '_host.SynthesisLayer', 'fast_layer'),
+        ('FastToRGB', 'ToRGBMixin',              'to_rgb_layer(_host)',  'fast_to_rgb'))),
 }
 
 #----------------------------------------------------------------------------

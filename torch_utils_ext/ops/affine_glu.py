@@ -3,6 +3,7 @@
 This module is portable."""
 
 import torch
+import torch.nn.functional as F
 
 from torch_utils_ext.dispatch import run_op
 from torch_utils_ext.ops.depthwise import accumulation_dtype, in_accumulation_dtype
@@ -25,13 +26,15 @@ def affine_glu(x: torch.Tensor, scale: 'torch.Tensor | None' = None, shift: 'tor
 def affine_glu_ref(x: torch.Tensor, scale: 'torch.Tensor | None' = None, shift: 'torch.Tensor | None' = None,
                    noise: 'torch.Tensor | None' = None) -> torch.Tensor:
     v = x.to(accumulation_dtype(x))
-    if scale is not None:
-        v = v * scale.reshape(-1, 1, 1)
-    if shift is not None:
-        v = v + shift.reshape(-1, 1, 1)
+    scale, shift = (None if t is None else t.reshape(-1, 1, 1) for t in (scale, shift))
+    if scale is not None and shift is not None:
+        v = torch.addcmul(shift, v, scale)
+    elif scale is not None:
+        v = v * scale
+    elif shift is not None:
+        v = v + shift
     if noise is not None:
         v = v + noise
-    value, gate = v.chunk(2, dim=1)
-    return (value * torch.sigmoid(gate)).to(x.dtype)
+    return F.glu(v, dim=1).to(x.dtype)
 
 #----------------------------------------------------------------------------

@@ -53,8 +53,19 @@ def depthwise_weight_grad(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
 
 def depthwise_weight_grad_ref(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
     N, C, H, W = x.shape
-    v, g = F.pad(x.to(accumulation_dtype(x)), [1, 1, 1, 1]), g.to(accumulation_dtype(x))
-    taps = [(v[:, :, i:i + H, j:j + W] * g).sum(dim=[2, 3]) for i in range(3) for j in range(3)]
-    return torch.stack(taps, dim=-1).reshape(N, C, 3, 3)
+    v, g = (t.to(accumulation_dtype(x)).reshape(1, N * C, H, W) for t in (x, g))
+    return torch.nn.grad.conv2d_weight(v, [N * C, 1, 3, 3], g, padding=1, groups=N * C).reshape(N, C, 3, 3)
+
+#----------------------------------------------------------------------------
+
+def depthwise_backward(x: torch.Tensor, k: torch.Tensor, g: torch.Tensor) -> 'tuple[torch.Tensor, torch.Tensor]':
+    """Both gradients of sum(g * depthwise(x, k)); a kernel reads g once for the two.
+
+    x, g: [N, C, H, W] of one dtype; k as for depthwise.
+    returns ([N, C, H, W] in x's dtype, [N, C, 3, 3] as depthwise_weight_grad, also where the samples share k)."""
+    return run_op('depthwise_backward', depthwise_backward_ref, x, *in_accumulation_dtype(x, k), g.to(x.dtype))
+
+def depthwise_backward_ref(x: torch.Tensor, k: torch.Tensor, g: torch.Tensor) -> 'tuple[torch.Tensor, torch.Tensor]':
+    return depthwise_ref(g, k.flip([2, 3])), depthwise_weight_grad_ref(x, g)
 
 #----------------------------------------------------------------------------

@@ -57,10 +57,22 @@ def depthwise_up2_weight_grad(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
 
 def depthwise_up2_weight_grad_ref(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
     N, C, H, W = x.shape
-    v = F.pad(x.to(accumulation_dtype(x)), [1, 1, 1, 1]).unsqueeze(2)
-    g = F.pixel_unshuffle(g.to(accumulation_dtype(x)), 2).reshape(N, C, 4, H, W)
-    taps = [(v[..., i:i + H, j:j + W] * g).sum(dim=[3, 4]) for i in range(3) for j in range(3)]
-    return torch.stack(taps, dim=-1).reshape(N, C, 4, 3, 3)
+    v, g = (t.to(accumulation_dtype(x)) for t in (x, g))
+    g = F.pixel_unshuffle(g, 2).reshape(1, N * C * 4, H, W)
+    gk = torch.nn.grad.conv2d_weight(v.reshape(1, N * C, H, W), [N * C * 4, 1, 3, 3], g, padding=1, groups=N * C)
+    return gk.reshape(N, C, 4, 3, 3)
+
+#----------------------------------------------------------------------------
+
+def depthwise_up2_backward(x: torch.Tensor, k: torch.Tensor, g: torch.Tensor) -> 'tuple[torch.Tensor, torch.Tensor]':
+    """Both gradients of sum(g * depthwise_up2(x, k)); a kernel reads g once for the two.
+
+    x: [N, C, H, W]; g: [N, C, 2H, 2W], of one dtype; k as for depthwise_up2.
+    returns ([N, C, H, W] in x's dtype, [N, C, 4, 3, 3] as depthwise_up2_weight_grad, also where the samples share k)."""
+    return run_op('depthwise_up2_backward', depthwise_up2_backward_ref, x, *in_accumulation_dtype(x, k), g.to(x.dtype))
+
+def depthwise_up2_backward_ref(x: torch.Tensor, k: torch.Tensor, g: torch.Tensor) -> 'tuple[torch.Tensor, torch.Tensor]':
+    return depthwise_up2_transpose_ref(g, k), depthwise_up2_weight_grad_ref(x, g)
 
 #----------------------------------------------------------------------------
 # With K = 4 w * f (both as true convolutions), zero insertion and K give out[2i + a] = sum_d x[i + d] K[a + 2 - 2d], so that
@@ -77,10 +89,10 @@ def up2_filters(w: torch.Tensor, resample_filter: 'torch.Tensor | list[float]', 
     f = torch.outer(f, f) if f.ndim == 1 else f
     if f.shape != (4, 4):
         raise ValueError(f'resample_filter has shape {list(f.shape)}, expected [4] or [4, 4]')
-    f = F.pad(f * (4 / f.sum()), [2, 2, 2, 2])
-    a, u, p = [torch.arange(n, device=w.device) for n in (2, 3, 3)]
-    tap = a[:, None, None] + 6 - 2 * u[:, None] - p                      # [a, u, p], shifted by the two zeros before f
-    weights = f[tap[:, None, :, None, :, None], tap[None, :, None, :, None, :]]     # [a, b, u, v, p, q]
+    # Columns of `weights` are the phase filters of the nine kernels that have a single tap.
+    taps = torch.eye(9, dtype=w.dtype, device=w.device).reshape(9, 1, 3, 3)
+    kernels = F.conv2d(taps, f.flip([0, 1])[None, None] * (4 / f.sum()), padding=3)     # [9, 1, 6, 6], K above
+    weights = kernels.reshape(9, 3, 2, 3, 2).permute(2, 4, 1, 3, 0).flip([2, 3])        # [a, b, u, v, tap]
     w = w.flip([-2, -1]) if flip_weight else w
     return (w.flatten(-2) @ weights.reshape(36, 9).T).reshape(*w.shape[:-2], 4, 3, 3)
 
@@ -88,9 +100,10 @@ def up2_filters_nearest(w: torch.Tensor) -> torch.Tensor:
     """Phase filters of nearest-neighbour upsampling x2 and a correlation with w, zero padding 1: FastGAN's up convolution.
 
     w: [..., 3, 3]; returns [..., 4, 3, 3]."""
-    rows = torch.tensor([[[1, 0, 0], [0, 1, 1], [0, 0, 0]],              # phase 0: w0 | w1 + w2 | 0
-                         [[0, 0, 0], [1, 1, 0], [0, 0, 1]]], dtype=w.dtype, device=w.device)    # phase 1: 0 | w0 + w1 | w2
-    weights = torch.einsum('aup,bvq->abuvpq', rows, rows)
-    return (w.flatten(-2) @ weights.reshape(36, 9).T).reshape(*w.shape[:-2], 4, 3, 3)
+    # Phase 0 has the taps w0, w1 + w2, 0 and phase 1 has 0, w0 + w1, w2: tap u of phase a is the sum of the neighbours 2u - 1 - a
+    # and 2u - a of w, with zeros around it. No constant is copied to the device for it.
+    sums = F.avg_pool2d(F.pad(w.reshape(1, -1, 3, 3), [2, 2, 2, 2]), 2, stride=1, divisor_override=1)    # [1, C, 6, 6]
+    phases = sums.reshape(-1, 3, 2, 3, 2).permute(0, 2, 4, 1, 3).reshape(*w.shape[:-2], 4, 3, 3)        # phase 1 first
+    return phases.flip([-3])
 
 #----------------------------------------------------------------------------

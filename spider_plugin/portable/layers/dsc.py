@@ -10,12 +10,15 @@ have no pixels.
 
 This module is portable: it travels inside snapshots and imports only torch and the standard library."""
 
+import functools
 import math
+import operator
 
 import torch
 import torch.nn.functional as F
 
 from spider_plugin.portable.layers.modconv import (
+    attach_to_rgb,
     check_activation,
     demodulation,
     layer3_activation,
@@ -24,9 +27,10 @@ from spider_plugin.portable.layers.modconv import (
     layer_noise,
     unit_styles,
 )
-from torch_utils_ext.ops.depthwise import depthwise, depthwise_weight_grad
+from torch_utils_ext.ops.depthwise import depthwise, depthwise_backward, depthwise_weight_grad
 from torch_utils_ext.ops.depthwise_up2 import (
     depthwise_up2,
+    depthwise_up2_backward,
     depthwise_up2_transpose,
     depthwise_up2_weight_grad,
     up2_filters,
@@ -53,9 +57,11 @@ class _Separable(torch.autograd.Function):
             gw = gw if w.ndim == 3 else gw.sum(dim=0)
         if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
             g = mix(w.mT, g)
-        if ctx.needs_input_grad[0]:
+        if ctx.needs_input_grad[0] and ctx.needs_input_grad[1]:
+            gx, gk = filtered_backward(x, k, g, ctx.kind)
+        elif ctx.needs_input_grad[0]:
             gx = filtered_transpose(g, k, ctx.kind)
-        if ctx.needs_input_grad[1]:
+        elif ctx.needs_input_grad[1]:
             gk = filter_grad(x, g, ctx.kind)
         return gx, gk, gw, None
 
@@ -88,6 +94,23 @@ def filter_grad(x, g, kind):
         return depthwise_up2_weight_grad(x, g)
     return depthwise_weight_grad(F.pad(x, [1, 1, 1, 1]) if kind == 'full' else x, g)
 
+def filtered_backward(x, k, g, kind):
+    """Return (filtered_transpose(g, k, kind), filter_grad(x, g, kind)); one kernel reads g once for both."""
+    if kind == 'up':
+        return depthwise_up2_backward(x, k, g)
+    if kind == 'same':
+        return depthwise_backward(x, k, g)
+    gx, gk = depthwise_backward(F.pad(x, [1, 1, 1, 1]), k, g)
+    return gx[:, :, 1:-1, 1:-1], gk
+
+def terms_of(factor):
+    """Return the terms of a factor [rank, ...]; that of rank one without an index, whose gradient would be a copy."""
+    return [factor.squeeze(0)] if len(factor) == 1 else list(factor)
+
+def total(terms):
+    """Return the sum of the terms; Python's sum would add the first one to zero, which is a pass over all pixels."""
+    return functools.reduce(operator.add, terms)
+
 #----------------------------------------------------------------------------
 # The kernel in two factors: dw [rank, I or O, 3, 3], pw [rank, O, I].
 
@@ -97,20 +120,21 @@ def effective_kernel(dw, pw, pointwise_first):
 
 def kernel_energy(dw, pw, pointwise_first):
     """Return the sum of the squares of the effective kernel over its taps, [O, I], without computing that kernel."""
-    gram = torch.einsum('rckl,sckl->rsc', dw, dw)
-    gram = gram.unsqueeze(3 if pointwise_first else 2)
+    gram = torch.einsum('rckl,sckl->rsc', dw, dw).unsqueeze(3 if pointwise_first else 2)
+    if len(pw) == 1:
+        return pw.squeeze(0).square() * gram.squeeze(0).squeeze(0)
     pairs = [(r, s) for r in range(len(pw)) for s in range(r + 1)]
-    return sum((1 if r == s else 2) * pw[r] * pw[s] * gram[r, s] for r, s in pairs)
+    return total((1 if r == s else 2) * pw[r] * pw[s] * gram[r, s] for r, s in pairs)
 
 def half_precision_factors(dw, pw, styles, pointwise_first):
     """Return the factors and styles, scaled so that no step leaves the range of float16.
 
     Filters get unit norm per channel, and their scale moves to pw. Every output channel of pw gets a peak of 1 / sqrt(I), and
     the styles of every sample a peak of 1. Demodulation removes these scales, so they count as constants."""
-    norms = dw.detach().square().sum(dim=[0, 2, 3]).sqrt().clamp(min=1e-20)             # [I or O]
+    norms = torch.linalg.vector_norm(dw.detach(), dim=[0, 2, 3]).clamp(min=1e-20)       # [I or O]
     dw, pw = dw / norms[None, :, None, None], pw * (norms[None, :, None] if pointwise_first else norms)
-    peaks = pw.detach().abs().amax(dim=[0, 2], keepdim=True).clamp(min=1e-20)
-    styles = styles / styles.detach().abs().amax(dim=1, keepdim=True).clamp(min=1e-20)
+    peaks = torch.linalg.vector_norm(pw.detach(), math.inf, dim=[0, 2], keepdim=True).clamp(min=1e-20)
+    styles = styles / torch.linalg.vector_norm(styles.detach(), math.inf, dim=1, keepdim=True).clamp(min=1e-20)
     return dw, pw / (peaks * math.sqrt(pw.shape[2])), styles
 
 #----------------------------------------------------------------------------
@@ -170,8 +194,8 @@ class DSCLayer2Mixin(_DSCLayerMixin):
         k = up2_filters(k, self.resample_filter) if self.up == 2 else k
         folded = pw.shape[1] < x.shape[2] * x.shape[3] * self.up ** 2   # whether N * O * I is less than N * I * P
         pw = pw[:, None] * scales[None, :, :, None] if folded else pw
-        terms = [separable(x, *term, 'up' if self.up == 2 else 'same') for term in zip(k, pw.to(x.dtype))]
-        return sum(terms), None if folded else scales
+        terms = [separable(x, *term, 'up' if self.up == 2 else 'same') for term in zip(terms_of(k), terms_of(pw.to(x.dtype)))]
+        return total(terms), None if folded else scales
 
     def _pointwise_first(self, x, styles, scales, dw, pw):
         k = up2_filters(dw[:, None] * scales[None, :, :, None, None], self.resample_filter)     # [rank, N, O, 4, 3, 3]
@@ -179,9 +203,8 @@ class DSCLayer2Mixin(_DSCLayerMixin):
             pw = pw[:, None] * styles[None, :, None, :]
         else:
             x = x * styles.to(x.dtype)[:, :, None, None]
-        return sum(depthwise_up2(mix(w, x), filters) for w, filters in zip(pw.to(x.dtype), k)), None
+        return total(depthwise_up2(mix(w, x), filters) for w, filters in zip(terms_of(pw.to(x.dtype)), terms_of(k))), None
 
-#----------------------------------------------------------------------------
 # StyleGAN3-T, depthwise first. Weights and styles are normalised as in the host's layers, for every dtype of x.
 
 class DSCLayer3Mixin(_DSCLayerMixin):
@@ -198,7 +221,7 @@ class DSCLayer3Mixin(_DSCLayerMixin):
             dw, pw, styles, scales = self._in_half_precision(dw, pw, styles, scales)
         k = dw[:, None] * styles[None, :, :, None, None]
         weights = (pw[:, None] * scales[None, :, :, None]).to(x.dtype)
-        return layer3_activation(self, sum(separable(x, *term, 'full') for term in zip(k, weights)))
+        return layer3_activation(self, total(separable(x, *term, 'full') for term in zip(terms_of(k), terms_of(weights))))
 
     @staticmethod
     def _in_half_precision(dw, pw, styles, scales):
@@ -234,5 +257,6 @@ class DSCGeneratorMixin:
         for layer in layers.values():
             layer.__class__ = self.dsc_layer
             layer.attach_dsc(dsc['order'], dsc['rank'])
+        attach_to_rgb(self.synthesis, self.dsc_to_rgb)
 
 #----------------------------------------------------------------------------

@@ -67,6 +67,32 @@ class FastLayer2Mixin:
         return layer_epilogue(self, x, scales, noise, gain)
 
 #----------------------------------------------------------------------------
+# StyleGAN2's layer to colours, which has no demodulation. In training, hosts multiply the styles into the maps, which costs as
+# much as the product behind it, for few channels. Here they go into a matrix for each sample.
+
+class ToRGBMixin:
+    def forward(self, x, w, fused_modconv=True):
+        """Return [N, C, R, R] from x [N, I, R, R] and w [N, w_dim]; in evaluation as the host's layer does."""
+        if not self.training:
+            return super().forward(x, w, fused_modconv=fused_modconv)
+        matrix = self.weight.flatten(1) * (self.affine(w) * self.weight_gain)[:, None]      # [N, C, I]
+        x = torch.bmm(matrix.to(x.dtype), x.flatten(2)).unflatten(2, x.shape[2:])
+        return epilogue(x, bias=self.bias, clamp=self.conv_clamp)
+
+class NoToRGB(torch.nn.Module):
+    """A class of which no layer is, for hosts without such a layer."""
+
+def to_rgb_layer(host):
+    """Return the layer to colours of a host's module if it is StyleGAN2's, else NoToRGB."""
+    return getattr(host, 'ToRGBLayer', NoToRGB)
+
+def attach_to_rgb(synthesis, to_rgb):
+    """Make layers to colours those of the class to_rgb, which is over the host's class."""
+    for layer in synthesis.modules():
+        if isinstance(layer, to_rgb_layer(to_rgb.host)) and layer.weight.shape[2:] == (1, 1):
+            layer.__class__ = to_rgb
+
+#----------------------------------------------------------------------------
 # StyleGAN3. Hosts give each sample a separate kernel, as a group of one convolution; here the activations are scaled instead.
 
 class FastLayer3Mixin:
@@ -116,5 +142,6 @@ class FastGeneratorMixin:
             if isinstance(layer, self.fast_layer.host.SynthesisLayer):
                 layer.__class__ = self.fast_layer
                 layer.attach_fast()
+        attach_to_rgb(self.synthesis, self.fast_to_rgb)
 
 #----------------------------------------------------------------------------

@@ -3,7 +3,8 @@ pointwise, noise, batch norm, gated linear unit.
 
 Intermediate tensors are computed twice instead of kept. Only the pointwise output is saved, not the upsampled image or the
 depthwise output. On a CPU the matrices are multiplied in tiles that stay in its cache, and elementwise steps are applied to a
-tile while it is there. If a second derivative is needed, the gradient is that of the composition below, separable_glu_ref.
+tile while it is there. On other devices each step is one operation on the whole batch, since launches cost there. If a second
+derivative is needed, the gradient is that of the composition below, separable_glu_ref.
 
 This module is portable: it travels inside snapshots and imports only torch and its neighbours."""
 
@@ -11,13 +12,8 @@ import torch
 
 from torch_utils_ext.dispatch import run_op
 from torch_utils_ext.ops.affine_glu import affine_glu
-from torch_utils_ext.ops.depthwise import depthwise, depthwise_weight_grad
-from torch_utils_ext.ops.depthwise_up2 import (
-    depthwise_up2,
-    depthwise_up2_transpose,
-    depthwise_up2_weight_grad,
-    up2_filters_nearest,
-)
+from torch_utils_ext.ops.depthwise import depthwise, depthwise_backward
+from torch_utils_ext.ops.depthwise_up2 import depthwise_up2, depthwise_up2_backward, up2_filters_nearest
 
 #----------------------------------------------------------------------------
 
@@ -60,38 +56,24 @@ def _depthwise(x, filters):
     return depthwise_up2(x, filters) if filters.ndim == 5 else depthwise(x, filters)
 
 def _depthwise_backward(x, filters, g):
-    """Return the gradients of sum(g * _depthwise(x, filters)) for x and filters; a kernel, if there is one, reads g once."""
-    name = 'depthwise_up2_backward' if filters.ndim == 5 else 'depthwise_backward'
-    gx, gk = run_op(name, _depthwise_backward_ref, x, filters, g)
+    """Return the gradients of sum(g * _depthwise(x, filters)) for x and filters."""
+    gx, gk = (depthwise_up2_backward if filters.ndim == 5 else depthwise_backward)(x, filters, g)
     return gx, gk.sum(dim=0, keepdim=True)
 
-def _depthwise_backward_ref(x, filters, g):
-    if filters.ndim == 5:
-        return depthwise_up2_transpose(g, filters), depthwise_up2_weight_grad(x, g)
-    return depthwise(g, filters.flip([2, 3])), depthwise_weight_grad(x, g)
-
 #----------------------------------------------------------------------------
-# Columns of a tile, about as many as the second-level cache of a CPU core holds. On other devices one tile holds everything.
-
-def _tiles(z):
-    size = 1024 if z.device.type == 'cpu' else z.shape[2]
-    return [(n, slice(i, i + size)) for n in range(len(z)) for i in range(0, z.shape[2], size)]
-
-def _rows(z):
-    """Return slices of channels of z [N, C, L] that hold about 2^15 numbers."""
-    size = max((1 << 15) // z.shape[2], 1) if z.device.type == 'cpu' else z.shape[1]
-    return [slice(i, min(i + size, z.shape[1])) for i in range(0, z.shape[1], size)]
 
 class _SeparableGLUFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, filters, matrix, scale, shift, noise, strength, eps):
-        z, mean, var = _pointwise_statistics(_depthwise(x, filters), matrix, noise, strength)
-        a = scale * (var + eps).rsqrt()
-        y = affine_glu(z, a, shift - a * mean)
-        ctx.save_for_backward(x, filters, matrix, scale, shift, noise, strength, z, mean, var)
+        pointwise = _pointwise_in_tiles if _in_tiles(x) else _pointwise
+        z, mean, var = pointwise(_depthwise(x, filters), matrix, noise, strength)
+        r = (var + eps).rsqrt()
+        a = scale * r
+        b = torch.addcmul(shift, a, mean, value=-1)
+        ctx.save_for_backward(x, filters, matrix, scale, shift, noise, strength, z, mean, r, a, b)
         ctx.eps = eps
         ctx.mark_non_differentiable(mean, var)
-        return y, mean, var
+        return affine_glu(z, a, b), mean, var
 
     @staticmethod
     def backward(ctx, g, _mean, _var):
@@ -100,22 +82,18 @@ class _SeparableGLUFunction(torch.autograd.Function):
 
     @staticmethod
     def gradients(ctx, g):
-        *inputs, z, mean, var = ctx.saved_tensors
+        *inputs, z, mean, r, a, b = ctx.saved_tensors
         if torch.is_grad_enabled():
             return *_composed_backward(inputs, ctx.needs_input_grad[:7], ctx.eps, g), None
-        x, filters, matrix, scale, shift, noise, strength = inputs
-        r = (var + ctx.eps).rsqrt()
-        a = scale * r
-        v, gscale, gshift, _ = run_op('affine_glu_backward', _glu_backward_ref, g, z, a, shift - a * mean, None)
+        x, filters, matrix, _, _, noise, strength = inputs
+        v, gscale, gshift, _ = run_op('affine_glu_backward', _glu_backward_ref, g, z, a, b, None)
         gscale, gshift = gscale.sum(dim=0), gshift.sum(dim=0)
-        gscale = r * (gscale - mean * gshift)
-        # Batch norm: gz = v + b z + d with per-channel b, d (Ioffe and Szegedy 2015, section 3).
-        count = z.numel() // z.shape[1]
-        b = -a * r * gscale / count
-        d = -a * gshift / count - b * mean
-        h = _depthwise(x, filters)
-        gmatrix, gnoise, gstrength = _pointwise_backward(h, matrix, v, z, (b, d), noise, strength, ctx.needs_input_grad[5])
-        gx, gfilters = _depthwise_backward(x, filters, h)
+        gscale = r * torch.addcmul(gscale, mean, gshift, value=-1)
+        norm = mean, r, a, gscale, gshift
+        backward = _pointwise_backward_in_tiles if _in_tiles(x) else _pointwise_backward
+        gh, gmatrix, gnoise, gstrength = backward(_depthwise(x, filters), matrix, v, z, norm, noise, strength,
+                                                  ctx.needs_input_grad[5])
+        gx, gfilters = _depthwise_backward(x, filters, gh)
         return gx, gfilters, gmatrix, gscale, gshift, gnoise, gstrength, None
 
 def _composed_backward(inputs, wanted, eps, g):
@@ -126,9 +104,64 @@ def _composed_backward(inputs, wanted, eps, g):
     return [next(grads) if want else None for want in wanted]
 
 #----------------------------------------------------------------------------
-# z = matrix h + strength noise, with its mean and variance, tile by tile; the tiles' moments are joined as in Chan et al. 1983.
+# The steps on the whole batch. z = matrix h + strength noise, with its mean and variance.
 
-def _pointwise_statistics(h, matrix, noise, strength):
+def _pointwise(h, matrix, noise, strength):
+    """Return (z [N, M, H, W], mean [M], var [M]) for h [N, I, H, W]."""
+    z = _product(matrix, h)
+    if noise is not None:
+        z.addcmul_(noise, strength)
+    var, mean = torch.var_mean(z.to(matrix.dtype), dim=[0, 2, 3], unbiased=False)
+    return z, mean, var
+
+def _pointwise_backward(h, matrix, v, z, norm, noise, strength, wants_noise):
+    """Return the gradients of h [N, I, H, W], matrix, noise and strength.
+
+    v:      [N, M, H, W], the gradient of the norm's output times a.
+    norm:   mean of z, 1 / its deviation, a, and the gradients of scale and shift, [M]."""
+    mean, r, *_ = norm
+    # torch's gradient of batch norm multiplies that of its output by r and the scale. v has both already, so the scale is 1 / r.
+    gz = torch.ops.aten.native_batch_norm_backward(v, z, r.reciprocal(), None, None, mean, r, True, 0.0, [True, False, False])[0]
+    gnoise = gstrength = None
+    if noise is not None:
+        summed = gz.sum(dim=1, keepdim=True, dtype=matrix.dtype)
+        gnoise = (summed * strength).to(noise.dtype) if wants_noise else None
+        gstrength = torch.dot(summed.flatten(), noise.flatten().to(summed.dtype)).reshape(1)
+    gmatrix = torch.bmm(gz.flatten(2), h.flatten(2).mT).sum(dim=0, dtype=matrix.dtype)
+    return _product(matrix.t(), gz), gmatrix, gnoise, gstrength
+
+def _product(matrix, x):
+    """Return matrix [O, I] times x [N, I, H, W] by one product of batches: a plain `matrix @ x` copies x to transpose it."""
+    return torch.bmm(matrix.to(x.dtype).expand(len(x), -1, -1), x.flatten(2)).unflatten(2, x.shape[2:])
+
+# With v = a z + b, y = v1 sigmoid(v2): dv1 = g s, dv2 = g v1 s (1 - s), s = sigmoid(v2). The kernel's arguments and results.
+
+def _glu_backward_ref(g, z, a, b, _noise):
+    """Return (a dv [N, 2 C, H, W], sum dv z [1, 2 C], sum dv [1, 2 C], None)."""
+    if _in_tiles(z):
+        return _glu_backward_in_tiles(g, z, a, b)
+    scale, shift = a[:, None, None], b[:, None, None]
+    dv = torch.ops.aten.glu_backward(g.to(a.dtype), torch.addcmul(shift, z.to(a.dtype), scale), 1)
+    gshift, gscale = dv.sum(dim=[0, 2, 3]), (dv * z).sum(dim=[0, 2, 3])
+    return dv.mul_(scale).to(z.dtype), gscale.unsqueeze(0), gshift.unsqueeze(0), None
+
+#----------------------------------------------------------------------------
+# The steps on tiles, of as many columns as the second-level cache of a CPU core holds.
+
+def _in_tiles(x):
+    return x.device.type == 'cpu'
+
+def _tiles(z):
+    return [(n, slice(i, i + 1024)) for n in range(len(z)) for i in range(0, z.shape[2], 1024)]
+
+def _rows(z):
+    """Return slices of channels of z [N, C, L] that hold about 2^15 numbers."""
+    size = max((1 << 15) // z.shape[2], 1)
+    return [slice(i, min(i + size, z.shape[1])) for i in range(0, z.shape[1], size)]
+
+# The tiles' moments are joined as in Chan et al. 1983.
+
+def _pointwise_in_tiles(h, matrix, noise, strength):
     """Return (z [N, M, H, W], mean [M], var [M]) for h [N, I, H, W]."""
     N, _, H, W = h.shape
     h, noise, wide = h.flatten(2), None if noise is None else noise.flatten(2), matrix.dtype
@@ -144,18 +177,13 @@ def _pointwise_statistics(h, matrix, noise, strength):
         sums.append(tile.sum(dim=1))
         tile -= sums[-1].unsqueeze(1) / counts[-1]
         squares.append(torch.linalg.vector_norm(tile, dim=1).square())
-    dtype = torch.float64 if h.device.type == 'cpu' else wide
-    sums, squares = (torch.stack(t).to(dtype) for t in (sums, squares))
-    counts = torch.tensor(counts, dtype=dtype, device=h.device).unsqueeze(1)
+    sums, squares = (torch.stack(t).double() for t in (sums, squares))
+    counts = torch.tensor(counts, dtype=torch.float64).unsqueeze(1)
     mean = sums.sum(dim=0) / counts.sum()
     var = (squares + (sums / counts - mean).square() * counts).sum(dim=0) / counts.sum()
     return z.reshape(N, -1, H, W), mean.to(wide), var.to(wide)
 
-#----------------------------------------------------------------------------
-# With v = a z + b, y = v1 sigmoid(v2): dv1 = g s, dv2 = g v1 s (1 - s), s = sigmoid(v2). The kernel's arguments and results.
-
-def _glu_backward_ref(g, z, a, b, _noise):
-    """Return (a dv [N, 2 C, H, W], sum dv z [1, 2 C], sum dv [1, 2 C], None)."""
+def _glu_backward_in_tiles(g, z, a, b):
     shape, g, z = z.shape, g.flatten(2), z.flatten(2)
     C = g.shape[1]
     v, a, b = torch.empty_like(z), a.unsqueeze(1), b.unsqueeze(1)
@@ -174,12 +202,19 @@ def _glu_backward_ref(g, z, a, b, _noise):
                 dv *= a[rows]
     return v.reshape(shape), gscale.unsqueeze(0), gshift.unsqueeze(0), None
 
-#----------------------------------------------------------------------------
+# Batch norm: gz = v + b z + d with per-channel b, d (Ioffe and Szegedy 2015, section 3).
 
-def _pointwise_backward(h, matrix, v, z, norm, noise, strength, wants_noise):
-    """Replace h [N, I, H, W] by its gradient matrix^T gz with gz = v + b z + d, and return the gradients of matrix, noise and
-    strength."""
-    (b, d), h, v, z = [t.unsqueeze(1) for t in norm], h.flatten(2), v.flatten(2), z.flatten(2)
+def _norm_coefficients(z, mean, r, a, gscale, gshift):
+    """Return (b, d), [M, 1]."""
+    count = z.numel() // z.shape[1]
+    b = -a * r * gscale / count
+    d = -a * gshift / count - b * mean
+    return b.unsqueeze(1), d.unsqueeze(1)
+
+def _pointwise_backward_in_tiles(h, matrix, v, z, norm, noise, strength, wants_noise):
+    """Replace h [N, I, H, W] by its gradient, and return the same as _pointwise_backward."""
+    b, d = _norm_coefficients(z, *norm)
+    gh, h, v, z = h, h.flatten(2), v.flatten(2), z.flatten(2)
     gmatrix, transposed = torch.zeros_like(matrix), matrix.t().contiguous().to(h.dtype)
     gnoise = torch.empty_like(noise) if noise is not None and wants_noise else None
     gstrength = None if noise is None else torch.zeros_like(strength)
@@ -196,6 +231,6 @@ def _pointwise_backward(h, matrix, v, z, norm, noise, strength, wants_noise):
         else:
             gmatrix += torch.mm(gz, tile)
         h[n, :, columns] = torch.mm(transposed, gz)
-    return gmatrix, gnoise, gstrength
+    return gh, gmatrix, gnoise, gstrength
 
 #----------------------------------------------------------------------------

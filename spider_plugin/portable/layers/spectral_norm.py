@@ -17,8 +17,42 @@ from spider_plugin.portable.layers.norms import buffers_move
 
 def power_iteration(matrix, u, eps=1e-12):
     """Return (u [h], v [w]) after one step from u [h] towards the largest singular value of matrix [h, w]."""
+    u, v, _ = _power_step(matrix, u, eps)
+    return u, v
+
+def _power_step(matrix, u, eps=1e-12):
+    """Return the same, and matrix v [h] before it is normalised to u."""
     v = F.normalize(torch.mv(matrix.t(), u), dim=0, eps=eps)
-    return F.normalize(torch.mv(matrix, v), dim=0, eps=eps), v
+    product = torch.mv(matrix, v)
+    return F.normalize(product, dim=0, eps=eps), v, product
+
+class _Normalize(torch.autograd.Function):
+    """weight / sigma for given sigma = u^T W v, the gradient of which is u v^T, with constant u and v.
+
+    As one node, its gradient reads and writes the weight in four operations; torch's for the composition takes three times
+    as many. The backward pass uses differentiable operations, so derivatives of every order exist."""
+
+    @staticmethod
+    def forward(ctx, weight, u, v, sigma, output_dim):
+        normalized = weight / sigma
+        ctx.save_for_backward(weight, normalized, u, v, sigma)
+        ctx.output_dim = output_dim
+        return normalized
+
+    @staticmethod
+    def backward(ctx, g):
+        weight, normalized, u, v, sigma = ctx.saved_tensors
+        if torch.is_grad_enabled():     # sigma as a function of the weight, for a second derivative
+            sigma = torch.dot(u, torch.mv(weight_matrix(weight, ctx.output_dim), v))
+            normalized = weight / sigma
+        share = torch.dot(g.flatten(), normalized.flatten())
+        shape = weight.transpose(0, ctx.output_dim).shape
+        g = torch.addr(weight_matrix(g, ctx.output_dim), u * share, v, alpha=-1) / sigma
+        return g.reshape(shape).transpose(0, ctx.output_dim), None, None, None, None
+
+def weight_matrix(weight, output_dim):
+    """Return a weight as [outputs, other dimensions]; output_dim is the dimension that holds the outputs."""
+    return weight.transpose(0, output_dim).flatten(1)
 
 class SpectralNormMixin:
     """A mixin for a torch layer with a `weight`, which it replaces by weight_orig / sigma.
@@ -39,20 +73,22 @@ class SpectralNormMixin:
         self.register_buffer('weight_v', v)
 
     def _matrix(self):
-        return self.weight_orig.transpose(0, self.output_dim).flatten(1)
+        return weight_matrix(self.weight_orig, self.output_dim)
 
     def normalized_weight(self):
         """Return weight_orig / sigma, in the shape of weight_orig. In training mode u and v take a step first."""
         with torch.autocast(self.weight_orig.device.type, enabled=False):
-            matrix, u, v = self._matrix(), self.weight_u, self.weight_v
-            if self.training and buffers_move(self.weight_orig):
-                with torch.no_grad():
-                    u, v = power_iteration(matrix, u)
-                    self.weight_u.copy_(u)
-                    self.weight_v.copy_(v)
-            else:
-                u, v = u.clone(), v.clone()     # a later pass may move the buffers before the backward pass of this one
-            return self.weight_orig / torch.dot(u, torch.mv(matrix, v))
+            with torch.no_grad():
+                matrix, u = self._matrix(), self.weight_u
+                if self.training and buffers_move(self.weight_orig):
+                    u, v, product = _power_step(matrix, u)
+                    torch._foreach_copy_([self.weight_u, self.weight_v], [u, v])
+                else:
+                    # A later pass may move the buffers before the backward pass of this one.
+                    u, v = u.clone(), self.weight_v.clone()
+                    product = torch.mv(matrix, v)
+                sigma = torch.dot(u, product)
+            return _Normalize.apply(self.weight_orig, u, v, sigma, self.output_dim)
 
 #----------------------------------------------------------------------------
 # Arguments are those of the torch layers.

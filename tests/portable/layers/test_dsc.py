@@ -1,6 +1,7 @@
 """DSC layers equal the host's dense layers with their effective kernel, to second derivatives, and fast layers equal the host's.
 Tests run on the references of the ops and on their kernels for the CPU."""
 
+import copy
 import importlib
 import sys
 
@@ -126,6 +127,33 @@ def test_fast_layers_are_the_hosts(make, run, ops):
     assert_close(*found)
     for name, buffer in dense.named_buffers():
         assert torch.allclose(buffer, dict(layer.named_buffers())[name])
+
+@pytest.mark.parametrize('feature', ['dsc', 'fast'])
+@pytest.mark.parametrize('clamp', [None, 0.5])
+def test_colours_are_the_hosts(feature, clamp, ops):
+    """In training the styles are in a matrix for each sample; in evaluation the layer is the host's to the last bit."""
+    ops += ['epilogue']
+    torch.manual_seed(0)
+    dense = host_module(SG2).ToRGBLayer(5, 3, w_dim=W_DIM, conv_clamp=clamp).double()
+    torch.nn.init.normal_(dense.bias)
+    layer = copy.deepcopy(dense)
+    layer.__class__ = getattr(bundle(feature), {'dsc': 'DSCToRGB', 'fast': 'FastToRGB'}[feature])
+    rng = torch.Generator().manual_seed(0)
+    x, w = (torch.randn(shape, generator=rng, dtype=torch.float64).requires_grad_() for shape in ([N, 5, 7, 7], [N, W_DIM]))
+    names = sorted(dict(dense.named_parameters()))
+    assert_close(*(derivatives(lambda *args, m=m: m(*args, fused_modconv=False), x, w,
+                               [dict(m.named_parameters())[name] for name in names]) for m in (layer, dense)))
+    assert all(torch.equal(layer.eval()(x, w, fused_modconv=fused), dense.eval()(x, w, fused_modconv=fused))
+               for fused in (True, False))
+
+@pytest.mark.parametrize('feature', ['dsc', 'fast'])
+def test_generators_have_the_plugins_layers(feature):
+    kwargs = dict(dsc=dict(order='depthwise', rank=1, res=[8, 8])) if feature == 'dsc' else {}
+    name = {'dsc': 'DSC', 'fast': 'Fast'}[feature]
+    Generator = getattr(bundle(feature), f'{name}Generator')
+    G = Generator(16, 0, 16, 16, 3, channel_base=64, mapping_kwargs=dict(num_layers=1), **kwargs)
+    counts = {kind: sum(type(m).__name__ == f'{name}{kind}' for m in G.synthesis.modules()) for kind in ('Layer', 'ToRGB')}
+    assert counts == {'Layer': 2 if feature == 'dsc' else 5, 'ToRGB': 3}
 
 def test_noise_is_drawn_as_the_host_draws_it():
     x, w = inputs(layer2())

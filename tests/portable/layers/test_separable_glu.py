@@ -7,6 +7,12 @@ import torch.nn.functional as F
 from spider_plugin.portable.layers import separable_glu as module
 from spider_plugin.portable.layers.separable_glu import separable_glu
 
+@pytest.fixture(params=['tiles', 'batch'], autouse=True)
+def steps(request, monkeypatch):
+    """Every test runs on the steps for a CPU and on those for other devices, which work on the whole batch."""
+    monkeypatch.setattr(module, '_in_tiles', lambda x: request.param == 'tiles')
+    return request.param
+
 def inputs(up, noisy, dtype=torch.float64, size=5, n=2):
     generator = torch.Generator().manual_seed(0)
     draw = lambda *shape: torch.randn(shape, generator=generator, dtype=dtype).requires_grad_()
@@ -72,8 +78,10 @@ def test_tiles_do_not_matter(monkeypatch):
     tiled = grads()
     monkeypatch.setattr(module, '_tiles', lambda z: [(n, slice(0, z.shape[2])) for n in range(len(z))])
     monkeypatch.setattr(module, '_rows', lambda z: [slice(0, z.shape[1])])
-    for a, b in zip(tiled, grads(), strict=True):
-        assert (a - b).abs().max() <= 1e-4 * b.abs().max()
+    whole = grads()
+    monkeypatch.setattr(module, '_in_tiles', lambda x: False)
+    for a, b, c in zip(tiled, whole, grads(), strict=True):
+        assert (a - b).abs().max() <= 1e-4 * b.abs().max() and (c - b).abs().max() <= 1e-4 * b.abs().max()
 
 def test_tensors_kept_for_backward():
     """The small image and the pointwise output are kept, not the enlarged image, the depthwise or the normalised output."""
@@ -83,3 +91,21 @@ def test_tensors_kept_for_backward():
         separable_glu(*args, up=True)
     large = [n for n in sizes if n > 1000]
     assert sorted(large) == [args[0].numel(), 2 * 4 * 64 * 64]
+
+@CASES
+def test_gradients_are_those_of_finite_differences(up, noisy):
+    args = inputs(up, noisy, size=2)
+    function = lambda *a: separable_glu(*a, up=up, eps=0.1)[0]
+    assert torch.autograd.gradcheck(function, args) and torch.autograd.gradgradcheck(function, args)
+
+def test_kernels_serve_both(open_kernels, steps):
+    """With kernels, results are those of the references, and one kernel for the gate and one for the filters give gradients."""
+    args = inputs(True, True, dtype=torch.float32, size=24)
+    def grads():
+        y, mean, var = separable_glu(*args, up=True)
+        return [y, mean, var, *torch.autograd.grad(y.square().sum(), args)]
+    plain, calls = grads(), open_kernels('cpu')
+    before = {op: calls(op) for op in ('affine_glu_backward', 'depthwise_up2_backward')}
+    for a, b in zip(plain, grads(), strict=True):
+        assert (a - b).abs().max() <= 1e-4 * b.abs().max()
+    assert all(calls(op) == count + 1 for op, count in before.items())
