@@ -22,7 +22,7 @@ import video_utils
 from metrics import metric_utils
 from training import runtime
 from training.runtime import SpiderError
-from training.snapshots import load_generator
+from training.snapshots import load_generator, trust_option
 
 #----------------------------------------------------------------------------
 # Constants of [SG2], appendix D; times are fractions of the number of steps.
@@ -215,7 +215,8 @@ def image_of(G, w, device):
 @click.option('--outdir', help='Folder to put the results into', metavar='DIR', required=True)
 @click.option('--threads', help='CPU threads of torch  [default on a CPU: all, at most 8]', metavar='INT',
               type=click.IntRange(min=1))
-def run_projection(network_pkl, target_fname, num_steps, loss, detector, class_idx, seed, save_video, outdir, threads):
+@trust_option
+def run_projection(network_pkl, target_fname, num_steps, loss, detector, class_idx, seed, save_video, outdir, threads, trust):
     """Project an image into W.
 
     Writes to outdir: target.png, proj.png, projected_w.npz (for gen_images.py --projected-w), and proj.mp4, or proj.gif if
@@ -226,7 +227,7 @@ def run_projection(network_pkl, target_fname, num_steps, loss, detector, class_i
     python projector.py --network=network-snapshot-000100.pkl --target=photo.png --loss=pixel --outdir=out
     """
     device = runtime.pick_device()
-    G = load_generator(network_pkl, device)
+    G = load_generator(network_pkl, device, trust)
     label = tool_utils.class_label(G, class_idx, device)
     target = load_target(target_fname, G, device)
     distance = pick_distance(loss, detector, target)

@@ -41,7 +41,10 @@ class PersistentRecord:
     state:       dict  = field(default_factory=dict)
 
     def state_dict(self):
-        """Return the tensors by dotted name, as `torch.nn.Module.state_dict()` of the live module does, on the cpu."""
+        """Return the tensors by dotted name, as `torch.nn.Module.state_dict()` of the live module does, on the cpu.
+
+        Raises SpiderError for modules without an end, and for one tensor by so many names that copies of all would fill the
+        memory."""
         tensors, stack, entries = {}, [('', self.state)], 0
         while stack:
             prefix, state = stack.pop()
@@ -58,6 +61,9 @@ class PersistentRecord:
             for name, module in reversed(modules.items()):
                 if isinstance(module, PersistentRecord):
                     stack.append((f'{prefix}{name}.', module.state))
+        storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors.values()}
+        if sum(tensor.nbytes for tensor in tensors.values()) > 4 * sum(storages.values()) + (1 << 20):
+            raise SpiderError(f'{self.class_name} names the same tensors too often; its pickle is damaged.')
         return tensors
 
 def _checked_state(machine, state):
