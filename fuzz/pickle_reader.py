@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 with atheris.instrument_imports(include=['spider_plugin.snapshots']):
     from spider_plugin.snapshots import export, families, lineage, rebuild, records, resume_plan
-from spider_plugin.errors import SpiderError
+from spider_plugin.errors import SpiderError  # noqa: E402
 
 MAX_BYTES = 1 << 16
 FORBIDDEN = ('exec', 'compile', 'import', 'os.', 'subprocess.', 'socket.', 'ctypes.', 'pickle.', 'marshal.', 'code.', 'shutil.',

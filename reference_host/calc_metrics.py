@@ -48,7 +48,8 @@ def match_dataset(kwargs, G):
 @click.option('--network', 'network_pkl', help='Network pickle', metavar='[PATH|URL]', required=True)
 @click.option('--metrics', help='Quality metrics', metavar='[NAME|A,B,C|none]',
               type=runtime.parse_list, default='fid50k_full', show_default=True)
-@click.option('--detector', help='Feature network', metavar='[FILE.pt|URL|demo]', type=str)
+@click.option('--detector', help='Feature network; a TorchScript file is code that will run', metavar='[FILE.pt|URL|demo]',
+              type=str)
 @click.option('--data', help='Real images  [default: those it was trained on]', metavar='[ZIP|DIR]')
 @click.option('--mirror', help='Add mirrored real images  [default: as in training]', metavar='BOOL', type=bool)
 @click.option('--gpus', help='Number of ranks: GPUs, or processes on a CPU  [default: 1; under torchrun, its ranks]',

@@ -90,8 +90,8 @@ class Cascade:
         path = find_parent(identity, self.network, self.parents)
         parent = load_generator(path, trust=self.trust).to(self.device)
         if identity['latents'] * parent.z_dim > _LATENTS:
-            raise SpiderError(f'{self.network} was rendered from {identity["latents"]} latents, too many to draw again here; show its '
-                              'last stage alone.')
+            raise SpiderError(f'{self.network} was rendered from {identity["latents"]} latents, too many to draw again here; '
+                              'show its last stage alone.')
         latents, labels = rendered_latents(identity['latents'], parent.z_dim), rendered_labels(identity['latents'], parent.c_dim)
         return parent, latents[index].to(self.device), one_hot(labels[index], parent.c_dim).to(self.device)
 

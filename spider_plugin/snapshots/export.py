@@ -145,7 +145,8 @@ def _describe(record, path, parts=True):
     )
     if parts and record.class_name == 'training.training_loop.MyEnsemble':
         found = list(record.state.get('_modules', {}).items())[:10]
-        described['parts'] = {name: _describe(part, path, parts=False) for name, part in found if getattr(part, 'init_kwargs', None)}
+        described['parts'] = {name: _describe(part, path, parts=False) for name, part in found
+                              if getattr(part, 'init_kwargs', None)}
     return _Plain(path).of(described)
 
 class _Plain:

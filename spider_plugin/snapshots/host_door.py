@@ -17,7 +17,8 @@ def read_networks(path):
     contents = read_pickle(path)
     missing = [name for name in NETWORKS if not isinstance(contents.get(name), PersistentRecord)]
     if missing:
-        raise SpiderError(f'{path} holds no {" and no ".join(missing)}; give a network-snapshot-*.pkl, which holds G, D and G_ema.')
+        raise SpiderError(f'{path} holds no {" and no ".join(missing)}; give a network-snapshot-*.pkl, which holds G, D '
+                          'and G_ema.')
     data = {name: module_of(contents[name].state_dict()) for name in NETWORKS}
     pipe = contents.get('augment_pipe')
     return dict(data, augment_pipe=module_of(pipe.state_dict()) if isinstance(pipe, PersistentRecord) else None)

@@ -1,7 +1,7 @@
 """Plain data of a pickle, which are texts, numbers, lists, tuples and dicts, within limits.
 
 A file of some hundred bytes can hold a tuple of two references to a tuple of two references and so on. It takes little memory,
-and whoever prints, copies, compares or hashes it never ends. Each value is looked at once here, and counted as often as the pickle
+but to print, copy, compare or hash it takes for ever. Each value is looked at once here, and counted as often as the pickle
 refers to it."""
 
 import sys

@@ -144,7 +144,8 @@ def _storage(machine, data):
     machine.budget.spend(2 * len(data))     # the numbers are read, and copied to where they can be written
     inner = PickleMachine(io.BytesIO(data), len(data), _storage_type, _fill, persistent=tuple, budget=machine.budget)
     magic, protocol, _system, (kind, dtype, key, _location, count, view), keys = [inner.load() for _ in range(5)]
-    if type(key) is not str or type(keys) is not list or (magic, protocol, kind, keys, view) != (_MAGIC, _PROTOCOL, 'storage', [key], None):
+    known = (magic, protocol, kind, view) == (_MAGIC, _PROTOCOL, 'storage', None)
+    if not known or type(key) is not str or type(keys) is not list or keys != [key]:
         raise Damaged('a storage of unknown form')
     if int.from_bytes(inner.read(8), 'little') != count or len(data) - inner.position != count * dtype.itemsize:
         raise Damaged('a storage of the wrong length')

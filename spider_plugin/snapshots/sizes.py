@@ -5,7 +5,10 @@ parameters than the file holds numbers. The trial leaves a Spider generator's so
 memory by the width of layers and the size of images, which few numbers in a file can make huge; that is bounded, too."""
 
 import torch
-from torch.nn.modules.module import register_module_buffer_registration_hook, register_module_parameter_registration_hook
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 from torch.overrides import TorchFunctionMode
 
 _SLACK   = 1 << 22      # numbers that a generator without its source may have and one with it may not
