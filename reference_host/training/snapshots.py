@@ -1,8 +1,6 @@
 """What a run leaves behind: image grids and network pickles."""
 
 import copy
-import importlib
-import importlib.util
 import itertools
 import os
 import pickle
@@ -86,27 +84,24 @@ def snapshot_data(training_set_kwargs, **networks):
             for name, module in networks.items()}
     return dict(data, training_set_kwargs=dict(training_set_kwargs))
 
-# Unpickling runs the code that a file carries. Where the plugin is installed, its reader is used instead, which runs nothing.
+# Unpickling runs the code that a file carries. A reader that runs nothing may be put here: an object with the functions
+# read_networks(path), read_training_set(path) and load_generator(path), as load_networks() and so on below return them.
 
-READS_WITHOUT_RUNNING = importlib.util.find_spec('spider_plugin') is not None
+reader = None
 
 trust_option = click.option('--trust-pickle', 'trust', is_flag=True,
                             help='Unpickle the network, which runs code that the file carries')
 
-def reader():
-    """The plugin's functions that read snapshots for this host."""
-    return importlib.import_module('spider_plugin.snapshots.host_door')
-
-def read(url, option, restricted, stock, trust=False):
-    """restricted(path), or stock(contents of the network pickle at a path or URL) without the plugin and with `trust`.
+def read(url, option, function, stock, trust=False):
+    """The result of the reader's function for a path or URL; stock(contents of the pickle) without a reader and with `trust`.
 
     Raises SpiderError, which names the option it came from."""
     try:
         path = dnnlib.util.open_url(url, return_filename=True)
-        if READS_WITHOUT_RUNNING and not trust:
-            return restricted(path)
+        if reader is not None and not trust:
+            return getattr(reader, function)(path)
         if not trust:
-            print(f'{option}: spider-plugin is not installed, so {url} is unpickled, which runs code that it carries',
+            print(f'{option}: {url} is unpickled here, which runs code that it carries',
                   file=sys.stderr)
         with open(path, 'rb') as f:
             return stock(legacy.load_network_pkl(f))
@@ -119,16 +114,15 @@ def read(url, option, restricted, stock, trust=False):
 
 def load_networks(url, option):
     """The networks of a network pickle at a path or URL, to copy tensors from: 'G', 'D', 'G_ema' and 'augment_pipe' (or None)."""
-    return read(url, option, lambda path: reader().read_networks(path), lambda data: data)
+    return read(url, option, 'read_networks', lambda data: data)
 
 def load_training_set(url, trust=False):
     """The options of the dataset that the networks of a pickle were trained on, or None."""
-    return read(url, '--network', lambda path: reader().read_training_set(path), lambda data: data['training_set_kwargs'], trust)
+    return read(url, '--network', 'read_training_set', lambda data: data['training_set_kwargs'], trust)
 
 def load_generator(network_pkl, device, trust=False):
     """G_ema of a network pickle, for inference on the device. Raises SpiderError that names --network."""
-    build = lambda path: importlib.import_module('spider_plugin.snapshots.rebuild').load_generator(path)
-    G = read(network_pkl, '--network', build, lambda data: data['G_ema'], trust).eval().requires_grad_(False).to(device)
+    G = read(network_pkl, '--network', 'load_generator', lambda data: data['G_ema'], trust).eval().requires_grad_(False).to(device)
     if device.type != 'cuda': # Networks of some hosts would take half precision everywhere.
         for module in G.modules():
             if hasattr(module, 'use_fp16'):

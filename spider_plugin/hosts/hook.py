@@ -20,6 +20,7 @@ from spider_plugin.hosts.shims import cpu_device, stack
 from spider_plugin.options import presets
 
 METRICS_MODULE = 'metrics.metric_main'
+READING_MODULE = 'training.snapshots'   # of the reference host
 
 def install():
     """Install the hook. Idempotent."""
@@ -38,6 +39,7 @@ def install():
     click.core.Command.__init__ = init
     imports.install()
     imports.after_import(METRICS_MODULE, register_metrics)
+    imports.after_import(READING_MODULE, _give_reader)
     imports.after_import(_is_bundle, _watch_source)
     with edge.exit_on_errors():
         stack.arm()
@@ -73,10 +75,20 @@ def extend_command(command):
 #----------------------------------------------------------------------------
 # Who reads a pickle. The reference host reads by the plugin's reader; others unpickle, and are left as they are.
 
+class _Reader:
+    """The functions of snapshots/host_door.py, which is imported at the first call."""
+
+    def __getattr__(self, name):
+        return getattr(importlib.import_module('spider_plugin.snapshots.host_door'), name)
+
+def _give_reader(module):
+    if hasattr(module, 'reader'):
+        module.reader = _Reader()
+
 def _host_unpickles():
     """Whether the host that is running unpickles snapshots, as all but the reference host do."""
     try:
-        return not getattr(importlib.import_module('training.snapshots'), 'READS_WITHOUT_RUNNING', False)
+        return not isinstance(getattr(importlib.import_module(READING_MODULE), 'reader', None), _Reader)
     except ImportError:
         return True
 

@@ -4,8 +4,11 @@ Networks that are drawn from are built by known classes (snapshots/rebuild.py). 
 when training resumes, are bare modules with these tensors. Nothing that the file carries is executed."""
 
 from spider_plugin.errors import SpiderError
+from spider_plugin.snapshots.rebuild import load_generator
 from spider_plugin.snapshots.records import PersistentRecord, read_pickle
 from spider_plugin.snapshots.resume_plan import NETWORKS, module_of
+
+__all__ = ['load_generator', 'read_networks', 'read_training_set']
 
 _DATASET = 'training.dataset.ImageFolderDataset'
 _KEYS    = dict(path=str, use_labels=bool, max_size=int, xflip=bool, random_seed=int, resolution=int)    # of its options
