@@ -3,6 +3,8 @@
 hostile_pickles.py tries each instruction of the pickle language. Here it is whatever else a file steers: names of functions and
 classes, folders, the options of datasets, sizes, memory, plain data without an end, source images, and texts."""
 
+# ruff: noqa: E501 (a case is a line)
+
 import math
 import pickle as P
 import struct
