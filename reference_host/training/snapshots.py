@@ -101,8 +101,7 @@ def read(url, option, function, stock, trust=False):
         if reader is not None and not trust:
             return getattr(reader, function)(path)
         if not trust:
-            print(f'{option}: {url} is unpickled here, which runs code that it carries',
-                  file=sys.stderr)
+            print(f'{option}: {url} is unpickled, which runs code that it carries', file=sys.stderr)
         with open(path, 'rb') as f:
             return stock(legacy.load_network_pkl(f))
     except Exception as err: # A foreign file can fail anywhere while it is unpickled.
@@ -122,7 +121,8 @@ def load_training_set(url, trust=False):
 
 def load_generator(network_pkl, device, trust=False):
     """G_ema of a network pickle, for inference on the device. Raises SpiderError that names --network."""
-    G = read(network_pkl, '--network', 'load_generator', lambda data: data['G_ema'], trust).eval().requires_grad_(False).to(device)
+    G = read(network_pkl, '--network', 'load_generator', lambda data: data['G_ema'], trust)
+    G = G.eval().requires_grad_(False).to(device)
     if device.type != 'cuda': # Networks of some hosts would take half precision everywhere.
         for module in G.modules():
             if hasattr(module, 'use_fp16'):

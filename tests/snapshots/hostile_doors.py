@@ -1,8 +1,8 @@
 """A process that opens hostile pickles by the functions that commands read one with: hostile_doors.py FOLDER PART PARTS [all]
 
-Of the pickles of hostile_corpus.py it takes each PARTS-th, from PART on. With `all` each goes through every door; without, through
-those that between them do all that the others do. An audit hook records every import, execution, process
-and write; memory has a limit, and so has the time of the processor for each. Results go to FOLDER/results.json."""
+Of the pickles of hostile_corpus.py it takes each PARTS-th, from PART on. With `all` each goes through every door; without,
+through those that between them do all that the others do. An audit hook records every import, execution, process and write;
+memory has a limit, and so has the time of the processor for each. Results go to FOLDER/results.json."""
 
 import json
 import os

@@ -1,5 +1,6 @@
 """More than 150 hostile pickles, through the functions by which commands read one: nothing executes, and each ends in one
-sentence or in a network of a known class, within ten seconds and 512 MiB. hostile_corpus.py makes them, hostile_doors.py opens them."""
+sentence or in a network of a known class, within ten seconds and 512 MiB. hostile_corpus.py makes them, hostile_doors.py opens
+them."""
 
 import json
 import os
