@@ -54,7 +54,8 @@ def test_a_hostile_pickle_ends_in_one_sentence(case, results):
     check(results[case])
 
 def test_there_are_enough_and_they_are_refused(results):
-    refused = [case for case, result in results.items() if result['outcomes']['generate'].startswith('SpiderError: ')]
+    refused = [case for case, result in results.items()
+               if any(said.startswith('SpiderError: ') for said in result['outcomes'].values())]
     assert len(CASES) == len(results) >= 150 and len(refused) >= 150
 
 @pytest.mark.slow
