@@ -7,21 +7,22 @@ if __import__('importlib.util').util.find_spec('spider_plugin') or __name__ == '
 import os
 
 import click
+import torch
 
 import dnnlib
 from metrics import metric_main
 from training import ranks, runtime
 from training.runtime import SpiderError
-from training.snapshots import load_networks
+from training.snapshots import load_generator, load_training_set, trust_option
 
 #----------------------------------------------------------------------------
 
-def pick_dataset_kwargs(network_dict, data, mirror):
+def pick_dataset_kwargs(trained_on, data, mirror):
     """Return the options of the dataset to compare with, the one at `data` or the one the network was trained on."""
     if data is not None:
         kwargs = dnnlib.EasyDict(class_name='training.dataset.ImageFolderDataset', path=data)
-    elif network_dict.get('training_set_kwargs') is not None:
-        kwargs = dnnlib.EasyDict(network_dict['training_set_kwargs'])
+    elif trained_on:
+        kwargs = dnnlib.EasyDict(trained_on)
     else:
         raise SpiderError('--data: the network pickle does not name its training set; give a folder or zip')
     if mirror is not None:
@@ -47,7 +48,8 @@ def match_dataset(kwargs, G):
 @click.option('--network', 'network_pkl', help='Network pickle', metavar='[PATH|URL]', required=True)
 @click.option('--metrics', help='Quality metrics', metavar='[NAME|A,B,C|none]',
               type=runtime.parse_list, default='fid50k_full', show_default=True)
-@click.option('--detector', help='Feature network', metavar='[FILE.pt|URL|demo]', type=str)
+@click.option('--detector', help='Feature network; a TorchScript file is code that will run', metavar='[FILE.pt|URL|demo]',
+              type=str)
 @click.option('--data', help='Real images  [default: those it was trained on]', metavar='[ZIP|DIR]')
 @click.option('--mirror', help='Add mirrored real images  [default: as in training]', metavar='BOOL', type=bool)
 @click.option('--gpus', help='Number of ranks: GPUs, or processes on a CPU  [default: 1; under torchrun, its ranks]',
@@ -55,20 +57,21 @@ def match_dataset(kwargs, G):
 @click.option('--verbose', help='Print progress', metavar='BOOL', type=bool, default=True, show_default=True)
 @click.option('--threads', help='CPU threads of each rank  [default on a CPU: all cores, at most 8]', metavar='INT',
               type=click.IntRange(min=1))
+@trust_option
 @ranks.entry
-def calc_metrics(network_pkl, metrics, detector, data, mirror, gpus, verbose, threads):
+def calc_metrics(network_pkl, metrics, detector, data, mirror, gpus, verbose, threads, trust):
     """Evaluate quality metrics of a network pickle.
 
     Each result is printed as a line of JSON. If the pickle is in a run directory of train.py, the result is also appended to
     metric-NAME.jsonl there. A detector is any TorchScript file that maps uint8 images [N, 3, H, W] to features [N, F]; scores
-    can be compared only with scores of the same detector.
+    can be compared only with scores of the same detector. TorchScript is code, so give a file that you trust.
     """
     gpus = gpus or ranks.num_started()
     ranks.check(gpus)
-    network_dict = load_networks(network_pkl, option='--network')
-    G = network_dict['G_ema']
+    G = load_generator(network_pkl, torch.device('cpu'), trust)
     metric_main.check_metrics(metrics, detector, G.img_resolution, get_G=lambda: G)
-    dataset_kwargs = match_dataset(pick_dataset_kwargs(network_dict, data, mirror), G)
+    trained_on = load_training_set(network_pkl, trust) if data is None else None
+    dataset_kwargs = match_dataset(pick_dataset_kwargs(trained_on, data, mirror), G)
 
     run_dir = os.path.dirname(os.path.abspath(network_pkl))
     if not os.path.isfile(os.path.join(run_dir, 'training_options.json')):
@@ -77,7 +80,8 @@ def calc_metrics(network_pkl, metrics, detector, data, mirror, gpus, verbose, th
         print('Scores of the demo detector compare only with each other, because it was trained on the demo images.')
     threads = runtime.pin_threads(threads, ranks.num_local(gpus))
     ranks.launch('metrics.evaluation.evaluate', gpus, num_gpus=gpus, network_pkl=network_pkl, run_dir=run_dir, metrics=metrics,
-                 dataset_kwargs=dataset_kwargs, detector=detector, verbose=verbose, threads=threads)
+                 dataset_kwargs=dataset_kwargs, detector=detector, verbose=verbose, threads=threads,
+                 trust=trust)
 
 #----------------------------------------------------------------------------
 

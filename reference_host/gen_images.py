@@ -14,7 +14,7 @@ import torch
 import tool_utils
 from training import runtime
 from training.runtime import SpiderError
-from training.snapshots import load_generator
+from training.snapshots import load_generator, trust_option
 
 #----------------------------------------------------------------------------
 # Steps.
@@ -62,9 +62,10 @@ def load_ws(fname, G, device):
 @click.option('--outdir', help='Folder to put the images into', metavar='DIR', required=True)
 @click.option('--threads', help='CPU threads of torch  [default on a CPU: all, at most 8]', metavar='INT',
               type=click.IntRange(min=1))
+@trust_option
 @torch.no_grad()
 def generate_images(network_pkl, seeds, projected_w, truncation_psi, class_idx, noise_mode, translate, rotate, outdir,
-                    threads):
+                    threads, trust):
     """Generate images with a network pickle, a PNG per seed, outdir/seed0000.png, or per projected w, outdir/proj00.png.
 
     \b
@@ -73,7 +74,7 @@ def generate_images(network_pkl, seeds, projected_w, truncation_psi, class_idx, 
     if (seeds is None) == (projected_w is None):
         raise SpiderError('--seeds, --projected-w: give one of them to choose the images to generate')
     device = runtime.pick_device()
-    G = load_generator(network_pkl, device)
+    G = load_generator(network_pkl, device, trust)
     move_input(G, translate, rotate)
     if projected_w is not None: # It is a result of the mapping network, so class and truncation do not apply.
         ws = load_ws(projected_w, G, device)

@@ -15,7 +15,7 @@ import tool_utils
 import video_utils
 from training import runtime
 from training.runtime import SpiderError
-from training.snapshots import load_generator
+from training.snapshots import load_generator, trust_option
 
 #----------------------------------------------------------------------------
 
@@ -90,9 +90,10 @@ class Walk:
 @click.option('--class', 'class_idx', help='Class, for a network with labels', metavar='INT', type=int)
 @click.option('--threads', help='CPU threads of torch  [default on a CPU: all, at most 8]', metavar='INT',
               type=click.IntRange(min=1))
+@trust_option
 @torch.no_grad()
 def generate_video(network_pkl, output, seeds, shuffle_seed, grid, num_keyframes, w_frames, fps, truncation_psi, class_idx,
-                   threads):
+                   threads, trust):
     """Make a video that walks through the images of seeds, and ends where it began.
 
     The path between seeds is a cubic spline in W; the noise inputs stay the same. With --grid, each cell takes its share of
@@ -105,7 +106,7 @@ def generate_video(network_pkl, output, seeds, shuffle_seed, grid, num_keyframes
     video_utils.check_video_name(output, option='--output')
     seeds = arrange_seeds(seeds, grid, num_keyframes, shuffle_seed)
     device = runtime.pick_device()
-    G = load_generator(network_pkl, device)
+    G = load_generator(network_pkl, device, trust)
     label = tool_utils.class_label(G, class_idx, device)
     tool_utils.make_outdir(os.path.dirname(os.path.abspath(output)), option='--output')
     runtime.pin_threads(threads)

@@ -19,10 +19,10 @@ import torch.nn.functional as F
 
 import tool_utils
 import video_utils
-from metrics import metric_utils
+from metrics import detectors, metric_utils
 from training import runtime
 from training.runtime import SpiderError
-from training.snapshots import load_generator
+from training.snapshots import load_generator, trust_option
 
 #----------------------------------------------------------------------------
 # Constants of [SG2], appendix D; times are fractions of the number of steps.
@@ -171,6 +171,7 @@ def pick_distance(loss, detector, target):
             raise SpiderError('--detector has no effect on --loss=pixel; leave one of them out')
         return pixel_distance(target)
     try:
+        detectors.say_that_it_is_code(detector or 'vgg16')
         return feature_distance(target, metric_utils.get_feature_detector(detector or 'vgg16', device=target.device))
     except SpiderError as err:
         reason = err.message.split('; give', 1)[0]
@@ -207,7 +208,8 @@ def image_of(G, w, device):
               type=click.IntRange(min=1), default=1000, show_default=True)
 @click.option('--loss', help='Distance to minimise', type=click.Choice(['features', 'pixel']), default='features',
               show_default=True)
-@click.option('--detector', help='Feature network  [default: the VGG16 of LPIPS]', metavar='[FILE.pt|URL]')
+@click.option('--detector', help='Feature network; a TorchScript file is code that will run  [default: the VGG16 of LPIPS]',
+              metavar='[FILE.pt|URL]')
 @click.option('--class', 'class_idx', help='Class, for a network with labels', metavar='INT', type=int)
 @click.option('--seed', help='Random seed', metavar='INT', type=click.IntRange(min=0, max=2**32 - 1), default=303,
               show_default=True)
@@ -215,7 +217,8 @@ def image_of(G, w, device):
 @click.option('--outdir', help='Folder to put the results into', metavar='DIR', required=True)
 @click.option('--threads', help='CPU threads of torch  [default on a CPU: all, at most 8]', metavar='INT',
               type=click.IntRange(min=1))
-def run_projection(network_pkl, target_fname, num_steps, loss, detector, class_idx, seed, save_video, outdir, threads):
+@trust_option
+def run_projection(network_pkl, target_fname, num_steps, loss, detector, class_idx, seed, save_video, outdir, threads, trust):
     """Project an image into W.
 
     Writes to outdir: target.png, proj.png, projected_w.npz (for gen_images.py --projected-w), and proj.mp4, or proj.gif if
@@ -226,7 +229,7 @@ def run_projection(network_pkl, target_fname, num_steps, loss, detector, class_i
     python projector.py --network=network-snapshot-000100.pkl --target=photo.png --loss=pixel --outdir=out
     """
     device = runtime.pick_device()
-    G = load_generator(network_pkl, device)
+    G = load_generator(network_pkl, device, trust)
     label = tool_utils.class_label(G, class_idx, device)
     target = load_target(target_fname, G, device)
     distance = pick_distance(loss, detector, target)

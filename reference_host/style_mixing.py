@@ -13,7 +13,7 @@ import torch
 import tool_utils
 from training import runtime
 from training.runtime import SpiderError
-from training.snapshots import load_generator
+from training.snapshots import load_generator, trust_option
 
 #----------------------------------------------------------------------------
 
@@ -51,8 +51,9 @@ def mix(ws_row, ws_col, styles):
 @click.option('--outdir', help='Folder to put the images into', metavar='DIR', required=True)
 @click.option('--threads', help='CPU threads of torch  [default on a CPU: all, at most 8]', metavar='INT',
               type=click.IntRange(min=1))
+@trust_option
 @torch.no_grad()
-def mix_styles(network_pkl, row_seeds, col_seeds, styles, truncation_psi, class_idx, noise_mode, outdir, threads):
+def mix_styles(network_pkl, row_seeds, col_seeds, styles, truncation_psi, class_idx, noise_mode, outdir, threads, trust):
     """Mix the styles of images, and write outdir/ROW-COL.png for every pair of seeds and SEED-SEED.png for every seed alone.
 
     outdir/grid.png holds all of them, with the images that are mixed in the first column and the first row.
@@ -61,7 +62,7 @@ def mix_styles(network_pkl, row_seeds, col_seeds, styles, truncation_psi, class_
     python style_mixing.py --network=network-snapshot-000100.pkl --rows=0-3 --cols=10-14 --styles=0-3 --outdir=out
     """
     device = runtime.pick_device()
-    G = load_generator(network_pkl, device)
+    G = load_generator(network_pkl, device, trust)
     styles = pick_styles(styles, G.num_ws)
     label = tool_utils.class_label(G, class_idx, device)
     tool_utils.make_outdir(outdir)

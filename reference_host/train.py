@@ -257,7 +257,8 @@ REQUIRED = ('outdir', 'cfg', 'data', 'batch', 'gamma')  # By a new run. One that
 @click.option('--desc', help='Words for the name of the run directory', metavar='STR', type=str)
 @click.option('--metrics', help='Quality metrics', metavar='[NAME|A,B,C|none]',
               type=runtime.parse_list, default='none', show_default=True)
-@click.option('--detector', help='Feature network of the metrics', metavar='[FILE.pt|URL|demo]', type=str)
+@click.option('--detector', help='Feature network of the metrics; a TorchScript file is code that will run',
+              metavar='[FILE.pt|URL|demo]', type=str)
 @click.option('--metric-at-start', help='Evaluate the metrics before training, too', metavar='BOOL',
               type=bool, default=False, show_default=True)
 @click.option('--kimg', help='Length of the training in thousands of images', metavar='KIMG',

@@ -1,4 +1,23 @@
-"""The exceptions of the library. They know no command line; hosts/edge.py shows them where there is one."""
+"""The exceptions of the library. They know no command line; hosts/edge.py shows them where there is one.
+
+Their sentences hold texts from files: names of classes, of sources, of the files themselves. Such a text can hold escapes that
+steer a terminal, or line ends that begin a line of its own. `printable` and `shown` are the way of all of them to a terminal."""
+
+MAX_LINE = 2000     # Most letters of a line that is printed.
+
+def printable(text: object, limit: int = MAX_LINE) -> str:
+    """Return a text for one line: letters that a terminal would obey or hide are escaped, and it is cut after `limit` letters."""
+    line = str(text)[: 2 * limit + 1]
+    if not line.isprintable():
+        line = ''.join(letter if letter.isprintable() else letter.encode('unicode_escape', 'surrogatepass').decode()
+                       for letter in line)
+    return line if len(line) <= limit else line[: limit - 3] + '...'
+
+def shown(text: object, limit: int = 160) -> str:
+    """Return a text from a file, or the message of an error about one, for a place in a sentence: on one line, ASCII, cut."""
+    return ascii(' '.join(str(text)[: 8 * limit].split()))[1:-1][:limit]
+
+#----------------------------------------------------------------------------
 
 class SpiderError(ValueError):
     """An error that the user can fix: one sentence that names the option or file and the remedy.
@@ -9,6 +28,7 @@ class SpiderError(ValueError):
     exit_code = 2
 
     def __init__(self, message: str) -> None:
+        message = printable(message)
         super().__init__(message)
         self.message = message
 
@@ -21,5 +41,6 @@ class Failure(Exception):
     exit_code = 1
 
     def __init__(self, message: str) -> None:
+        message = printable(message)
         super().__init__(message)
         self.message = message

@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import inspect
 import os
+import sys
 import tempfile
 import time
 import urllib.parse
@@ -55,6 +56,20 @@ def get_feature_detector_name(url):
     if public_name(url) is not None:
         url = PUBLIC[public_name(url)].url
     return os.path.splitext(os.path.basename(str(url).rstrip('/')))[0]
+
+#----------------------------------------------------------------------------
+# A TorchScript file is a program: it can read and write files.
+
+KNOWN = {*(spec.sha256 for spec in PUBLIC.values()),
+         '2a78af6b7d6ae4ff5fb41b9d1aac54e72dd77cec040f2793210a8914260e3e3c'} # That of DEMO_DETECTOR.
+
+@functools.cache # Once in a process.
+def say_that_it_is_code(url):
+    """Print a line for a --detector value whose file is there and is none of the known ones."""
+    path = find(url)
+    if os.path.isfile(path) and not is_checkpoint(path) and detector_identity(url) not in KNOWN:
+        print(f'--detector={ascii(str(url))[1:-1]} (sha256 {detector_identity(url)[:12]}) is not in the table of known '
+              'detectors; a TorchScript file is code, which runs with your rights, so give one that you trust', file=sys.stderr)
 
 #----------------------------------------------------------------------------
 # Lookup.

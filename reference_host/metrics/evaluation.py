@@ -8,7 +8,7 @@ from training.snapshots import load_generator
 
 #----------------------------------------------------------------------------
 
-def evaluate(rank, num_gpus, network_pkl, run_dir, metrics, dataset_kwargs, detector, verbose, threads):
+def evaluate(rank, num_gpus, network_pkl, run_dir, metrics, dataset_kwargs, detector, verbose, threads, trust=False):
     """Evaluate metrics of the G_ema of a network pickle.
 
     Rank 0 prints the results and appends them to the files of run_dir, unless that is None."""
@@ -16,7 +16,7 @@ def evaluate(rank, num_gpus, network_pkl, run_dir, metrics, dataset_kwargs, dete
     if threads is not None:
         torch.set_num_threads(threads)
     with ranks.one_first(): # Each machine downloads once.
-        G = load_generator(network_pkl, device)
+        G = load_generator(network_pkl, device, trust)
     progress = metric_utils.ProgressMonitor(verbose=verbose)
     for metric in metrics:
         result = metric_main.calc_metric(metric=metric, G=G, dataset_kwargs=dataset_kwargs, detector=detector,

@@ -58,6 +58,7 @@ def check_detector(metric, detector, resolution):
         raise SpiderError(f'--detector: demo is for {side}x{side} images, but these are {resolution}x{resolution}; give '
                           'a TorchScript file')
     try:
+        detectors.say_that_it_is_code(detector_of(metric, detector))
         detectors.get_feature_detector(detector_of(metric, detector))
     except SpiderError as err:
         raise SpiderError(err.message.replace('--detector: ', f'--detector: {metric} needs a feature network: ', 1)) from err

@@ -4,7 +4,9 @@ import copy
 import itertools
 import os
 import pickle
+import sys
 
+import click
 import numpy as np
 import PIL.Image
 import torch
@@ -82,19 +84,45 @@ def snapshot_data(training_set_kwargs, **networks):
             for name, module in networks.items()}
     return dict(data, training_set_kwargs=dict(training_set_kwargs))
 
-def load_networks(url, option):
-    """The contents of a network pickle at a path or URL. Raises SpiderError, which names the option it came from."""
+# Unpickling runs the code that a file carries. A reader that runs nothing may be put here: an object with the functions
+# read_networks(path), read_training_set(path) and load_generator(path), as load_networks() and so on below return them.
+
+reader = None
+
+trust_option = click.option('--trust-pickle', 'trust', is_flag=True,
+                            help='Unpickle the network, which runs code that the file carries')
+
+def read(url, option, function, stock, trust=False):
+    """The result of the reader's function for a path or URL; stock(contents of the pickle) without a reader and with `trust`.
+
+    Raises SpiderError, which names the option it came from."""
     try:
-        with dnnlib.util.open_url(url) as f:
-            return legacy.load_network_pkl(f)
+        path = dnnlib.util.open_url(url, return_filename=True)
+        if reader is not None and not trust:
+            return getattr(reader, function)(path)
+        if not trust:
+            print(f'{option}: {url} is unpickled, which runs code that it carries', file=sys.stderr)
+        with open(path, 'rb') as f:
+            return stock(legacy.load_network_pkl(f))
     except Exception as err: # A foreign file can fail anywhere while it is unpickled.
-        reason = (str(err).strip() or type(err).__name__).splitlines()[0].rstrip('.')
+        if hasattr(err, 'message'):
+            raise SpiderError(f'{option}: {err.message}') from err
+        reason = ascii((str(err).strip() or type(err).__name__).splitlines()[0].rstrip('.'))[1:-1][:160]
         raise SpiderError(f'{option}: {url} cannot be read as a network pickle ({reason}); give a network-snapshot-*.pkl '
                           'or its URL') from err
 
-def load_generator(network_pkl, device):
+def load_networks(url, option):
+    """The networks of a network pickle at a path or URL, to copy tensors from: 'G', 'D', 'G_ema', 'augment_pipe' (or None)."""
+    return read(url, option, 'read_networks', lambda data: data)
+
+def load_training_set(url, trust=False):
+    """The options of the dataset that the networks of a pickle were trained on, or None."""
+    return read(url, '--network', 'read_training_set', lambda data: data['training_set_kwargs'], trust)
+
+def load_generator(network_pkl, device, trust=False):
     """G_ema of a network pickle, for inference on the device. Raises SpiderError that names --network."""
-    G = load_networks(network_pkl, option='--network')['G_ema'].eval().requires_grad_(False).to(device)
+    G = read(network_pkl, '--network', 'load_generator', lambda data: data['G_ema'], trust)
+    G = G.eval().requires_grad_(False).to(device)
     if device.type != 'cuda': # Networks of some hosts would take half precision everywhere.
         for module in G.modules():
             if hasattr(module, 'use_fp16'):

@@ -14,6 +14,8 @@ from spider_plugin.snapshots.lineage import cascade_stages
 from spider_plugin.snapshots.rebuild import load_generator
 from spider_plugin.sources.parents import find_parent, given_parents, one_hot, rendered_labels, rendered_latents
 
+_LATENTS = 1 << 28      # most numbers in the latents of a stage
+
 #----------------------------------------------------------------------------
 # One stage for a list of seeds.
 
@@ -87,6 +89,9 @@ class Cascade:
         index = G.source.key(z, c)[:, 0].to(torch.int64).cpu()
         path = find_parent(identity, self.network, self.parents)
         parent = load_generator(path, trust=self.trust).to(self.device)
+        if identity['latents'] * parent.z_dim > _LATENTS:
+            raise SpiderError(f'{self.network} was rendered from {identity["latents"]} latents, too many to draw again here; '
+                              'show its last stage alone.')
         latents, labels = rendered_latents(identity['latents'], parent.z_dim), rendered_labels(identity['latents'], parent.c_dim)
         return parent, latents[index].to(self.device), one_hot(labels[index], parent.c_dim).to(self.device)
 

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spider_plugin.errors import SpiderError
+from spider_plugin.errors import SpiderError, shown
 from spider_plugin.generate import pictures, walks
 from spider_plugin.generate.cascade import Cascade
+from spider_plugin.snapshots.sizes import batch_for
 from spider_plugin.sources.parents import one_hot
 
 #----------------------------------------------------------------------------
@@ -52,7 +53,10 @@ def generate(network, seeds, outdir, *, trunc=1.0, class_idx=None, grid=False, s
     c = _labels(G, class_idx, network).expand(len(seeds), -1).to(device)
 
     names = [f'seed{seed:04d}' for seed in seeds]
-    images = _render(G, z, c, dict(truncation_psi=trunc, noise_mode=noise_mode))
+    try:
+        images = _render(G, z, c, dict(truncation_psi=trunc, noise_mode=noise_mode))
+    except RuntimeError as error:   # of tensors whose shapes do not fit each other
+        raise SpiderError(f'{network} cannot be drawn from ({shown(error)}); copy or download it again.') from error
     files = {f'{name}.png': image for name, image in zip(names, images)}
     if sources:
         files |= {f'{name}-source.png': image for name, image in zip(names, pictures.to_uint8(G.source.sample(z, c)))}
@@ -94,6 +98,7 @@ def _labels(G, class_idx, network):
 
 @torch.no_grad()
 def _render(G, z, c, options, batch=16):
+    batch = batch_for(G, batch)
     parts = zip(z.split(batch), c.split(batch))
     return np.concatenate([pictures.to_uint8(G(z_part, c_part, **options)) for z_part, c_part in parts])
 

@@ -6,6 +6,7 @@ nothing heavy is imported here, and nothing is kept that a child would need; the
 
 import contextlib
 import functools
+import importlib
 import inspect
 import re
 import sys
@@ -13,12 +14,13 @@ import sys
 import click
 
 from spider_plugin import registry
-from spider_plugin.errors import SpiderError
+from spider_plugin.errors import SpiderError, printable
 from spider_plugin.hosts import attach, edge, imports
 from spider_plugin.hosts.shims import cpu_device, stack
 from spider_plugin.options import presets
 
 METRICS_MODULE = 'metrics.metric_main'
+READING_MODULE = 'training.snapshots'   # of the reference host
 
 def install():
     """Install the hook. Idempotent."""
@@ -37,6 +39,7 @@ def install():
     click.core.Command.__init__ = init
     imports.install()
     imports.after_import(METRICS_MODULE, register_metrics)
+    imports.after_import(READING_MODULE, _give_reader)
     imports.after_import(_is_bundle, _watch_source)
     with edge.exit_on_errors():
         stack.arm()
@@ -66,6 +69,40 @@ def extend_command(command):
         params['detector'].show_envvar = True
     if command.callback is not None and {'outdir', 'data'} <= set(params):
         _extend_training(command, params)
+    elif command.callback is not None and 'network_pkl' in params:
+        command.callback = _saying_who_reads(command.callback)
+
+#----------------------------------------------------------------------------
+# Who reads a pickle. The reference host reads by the plugin's reader; others unpickle, and are left as they are.
+
+class _Reader:
+    """The functions of snapshots/host_door.py, which is imported at the first call."""
+
+    def __getattr__(self, name):
+        return getattr(importlib.import_module('spider_plugin.snapshots.host_door'), name)
+
+def _give_reader(module):
+    if hasattr(module, 'reader'):
+        module.reader = _Reader()
+
+def _host_unpickles():
+    """Whether the host that is running unpickles snapshots, as all but the reference host do."""
+    try:
+        return not isinstance(getattr(importlib.import_module(READING_MODULE), 'reader', None), _Reader)
+    except ImportError:
+        return True
+
+def _say_who_reads(option):
+    print(f'spider-plugin: this host unpickles {option} itself, which runs any code that the file carries; give a file that you '
+          'trust (docs/security.md)', file=sys.stderr)
+
+def _saying_who_reads(callback):
+    @functools.wraps(callback)
+    def run(*args, **kwargs):
+        if kwargs.get('network_pkl') is not None and _host_unpickles():
+            _say_who_reads('--network')
+        return callback(*args, **kwargs)
+    return run
 
 #----------------------------------------------------------------------------
 # Training commands.
@@ -121,7 +158,9 @@ def _training_callback(callback, ours, stand_in):
             if asked:
                 from spider_plugin.hosts.capabilities import Host
                 for line in apply_options(c, options, given=given, host=Host(c)):
-                    print(line)
+                    print(printable(line))
+            elif c.get('resume_pkl') is not None and _host_unpickles():
+                _say_who_reads('--resume')
             if options['cfg'] is not None:
                 desc = re.sub(rf'(?<![^-]){stand_in}(?![^-])', cfg, desc, count=1)
             stack.mend_launch(c)

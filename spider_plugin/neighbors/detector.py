@@ -20,11 +20,17 @@ from pathlib import Path
 
 import torch
 
-from spider_plugin.errors import SpiderError
+from spider_plugin.errors import SpiderError, printable
 from spider_plugin.files.cache import sha256_of_file
 from spider_plugin.resources import resource_dir
 
 DEFAULT = 'inception'   # Name of the network of published scores in hosts with a detector lookup.
+
+KNOWN = {       # sha256 of detectors that are as they were published
+    'f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4',     # Inception, inception-2015-12-05.pt
+    'b437eb095feaeb0b83eb3fa11200ebca4548ee39a07fb944a417ddc516cc07c3',     # VGG16 of LPIPS, vgg16.pt
+    '2a78af6b7d6ae4ff5fb41b9d1aac54e72dd77cec040f2793210a8914260e3e3c',     # demo_detector.pt of the embedded host
+}
 
 #----------------------------------------------------------------------------
 
@@ -83,6 +89,7 @@ class HostDetector:
     @functools.cached_property
     def _network(self):
         """(network, keywords of its calls)."""
+        self._say_that_it_is_code()
         if _is_torchscript(self.path):
             network = self._try(lambda: torch.jit.load(self.path, map_location=self.device))
         else:
@@ -95,6 +102,14 @@ class HostDetector:
             names = inspect.signature(network.forward).parameters
         takes = 'return_features' in names or 'kwargs' in names
         return network, dict(return_features=True) if takes else {}
+
+    def _say_that_it_is_code(self):
+        """Print a line for a file whose digest the embedded host does not know."""
+        code = _is_torchscript(self.path) or str(self.path).endswith('.pkl')
+        if code and self.identity not in KNOWN and os.environ.get('RANK', '0') == '0':
+            print(f'--detector={printable(self.name)} (sha256 {self.identity[:12]}) is not in the table of known detectors; a '
+                  'detector is code, which runs with your rights, so give a file that you trust (docs/security.md)',
+                  file=sys.stderr)
 
     def _try(self, load):
         """Return the result of `load`. It runs the host's code, so every exception becomes an error about --detector, except one

@@ -4,7 +4,7 @@ is, and the tensors that fit are copied by a plan."""
 import pkgutil
 
 from spider_plugin import registry
-from spider_plugin.errors import SpiderError
+from spider_plugin.errors import SpiderError, shown
 from spider_plugin.options.dsc import check_resumed_dsc
 from spider_plugin.options.generators import IMAGE
 
@@ -18,9 +18,10 @@ def resume_spider(c, options, source, classes, host):
     from spider_plugin.portable.source.arguments import SpiderArguments
     spider, identity = _resumed_spider(host.local_file(c['resume_pkl']), options['trust_pickle'])
     try:
-        spider = SpiderArguments.read(spider)
+        spider = _checked(SpiderArguments.read(spider))
     except (ValueError, TypeError) as error:
-        raise SpiderError(f'--resume={c["resume_pkl"]}: {error}; give a snapshot of this version or an earlier one.') from error
+        raise SpiderError(f'--resume={c["resume_pkl"]}: {shown(error)}; give a snapshot of this version or '
+                          'an earlier one.') from error
     if spider is None:
         if registry.mappings[options['spider_mapping']].needs != IMAGE:
             return 1.0, False, []
@@ -29,8 +30,8 @@ def resume_spider(c, options, source, classes, host):
                               ('source', _describe(identity), _describe(source.identity)),
                               ('source classes', spider.classes, classes)):
         if before != now and not options['spider_force']:
-            raise SpiderError(f'--resume={c["resume_pkl"]} was trained with the {what} {before}, not {now}; give that one, or '
-                              'pass --spider-force.')
+            raise SpiderError(f'--resume={c["resume_pkl"]} was trained with the {what} {shown(before)}, not {now}; give that '
+                              'one, or pass --spider-force.')
     return spider.gain, spider.learn_skip, []
 
 def resume_from_what_fits(c, options, host):
@@ -55,15 +56,31 @@ def resume_from_what_fits(c, options, host):
 
 def _resumed_spider(path, trust):
     """(the `spider` argument of the pickled generator, its source's identity); (None, None) for a stock generator."""
-    from spider_plugin.snapshots.rebuild import embedded_bank_state, load_generator
+    from spider_plugin.snapshots.lineage import cascade_stages
+    from spider_plugin.snapshots.rebuild import checked_bank_state, load_generator
     from spider_plugin.snapshots.records import generator_record
     if trust:
         generator = load_generator(path, trust=True)
         source = generator.__dict__.get('source')
         return getattr(generator, 'init_kwargs', {}).get('spider'), source and source.identity
     record = generator_record(path)
-    state = embedded_bank_state(record)
-    return record.init_kwargs.get('spider'), state and state['identity']
+    spider = record.init_kwargs.get('spider')
+    try:
+        state = checked_bank_state(record)
+    except ValueError as error:
+        raise SpiderError(f'--resume={path} holds {shown(error)}; give a complete snapshot of spider-plugin.') from error
+    if spider is not None and state is None:
+        raise SpiderError(f'--resume={path} holds a Spider generator without its source; give a complete snapshot of '
+                          'spider-plugin.')
+    return spider, state and cascade_stages(state['identity'], path)[0]
+
+def _checked(spider):
+    """The SpiderArguments, whose gain and factor go into the config. Raises ValueError where a file holds others than the
+    plugin writes."""
+    if spider is not None and not (isinstance(spider.mapping, str) and isinstance(spider.gain, (int, float))
+                                   and 0 <= spider.gain <= 1 and isinstance(spider.learn_skip, bool)):
+        raise ValueError('its `spider` argument has entries of other types')
+    return spider
 
 def _describe(identity):
     return '{name} ({transform}, sha256 {sha256:.12})'.format(**identity)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from spider_plugin import __version__
-from spider_plugin.errors import SpiderError
+from spider_plugin.errors import SpiderError, shown
 from spider_plugin.files.cache import atomic_file, sha256_of_file
 from spider_plugin.snapshots.families import fastgan_options, network_family
 from spider_plugin.snapshots.lineage import cascade_stages, describe_stages
@@ -87,7 +87,7 @@ def _network(contents, key, path):
     networks = {name: value for name, value in contents.items() if isinstance(value, (PersistentRecord, torch.nn.Module))}
     key = key or ('G_full' if 'G_full' in networks else 'G_ema')
     if key not in networks:
-        names = ', '.join(ascii(name)[1:-1][:40] for name in list(networks)[:10]) or 'none'
+        names = ', '.join(shown(name, 40) for name in list(networks)[:10]) or 'none'
         raise SpiderError(f'{path} holds no network {key}; give --key one of: {names}.')
     network = networks[key]
     if isinstance(network, torch.nn.Module):
@@ -131,7 +131,7 @@ def _card(record, tensors, path, out):
 
 _SIZES = dict(z_dim='z_dim', w_dim='w_dim', c_dim='c_dim', resolution='img_resolution', channels='img_channels')
 
-def _describe(record, path):
+def _describe(record, path, parts=True):
     kwargs = dict(record.init_kwargs) | fastgan_options(record)
     if isinstance(kwargs.get('spider'), dict):  # the path of the prepared source is private to that machine
         kwargs['spider'] = {key: value for key, value in kwargs['spider'].items() if key != 'source'}
@@ -143,9 +143,10 @@ def _describe(record, path):
         init_args   = list(record.init_args),
         init_kwargs = kwargs,
     )
-    if record.class_name == 'training.training_loop.MyEnsemble':
-        parts = record.state['_modules'].items()
-        described['parts'] = {name: _describe(part, path) for name, part in parts if getattr(part, 'init_kwargs', None)}
+    if parts and record.class_name == 'training.training_loop.MyEnsemble':
+        found = list(record.state.get('_modules', {}).items())[:10]
+        described['parts'] = {name: _describe(part, path, parts=False) for name, part in found
+                              if getattr(part, 'init_kwargs', None)}
     return _Plain(path).of(described)
 
 class _Plain:

@@ -5,13 +5,14 @@ looked up in the host that is running: the checkout's on the path, else the refe
 the families: HOST_FAMILIES, and the declared generators in registry.generators."""
 
 import dataclasses
+import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
 
 from spider_plugin import registry
-from spider_plugin.bundles.names import class_with, features_named, with_mapping_kind
-from spider_plugin.errors import SpiderError
+from spider_plugin.bundles.names import PACKAGE, BundleName, class_with, features_named, with_mapping_kind
+from spider_plugin.errors import SpiderError, shown
 from spider_plugin.resources import resource_dir
 from spider_plugin.snapshots.records import PersistentRecord
 
@@ -105,9 +106,37 @@ def _with_kind(class_name, spider, path):
     if kind is None:
         return class_name
     if kind not in registry.mappings:
-        raise SpiderError(f'{path} was trained with the mapping {str(kind)[:40]!r}, which no installed package has; install the '
+        raise SpiderError(f'{path} was trained with the mapping {shown(kind, 40)!r}, which no installed package has; install the '
                           'package that adds it, or pass --trust-pickle if you trust the file.')
     return with_mapping_kind(class_name, kind)
+
+def class_named(name):
+    """The class that a generator.json names. Raises ValueError for any that is not in the two tables, which is not imported."""
+    module, _, class_name = name.rpartition('.')
+    try:
+        known = _is_declared(name) or _is_of_host(name, module, class_name)
+    except (KeyError, ValueError):
+        known = False
+    if not known:
+        raise ValueError(f'{shown(name)} is not a known class')
+    return getattr(importlib.import_module(module), class_name)
+
+def _is_declared(name):
+    """Whether it is the class of a declared generator, in its bundle with or without a mapping kind of another package."""
+    kinds = (None, *registry.mappings)
+    classes = [declared.class_name for declared in registry.generators.values() if declared.module is not None]
+    return name in classes or any(name == with_mapping_kind(stock, kind) for stock in classes for kind in kinds
+                                  if stock.startswith(PACKAGE))
+
+def _is_of_host(name, module, class_name):
+    """Whether it is a Generator of a family's module, or one with features over it."""
+    modules = [known for family in HOST_FAMILIES.values() for known in family.modules]
+    if not module.startswith(PACKAGE):
+        return module in modules and class_name == 'Generator'
+    bundle = BundleName.parse(module[len(PACKAGE):])
+    mappings = [family.mapping for family in HOST_FAMILIES.values()]
+    return bundle.host in modules and bundle.mapping in mappings and class_name == bundle.generator and \
+        name == f'{PACKAGE}{bundle}.{class_name}'
 
 def host_module(family):
     """The module with this family's Generator in the host that is running, or None."""

@@ -8,9 +8,11 @@ The identity of a source that a generator rendered holds two more entries than t
 The identity is part of the snapshot, and contains the identities of all earlier stages. The record in a file may be damaged or
 endless, so the number of stages is bounded."""
 
-from spider_plugin.errors import SpiderError
+from spider_plugin.errors import SpiderError, printable
 
-MAX_DEPTH = 32
+MAX_DEPTH   = 32
+MAX_TEXT    = 1000      # letters of an entry
+MAX_LATENTS = 1 << 24
 _TEXTS    = ('name', 'sha256', 'transform')     # entries of every identity
 
 #----------------------------------------------------------------------------
@@ -21,7 +23,7 @@ def cascade_stages(identity, path):
     Raises SpiderError if they are damaged, or if one is repeated."""
     found, seen = [], set()
     while identity is not None:
-        if not isinstance(identity, dict) or not all(isinstance(identity.get(key), str) for key in _TEXTS):
+        if not _is_identity(identity):
             raise SpiderError(f'{path}: the record of its sources is damaged; give a complete snapshot of spider-plugin.')
         if len(found) == MAX_DEPTH:
             raise SpiderError(f'{path}: its cascade has more than {MAX_DEPTH} stages; start from an earlier source.')
@@ -33,9 +35,16 @@ def cascade_stages(identity, path):
         identity = identity.get('source')
     return found
 
+def _is_identity(identity):
+    if not isinstance(identity, dict):
+        return False
+    texts, latents = [identity.get(key) for key in _TEXTS], identity.get('latents', 1)
+    return all(isinstance(text, str) and len(text) <= MAX_TEXT and '\0' not in text for text in texts) and \
+        type(latents) is int and 0 < latents <= MAX_LATENTS
+
 def describe_stages(identities):
     """Return a line such as 'B <- A <- tinyimagenet', from the last stage to the first; it may end in 'noise'."""
-    names = [identity['name'] for identity in identities]
+    names = [printable(identity['name'], 80) for identity in identities]
     return ' <- '.join(names + (['noise'] if identities and 'latents' in identities[-1] else []))
 
 #----------------------------------------------------------------------------

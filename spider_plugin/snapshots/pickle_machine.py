@@ -2,7 +2,8 @@
 
 A pickle is a program for a stack machine. This machine has fewer instructions than Python's: those that build data, and three
 that pass a name, a call or a state to functions given by the caller. Any other instruction ends the reading. Costs are bounded.
-A length cannot exceed the rest of the file, there are at most MAX_STEPS instructions, and a budget limits the memory of calls.
+A length cannot exceed the rest of the file, there are at most MAX_STEPS instructions, and a budget pays for every object before
+it is made, whether an instruction or a call makes it.
 
     machine = PickleMachine(file, size, resolve, fill)
     value = machine.load()          # The file may hold several pickles, one after the other.
@@ -15,7 +16,15 @@ from dataclasses import dataclass
 
 MAX_STEPS = 1_000_000   # Snapshots of the largest networks have a few hundred thousand instructions.
 MAX_ARGS  = 16          # Most arguments of one call.
-_OVERHEAD = 4           # Bytes that calls may build for each byte of the file; views of tensors count in full.
+_OVERHEAD = 6           # Bytes that objects may take for each byte of the file; views of tensors count in full.
+_BASE     = 1 << 25     # Bytes that the objects of any file may take.
+
+# Bytes of CPython objects, rounded up.
+OBJECT = 64             # an empty tuple, list or dict, a number, a text without its letters
+SLOT   = 8              # a place in a tuple, a list or the stack
+ENTRY  = 104            # an entry of a dict or set while its table grows
+SET    = 216            # an empty set
+CALL   = 512            # a tensor, an array, a record
 
 class Damaged(ValueError):
     """Bytes that are not a pickle, or not one that a host writes."""
@@ -35,7 +44,7 @@ class Budget:
     """The steps and bytes that reading a file may still use."""
 
     def __init__(self, size):
-        self.steps, self.bytes = MAX_STEPS, _OVERHEAD * size + (1 << 24)
+        self.steps, self.bytes = MAX_STEPS, _OVERHEAD * size + _BASE
 
     def step(self):
         self.steps -= 1
@@ -43,10 +52,10 @@ class Budget:
             raise Damaged(f'more than {MAX_STEPS} instructions')
 
     def spend(self, num_bytes):
-        """Subtract the bytes that a call builds. Raises Damaged if the budget is used up."""
+        """Subtract the bytes that something will take. Raises Damaged if the budget is used up."""
         self.bytes -= num_bytes
         if self.bytes < 0:
-            raise Damaged('its calls would build more than it holds')
+            raise Damaged('its objects would take more memory than it can need')
 
 _HANDLERS = {} # {opcode: function of the machine}
 
@@ -80,6 +89,11 @@ class PickleMachine:
             raise Damaged('it ends too early')
         self.position += count
         return data
+
+    def push(self, num_bytes, make, *args):
+        """Pay for an object, make it, and put it on the stack."""
+        self.budget.spend(num_bytes + SLOT)
+        self.stack.append(make(*args))
 
     def load(self):
         """Return the value of the next pickle in the file. Raises Damaged or Forbidden; bad data can raise other errors."""
@@ -125,7 +139,7 @@ class PickleMachine:
     def push_made(self, stand_in, args):
         if not isinstance(stand_in, StandIn) or len(args) > MAX_ARGS:
             raise Damaged('a call of something that is not a function')
-        self.stack.append(stand_in.make(self, *args))
+        self.push(CALL, stand_in.make, self, *args)
 
 #----------------------------------------------------------------------------
 # Keys of dicts and sets. Tuples that share their parts take exponential time to hash, and chosen large integers all collide.
@@ -139,61 +153,92 @@ def checked_key(key):
 #----------------------------------------------------------------------------
 # Constants.
 
-_on(pickle.NONE)(lambda m: m.stack.append(None))
-_on(pickle.NEWTRUE)(lambda m: m.stack.append(True))
-_on(pickle.NEWFALSE)(lambda m: m.stack.append(False))
-_on(pickle.EMPTY_TUPLE)(lambda m: m.stack.append(()))
-_on(pickle.EMPTY_LIST)(lambda m: m.stack.append([]))
-_on(pickle.EMPTY_DICT)(lambda m: m.stack.append({}))
-_on(pickle.EMPTY_SET)(lambda m: m.stack.append(set()))
-_on(pickle.LONG1)(lambda m: m.stack.append(int.from_bytes(m.read(_number(m, '<B')), 'little', signed=True)))
-
 def _number(machine, form):
     return struct.unpack(form, machine.read(struct.calcsize(form)))[0]
 
+def _on_constant(opcode, value):
+    _on(opcode)(lambda m: m.push(0, lambda: value))
+
+def _on_empty(opcode, num_bytes, kind):
+    _on(opcode)(lambda m: m.push(num_bytes, kind))
+
 def _on_number(opcode, form):
-    _on(opcode)(lambda m: m.stack.append(_number(m, form)))
+    _on(opcode)(lambda m: m.push(OBJECT, _number, m, form))
 
 def _on_bytes(opcode, form, convert):
-    _on(opcode)(lambda m: m.stack.append(convert(m.read(_number(m, form)))))
+    @_on(opcode)
+    def handle(machine):
+        length = _number(machine, form)
+        machine.push(OBJECT + min(length, machine.size), lambda: convert(machine, machine.read(length)))
 
-def _text(data):
+def _integer(_machine, data):
+    return int.from_bytes(data, 'little', signed=True)
+
+def _as_text(machine, data):
+    return text_of(machine.budget, data)
+
+def text_of(budget, data):
+    """The text in UTF-8 bytes, whose letters take up to four bytes each."""
+    if not data.isascii():
+        budget.spend(4 * len(data))
     return str(data, 'utf-8', 'surrogatepass')
 
+def _unchanged(_machine, data):
+    return data
+
+_on_constant(pickle.NONE, None)
+_on_constant(pickle.NEWTRUE, True)
+_on_constant(pickle.NEWFALSE, False)
+_on_constant(pickle.EMPTY_TUPLE, ())
+_on_empty(pickle.EMPTY_LIST, OBJECT, list)
+_on_empty(pickle.EMPTY_DICT, OBJECT, dict)
+_on_empty(pickle.EMPTY_SET,  SET, set)
 _on_number(pickle.BININT,   '<i')
 _on_number(pickle.BININT1,  '<B')
 _on_number(pickle.BININT2,  '<H')
 _on_number(pickle.BINFLOAT, '>d')
-_on_bytes(pickle.SHORT_BINBYTES,   '<B', bytes)
-_on_bytes(pickle.BINBYTES,         '<I', bytes)
-_on_bytes(pickle.BINBYTES8,        '<Q', bytes)
-_on_bytes(pickle.BYTEARRAY8,       '<Q', bytes)
-_on_bytes(pickle.SHORT_BINUNICODE, '<B', _text)
-_on_bytes(pickle.BINUNICODE,       '<I', _text)
-_on_bytes(pickle.BINUNICODE8,      '<Q', _text)
+_on_bytes(pickle.LONG1,            '<B', _integer)
+_on_bytes(pickle.SHORT_BINBYTES,   '<B', _unchanged)
+_on_bytes(pickle.BINBYTES,         '<I', _unchanged)
+_on_bytes(pickle.BINBYTES8,        '<Q', _unchanged)
+_on_bytes(pickle.BYTEARRAY8,       '<Q', _unchanged)
+_on_bytes(pickle.SHORT_BINUNICODE, '<B', _as_text)
+_on_bytes(pickle.BINUNICODE,       '<I', _as_text)
+_on_bytes(pickle.BINUNICODE8,      '<Q', _as_text)
 
 #----------------------------------------------------------------------------
 # Containers.
 
-_on(pickle.MARK)(lambda m: m.marks.append(len(m.stack)))
-_on(pickle.TUPLE)(lambda m: m.stack.append(tuple(m.pop_to_mark())))
-_on(pickle.TUPLE1)(lambda m: m.stack.append((m.pop(),)))
-_on(pickle.TUPLE2)(lambda m: m.stack.append((m.pop(), m.pop())[::-1]))
-_on(pickle.TUPLE3)(lambda m: m.stack.append((m.pop(), m.pop(), m.pop())[::-1]))
+_on(pickle.TUPLE1)(lambda m: m.push(OBJECT, lambda: (m.pop(),)))
+_on(pickle.TUPLE2)(lambda m: m.push(OBJECT, lambda: (m.pop(), m.pop())[::-1]))
+_on(pickle.TUPLE3)(lambda m: m.push(OBJECT, lambda: (m.pop(), m.pop(), m.pop())[::-1]))
+
+@_on(pickle.MARK)
+def _mark(machine):
+    machine.budget.spend(SLOT)
+    machine.marks.append(len(machine.stack))
+
+@_on(pickle.TUPLE)
+def _tuple(machine):
+    items = machine.pop_to_mark()
+    machine.push(OBJECT + SLOT * len(items), tuple, items)
 
 @_on(pickle.APPEND)
 def _append(machine):
     item = machine.pop()
+    machine.budget.spend(2 * SLOT)      # lists grow by more than they need
     machine.top(list).append(item)
 
 @_on(pickle.APPENDS)
 def _appends(machine):
     items = machine.pop_to_mark()
+    machine.budget.spend(2 * SLOT * len(items))
     machine.top(list).extend(items)
 
 @_on(pickle.SETITEM)
 def _setitem(machine):
     value, key = machine.pop(), machine.pop()
+    machine.budget.spend(ENTRY)
     machine.top(dict)[checked_key(key)] = value
 
 @_on(pickle.SETITEMS)
@@ -201,11 +246,13 @@ def _setitems(machine):
     items = machine.pop_to_mark()
     if len(items) % 2:
         raise Damaged('a key without a value')
+    machine.budget.spend(ENTRY * (len(items) // 2))
     machine.top(dict).update(zip(map(checked_key, items[::2]), items[1::2]))
 
 @_on(pickle.ADDITEMS)
 def _additems(machine):
     items = machine.pop_to_mark()
+    machine.budget.spend(ENTRY * len(items))
     machine.top(set).update(map(checked_key, items))
 
 #----------------------------------------------------------------------------
@@ -214,12 +261,13 @@ def _additems(machine):
 def _remember(machine, index):
     if not machine.stack:
         raise Damaged('unbalanced instructions')
+    machine.budget.spend(ENTRY)
     machine.memo[index] = machine.stack[-1]
 
 def _recall(machine, index):
     if index not in machine.memo:
         raise Damaged('a reference to an object that does not exist')
-    machine.stack.append(machine.memo[index])
+    machine.push(0, machine.memo.get, index)
 
 _on(pickle.MEMOIZE)(lambda m: _remember(m, len(m.memo)))
 _on(pickle.BINPUT)(lambda m: _remember(m, _number(m, '<B')))
@@ -232,12 +280,12 @@ _on(pickle.LONG_BINGET)(lambda m: _recall(m, _number(m, '<I')))
 
 @_on(pickle.GLOBAL)
 def _global(machine):
-    machine.stack.append(machine.resolve(_line(machine), _line(machine)))
+    machine.push(CALL, lambda: machine.resolve(_line(machine), _line(machine)))
 
 @_on(pickle.STACK_GLOBAL)
 def _stack_global(machine):
     name, module = machine.pop(str), machine.pop(str)
-    machine.stack.append(machine.resolve(module, name))
+    machine.push(CALL, machine.resolve, module, name)
 
 def _line(machine):
     line = b''
@@ -245,7 +293,7 @@ def _line(machine):
         line += machine.read(1)
         if len(line) > 256:
             raise Damaged('a name without an end')
-    return _text(line[:-1])
+    return text_of(machine.budget, line[:-1])
 
 @_on(pickle.REDUCE, pickle.NEWOBJ)
 def _make(machine):
@@ -263,7 +311,7 @@ def _build(machine):
 def _persistent(machine):
     if machine.persistent is None:
         raise Damaged('identifiers of objects outside the file')
-    machine.stack.append(machine.persistent(machine.pop()))
+    machine.push(OBJECT, machine.persistent, machine.pop())
 
 #----------------------------------------------------------------------------
 # The frame of the program.

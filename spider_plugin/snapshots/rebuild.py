@@ -10,13 +10,12 @@ import pickle
 import sys
 
 import torch
-from torch.nn.modules.module import register_module_parameter_registration_hook
-from torch.overrides import TorchFunctionMode
 
-from spider_plugin.errors import SpiderError
+from spider_plugin.errors import SpiderError, shown
 from spider_plugin.resources import resource_dir
 from spider_plugin.snapshots.families import add_host_to_path, known_class, lacks_family, network_family
 from spider_plugin.snapshots.records import PersistentRecord, read_pickle, record_in
+from spider_plugin.snapshots.sizes import check_size
 
 #----------------------------------------------------------------------------
 
@@ -47,13 +46,12 @@ def rebuild_generator(record, path):
         known = known_class(record, path)
         generator_class, tensors = _import_class(known.class_name, path), record.state_dict()
         try:
-            _check_size(_import_class(known.bare_class, path), record.init_args, known.kwargs, tensors)
+            check_size(_import_class(known.bare_class, path), record.init_args, known.kwargs, tensors)
             generator = generator_class(*record.init_args, **known.kwargs, **_embedded_source(record, generator_class))
             generator.load_state_dict(tensors, strict=True)
-        except (TypeError, RuntimeError, ValueError, KeyError, IndexError, AttributeError, AssertionError) as error:
-            reason = ' '.join(str(error).split())[:160]
-            raise SpiderError(f'{path}: its {record.class_name} does not fit {known.class_name} ({reason}); set PYTHONPATH to '
-                              'the checkout that wrote it, or pass --trust-pickle if you trust the file.') from error
+        except Exception as error:  # a host's class can raise errors of any type for arguments that it was not made for
+            raise SpiderError(f'{path}: its {record.class_name} does not fit {known.class_name} ({shown(error)}); set PYTHONPATH '
+                              'to the checkout that wrote it, or pass --trust-pickle if you trust the file.') from error
     return generator
 
 def _import_class(class_name, path):
@@ -95,54 +93,6 @@ def _exchange(out, into):
     sys.modules.update(into)
 
 #----------------------------------------------------------------------------
-# A known class would build a network of any size that a file asks for. It is built without memory first, and this trial ends
-# where it has more parameters than the file holds. The trial leaves a Spider generator's source out: it is of the host's class.
-
-_SLACK  = 1 << 22       # parameters that a generator without its source may have and one with it may not
-_DENSE  = 10            # times the parameters of a separable layer that it has while it is made, of a dense one with 9 taps
-_LIMITS = dict(img_resolution=1 << 13, num_layers=64, filter_size=64, lrelu_upsampling=16)  # what other numbers depend on
-
-def _check_size(generator_class, args, kwargs, tensors):
-    kwargs = {key: value for key, value in kwargs.items() if key != 'spider'}
-    for name, number in _numbers(dict(kwargs, args=list(args))):
-        if abs(number) > _LIMITS.get(name, 1 << 20):
-            raise ValueError(f'{name} is {number}')
-    left = _SLACK + (_DENSE if 'dsc' in kwargs else 1) * sum(tensor.numel() for tensor in tensors.values())
-    def count(_module, _name, parameter):
-        nonlocal left
-        left -= parameter.numel() if parameter is not None else 0
-        if left < 0:
-            raise ValueError('more parameters than the file holds')
-    handle = register_module_parameter_registration_hook(count)
-    try:
-        with _WithoutMemory():
-            generator_class(*args, **kwargs)
-    finally:
-        handle.remove()
-
-class _WithoutMemory(TorchFunctionMode):
-    """Tensors that a checkpoint will fill have a shape only; filters and other constants are made."""
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        fresh = function in (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
-        return function(*args, **dict(kwargs or {}, **dict(device='meta') if fresh else {}))
-
-def _numbers(value):
-    """(name of the nearest argument, number) for each in nested dicts and lists."""
-    stack, visited = [('', value)], 0
-    while stack:
-        name, item = stack.pop()
-        visited += 1
-        if visited > 10_000:
-            raise ValueError('arguments without an end')
-        if isinstance(item, dict):
-            stack.extend(item.items())
-        elif isinstance(item, (list, tuple)):
-            stack.extend((name, part) for part in item)
-        elif isinstance(item, (int, float)):
-            yield name, item
-
-#----------------------------------------------------------------------------
 # The way around.
 
 def unpickle(path):
@@ -154,7 +104,7 @@ def unpickle(path):
     except OSError as error:
         raise SpiderError(f'Cannot read {path} ({error.strerror}); check the path.') from error
     except Exception as error:      # code that the file carries ran here
-        raise SpiderError(f'{path} cannot be unpickled ({type(error).__name__}: {error}); set PYTHONPATH to the '
+        raise SpiderError(f'{path} cannot be unpickled ({type(error).__name__}: {shown(error)}); set PYTHONPATH to the '
                           'checkout that wrote it.') from error
 
 #----------------------------------------------------------------------------
@@ -177,6 +127,7 @@ def checked_bank_state(record):
             (len(labels) == 0 or 0 <= labels.min() <= labels.max() < 1 << 20)
     identity, noise, embed, classes = [state.get(name) for name in ('identity', 'noise', 'embed', 'classes')]
     described = isinstance(identity, dict) and isinstance(noise, float) and isinstance(embed, int) and 0 <= embed < 1 << 20
+    whole = whole and images.shape[1] in (1, 3) and images.shape[2] == images.shape[3] <= 1 << 13
     if classes is not None:
         described = described and isinstance(classes, list) and len(classes) < 1 << 20 and \
             all(isinstance(label, int) and -1 <= label < 1 << 20 for label in classes)

@@ -15,12 +15,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spider_plugin.errors import SpiderError
-from spider_plugin.snapshots.pickle_machine import Damaged, Forbidden, PickleMachine, StandIn, checked_key
+from spider_plugin.errors import SpiderError, shown
+from spider_plugin.snapshots.pickle_machine import ENTRY, SLOT, Damaged, Forbidden, PickleMachine, StandIn, checked_key
+from spider_plugin.snapshots.plain_data import check_plain
 
 MAX_ENTRIES  = 100_000  # Most modules and tensors of one network, because a pickle can make modules contain each other.
 MAX_NAME     = 1000     # Most letters in the dotted name of a tensor.
-_ENTRY_BYTES = 100      # Approximate bytes of an entry of a dict or set.
+MAX_CLASS    = 200      # Most letters in the name of a class.
+_PLAIN_BYTES = 1 << 25  # Bytes that the plain data of any file may take where each reference counts as a copy.
 
 #----------------------------------------------------------------------------
 # The result of reading.
@@ -39,7 +41,10 @@ class PersistentRecord:
     state:       dict  = field(default_factory=dict)
 
     def state_dict(self):
-        """Return the tensors by dotted name, as `torch.nn.Module.state_dict()` of the live module does, on the cpu."""
+        """Return the tensors by dotted name, as `torch.nn.Module.state_dict()` of the live module does, on the cpu.
+
+        Raises SpiderError for modules without an end, and for one tensor by so many names that copies of all would fill the
+        memory."""
         tensors, stack, entries = {}, [('', self.state)], 0
         while stack:
             prefix, state = stack.pop()
@@ -56,15 +61,18 @@ class PersistentRecord:
             for name, module in reversed(modules.items()):
                 if isinstance(module, PersistentRecord):
                     stack.append((f'{prefix}{name}.', module.state))
+        storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors.values()}
+        if sum(tensor.nbytes for tensor in tensors.values()) > 4 * sum(storages.values()) + (1 << 20):
+            raise SpiderError(f'{self.class_name} names the same tensors too often; its pickle is damaged.')
         return tensors
 
 def _checked_state(machine, state):
     groups = [state.get(key, {}) for key in ('_parameters', '_buffers', '_modules')] if isinstance(state, dict) else [None]
     if not all(isinstance(group, dict) for group in groups):
         raise Damaged('a module state of unknown form')
-    machine.budget.spend(_ENTRY_BYTES * sum(map(len, [state, *groups])))
+    machine.budget.spend(ENTRY * sum(map(len, [state, *groups])))
     names = [name for group in groups for name in group]
-    if not all(isinstance(name, str) and len(name) <= MAX_NAME for name in names):
+    if not all(isinstance(name, str) and len(name) <= MAX_NAME and name.isprintable() for name in names):
         raise Damaged('a module state of unknown form')
     if not isinstance(state.get('_non_persistent_buffers_set', set()), set):
         raise Damaged('a module state of unknown form')
@@ -74,22 +82,35 @@ def _checked_state(machine, state):
 # Stand-ins, which replace the names in a host pickle. They take the machine, whose budget they use, and the arguments of the real
 # functions.
 
+def _of_kind(value, *kinds):
+    """Return the value. Raises Damaged unless its type is exactly one of these: others can be asked for a length or for
+    their items, too, but those cost more than they say."""
+    if type(value) not in kinds:
+        raise Damaged(f'a {type(value).__name__} in place of a {kinds[0].__name__}')
+    return value
+
 def _dict(machine, items=()):
-    machine.budget.spend(_ENTRY_BYTES * len(items))
-    return {checked_key(key): value for key, value in (items.items() if isinstance(items, dict) else items)}
+    items = _of_kind(items, list, tuple, dict)
+    machine.budget.spend(ENTRY * len(items))
+    pairs = items.items() if isinstance(items, dict) else [_of_kind(pair, tuple, list) for pair in items]
+    return {checked_key(key): value for key, value in pairs}
 
 def _set(machine, items=()):
-    machine.budget.spend(_ENTRY_BYTES * len(items))
+    items = _of_kind(items, list, tuple, set)
+    machine.budget.spend(ENTRY * len(items))
     return {checked_key(item) for item in items}
 
 def _size(machine, sizes=()):
-    machine.budget.spend(8 * len(sizes))
+    sizes = _of_kind(sizes, tuple, list)
+    machine.budget.spend(SLOT * len(sizes))
     return tuple(sizes)
 
 def _persistent(machine, meta):
-    state = _checked_state(machine, meta['state'])
+    state = _checked_state(machine, _of_kind(meta, dict)['state'])
     if meta['type'] != 'class' or not all(isinstance(meta[key], str) for key in ('class_name', 'module_src')):
         raise Damaged('a persistent object of unknown form')
+    if not re.fullmatch(rf'[A-Za-z_][\w.]{{0,{MAX_CLASS - 1}}}', meta['class_name'], re.ASCII):
+        raise Damaged('a class name of unknown form')
     args, kwargs = state.get('_init_args', ()), state.get('_init_kwargs', {})
     if not isinstance(args, tuple) or not isinstance(kwargs, dict):
         raise Damaged('a persistent object of unknown form')
@@ -103,7 +124,7 @@ def _persistent(machine, meta):
 
 def _by_reference(class_name):
     def make(machine, *args):
-        machine.budget.spend(5 * _ENTRY_BYTES)
+        machine.budget.spend(5 * ENTRY)
         return PersistentRecord(class_name=class_name, module_src='', init_args=args)
     return StandIn(make)
 
@@ -120,10 +141,11 @@ def _storage(machine, data):
     """Return the numbers of a storage as a one-dimensional tensor."""
     if type(data) is not bytes:
         raise Damaged('a storage of unknown form')
-    machine.budget.spend(len(data))
+    machine.budget.spend(2 * len(data))     # the numbers are read, and copied to where they can be written
     inner = PickleMachine(io.BytesIO(data), len(data), _storage_type, _fill, persistent=tuple, budget=machine.budget)
     magic, protocol, _system, (kind, dtype, key, _location, count, view), keys = [inner.load() for _ in range(5)]
-    if not isinstance(key, str) or (magic, protocol, kind, keys, view) != (_MAGIC, _PROTOCOL, 'storage', [key], None):
+    known = (magic, protocol, kind, view) == (_MAGIC, _PROTOCOL, 'storage', None)
+    if not known or type(key) is not str or type(keys) is not list or keys != [key]:
         raise Damaged('a storage of unknown form')
     if int.from_bytes(inner.read(8), 'little') != count or len(data) - inner.position != count * dtype.itemsize:
         raise Damaged('a storage of the wrong length')
@@ -136,6 +158,9 @@ def _storage_type(module, name):
     return _STORAGES[module, name]
 
 def _tensor(machine, storage, offset, size, stride, requires_grad=False, hooks=None, metadata=None):
+    size, stride = _of_kind(size, tuple), _of_kind(stride, tuple)
+    if _of_kind(storage, torch.Tensor).ndim != 1 or not storage.is_contiguous():
+        raise Damaged('a tensor whose storage is another tensor')
     ranks = len(size) == len(stride) <= 8
     if not ranks or not all(type(number) is int and 0 <= number < 1 << 48 for number in (offset, *size, *stride)):
         raise Damaged('a tensor of impossible shape')
@@ -146,7 +171,7 @@ def _tensor(machine, storage, offset, size, stride, requires_grad=False, hooks=N
     return storage.as_strided(size, stride, offset if 0 not in size else 0)
 
 def _parameter(machine, data, requires_grad=True, hooks=None):
-    return data
+    return _of_kind(data, torch.Tensor)
 
 #----------------------------------------------------------------------------
 # Arrays of numpy. Their elements may be booleans, integers, floats, complex numbers, bytes and unicode strings, but not objects
@@ -169,11 +194,22 @@ class _Array(np.ndarray):
 def _new_array(machine, cls, shape, code):
     return np.ndarray.__new__(_Array, (0,), dtype=np.uint8)
 
+def _numbers(machine, data, dtype, shape):
+    """(bytes, dtype, shape) of an array. Raises Damaged unless the bytes are as many as the shape needs."""
+    data, dtype, shape = _of_kind(data, bytes), _of_kind(dtype, _Dtype).numpy(), _of_kind(shape, tuple)
+    if len(shape) > 8 or not all(type(number) is int and 0 <= number < 1 << 48 for number in shape):
+        raise Damaged('an array of impossible shape')
+    if math.prod(shape) * dtype.itemsize != len(data):
+        raise Damaged('an array of the wrong length')
+    machine.budget.spend(len(data))
+    return data, dtype, shape
+
 def _array_from_buffer(machine, data, dtype, shape, order):
-    return np.frombuffer(data, dtype=_Dtype.numpy(dtype)).reshape(shape, order=order)
+    data, dtype, shape = _numbers(machine, data, dtype, shape)
+    return np.frombuffer(data, dtype=dtype).reshape(shape, order='F' if order == 'F' else 'C')
 
 def _numpy_scalar(machine, dtype, data):
-    dtype = _Dtype.numpy(dtype)
+    dtype, data = _of_kind(dtype, _Dtype).numpy(), _of_kind(data, bytes)
     if len(data) != dtype.itemsize:
         raise Damaged('a numpy scalar of the wrong length')
     return np.frombuffer(data, dtype=dtype)[0]
@@ -185,11 +221,12 @@ def _fill(machine, obj, state):
     if isinstance(obj, PersistentRecord) and not obj.module_src and not obj.state:
         obj.state = _checked_state(machine, state)
     elif isinstance(obj, _Dtype):
-        obj.order = state[1] if state[1] in ('<', '>') else '='
+        order = _of_kind(state, tuple)[1]
+        obj.order = order if _of_kind(order, str) in ('<', '>') else '='
     elif isinstance(obj, _Array):
-        _version, shape, dtype, fortran, data = state
-        machine.budget.spend(len(data))
-        obj.__setstate__((1, tuple(shape), _Dtype.numpy(dtype), bool(fortran), bytes(data)))
+        _version, shape, dtype, fortran, data = _of_kind(state, tuple)
+        data, dtype, shape = _numbers(machine, data, dtype, shape)
+        obj.__setstate__((1, shape, dtype, _of_kind(fortran, bool, int) == 1, data))
     else:
         raise Damaged(f'a state for a {type(obj).__name__}')
 
@@ -224,7 +261,8 @@ RECORDED = ('torch.nn.modules.', 'torch.nn.utils.spectral_norm.', 'torch.ao.nn.'
 def _resolve(module, name):
     if (module, name) in GLOBALS:
         return GLOBALS[module, name]
-    if f'{module}.'.startswith(RECORDED) and name.isidentifier():
+    if f'{module}.'.startswith(RECORDED) and re.fullmatch(rf'[\w.]{{1,{MAX_CLASS}}}', module, re.ASCII) and \
+            name.isidentifier() and len(name) <= MAX_CLASS:
         return _by_reference(f'{module}.{name}')
     raise Forbidden(f'{module}.{name}')
 
@@ -239,21 +277,26 @@ def read_pickle(path):
     path = Path(path)
     try:
         with open(path, 'rb') as file:
-            contents = PickleMachine(file, os.fstat(file.fileno()).st_size, _resolve, _fill).load()
+            size = os.fstat(file.fileno()).st_size
+            contents = PickleMachine(file, size, _resolve, _fill).load()
+        check_plain([contents], _parts_of_record, _PLAIN_BYTES + 4 * size)
     except OSError as error:
         raise SpiderError(f'Cannot read {path} ({error.strerror or error}); check the path.') from error
     except Forbidden as error:
-        raise SpiderError(f'{path} names {_shown(error)}, which no network pickle needs, so it was not opened; '
+        raise SpiderError(f'{path} names {_reason(error)}, which no network pickle needs, so it was not opened; '
                           'use a snapshot written by a StyleGAN2/3-style host.') from error
     except Exception as error: # Damaged or hostile bytes can raise errors of any type.
-        raise SpiderError(f'{path} is not a complete network pickle ({_shown(error)}); copy or download it again.') from error
+        raise SpiderError(f'{path} is not a complete network pickle ({_reason(error)}); copy or download it again.') from error
     if not isinstance(contents, dict):
         raise SpiderError(f'{path} is not a dict of networks; use a snapshot written by a StyleGAN2/3-style host.')
     return contents
 
-def _shown(error):
-    """Return the message of an error as printable text for one line; a file may have put any characters into it."""
-    return ascii(' '.join((str(error) or type(error).__name__).split()))[1:-1][:160]
+def _parts_of_record(value):
+    """What a record refers to; None for any other value. The networks in its state are looked at by themselves."""
+    return [value.init_args, value.init_kwargs, value.state] if isinstance(value, PersistentRecord) else None
+
+def _reason(error):
+    return shown(str(error) or type(error).__name__)
 
 def generator_record(path, key='G_ema'):
     """Return the `PersistentRecord` of the generator in the host pickle at `path`. Raises SpiderError if it has none."""

@@ -98,15 +98,15 @@ def convert(path, contents, modules, fit=fit_layers):
     key = json.dumps([FORMAT, sha256_of_file(path), dsc, {name: sorted(plan.copied) for name, plan in plans.items()}])
     final = cache_dir('resume', hashlib.sha256(key.encode()).hexdigest()[:16]) / Path(path).name
     if not final.is_file():
-        data = {name: _module_of(plan.copied) for name, plan in plans.items()}
+        data = {name: module_of(plan.copied) for name, plan in plans.items()}
         pipe = contents.get('augment_pipe')
         probability = pipe.state_dict().get('p') if hasattr(pipe, 'state_dict') else None
-        data.update(training_set_kwargs=None, augment_pipe=None if probability is None else _module_of({'p': probability}))
+        data.update(training_set_kwargs=None, augment_pipe=None if probability is None else module_of({'p': probability}))
         with atomic_file(final) as temp, open(temp, 'wb') as file:
             pickle.dump(data, file)
     return str(final), plans, fits
 
-def _module_of(tensors):
+def module_of(tensors):
     """Return a tree of bare modules with these tensors as buffers, by their dotted names."""
     root = torch.nn.Module()
     for name, tensor in tensors.items():

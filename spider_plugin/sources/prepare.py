@@ -19,6 +19,7 @@ from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import atomic_dir, cache_dir, sha256_of_file
 from spider_plugin.files.progress import Progress
 from spider_plugin.snapshots.lineage import cascade_stages
+from spider_plugin.snapshots.sizes import batch_for
 from spider_plugin.sources.dataset import ImageDataset
 from spider_plugin.sources.match import GaussianTransport
 from spider_plugin.sources.obtain import fetch, resolve
@@ -217,8 +218,9 @@ def _plan_generator(path, pick_size, bank, channels, trust):
 def _generator_blocks(generator, label, size, batch=32):
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     generator = generator.to(device)
-    z, c = rendered_latents(len(label), generator.z_dim), one_hot(label, generator.c_dim)
-    for z_batch, c_batch in zip(z.split(batch), c.split(batch)):
+    z, batch = rendered_latents(len(label), generator.z_dim), batch_for(generator, batch)
+    for z_batch, labels in zip(z.split(batch), label.split(batch)):
+        c_batch = one_hot(labels, generator.c_dim)
         images = generator(z_batch.to(device), c_batch.to(device), noise_mode='const').to(torch.float32).cpu()
         yield resize_area(((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy(), size)
 

@@ -184,8 +184,8 @@ class GeneratorSource:
     def __init__(self, path, noise=0.0, embed=64, clamp=True, classes=None):
         with open(os.path.join(path, 'generator.json'), encoding='utf-8') as f:
             info = json.load(f)
-        module, _, name = info['class_name'].rpartition('.')
-        network = getattr(importlib.import_module(module), name)(**info['init_kwargs'])
+        table = importlib.import_module('spider_plugin.snapshots.families')     # a class is known only where the plugin is
+        network = table.class_named(info['class_name'])(**info['init_kwargs'])
         network.load_state_dict(torch.load(os.path.join(path, 'weights.pt'), map_location='cpu', weights_only=True))
         self.network = network.eval().requires_grad_(False)
         self.bank = ImageBank(path, noise=noise, embed=embed, classes=classes)
