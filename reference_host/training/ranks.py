@@ -262,7 +262,7 @@ def _group(rank, num_ranks, address, hosts_store, watched):
         if heart is not None:
             heart.stop()
     except BaseException as err:
-        if _lost_connection(err):
+        if lost_connection(err):
             time.sleep(PATIENCE + 10)
         if watch is not None:
             watch.confess(err)
@@ -273,7 +273,8 @@ def _room(store, name):
     key = f'ranks/{os.environ.get("TORCHELASTIC_RUN_ID", "")}/{os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}'
     return dist.PrefixStore(f'{key}/{name}', store)
 
-def _lost_connection(err):
+def lost_connection(err):
+    """Did the connection to another rank break?"""
     return isinstance(err, dist.DistError) or isinstance(err, RuntimeError) and 'gloo' in str(err).lower()
 
 class Watch(Heart):

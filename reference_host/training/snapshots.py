@@ -11,6 +11,7 @@ import torch
 
 import dnnlib
 import legacy
+from torch_utils import misc
 from training import files
 from training.runtime import SpiderError
 
@@ -52,7 +53,8 @@ def save_image_grid(img, fname, drange, grid_size):
     _n, channels, height, width = img.shape
     img = img.reshape(rows, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
     img = img.reshape(rows * height, columns * width, channels)
-    PIL.Image.fromarray(img[:, :, 0] if channels == 1 else img).save(fname)
+    picture = PIL.Image.fromarray(img[:, :, 0] if channels == 1 else img)
+    files.write_whole(fname, lambda f: picture.save(f, format='PNG'))
 
 class SampleGrid:
     """Fixed latents and labels, rendered again and again as the generator learns."""
@@ -94,7 +96,10 @@ def load_networks(url, option):
 
 def load_generator(network_pkl, device):
     """G_ema of a network pickle, for inference on the device. Raises SpiderError that names --network."""
-    G = load_networks(network_pkl, option='--network')['G_ema'].eval().requires_grad_(False).to(device)
+    G = load_networks(network_pkl, option='--network')['G_ema'].eval().requires_grad_(False)
+    if (name := misc.not_finite(G)) is not None:
+        raise SpiderError(f'--network: {name} of {network_pkl} is not finite, as training diverged; take an earlier snapshot')
+    G = G.to(device)
     if device.type != 'cuda': # Networks of some hosts would take half precision everywhere.
         for module in G.modules():
             if hasattr(module, 'use_fp16'):

@@ -101,6 +101,7 @@ def _writable(path):
         raise SpiderError(f'Cannot write {path} ({error.strerror}); '
                           'free it, or set SPIDER_CACHE_DIR if this is the cache.') from error
 
+_TORCH    = ('PytorchStreamWriter', 'unexpected pos')     # how torch.save tells a full disk
 _REFUSALS = {getattr(errno, name) for name in ('ENOSPC', 'EDQUOT', 'EFBIG', 'EROFS', 'EIO', 'ESTALE') if hasattr(errno, name)}
 
 @contextlib.contextmanager
@@ -109,8 +110,7 @@ def _written(final):
     try:
         yield
     except (OSError, RuntimeError) as error:
-        # The writer of torch.save tells a full disk by a RuntimeError.
-        refused = getattr(error, 'errno', None) in _REFUSALS or 'PytorchStreamWriter' in str(error)
+        refused = getattr(error, 'errno', None) in _REFUSALS or any(words in str(error) for words in _TORCH)
         if not refused and final.parent.is_dir():
             raise
         reason = getattr(error, 'strerror', None) or 'the disk refuses the data'
