@@ -70,14 +70,14 @@ class CollapseWatch:
     def see_images(self, share):
         fallen = share < CONSTANT or share < FALLEN and self.best >= LIVELY
         self.best = max(self.best, share) if share == share else self.best
-        return self.alarm('images', fallen, TICKS, f'generated images hardly differ any more: their variance is {share:.2g} of that '
-                          f'of real ones in {TICKS} ticks, at best it was {self.best:.2g}; G has collapsed')
+        return self.alarm('images', fallen, TICKS, f'generated images hardly differ any more: their variance is {share:.2g} of '
+                          f'that of real ones in {TICKS} ticks, at best it was {self.best:.2g}; G has collapsed')
 
     def see_signs(self, real, fake):
         saturated = min(abs(real), abs(fake)) > SATURATED
         meaning = 'is certain of every image' if real > 0 > fake else 'does not tell them apart'
-        return self.alarm('signs', saturated, D_TICKS, f'the signs of D are saturated, {real:+.3f} at real images and {fake:+.3f} at '
-                          f'generated ones in {D_TICKS} ticks: D {meaning}, and G learns nothing from it')
+        return self.alarm('signs', saturated, D_TICKS, f'the signs of D are saturated, {real:+.3f} at real images and '
+                          f'{fake:+.3f} at generated ones in {D_TICKS} ticks: D {meaning}, and G learns nothing from it')
 
     def see_metric(self, results):
         """results: {name: value} of a metric."""

@@ -1,8 +1,8 @@
 """Signs of life of ranks, and what they say: a rank that is dead or stopped, and one that keeps the others waiting.
 
-A thread of each rank writes a sign into a store every second. A thread cannot write while a library holds the interpreter's lock, as
-some do for minutes, so on Linux a process on this machine whose processor time grows counts as alive as well. With a sign comes
-the number of exchanges that the rank has begun, and whether it is in one: all ranks begin the same ones, so a rank that has begun
+A thread of each rank writes a sign into a store every second. A thread cannot write while a library holds the interpreter's lock,
+as some do for minutes, so on Linux a process on this machine whose processor time grows counts as alive as well. With a sign
+comes the number of exchanges that the rank has begun, and whether it is in one: all ranks begin the same ones, so a rank that has begun
 fewer than others, which wait, is late. It may be busy or hang, which nobody outside can tell; so it is named, and only ended
 when an exchange would end by itself."""
 
@@ -114,7 +114,8 @@ class Lives:
         return self._field(rank, 1, None)
 
     def _name(self, rank):
-        return f'rank {rank} (process {self.pids[rank]})' if self.pids[rank] is not None else f'rank {rank} on {self.machine(rank)}'
+        pid = self.pids[rank]
+        return f'rank {rank} on {self.machine(rank)}' if pid is None else f'rank {rank} (process {pid})'
 
     def dead(self, of='', but=None):
         """Words about a rank without a sign of life; None where there is none such. but: a rank that is left out."""

@@ -36,9 +36,10 @@ def load_generator(path: str, key: str = 'G_ema', trust: bool = False) -> torch.
     return generator.eval().requires_grad_(False)
 
 def check_finite(tensors, path, network='generator'):
-    """Raise SpiderError if a number in {name: tensor} is not finite, as after training that diverged; `path` is for the message."""
+    """Raise SpiderError if a number in {name: tensor} is not finite, as after training that diverged; `path` is for messages."""
     if (name := not_finite(tensors)) is not None:
-        raise SpiderError(f'{path} is of training that diverged: {name} of its {network} is not finite; take an earlier snapshot.')
+        raise SpiderError(f'{path} is of training that diverged: {name} of its {network} is not finite; take an earlier '
+                          'snapshot.')
 
 def not_finite(tensors):
     """Return the name of the first of {name: tensor} that holds an infinity or NaN; None where all are finite."""

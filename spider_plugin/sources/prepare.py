@@ -298,7 +298,7 @@ def _npy_header(shape):
     return file.getvalue()
 
 def _is_whole(final, plan):
-    """Return whether the files of a prepared directory have their lengths: after a full disk or a hand in the cache they may not."""
+    """Return whether the files of a prepared directory are complete; they may not be after a crash or a hand in the cache."""
     try:
         json.loads((final / 'bank.json').read_text(encoding='utf-8'))
         with open(final / 'images.npy', 'rb') as file:

@@ -178,10 +178,10 @@ class ImageBank:
         return images
 
     def _check_mapped(self):
-        """Raise SourceLost where the file was cut since it was opened; reading beyond its end would kill the process."""
+        """Raise SourceLost where the file was cut since it was opened; to read beyond its end would kill the process."""
         if self._mapped is not None and self._mapped[1].size() < self._mapped[2]:
-            raise SourceLost(f'{self._mapped[0]} has been cut to {self._mapped[1].size()} bytes of {self._mapped[2]} while it was '
-                             f'in use; {_REPAIR}')
+            raise SourceLost(f'{self._mapped[0]} has been cut to {self._mapped[1].size()} bytes of {self._mapped[2]} while it '
+                             f'was in use; {_REPAIR}')
 
     def _gather(self, index):
         if index.device.type == 'cpu' or index.device not in self._resident:
