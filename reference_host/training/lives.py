@@ -3,8 +3,8 @@
 A thread of each rank writes a sign into a store every second. A thread cannot write while a library holds the interpreter's lock,
 as some do for minutes, so on Linux a process on this machine whose processor time grows counts as alive as well. With a sign
 comes the number of exchanges that the rank has begun, and whether it is in one. All ranks begin the same ones, so a rank that has
-begun fewer than others, which wait, is late. It may be busy or hang, which nobody outside can tell; so it is named, and ended only
-when an exchange would end by itself."""
+begun fewer than others, which wait, is late. It may be busy or hang, which nobody outside can tell; so it is named, and ended
+only when an exchange would end by itself."""
 
 import functools
 import socket

@@ -94,10 +94,10 @@ def test_a_small_disk(disk, data, size):
 
 @pytest.mark.slow
 def test_too_little_memory(tmp_path, data):
-    """The process may map 2.5 GB; the batch needs much more."""
+    """The process may map 4 GB; the batch needs much more."""
     command = ['bash', '-c', 'ulimit -v 4000000; exec "$@"', 'sh', sys.executable, runs.HOST / 'train.py']
-    process = runs.start(f'--outdir={tmp_path}', f'--data={data}', *TRAIN, '--kimg=100', '--workers=0', '--batch=32768', '--cbase=16384',
-                         '--cmax=512', command=command)
+    process = runs.start(f'--outdir={tmp_path}', f'--data={data}', *TRAIN, '--kimg=100', '--workers=0', '--batch=32768',
+                         '--cbase=16384', '--cmax=512', command=command)
     output, _ = process.communicate(timeout=200)
     assert '--batch-gpu' in last_line(output, 2, process)
 
@@ -114,7 +114,8 @@ class Failing:
         self.is_leader, self.folder = True, '.'
     evaluate, metric_failed = Reporter.evaluate, Reporter.metric_failed
 
-@pytest.mark.parametrize('error', [ZeroDivisionError('nothing\nat all'), MemoryError(), SpiderError('--detector: gone'), KeyError(3)])
+@pytest.mark.parametrize('error', [ZeroDivisionError('nothing\nat all'), MemoryError(), KeyError(3),
+                                   SpiderError('--detector: gone')])
 def test_a_metric_that_fails_is_said(error, monkeypatch):
     monkeypatch.setattr('metrics.metric_main.calc_metric', lambda **kwargs: (_ for _ in ()).throw(error))
     report = Failing(1)
@@ -183,7 +184,8 @@ class Sentence(Exception):
 
 @pytest.mark.parametrize('error, words', [
     (RuntimeError('DataLoader worker (pid 5) is killed by signal: Killed. '), '--workers: .*memory'),
-    (RuntimeError('[enforce fail at alloc_cpu.cpp:119] . DefaultCPUAllocator: can\'t allocate memory'), 'memory ran out .*--batch-gpu'),
+    (RuntimeError('[enforce fail at alloc_cpu.cpp:119] . DefaultCPUAllocator: can\'t allocate memory'),
+     'memory ran out .*--batch-gpu'),
     (RuntimeError('CUDA out of memory. Tried to allocate'), 'memory ran out .*--batch-gpu'),
     (MemoryError(), 'memory ran out .MemoryError.*--batch-gpu'),
     (OSError(28, 'No space left on device', '/x/stats.jsonl'), '--outdir: /x/stats.jsonl cannot be written'),
