@@ -46,8 +46,7 @@ def test_a_killed_worker_is_named(tmp_path, data):
     line = happens(tmp_path, data, lambda process: os.kill(max(children(process.pid)), signal.SIGKILL), '--workers=1')
     assert line.startswith('Error: --workers: ') and 'memory' in line and '--resume' in line
 
-@pytest.mark.slow
-@pytest.mark.parametrize('workers', [0, 1])
+@pytest.mark.parametrize('workers', [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_dataset_that_is_cut(tmp_path, make_zip, workers):
     data = make_zip(tmp_path / 'cut.zip', n=24, res=16)
     line = happens(tmp_path, data, lambda process: os.truncate(data, 0), f'--workers={workers}')
