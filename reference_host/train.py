@@ -56,6 +56,7 @@ def launch_training(c, desc, outdir, dry_run):
 def continue_training(folder, dry_run):
     """Trains on in a run directory, with the options that are recorded there and what may change."""
     c = relaunch.config_of(folder, given_options())
+    metric_main.check_metrics(c.get('metrics', []), c.get('detector'), c.training_set_kwargs.get('resolution'))
     print_options(c)
     state_file = run_dir.state_to_continue(folder)
     print(f'Continuing the run in {folder} from {state_file or "its beginning, as it has no snapshot yet"}')

@@ -13,7 +13,7 @@ import click
 
 from spider_plugin import __version__
 from spider_plugin.errors import SpiderError
-from spider_plugin.hosts.edge import click_errors
+from spider_plugin.hosts.edge import click_errors, guard
 from spider_plugin.resources import resource_dir
 
 class _Spider(click.Group):
@@ -22,6 +22,10 @@ class _Spider(click.Group):
     def invoke(self, ctx):
         with click_errors():
             return super().invoke(ctx)
+
+    def add_command(self, cmd, name=None):
+        guard(cmd) # Its errors name its options.
+        super().add_command(cmd, name)
 
 @click.group(cls=_Spider, context_settings=dict(max_content_width=120, help_option_names=['-h', '--help']))
 def main():

@@ -3,6 +3,8 @@
 Their sentences hold texts from files: names of classes, of sources, of the files themselves. Such a text can hold escapes that
 steer a terminal, or line ends that begin a line of its own. `printable` and `shown` are the way of all of them to a terminal."""
 
+import errno
+
 MAX_LINE = 2000     # Most letters of a line that is printed.
 
 def printable(text: object, limit: int = MAX_LINE) -> str:
@@ -19,7 +21,17 @@ def shown(text: object, limit: int = 160) -> str:
 
 #----------------------------------------------------------------------------
 
-class SpiderError(ValueError):
+class _Sentence(Exception):
+    """An error whose message is one line."""
+
+    exit_code: int
+
+    def __init__(self, message: str) -> None:
+        message = printable(message)
+        super().__init__(message)
+        self.message = message
+
+class SpiderError(_Sentence, ValueError):
     """An error that the user can fix: one sentence that names the option or file and the remedy.
 
     message:    the sentence.
@@ -27,12 +39,7 @@ class SpiderError(ValueError):
 
     exit_code = 2
 
-    def __init__(self, message: str) -> None:
-        message = printable(message)
-        super().__init__(message)
-        self.message = message
-
-class Failure(Exception):
+class Failure(_Sentence):
     """An event that no change of options would mend, such as a process that died.
 
     message:    what happened.
@@ -40,7 +47,16 @@ class Failure(Exception):
 
     exit_code = 1
 
-    def __init__(self, message: str) -> None:
-        message = printable(message)
-        super().__init__(message)
-        self.message = message
+#----------------------------------------------------------------------------
+
+# Parts of the messages by which torch, CUDA and numpy say that memory ran out.
+MEMORY = ('out of memory', 'DefaultCPUAllocator', 'not enough memory', 'std::bad_alloc', 'ALLOC_FAILED', 'MemoryError',
+          'Cannot allocate memory', 'Unable to allocate', "can't start new thread")
+
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory ran out, that of this machine or of a GPU."""
+    if isinstance(error, MemoryError) or isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    if isinstance(error, OSError) or not isinstance(error, RuntimeError):
+        return False
+    return any(words in str(error) for words in MEMORY)

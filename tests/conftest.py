@@ -25,6 +25,7 @@ import PIL.Image
 import pytest
 import torch
 
+from spider_plugin import registry
 from spider_plugin.bundles.names import spider_class_name
 from spider_plugin.resources import resource_dir
 
@@ -233,6 +234,8 @@ def prepared(tmp_path, monkeypatch):
             module = types.ModuleType('painter_module')
             module.Painter = Painter
             monkeypatch.setitem(sys.modules, 'painter_module', module)
+            declared = types.SimpleNamespace(class_name='painter_module.Painter', module='painter_module')
+            monkeypatch.setattr(registry.generators, '_entries', registry.generators._loaded() | {'painter': declared})
             info = {'format': 1, 'identity': IDENTITY, 'class_name': 'painter_module.Painter', 'z_dim': z_dim, 'c_dim': 0,
                     'init_kwargs': {'z_dim': z_dim}, 'resolution': res, 'channels': channels}
             (path / 'generator.json').write_text(json.dumps(info))

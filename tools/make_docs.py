@@ -105,14 +105,19 @@ def _anchor(name):
 def _definition(thing):
     return ast.parse(textwrap.dedent(inspect.getsource(thing))).body[0]
 
+def _bases_here(thing):
+    """The class and its bases in the same module."""
+    return [base for base in thing.__mro__ if base.__module__ == thing.__module__]
+
 def _signature(thing, name):
     """The signature as the source writes it, on lines of at most 120 columns."""
     node = _definition(thing)
     if isinstance(node, ast.ClassDef):
-        init = [part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == '__init__']
-        if not init:
+        init = next((part for base in _bases_here(thing) for part in _definition(base).body
+                     if isinstance(part, ast.FunctionDef) and part.name == '__init__'), None)
+        if init is None:
             return name
-        node, returns = init[0], ''
+        node, returns = init, ''
     else:
         returns = f' -> {_annotation(node.returns)}' if node.returns else ''
     args = node.args

@@ -93,6 +93,13 @@ def named_params_and_buffers(module):
     """Return a list of (name, tensor) of all parameters, then all buffers."""
     return list(module.named_parameters()) + list(module.named_buffers())
 
+def not_finite(module):
+    """Return the name of a parameter or buffer that holds an infinity or NaN; None where all are finite."""
+    for name, tensor in named_params_and_buffers(module):
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            return name
+    return None
+
 @torch.no_grad()
 def copy_params_and_buffers(src_module, dst_module, require_all=False):
     """Copy the parameters and buffers of dst_module by name from src_module; with require_all, it must have all of them.

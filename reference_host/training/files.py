@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import re
+import shutil
 import time
 
 try:
@@ -12,6 +13,8 @@ except ImportError: # Not a POSIX system.
     fcntl = None
 
 from training.runtime import SpiderError
+
+TORCH = ('PytorchStreamWriter', 'unexpected pos')  # How torch.save tells a full disk, by a RuntimeError.
 
 #----------------------------------------------------------------------------
 
@@ -26,12 +29,32 @@ def write_whole(fname, write):
             f.flush()
             os.fsync(f.fileno())
         os.replace(temp, fname)
-    except OSError as err:
-        raise SpiderError(f'--outdir: {fname} cannot be written ({err.strerror or err}); free some space or mend the folder, '
-                          'then continue with --resume') from err
+    except (OSError, RuntimeError) as err:
+        if isinstance(err, RuntimeError) and not any(words in str(err) for words in TORCH):
+            raise
+        reason = getattr(err, 'strerror', None) or str(err).splitlines()[0]
+        raise SpiderError(f'--outdir: {fname} cannot be written ({reason}; {free_words(os.path.dirname(fname))}); free some '
+                          'space or mend the folder, then continue with --resume') from err
     finally:
         with contextlib.suppress(OSError):
             os.remove(temp)
+
+def check_space(folder, needed, what):
+    """Raises SpiderError unless `needed` bytes are free on the disk of a folder."""
+    try:
+        free = shutil.disk_usage(folder or '.').free
+    except OSError as err:
+        raise SpiderError(f'--outdir: {folder} cannot be written ({err.strerror}); mend the folder, then continue with '
+                          '--resume') from err
+    if needed > free:
+        raise SpiderError(f'--outdir: {folder} has {free / 1e6:.1f} MB free, but {what} needs about {needed / 1e6:.1f} MB; free '
+                          'some space, for example with --keep, then continue with --resume')
+
+def free_words(folder):
+    try:
+        return f'{folder or "."} has {shutil.disk_usage(folder or ".").free / 1e6:.1f} MB free'
+    except OSError:
+        return f'{folder} is gone'
 
 def sha256(fname):
     """The hex digest of a file."""

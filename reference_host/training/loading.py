@@ -1,5 +1,6 @@
 """How images reach the training loop: from any place in the sequence on, the same ones in the same order."""
 
+import functools
 import hashlib
 
 import torch
@@ -51,12 +52,33 @@ def setup_data(training_set_kwargs, data_loader_kwargs, device, seed, num_gpus, 
                                          **data_loader_kwargs)
 
     def batches():
-        for images, labels in loader:
-            images = images.to(device, non_blocking=True).to(torch.float32) / 127.5 - 1
-            labels = labels.to(device, non_blocking=True)
-            yield list(zip(images.split(batch_gpu), labels.split(batch_gpu), strict=True))
+        loaded = iter(loader)
+        try:
+            for images, labels in loaded:
+                images = images.to(device, non_blocking=True).to(torch.float32) / 127.5 - 1
+                labels = labels.to(device, non_blocking=True)
+                yield list(zip(images.split(batch_gpu), labels.split(batch_gpu), strict=True))
+        finally: # An error refers to the loader through its traceback, which would keep it open until the process ends.
+            if hasattr(loaded, '_shutdown_workers'):
+                loaded._shutdown_workers()
 
-    return training_set, batches()
+    _open.append(batches())
+    return training_set, _open[-1]
+
+_open = [] # Iterators whose workers may run.
+
+def closes_loaders(function):
+    """Decorator of a function that calls setup_data(): its workers end with it, also by an error.
+
+    The workers leave signals to the run, so a process that ends with workers would wait for them for ever."""
+    @functools.wraps(function)
+    def closing(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        finally:
+            while _open:
+                _open.pop().close()
+    return closing
 
 def shares(indices, sizes, num_gpus, start):
     """(images before the batch, this rank's indices of it) for each batch."""

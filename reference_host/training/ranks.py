@@ -5,7 +5,8 @@ A script decorates its main() with `entry` and hands the work over by `launch('m
 every rank runs the script: rank 0 reads the options, the others wait for the work that it launches. CPU tensors travel by
 gloo, CUDA tensors by nccl.
 
-A rank that dies takes the others with it: the parent of spawned ranks sees it at once; ranks of torchrun watch each other."""
+A rank that dies takes the others with it: the parent of spawned ranks sees it at once; ranks of torchrun watch each other. A rank
+that gives no sign of life counts as dead, and one that keeps the others waiting is named (training/lives.py)."""
 
 import contextlib
 import datetime
@@ -13,7 +14,6 @@ import functools
 import os
 import socket
 import sys
-import threading
 import time
 
 import torch
@@ -21,13 +21,14 @@ import torch.distributed as dist
 import torch.multiprocessing
 
 import dnnlib
-from training import stopping
+from training import stopping, trouble
+from training.lives import BEAT, Heart, Lives, exchange
 from training.runtime import SpiderError
 
 TIMEOUT  = datetime.timedelta(minutes=30)   # of one collective operation: the longest that ranks wait for one of them.
-BEAT     = 1                                # Seconds between signs of life.
 GRACE    = 3                                # Seconds in which the other ranks may end by themselves when one has ended.
-PATIENCE = 30                               # Seconds without one after which a rank counts as dead.
+PATIENCE = 30                               # Seconds without a sign of life after which a rank counts as dead.
+LATE     = 300                              # Seconds that a rank keeps the others waiting before it is named.
 
 class RankDied(SpiderError):
     """A rank ended, and the others with it: nothing that a change of options would surely mend."""
@@ -67,6 +68,7 @@ def check(num_ranks):
 #----------------------------------------------------------------------------
 # What ranks say to each other. Without a process group each of these is that of a single rank.
 
+@exchange
 def agree(value):
     """Rank 0's value, on every rank; anything that can be pickled."""
     if not dist.is_initialized():
@@ -75,6 +77,7 @@ def agree(value):
     dist.broadcast_object_list(box, src=0, device=torch.device('cpu'))
     return box[0]
 
+@exchange
 def gather(value):
     """The values of all ranks, in their order, on every rank; anything that can be pickled."""
     if not dist.is_initialized():
@@ -83,6 +86,7 @@ def gather(value):
     dist.all_gather_object(box, value)
     return box
 
+@exchange
 def largest(values):
     """The largest of each of some integers over the ranks, on every rank."""
     if not dist.is_initialized():
@@ -91,6 +95,7 @@ def largest(values):
     dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
     return tensor.tolist()
 
+@exchange
 def meet():
     """Waits until all ranks are here."""
     if dist.is_initialized():
@@ -105,6 +110,7 @@ def one_first():
     if local_rank() == 0:
         meet()
 
+@exchange
 @torch.no_grad()
 def copy_from_first(tensors):
     """Overwrites tensors by those of rank 0."""
@@ -112,6 +118,7 @@ def copy_from_first(tensors):
         for tensor in tensors:
             dist.broadcast(tensor, src=0)
 
+@exchange
 @torch.no_grad()
 def average(tensors):
     """Replaces tensors of one dtype and device by their means over the ranks, in one exchange."""
@@ -131,7 +138,8 @@ def entry(main):
     @functools.wraps(main)
     def run(*args, **kwargs):
         if not started_from_outside():
-            main(*args, **kwargs)
+            with trouble.explained(trains='batch_gpu' in kwargs):
+                main(*args, **kwargs)
             stopping.leave()
             return
         rank, address = int(os.environ['RANK']), (os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT']))
@@ -163,6 +171,7 @@ def _run(rank, work):
     with contextlib.ExitStack() as stack:
         if rank > 0: # Rank 0 speaks for all.
             stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, 'w'))))
+        stack.enter_context(trouble.explained(trains=func_name == 'training.training_loop.run_rank'))
         dnnlib.util.call_func_by_name(func_name=func_name, rank=rank, **kwargs)
 
 def _spawn(num_ranks, work):
@@ -177,8 +186,9 @@ def _spawn(num_ranks, work):
             children += context.processes
             if listener.signum: # It came before there were any.
                 listener.pass_on(listener.signum)
-            while not context.join(grace_period=GRACE):
-                pass
+            lives = Lives(_room(store, 'life'), {rank: child.pid for rank, child in enumerate(children)}, PATIENCE, LATE)
+            while not context.join(timeout=BEAT, grace_period=GRACE):
+                _watch_over(lives, children)
         except torch.multiprocessing.ProcessRaisedException as err:
             if 'SpiderError: ' in str(err):
                 raise SpiderError(str(err)) from None
@@ -187,6 +197,21 @@ def _spawn(num_ranks, work):
             _explain(err, listener.signum, num_ranks)
     if listener.signum:
         stopping.note(listener.signum)
+
+def _watch_over(lives, children):
+    """Says which rank keeps the others waiting. Raises RankDied, with all ranks ended, where one gives no sign of life or keeps
+    them waiting for as long as an exchange may take."""
+    lives.look([rank for rank, child in enumerate(children) if child.is_alive()])
+    verdict = lives.dead(f'of {len(children)}') or lives.too_late(TIMEOUT.total_seconds() - 2 * PATIENCE)
+    if verdict is None:
+        if (words := lives.late()) is not None:
+            print(f'Warning: {words}', file=sys.stderr, flush=True)
+        return
+    for child in children: # SIGKILL ends a stopped process, too.
+        child.kill()
+    for child in children:
+        child.join()
+    raise RankDied(f'{verdict}, so the others were ended; --resume continues from the last snapshot')
 
 def _explain(err, signum, num_ranks):
     """Raises RankDied in words for a rank that ended; one that ended on a signal to stop is noted.
@@ -202,8 +227,11 @@ def _explain(err, signum, num_ranks):
 
 def _spawned(rank, num_ranks, address, work):
     os.environ['LOCAL_RANK'] = str(rank)
-    with _group(rank, num_ranks, address, hosts_store=False, watched=False):
-        _run(rank, work)
+    try:
+        with _group(rank, num_ranks, address, hosts_store=False, watched=False):
+            _run(rank, work)
+    except SpiderError as err: # The parent knows it by the name of its class.
+        raise SpiderError(err.message) from None
     stopping.leave()
 
 #----------------------------------------------------------------------------
@@ -215,12 +243,11 @@ def _group(rank, num_ranks, address, hosts_store, watched):
 
     Only some failures are a rank's own. Where the connection to another one broke, it waits to be ended, by its watch
     or its parent, who know which."""
-    # torchrun may start ranks anew, beside the keys of those that failed.
-    key = f'ranks/{os.environ.get("TORCHELASTIC_RUN_ID", "")}/{os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}'
     def connect(room, hosts=False):
-        return dist.PrefixStore(f'{key}/{room}', dist.TCPStore(*address, is_master=hosts, wait_for_workers=False))
+        return _room(dist.TCPStore(*address, is_master=hosts, wait_for_workers=False), room)
     store = connect('group', hosts_store)
     watch = Watch(connect('watch'), rank, num_ranks) if watched else None
+    heart = None if watched else Heart(connect('life'), rank)
     dist.init_process_group('cpu:gloo,cuda:nccl' if torch.cuda.is_available() else 'gloo', store=store, rank=rank,
                             world_size=num_ranks, timeout=TIMEOUT)
     try:
@@ -232,40 +259,38 @@ def _group(rank, num_ranks, address, hosts_store, watched):
         if watch is not None:
             watch.stop()
         dist.destroy_process_group()
+        if heart is not None:
+            heart.stop()
     except BaseException as err:
-        if _lost_connection(err):
+        if lost_connection(err):
             time.sleep(PATIENCE + 10)
         if watch is not None:
             watch.confess(err)
         raise
 
-def _lost_connection(err):
+def _room(store, name):
+    """A part of a store. torchrun may start ranks anew, beside the keys of those that failed."""
+    key = f'ranks/{os.environ.get("TORCHELASTIC_RUN_ID", "")}/{os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}'
+    return dist.PrefixStore(f'{key}/{name}', store)
+
+def lost_connection(err):
+    """Did the connection to another rank break?"""
     return isinstance(err, dist.DistError) or isinstance(err, RuntimeError) and 'gloo' in str(err).lower()
 
-class Watch(threading.Thread):
+class Watch(Heart):
     """Gives signs of life, looks for those of the other ranks, and ends this process when one of them fails or dies."""
 
     def __init__(self, store, rank, num_ranks):
-        super().__init__(daemon=True)
-        self.store = store
-        self.rank = rank
         self.num_ranks = num_ranks
-        self.stopped = threading.Event()
-        self.beats = 0
-        self.seen = {} # Other rank -> (its last sign of life, when it came).
-        self.beat()
+        self.lives = Lives(store, dict.fromkeys(range(num_ranks)), PATIENCE, LATE)
+        super().__init__(store, rank, started=False)
 
-    def beat(self):
-        self.beats += 1
-        self.store.set(f'life/{self.rank}', f'{self.beats} {socket.gethostname()}')
-
-    def run(self):
-        while not self.stopped.wait(BEAT):
-            verdict = self.look()
-            if verdict is not None and not self.stopped.is_set():
-                print(f'Error: rank {self.rank} ends because {verdict}', file=sys.stderr, flush=True)
-                sys.stdout.flush()
-                os._exit(1)
+    def pulse(self):
+        verdict = self.look()
+        if verdict is not None and not self.stopped.is_set():
+            print(f'Error: rank {self.rank} ends because {verdict}', file=sys.stderr, flush=True)
+            sys.stdout.flush()
+            os._exit(1)
 
     def look(self):
         """What ends this rank, in words; None while all is well."""
@@ -274,20 +299,14 @@ class Watch(threading.Thread):
             if self.store.check(['failure']):
                 self.store.add('heard', 1)
                 return self.store.get('failure').decode()
-            for rank in set(range(self.num_ranks)) - {self.rank}:
-                sign, now = self.store.get(f'life/{rank}').decode(), time.monotonic()
-                if self.seen.get(rank, ('',))[0] != sign:
-                    self.seen[rank] = (sign, now)
-                elif now - self.seen[rank][1] > PATIENCE:
-                    return f'rank {rank} on {sign.split()[1]} died: no sign of life for {PATIENCE} s'
+            self.lives.look(range(self.num_ranks))
+            verdict = self.lives.dead(but=self.rank)
+            if verdict is None and (words := self.lives.late(to=self.rank)) is not None:
+                print(f'Warning: {words}', file=sys.stderr, flush=True)
+            return verdict
         except RuntimeError: # The store is where rank 0 is.
-            where = self.seen.get(0, (f'0 {os.environ.get("MASTER_ADDR")}',))[0].split()[1]
+            where = self.lives.machine(0) or os.environ.get('MASTER_ADDR')
             return f'the machine of rank 0, {where}, cannot be reached any more: rank 0, or another rank there, died'
-
-    def stop(self):
-        self.stopped.set()
-        if self.is_alive():
-            self.join() # A thread that is inside of the store must not outlive the interpreter.
 
     def confess(self, err):
         """Tells the other ranks that this one fails, and gives them a moment to hear it."""

@@ -10,7 +10,8 @@ import torch
 
 from metrics import metric_main
 from torch_utils import misc, training_stats
-from training import files, ranks, run_dir, snapshots, state, stopping
+from torch_utils.misc import not_finite
+from training import collapse, files, ranks, run_dir, snapshots, state, stopping
 from training.progress import Progress
 from training.runtime import SpiderError
 
@@ -43,17 +44,22 @@ class Reporter:
             self.stats_jsonl = open(os.path.join(folder, 'stats.jsonl'), 'a')
             self.grid_size, self.images, labels = snapshots.setup_snapshot_image_grid(run.training_set)
             self.grid = snapshots.SampleGrid(self.grid_size, labels, run.networks.G.z_dim, run.batch_gpu, run.device)
+            calls = -(-collapse.IMAGES // run.batch_gpu)
+            self.watch = collapse.CollapseWatch(self.images, self.grid.z[:calls], self.grid.c[:calls])
 
     # What a state keeps of it.
 
     def state_dict(self):
         logs = {name: os.path.getsize(os.path.join(self.folder, name)) for name in run_dir.LOGS
                 if os.path.isfile(os.path.join(self.folder, name))}
-        return dict(collector=self.collector.state_dict(), seconds=time.time() - self.start_time, logs=logs)
+        return dict(collector=self.collector.state_dict(), seconds=time.time() - self.start_time, logs=logs,
+                    collapse=self.watch.state_dict() if self.is_leader else None)
 
     def load_state_dict(self, state):
         self.collector.load_state_dict(state['collector'])
         self.start_time = time.time() - state['seconds']
+        if self.is_leader and state.get('collapse') is not None: # States of before the alarm have none.
+            self.watch.load_state_dict(state['collapse'])
 
     # Events.
 
@@ -97,6 +103,9 @@ class Reporter:
             self.stats_jsonl.write(json.dumps(strict(line), allow_nan=False) + '\n')
             self.stats_jsonl.flush()
         self.check_losses()
+        if self.is_leader:
+            signs = [self.collector.mean(f'Loss/signs/{kind}') for kind in ('real', 'fake')]
+            self.warn(self.watch.see_tick(*signs, self.run.networks.G))
         name = self.next_name(at_tick=True)
         with self.progress.paused():
             if images:
@@ -147,6 +156,7 @@ class Reporter:
         data = state.gather(self.run, evaluate)
         if self.is_leader:
             snapshot = os.path.join(self.folder, f'network-snapshot-{name}.pkl')
+            files.check_space(self.folder, size_of(self.run, data), 'the snapshot with its state')
             snapshots.save_pickle(snapshots.snapshot_data(self.training_set_kwargs, **self.run.networks), snapshot)
             state.save(data, snapshot)
             files.link(snapshot, os.path.join(self.folder, 'network-snapshot-latest'))
@@ -154,12 +164,28 @@ class Reporter:
         self.saved_time = time.time()
 
     def evaluate(self, name, metrics=None):
+        """Computes and writes the metrics of the snapshot, which is saved. One that fails is said, and training goes on."""
         G = snapshots.snapshot_data(self.training_set_kwargs, G_ema=self.run.networks.G_ema)['G_ema']
         for metric in self.metrics if metrics is None else metrics:
-            result = metric_main.calc_metric(metric=metric, G=G, **self.metric_kwargs)
+            try:
+                result = metric_main.calc_metric(metric=metric, G=G, **self.metric_kwargs)
+            except Exception as err: # A metric, of this host or of a plugin, can fail in any way.
+                self.metric_failed(metric, name, err)
+                continue
             if self.is_leader:
+                self.warn(self.watch.see_metric(result.results))
                 metric_main.report_metric(result, run_dir=self.folder, cur_nimg=self.run.at.nimg,
                                           snapshot_pkl=os.path.join(self.folder, f'network-snapshot-{name}.pkl'))
+
+    def metric_failed(self, metric, name, err):
+        """Says so. Other ranks may wait inside of the metric for this one, so with them the run ends, by SpiderError."""
+        if self.run.num_gpus > 1 and ranks.lost_connection(err):
+            raise err
+        words = f'{metric} failed at {self.run.at.nimg / 1000:g} kimg ({first_line(err)})'
+        if self.run.num_gpus > 1:
+            raise SpiderError(f'--metrics: {words}; network-snapshot-{name}.pkl is saved, and --resume continues from it with '
+                              'the metric') from err
+        self.warn(f'{words}; training goes on without it, and calc_metrics.py computes it from network-snapshot-{name}.pkl')
 
     def evaluated(self, metric):
         """Numbers of images at which the metric is known."""
@@ -169,7 +195,12 @@ class Reporter:
         with open(path) as f:
             return {json.loads(line).get('cur_nimg') for line in f}
 
-    # Divergence.
+    # Divergence and collapse.
+
+    def warn(self, words):
+        if words is not None and self.is_leader: # The log has it, too.
+            self.progress.clear()
+            print(f'Warning: {words}', flush=True)
 
     def check_losses(self):
         bad = [name for name in self.collector.names() if name.startswith('Loss/') and self.collector.num(name) > 0
@@ -190,12 +221,21 @@ class Reporter:
 
 #----------------------------------------------------------------------------
 
-def not_finite(module):
-    """Name of a parameter or buffer that holds an infinity or NaN; None where all are finite."""
-    for name, tensor in misc.named_params_and_buffers(module):
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            return name
-    return None
+def size_of(run, data):
+    """Bytes that a snapshot and its state take, about: what is a tensor in the networks, in the bank that the source embeds, and
+    in the optimizers."""
+    tensors = [tensor for module in run.networks.values() if module is not None for tensor in misc.params_and_buffers(module)]
+    tensors += [value for opt in data['optimizers'].values() for moments in opt['state'].values() for value in moments.values()
+                if isinstance(value, torch.Tensor)]
+    source = getattr(run.networks.G, 'source', None)
+    source = getattr(source, 'bank', source) # A generator as source travels as the bank of its images.
+    embedded = source.num_embedded() * source.images[0].nbytes if hasattr(source, 'num_embedded') and len(source.images) else 0
+    return sum(tensor.nbytes for tensor in tensors) + embedded + (1 << 16)
+
+def first_line(err):
+    """What an error says, on one line."""
+    text = getattr(err, 'message', None) or str(err) or type(err).__name__
+    return f'{type(err).__name__}: {" ".join(text.split())[:160]}'
 
 def strict(value):
     """The value with None in place of numbers that JSON does not have."""

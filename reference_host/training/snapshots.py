@@ -13,6 +13,7 @@ import torch
 
 import dnnlib
 import legacy
+from torch_utils import misc
 from training import files
 from training.runtime import SpiderError
 
@@ -54,7 +55,8 @@ def save_image_grid(img, fname, drange, grid_size):
     _n, channels, height, width = img.shape
     img = img.reshape(rows, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
     img = img.reshape(rows * height, columns * width, channels)
-    PIL.Image.fromarray(img[:, :, 0] if channels == 1 else img).save(fname)
+    picture = PIL.Image.fromarray(img[:, :, 0] if channels == 1 else img)
+    files.write_whole(fname, lambda f: picture.save(f, format='PNG'))
 
 class SampleGrid:
     """Fixed latents and labels, rendered again and again as the generator learns."""
@@ -121,8 +123,10 @@ def load_training_set(url, trust=False):
 
 def load_generator(network_pkl, device, trust=False):
     """G_ema of a network pickle, for inference on the device. Raises SpiderError that names --network."""
-    G = read(network_pkl, '--network', 'load_generator', lambda data: data['G_ema'], trust)
-    G = G.eval().requires_grad_(False).to(device)
+    G = read(network_pkl, '--network', 'load_generator', lambda data: data['G_ema'], trust).eval().requires_grad_(False)
+    if (name := misc.not_finite(G)) is not None:
+        raise SpiderError(f'--network: {name} of {network_pkl} is not finite, as training diverged; take an earlier snapshot')
+    G = G.to(device)
     if device.type != 'cuda': # Networks of some hosts would take half precision everywhere.
         for module in G.modules():
             if hasattr(module, 'use_fp16'):

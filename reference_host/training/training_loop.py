@@ -12,7 +12,7 @@ import dnnlib
 from torch_utils import misc, training_stats
 from training import ranks, runtime, snapshots, state, stopping
 from training import run_dir as run_dirs
-from training.loading import batch_sizes, setup_data
+from training.loading import batch_sizes, closes_loaders, setup_data
 from training.report import Diverged, Reporter, not_finite
 from training.runtime import SpiderError
 
@@ -20,6 +20,7 @@ ROLLBACKS = 3   # How often --on-nan=rollback goes back before it gives up.
 
 #----------------------------------------------------------------------------
 
+@closes_loaders
 def training_loop(
     run_dir                 = '.',      # Output directory.
     training_set_kwargs     = {},       # Options of the training set.

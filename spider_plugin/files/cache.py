@@ -1,6 +1,7 @@
 """The cache directory, and files and directories that appear complete or not at all."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -30,14 +31,15 @@ def atomic_dir(final):
         final.parent.mkdir(parents=True, exist_ok=True)
         temp = Path(tempfile.mkdtemp(prefix=f'.{final.name}.', dir=final.parent))
     try:
-        yield temp
-        temp.chmod(0o777 & ~_umask())
-        if not final.is_dir():
-            try:
-                temp.rename(final)
-            except OSError:
-                if not final.is_dir():
-                    raise
+        with _written(final):
+            yield temp
+            temp.chmod(0o777 & ~_umask())
+            if not final.is_dir():
+                try:
+                    temp.rename(final)
+                except OSError:
+                    if not final.is_dir():
+                        raise
     finally:
         shutil.rmtree(temp, ignore_errors=True)
 
@@ -51,11 +53,37 @@ def atomic_file(final):
         os.close(handle)
     temp = Path(temp)
     try:
-        yield temp
-        temp.chmod(0o666 & ~_umask())
-        temp.replace(final)
+        with _written(final):
+            yield temp
+            temp.chmod(0o666 & ~_umask())
+            temp.replace(final)
     finally:
-        temp.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):      # the folder may have become read-only
+            temp.unlink(missing_ok=True)
+
+def check_space(folder, needed, what='the file'):
+    """Raise SpiderError unless `needed` bytes are free on the disk of `folder`, which exists."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise SpiderError(f'{folder} has {free / 1e6:.1f} MB free, but {what} needs {needed / 1e6:.1f} MB; free space there, or '
+                          'set SPIDER_CACHE_DIR to a larger disk if this is the cache.')
+
+@contextlib.contextmanager
+def allocated(path, size):
+    """Yield a new binary file of `size` bytes whose space on the disk is taken, so that a later write cannot fail for want of it.
+
+    Raises SpiderError where the space is not there, and where another number of bytes was written."""
+    check_space(Path(path).parent, size, Path(path).name)
+    with open(path, 'wb') as file:
+        if hasattr(os, 'posix_fallocate'):
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):   # file systems that cannot
+                    raise
+        yield file
+        if file.tell() != size:
+            raise SpiderError(f'{path} became {file.tell()} bytes long instead of {size}; start again.')
 
 def sha256_of_file(path):
     """Return the lower-case hex digest of the file's bytes."""
@@ -72,6 +100,28 @@ def _writable(path):
     except OSError as error:
         raise SpiderError(f'Cannot write {path} ({error.strerror}); '
                           'free it, or set SPIDER_CACHE_DIR if this is the cache.') from error
+
+_TORCH    = ('PytorchStreamWriter', 'unexpected pos')     # how torch.save tells a full disk
+_REFUSALS = {getattr(errno, name) for name in ('ENOSPC', 'EDQUOT', 'EFBIG', 'EROFS', 'EIO', 'ESTALE') if hasattr(errno, name)}
+
+@contextlib.contextmanager
+def _written(final):
+    """Turn errors of the disk that the body writes to into a SpiderError. Errors about files that it reads pass unchanged."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        refused = getattr(error, 'errno', None) in _REFUSALS or any(words in str(error) for words in _TORCH)
+        if not refused and final.parent.is_dir():
+            raise
+        reason = getattr(error, 'strerror', None) or 'the disk refuses the data'
+        raise SpiderError(f'Cannot write {final} ({reason}; {_free(final.parent)}); free space there, give another place, or set '
+                          'SPIDER_CACHE_DIR if this is the cache.') from error
+
+def _free(folder):
+    try:
+        return f'{folder} has {shutil.disk_usage(folder).free / 1e6:.1f} MB free'
+    except OSError:
+        return f'{folder} is gone'
 
 def _umask():
     mask = os.umask(0)

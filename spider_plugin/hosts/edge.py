@@ -1,36 +1,49 @@
-"""The edge between the library and a command line: an error of the library becomes `Error: ...` on stderr and an exit code."""
+"""The edge between the library and a command line: an error of the library becomes `Error: ...` on stderr and an exit code, as do
+events such as a full disk (hosts/trouble.py)."""
 
 import contextlib
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import click
 
 from spider_plugin.errors import Failure, SpiderError
+from spider_plugin.hosts import trouble
 
 @contextlib.contextmanager
-def click_errors() -> Iterator[None]:
-    """Raises a SpiderError or Failure from inside as click's exception of the same sentence and exit code.
+def click_errors(options: Collection[str] = ()) -> Iterator[None]:
+    """Raises a SpiderError or Failure from inside as click's exception of the same sentence and exit code, and an event of
+    hosts/trouble.py as one of exit code 2.
 
-    click shows that where it runs a command by itself, and hands it on with standalone_mode=False."""
+    options: names of the command's parameters. click shows the exception where it runs a command by itself, and hands it on
+    with standalone_mode=False."""
     try:
         yield
+    except (click.ClickException, click.Abort, click.exceptions.Exit):
+        raise
     except (SpiderError, Failure) as error:
         shown = click.ClickException(error.message)
         shown.exit_code = error.exit_code   # type: ignore[misc]
+        raise shown from error
+    except Exception as error:
+        sentence = trouble.sentence(error, options)
+        if sentence is None:
+            raise
+        shown = click.ClickException(sentence)
+        shown.exit_code = SpiderError.exit_code     # type: ignore[misc]
         raise shown from error
 
 def guard(command: click.Command) -> None:
     """Makes both steps of a click command show the library's errors: reading its options, callbacks included, and running."""
     for step in ('make_context', 'invoke'):
-        setattr(command, step, _guarded(getattr(command, step)))
+        setattr(command, step, _guarded(getattr(command, step), command))
 
-def _guarded(step: Callable[..., Any]) -> Callable[..., Any]:
+def _guarded(step: Callable[..., Any], command: click.Command) -> Callable[..., Any]:
     @functools.wraps(step)
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        with click_errors():
+        with click_errors({param.name for param in command.params if param.name}):
             return step(*args, **kwargs)
     return guarded
 

@@ -8,6 +8,7 @@ import contextlib
 import functools
 import importlib
 import inspect
+import os
 import re
 import sys
 
@@ -41,6 +42,7 @@ def install():
     imports.after_import(METRICS_MODULE, register_metrics)
     imports.after_import(READING_MODULE, _give_reader)
     imports.after_import(_is_bundle, _watch_source)
+    imports.after_import('torch_utils.training_stats', _watch_collapse)
     with edge.exit_on_errors():
         stack.arm()
         cpu_device.arm()
@@ -60,6 +62,10 @@ def _is_bundle(name):
 def _watch_source(bundle):
     from spider_plugin.training.source_cost import watch
     watch(bundle)
+
+def _watch_collapse(training_stats):
+    from spider_plugin.training.collapse import watch_signs
+    watch_signs(training_stats)
 
 def extend_command(command):
     """Extend a click command of a host; one with --outdir and --data is a training command and gets the plugin's options."""
@@ -159,8 +165,10 @@ def _training_callback(callback, ours, stand_in):
                 from spider_plugin.hosts.capabilities import Host
                 for line in apply_options(c, options, given=given, host=Host(c)):
                     print(printable(line))
-            elif c.get('resume_pkl') is not None and _host_unpickles():
-                _say_who_reads('--resume')
+            else:
+                _check_resumed(c)
+                if c.get('resume_pkl') is not None and _host_unpickles():
+                    _say_who_reads('--resume')
             if options['cfg'] is not None:
                 desc = re.sub(rf'(?<![^-]){stand_in}(?![^-])', cfg, desc, count=1)
             stack.mend_launch(c)
@@ -170,6 +178,21 @@ def _training_callback(callback, ours, stand_in):
         with _edited_launch(inspect.unwrap(callback).__globals__, edit, asked):
             return callback(*args, **kwargs)
     return train
+
+def _check_resumed(c):
+    """Raise SpiderError if the host would resume from a snapshot of training that diverged.
+
+    A file that the restricted reader does not open is left to the host, as without the plugin."""
+    path = c.get('resume_pkl') if isinstance(c, dict) else None
+    if not isinstance(path, str) or not os.path.isfile(path):
+        return
+    from spider_plugin.snapshots.records import read_pickle
+    from spider_plugin.snapshots.resume_plan import check_resumable
+    try:
+        contents = read_pickle(path)
+    except SpiderError:
+        return
+    check_resumable(path, contents)
 
 def _given():
     """Return the names of the parameters that the user set, on the command line, by an environment variable or by a preset."""
@@ -237,7 +260,8 @@ def register_metrics(metric_main):
         register(named)
     if hasattr(metric_main, 'report_metric'):
         from spider_plugin.hosts.sid_metric import report_curves
-        metric_main.report_metric = report_curves(metric_main.report_metric)
+        from spider_plugin.training.collapse import watch_recall
+        metric_main.report_metric = watch_recall(report_curves(metric_main.report_metric))
 
 #----------------------------------------------------------------------------
 

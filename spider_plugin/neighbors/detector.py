@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from spider_plugin.errors import SpiderError, printable
+from spider_plugin.errors import SpiderError, out_of_memory, printable
 from spider_plugin.files.cache import sha256_of_file
 from spider_plugin.resources import resource_dir
 
@@ -57,6 +57,8 @@ class HostDetector:
             with torch.backends.cudnn.flags(allow_tf32=False):
                 return network(images.to(self.device), **options)
         except RuntimeError as error:
+            if out_of_memory(error):
+                raise
             shape = ' x '.join(map(str, images.shape[1:]))
             raise SpiderError(f'--detector={self.name} cannot take images of {shape} ({_last_line(error)}); give another '
                               'detector, or images of a size that it takes.') from error
@@ -119,6 +121,8 @@ class HostDetector:
         except SpiderError:
             raise
         except Exception as error:
+            if out_of_memory(error):
+                raise
             if getattr(error, 'exit_code', None) == SpiderError.exit_code and hasattr(error, 'message'):
                 raise SpiderError(error.message) from error
             raise SpiderError(f'--detector={self.name} cannot be loaded ({_last_line(error)}); give a file written by '

@@ -112,8 +112,11 @@ def _open_procedural(spec, name, argument, count, like):
 def _open_generator(path, count, like, trust):
     if not trust:
         from spider_plugin.snapshots.families import known_class
+        from spider_plugin.snapshots.rebuild import check_finite
         from spider_plugin.snapshots.records import generator_record
-        known_class(generator_record(path), path)
+        record = generator_record(path)
+        known_class(record, path)
+        check_finite(record.state_dict(), path)
     return _rendered(path, Path(path).stem, 'generator', count, max_size=_size_for(like), trust=trust)
 
 def _size_for(like):

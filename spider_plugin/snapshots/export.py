@@ -19,7 +19,7 @@ from spider_plugin.errors import SpiderError, shown
 from spider_plugin.files.cache import atomic_file, sha256_of_file
 from spider_plugin.snapshots.families import fastgan_options, network_family
 from spider_plugin.snapshots.lineage import cascade_stages, describe_stages
-from spider_plugin.snapshots.rebuild import checked_bank_state, unpickle
+from spider_plugin.snapshots.rebuild import check_finite, checked_bank_state, unpickle
 from spider_plugin.snapshots.records import PersistentRecord, read_pickle
 
 _FORMAT = 1
@@ -37,6 +37,7 @@ def export(path, out, key=None, trust=False):
     save = _WRITERS[out.suffix]()
     record = _network(unpickle(path) if trust else read_pickle(path), key, path)
     tensors = _separate(record.state_dict(), path)
+    check_finite(tensors, path, 'network')
     card = _card(record, tensors, path, out)
     files = {
         out:                      lambda temp: save(tensors, temp, text),

@@ -31,7 +31,19 @@ def load_generator(path: str, key: str = 'G_ema', trust: bool = False) -> torch.
             raise SpiderError(f'{path} holds no {key}; use a snapshot written by a StyleGAN2/3-style host.')
     else:
         generator = rebuild_generator(_record_fed_with_noise(path, key), path)
+    check_finite(generator.state_dict(), path)
     return generator.eval().requires_grad_(False)
+
+def check_finite(tensors, path, network='generator'):
+    """Raise SpiderError if a number in {name: tensor} is not finite, as after training that diverged; `path` is for messages."""
+    if (name := not_finite(tensors)) is not None:
+        raise SpiderError(f'{path} is of training that diverged: {name} of its {network} is not finite; take an earlier '
+                          'snapshot.')
+
+def not_finite(tensors):
+    """Return the name of the first of {name: tensor} that holds an infinity or NaN; None where all are finite."""
+    return next((name for name, tensor in tensors.items()
+                 if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and not bool(tensor.isfinite().all())), None)
 
 def _record_fed_with_noise(path, key):
     contents = read_pickle(path)

@@ -15,6 +15,7 @@ import torch
 
 from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import atomic_file, cache_dir, sha256_of_file
+from spider_plugin.snapshots.rebuild import not_finite
 from spider_plugin.snapshots.warm_start import fit_layers
 
 FORMAT   = 2    # Version of the converted pickle.
@@ -75,6 +76,15 @@ def _listed(names):
 
 #----------------------------------------------------------------------------
 
+def check_resumable(path, contents):
+    """Return {network: {name: tensor}} of the result of read_pickle(path). Raises SpiderError if a number is not finite."""
+    states = {name: contents[name].state_dict() for name in NETWORKS if hasattr(contents.get(name), 'state_dict')}
+    for name, tensors in states.items():
+        if (bad := not_finite(tensors)) is not None:
+            raise SpiderError(f'--resume={path} is of training that diverged: {bad} of its {name} is not finite; take an earlier '
+                              'snapshot.')
+    return states
+
 def convert(path, contents, modules, fit=fit_layers):
     """Write the pickle to resume from. Return (its path, the plans by network, {separable layer: relative error of its fit to
     the snapshot's dense kernel}).
@@ -84,7 +94,7 @@ def convert(path, contents, modules, fit=fit_layers):
     modules:    {'G': module, 'D': module or None}, the networks that will train.
     fit:        makes the tensors of a dense generator fit separable layers: (state, network) -> (state, {layer: error}).
     Raises SpiderError if no tensor of the generator fits."""
-    states = {name: contents[name].state_dict() for name in NETWORKS if hasattr(contents.get(name), 'state_dict')}
+    states = check_resumable(path, contents)
     states.setdefault('G_ema', states.get('G', {}))
     states.setdefault('G', states['G_ema'])
     fits = {}

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from spider_plugin.errors import SpiderError
+from spider_plugin.errors import SpiderError, out_of_memory
 from spider_plugin.files.cache import atomic_file
 
 _CHUNK = 256    # images decoded at a time
@@ -122,6 +122,8 @@ def read(reader, paths, options, *, channels, what):
             data, extension = _encode(image, channels)
             yield data, extension, label
     except Exception as error:      # decoders raise errors of any type on broken data
+        if out_of_memory(error):
+            raise
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip('.')
         raise SpiderError(f'{what}: {", ".join(str(path) for path in paths.values())} cannot be read ({reason}); give '
                           'the published file, complete and unchanged.') from error

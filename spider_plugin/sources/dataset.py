@@ -12,7 +12,7 @@ import numpy as np
 import PIL.Image
 import pyspng
 
-from spider_plugin.errors import SpiderError
+from spider_plugin.errors import SpiderError, out_of_memory
 
 _CHANNELS = {'1': 1, 'L': 1, 'RGB': 3, 'P': 3}      # Pillow modes that are read; bilevel and palette images are expanded
 
@@ -78,6 +78,8 @@ class ImageDataset:
         try:
             return _decode(data, self.channels)
         except Exception as error:      # decoders raise errors of any type on broken data
+            if out_of_memory(error):
+                raise
             raise SpiderError(f'{name} in {self.path} is corrupt ({_reason(error)}); replace or remove it.') from error
 
     #------------------------------------------------------------------------
@@ -95,6 +97,8 @@ class ImageDataset:
         try:
             header = PIL.Image.open(io.BytesIO(data))
         except Exception as error:      # as above
+            if out_of_memory(error):
+                raise
             raise SpiderError(f'{where} is not an image that can be read; replace or remove it.') from error
         if header.mode in ('RGBA', 'LA', 'PA') or 'transparency' in header.info:
             raise SpiderError(f'{where} has an alpha channel; flatten the images to RGB or grey first.')

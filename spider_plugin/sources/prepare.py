@@ -7,7 +7,12 @@ The directory's name is a hash of the content and of its preparation, so that a 
 
 import dataclasses
 import hashlib
+import io
 import json
+import math
+import os
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +20,8 @@ import numpy as np
 import torch
 
 from spider_plugin import registry
-from spider_plugin.errors import SpiderError
-from spider_plugin.files.cache import atomic_dir, cache_dir, sha256_of_file
+from spider_plugin.errors import SpiderError, out_of_memory
+from spider_plugin.files.cache import allocated, atomic_dir, cache_dir, sha256_of_file
 from spider_plugin.files.progress import Progress
 from spider_plugin.snapshots.lineage import cascade_stages
 from spider_plugin.snapshots.sizes import batch_for
@@ -85,7 +90,13 @@ def prepare_source(spec: str, *, size: int | None = None, max_size: int | None =
         plan = _plan_generator(spec, pick_size, bank, channels, trust)
     else:
         plan = _plan_dataset(resolve(spec), pick_size, bank, channels, match, subset)
-    return _write(plan)
+    try:
+        return _write(plan)
+    except (MemoryError, RuntimeError, OSError) as error:
+        if not out_of_memory(error):
+            raise
+        raise SpiderError(f'--spider-source={spec}: memory ran out while it was prepared ({" ".join(str(error).split())[:80]}); '
+                          'use a smaller --spider-size or --spider-bank, or free some memory.') from error
 
 def is_dataset(spec):
     """Return whether a spec names a dataset of images rather than a generator or a procedural source."""
@@ -257,12 +268,12 @@ def _write(plan):
     key = _digest(_FORMAT, plan.identity, plan.shape, plan.online)
     slug = ''.join(c if c.isalnum() or c in '-_' else '-' for c in plan.identity['name'])[:40]
     final = cache_dir('sources') / f'{slug}-{key[:20]}'
+    if final.is_dir() and not _is_whole(final, plan):
+        print(f'{final} is damaged, so the source is prepared anew.', file=sys.stderr)
+        shutil.rmtree(final, ignore_errors=True)
     if not final.is_dir():
         with atomic_dir(final) as temp:
-            images = np.lib.format.open_memmap(temp / 'images.npy', mode='w+', dtype=np.uint8, shape=plan.shape)
-            _fill(images, plan)
-            images.flush()
-            del images      # Windows renames no folder that holds a mapped file
+            _write_images(temp / 'images.npy', plan)
             _write_json(temp / 'bank.json', dict(format=_FORMAT, identity=plan.identity, labels=plan.labels))
             if plan.extra is not None:
                 plan.extra(temp, final)
@@ -270,13 +281,37 @@ def _write(plan):
         path=str(final), identity=plan.identity, resolution=plan.shape[2], channels=plan.shape[1],
         num_images=plan.shape[0], num_classes=plan.num_classes, online=plan.online)
 
-def _fill(images, plan):
-    """Write the blocks of the plan into `images`."""
-    progress, done = Progress(f'Preparing source {plan.identity["name"]}', len(images)), 0
-    for block in plan.blocks():
-        images[done : done + len(block)] = block
-        done += len(block)
-        progress.update(done)
+def _write_images(path, plan):
+    """Write the blocks of the plan as one array of numpy, whose space on the disk is taken first."""
+    header = _npy_header(plan.shape)
+    progress, done = Progress(f'Preparing source {plan.identity["name"]}', plan.shape[0]), 0
+    with allocated(path, len(header) + math.prod(plan.shape)) as file:
+        file.write(header)
+        for block in plan.blocks():
+            if block.dtype != np.uint8 or block.shape[1:] != tuple(plan.shape[1:]):
+                raise ValueError(f'images {block.dtype} {list(block.shape[1:])} in place of uint8 {list(plan.shape[1:])}')
+            file.write(np.ascontiguousarray(block).data)
+            done += len(block)
+            progress.update(done)
+
+def _npy_header(shape):
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, dict(descr='|u1', fortran_order=False, shape=tuple(map(int, shape))))
+    return file.getvalue()
+
+def _is_whole(final, plan):
+    """Return whether the files of a prepared directory are complete; they may not be after a crash or a hand in the cache."""
+    try:
+        json.loads((final / 'bank.json').read_text(encoding='utf-8'))
+        with open(final / 'images.npy', 'rb') as file:
+            np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            size = file.tell() + math.prod(shape)
+        whole = tuple(shape) == tuple(plan.shape) and dtype == np.uint8 and os.path.getsize(final / 'images.npy') == size
+    except (OSError, ValueError):
+        return False
+    extra = ('generator.json', 'weights.pt') if plan.extra is not None else ()
+    return whole and all((final / name).is_file() and (final / name).stat().st_size > 0 for name in extra)
 
 def _write_json(path, content):
     path.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')

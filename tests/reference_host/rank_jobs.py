@@ -1,7 +1,9 @@
 """The jobs of ranks in test_ranks.py: python rank_jobs.py HOST_DIR JOB.json, alone or under torchrun.
 
-The job is {"func": a name below, "num_ranks": int or null, "patience": seconds, "kwargs": {...}}."""
+The job is {"func": a name below, "num_ranks": int or null, "patience": seconds, "late": seconds or left out,
+"timeout": seconds or left out, "kwargs": {...}}."""
 
+import datetime
 import json
 import os
 import signal
@@ -89,7 +91,9 @@ def killed(rank, victim):
 
 def raises(rank, victim, kind):
     if rank == victim:
-        raise SpiderError('--data: bad; mend it') if kind == 'user' else ValueError('boom')
+        from training.report import Diverged
+        raise dict(user=SpiderError('--data: bad; mend it'), bug=ValueError('boom'), memory=MemoryError(),
+                   diverged=Diverged('--on-nan: training diverged; lower it'))[kind]
     ranks.meet()
 
 def hangs(rank, victim, pid_file):
@@ -98,6 +102,12 @@ def hangs(rank, victim, pid_file):
         with open(pid_file, 'w') as f:
             f.write(str(os.getpid()))
         os.kill(os.getpid(), signal.SIGSTOP)
+    ranks.meet()
+
+def waits(rank, victim):
+    """Let one rank hang in Python, while its thread gives signs of life."""
+    if rank == victim:
+        time.sleep(600)
     ranks.meet()
 
 def turns(rank, path):
@@ -123,6 +133,9 @@ if __name__ == '__main__':
     with open(sys.argv[2]) as f:
         job = json.load(f)
     ranks.PATIENCE = job['patience']
+    ranks.LATE = job.get('late', ranks.LATE)
+    if 'timeout' in job: # What the parent bears; the exchange itself bears more.
+        ranks.TIMEOUT = datetime.timedelta(seconds=job['timeout'])
     try:
         main(job)
     except SpiderError as err:

@@ -29,9 +29,9 @@ def finish(process, code=0):
     assert process.returncode == code, output
     return output
 
-def job_args(tmp_path, func, num_ranks=None, patience=5, **kwargs):
+def job_args(tmp_path, func, num_ranks=None, patience=5, bounds=None, **kwargs):
     path = tmp_path / f'{func}.json'
-    path.write_text(json.dumps(dict(func=func, num_ranks=num_ranks, patience=patience, kwargs=kwargs)))
+    path.write_text(json.dumps(dict(bounds or {}, func=func, num_ranks=num_ranks, patience=patience, kwargs=kwargs)))
     return [JOBS, HOST, path]
 
 def spawned(tmp_path, func, num_ranks=2, code=0, **kwargs):
@@ -143,6 +143,25 @@ def test_refusals(monkeypatch):
 def test_a_killed_rank_is_named(tmp_path):
     output = spawned(tmp_path, 'killed', code=1, victim=1)
     assert 'Error: rank 1 of 2' in output and 'SIGKILL' in output
+
+def test_a_stopped_local_rank_is_named_and_ended(tmp_path):
+    output = spawned(tmp_path, 'hangs', code=1, victim=1, pid_file=str(tmp_path / 'pid'))
+    words, = [line for line in output.splitlines() if 'Error' in line]
+    pid = int((tmp_path / 'pid').read_text())
+    assert words.startswith(f'Error: rank 1 of 2 (process {pid}) gave no sign of life for 5 s') and '--resume' in words
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+def test_a_rank_that_keeps_the_others_waiting_is_named_and_at_last_ended(tmp_path):
+    output = spawned(tmp_path, 'waits', code=1, victim=0, bounds=dict(late=2, timeout=20))
+    assert output.count('Warning: rank 0 (process') == 1 and 'has kept the other ranks waiting for 2 s' in output
+    assert 'Error: rank 0 (process' in output and 'has kept the other ranks waiting for 10 s' in output
+
+@pytest.mark.parametrize('kind, words', [('memory', 'memory ran out'), ('diverged', '--on-nan: training diverged')])
+def test_events_of_a_local_rank_are_one_sentence(tmp_path, kind, words):
+    output = spawned(tmp_path, 'raises', code=2, victim=1, kind=kind)
+    assert words in output and [line for line in output.splitlines() if 'Error' in line or 'Traceback' in line] == \
+        [line for line in output.splitlines() if line.startswith('Error: ')]
 
 def test_a_killed_rank_of_another_node_is_named(tmp_path):
     first, second = nodes(job_args(tmp_path, 'killed', victim=1))

@@ -9,6 +9,7 @@ This module is portable."""
 
 import torch
 import torch.nn.functional as F
+from torch.nn.grad import conv2d_weight
 
 from torch_utils_ext.dispatch import run_op
 
@@ -54,7 +55,7 @@ def depthwise_weight_grad(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
 def depthwise_weight_grad_ref(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
     N, C, H, W = x.shape
     v, g = (t.to(accumulation_dtype(x)).reshape(1, N * C, H, W) for t in (x, g))
-    return torch.nn.grad.conv2d_weight(v, [N * C, 1, 3, 3], g, padding=1, groups=N * C).reshape(N, C, 3, 3)
+    return conv2d_weight(v, [N * C, 1, 3, 3], g, padding=1, groups=N * C).reshape(N, C, 3, 3)
 
 #----------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ This module is portable."""
 
 import torch
 import torch.nn.functional as F
+from torch.nn.grad import conv2d_weight
 
 from torch_utils_ext.dispatch import run_op
 from torch_utils_ext.ops.depthwise import accumulation_dtype, in_accumulation_dtype
@@ -59,7 +60,7 @@ def depthwise_up2_weight_grad_ref(x: torch.Tensor, g: torch.Tensor) -> torch.Ten
     N, C, H, W = x.shape
     v, g = (t.to(accumulation_dtype(x)) for t in (x, g))
     g = F.pixel_unshuffle(g, 2).reshape(1, N * C * 4, H, W)
-    gk = torch.nn.grad.conv2d_weight(v.reshape(1, N * C, H, W), [N * C * 4, 1, 3, 3], g, padding=1, groups=N * C)
+    gk = conv2d_weight(v.reshape(1, N * C, H, W), [N * C * 4, 1, 3, 3], g, padding=1, groups=N * C)
     return gk.reshape(N, C, 4, 3, 3)
 
 #----------------------------------------------------------------------------

@@ -13,6 +13,7 @@ This module is portable: it travels inside snapshots and imports only torch, num
 
 import importlib
 import json
+import mmap
 import os
 import warnings
 
@@ -23,6 +24,11 @@ from torch_utils_ext.ops.bit_hash import hash_normal, hash_rows, hash_to_index
 
 #----------------------------------------------------------------------------
 
+class SourceLost(FileNotFoundError):
+    """The files of a prepared source are missing or cut; the message is a sentence for the user."""
+
+    for_user = True
+
 def open_source(path, noise=0.0, embed=64, clamp=True, classes=None):
     """The source in the prepared directory `path` (see sources/prepare.py).
 
@@ -30,7 +36,7 @@ def open_source(path, noise=0.0, embed=64, clamp=True, classes=None):
     embed:  most MiB of images that a snapshot may carry; 0 for none.
     clamp:  False leaves a generator's output unclamped, as the public Spider code does.
     classes: the source class that each target class draws from, -1 for any; None: its own, where there are equally many.
-    Raises FileNotFoundError when there is no prepared source at `path`."""
+    Raises SourceLost when there is no prepared source at `path`, or a part of one."""
     if os.path.isfile(os.path.join(path, 'generator.json')):
         return GeneratorSource(path, noise=noise, embed=embed, clamp=clamp, classes=classes)
     return ImageBank(path, noise=noise, embed=embed, classes=classes)
@@ -63,6 +69,8 @@ def as_pixels(images):
 #----------------------------------------------------------------------------
 # z's bits pick the image and the seed of its noise: two hashes of the same row.
 
+_REPAIR = 'start again with --spider-source, which prepares it anew'
+
 class ImageBank:
     """Images held in memory or mapped from disk; key = (index, noise seed), integers below 2^24.
 
@@ -72,11 +80,17 @@ class ImageBank:
 
     def __init__(self, path, noise=0.0, embed=64, classes=None):
         if not os.path.isfile(os.path.join(path, 'images.npy')):
-            raise FileNotFoundError(f'no prepared image source at {path}; give --spider-source again')
-        images = torch.from_numpy(np.load(os.path.join(path, 'images.npy'), mmap_mode='c'))
-        with open(os.path.join(path, 'bank.json'), encoding='utf-8') as f:
-            info = json.load(f)
-        self._fill(images, info['identity'], info['labels'], noise, embed, classes)
+            raise SourceLost(f'no prepared image source at {path}; give --spider-source again')
+        file = os.path.join(path, 'images.npy')
+        try:
+            images = np.load(file, mmap_mode='c')   # refuses a file shorter than its header says
+            with open(os.path.join(path, 'bank.json'), encoding='utf-8') as f:
+                info = json.load(f)
+        except (OSError, ValueError, EOFError) as error:
+            raise SourceLost(f'{file} or the bank.json beside it is cut or damaged ({error}); {_REPAIR}') from error
+        self._fill(torch.from_numpy(images), info['identity'], info['labels'], noise, embed, classes)
+        if isinstance(images.base, mmap.mmap):
+            self._mapped = file, images.base, images.base.size()
 
     @classmethod
     def from_images(cls, images, identity, labels=None, noise=0.0, embed=64, classes=None):
@@ -95,6 +109,7 @@ class ImageBank:
         self.mean_image = mean_image
         self._by_class = None if self.labels is None else self._sort_by_class(self.labels)
         self._resident = {}
+        self._mapped = None     # (path, memory map, its bytes) of images that are on the disk
 
     def _sort_by_class(self, labels):
         counts = torch.bincount(labels)
@@ -116,7 +131,8 @@ class ImageBank:
         return min(len(self), (self.embed << 20) // (self.channels * self.resolution ** 2))
 
     def __getstate__(self):
-        state = {k: v for k, v in self.__dict__.items() if k not in ('_by_class', '_resident')}
+        state = {k: v for k, v in self.__dict__.items() if k not in ('_by_class', '_resident', '_mapped')}
+        self._check_mapped()
         n = self.num_embedded()
         state['images'] = self.images[:n].clone()
         state['labels'] = None if self.labels is None else self.labels[:n].clone()
@@ -161,7 +177,15 @@ class ImageBank:
             images = images.clamp(-1, 1)
         return images
 
+    def _check_mapped(self):
+        """Raise SourceLost where the file was cut since it was opened; to read beyond its end would kill the process."""
+        if self._mapped is not None and self._mapped[1].size() < self._mapped[2]:
+            raise SourceLost(f'{self._mapped[0]} has been cut to {self._mapped[1].size()} bytes of {self._mapped[2]} while it '
+                             f'was in use; {_REPAIR}')
+
     def _gather(self, index):
+        if index.device.type == 'cpu' or index.device not in self._resident:
+            self._check_mapped()
         if index.device.type == 'cpu' or self.images.nbytes > 1 << 30:
             return self.images[index.cpu()].to(index.device)
         if index.device not in self._resident:

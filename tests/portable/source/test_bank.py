@@ -3,13 +3,14 @@
 import copy
 import json
 import math
+import os
 import pickle
 
 import numpy as np
 import pytest
 import torch
 
-from spider_plugin.portable.source.bank import GeneratorSource, ImageBank, open_source
+from spider_plugin.portable.source.bank import GeneratorSource, ImageBank, SourceLost, open_source
 
 IDENTITY = {'name': 'test', 'sha256': '0' * 64, 'transform': 'none', 'licence': 'CC0'}
 
@@ -202,3 +203,29 @@ def test_generator_source_pickles_as_its_bank(tmp_path, monkeypatch):
     source = open_source(write_generator(tmp_path / 'g', monkeypatch=monkeypatch))
     opened = pickle.loads(pickle.dumps(source))
     assert isinstance(opened, ImageBank) and torch.equal(opened.images, marked_images())
+
+#----------------------------------------------------------------------------
+# Files that are cut. Reading beyond the end of a mapped file would end the process by SIGBUS.
+
+@pytest.mark.parametrize('size', [0, 5, 100, 500])
+def test_a_cut_bank_is_refused_when_it_is_opened(tmp_path, size):
+    path = write_bank(tmp_path / 'bank', marked_images())
+    os.truncate(f'{path}/images.npy', size)
+    with pytest.raises(SourceLost, match='images.npy or the bank.json beside it is cut or damaged .*prepares it anew') as caught:
+        open_source(path)
+    assert caught.value.for_user and '\n' not in str(caught.value)
+
+@pytest.mark.parametrize('use', [lambda bank: bank.sample(torch.randn([4, 8])), pickle.dumps])
+def test_a_bank_that_is_cut_while_it_is_used_is_said(tmp_path, use):
+    path = write_bank(tmp_path / 'bank', marked_images(n=16, res=64))
+    bank = open_source(path)
+    use(bank)
+    os.truncate(f'{path}/images.npy', 4096)
+    with pytest.raises(SourceLost, match=r'images.npy has been cut to 4096 bytes of \d+ while it was in use'):
+        use(bank)
+
+def test_a_bank_that_is_removed_while_it_is_used_serves_on(tmp_path):
+    bank = open_source(write_bank(tmp_path / 'bank', marked_images()))
+    before = bank.sample(torch.ones([3, 8]))
+    os.remove(tmp_path / 'bank' / 'images.npy')
+    assert torch.equal(bank.sample(torch.ones([3, 8])), before)

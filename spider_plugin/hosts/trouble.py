@@ -1,0 +1,51 @@
+"""Events that end a command and that no code of the plugin raises: memory runs out, the disk is full, a data worker is killed.
+They become one sentence with the option that helps. Nothing heavy is imported here."""
+
+import errno
+import os
+import re
+from collections.abc import Collection
+
+from spider_plugin.errors import MEMORY, out_of_memory
+
+_WORKER = re.compile(r'DataLoader worker \(pid.*(killed by signal|exited unexpectedly)')
+_DISK   = {getattr(errno, name) for name in ('ENOSPC', 'EDQUOT', 'EFBIG', 'EROFS') if hasattr(errno, name)}
+
+def sentence(error: BaseException, options: Collection[str] = ()) -> str | None:
+    """Return a sentence about an error, or None for one that needs its traceback.
+
+    options: names of the command's parameters, from which the remedy is chosen."""
+    if getattr(error, 'for_user', False):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in _DISK:
+        where = error.filename or 'the folder of the outputs or the cache'
+        return (f'Cannot write {os.fspath(where)!s} ({error.strerror}); free space there, or give another place (--outdir, '
+                'SPIDER_CACHE_DIR).')
+    # Spawned ranks send their tracebacks as text; its last line is the error.
+    spawned = type(error).__name__ == 'ProcessRaisedException'
+    text = (str(error).strip().splitlines() or [''])[-1] if spawned else str(error)
+    if spawned and 'SourceLost: ' in text:
+        return text.partition('SourceLost: ')[2]
+    if _WORKER.search(text):
+        return ('A process that loads images was ended from outside, as the system does where memory runs out '
+                f'({_short(text)}); use fewer --workers, or free some memory.')
+    if out_of_memory(error) or spawned and any(words in text for words in MEMORY):
+        return f'Memory ran out ({_short(text) or type(error).__name__}); {_remedy(options)}.'
+    return None
+
+def _remedy(options: Collection[str]) -> str:
+    if 'batch_gpu' in options:
+        return 'use a smaller --batch-gpu, or a smaller --batch, smaller networks or fewer --workers'
+    for name, words in (('batch',       'use a smaller --batch, smaller networks or more --gpus'),
+                        ('max_images',  'use a smaller --max-images, or fewer sources at a time'),
+                        ('seeds',       'give fewer --seeds at a time'),
+                        ('metrics',     'evaluate fewer --metrics, or smaller ones, at a time')):
+        if name in options:
+            return words
+    return 'free some memory, or use a machine with more'
+
+def _short(text: str) -> str:
+    """Return what an error says, on one line."""
+    line = ' '.join(text.split()).rstrip('.')
+    line = re.sub(r'^.*?(?=DefaultCPUAllocator|CUDA out of memory|DataLoader worker)', '', line)
+    return line[:120]
