@@ -27,8 +27,8 @@ def derivatives(function, layer, x):
     second = torch.autograd.grad(weigh(first), inputs, allow_unused=True, materialize_grads=True)
     return [y, *first, *second]
 
-def assert_all_close(ours, stock, tolerance):
-    for a, b in zip(ours, stock, strict=True):
+def assert_all_close(actual, stock, tolerance):
+    for a, b in zip(actual, stock, strict=True):
         assert a.dtype == b.dtype and a.shape == b.shape
         assert (a - b).abs().max() <= tolerance * b.abs().max().clamp(min=1)
 
@@ -54,12 +54,12 @@ def test_kernels_serve_it(open_kernels, dtype, tolerance):
     before = calls('depthwise'), calls('epilogue')
     layer, stock = pair()
     x = torch.randn([2, 5, 9, 6])
-    ours = derivatives(layer, layer, x.to(dtype))
+    actual = derivatives(layer, layer, x.to(dtype))
     assert calls('depthwise') > before[0] and calls('epilogue') > before[1]
-    assert ours[0].dtype == dtype
-    assert_all_close([t.float() for t in ours[:5]], derivatives(stock, layer, x.to(dtype).float())[:5], tolerance)
+    assert actual[0].dtype == dtype
+    assert_all_close([t.float() for t in actual[:5]], derivatives(stock, layer, x.to(dtype).float())[:5], tolerance)
     if dtype == torch.float32:
-        assert_all_close(ours[5:], derivatives(stock, layer, x)[5:], tolerance)
+        assert_all_close(actual[5:], derivatives(stock, layer, x)[5:], tolerance)
 
 def test_half_precision_and_autocast():
     layer, stock = pair()
@@ -78,9 +78,10 @@ def test_starts_as_torch_does():
     torch.manual_seed(0)
     layer = SeparableConv2d(64, 256)
     stock = torch.nn.Conv2d(64, 64, 3, groups=64), torch.nn.Conv2d(64, 256, 1)
-    for ours, theirs in ((layer.dw_weight, stock[0].weight), (layer.pw_weight, stock[1].weight), (layer.bias, stock[1].bias)):
-        assert ours.shape == theirs.shape and ours.abs().max().item() == pytest.approx(theirs.abs().max().item(), rel=0.05)
-        assert ours.std().item() == pytest.approx(theirs.std().item(), rel=0.15)
+    for actual, expected in ((layer.dw_weight, stock[0].weight), (layer.pw_weight, stock[1].weight), (layer.bias, stock[1].bias)):
+        assert actual.shape == expected.shape
+        assert actual.abs().max().item() == pytest.approx(expected.abs().max().item(), rel=0.05)
+        assert actual.std().item() == pytest.approx(expected.std().item(), rel=0.15)
 
 def test_refusals():
     unknown = "'relu' is unknown; use 'linear' or 'lrelu'"

@@ -144,11 +144,11 @@ def _extend_cfg(param):
     if param is None or not isinstance(param.type, click.Choice):
         return {}, None
     own = list(param.type.choices)
-    ours = {f'spider-{name}' if name in own else name: name for name in sorted(registry.generators)}
-    param.type = click.Choice([*own, *ours], case_sensitive=param.type.case_sensitive)
-    return ours, 'stylegan2' if 'stylegan2' in own else own[0]
+    plugin_cfgs = {f'spider-{name}' if name in own else name: name for name in sorted(registry.generators)}
+    param.type = click.Choice([*own, *plugin_cfgs], case_sensitive=param.type.case_sensitive)
+    return plugin_cfgs, 'stylegan2' if 'stylegan2' in own else own[0]
 
-def _training_callback(callback, ours, stand_in):
+def _training_callback(callback, plugin_cfgs, stand_in):
     from spider_plugin.options.table import OPTIONS, apply_options
     @functools.wraps(callback)
     def train(*args, **kwargs):
@@ -156,8 +156,8 @@ def _training_callback(callback, ours, stand_in):
             print(line)
         options = {option.key: kwargs.pop(option.key) for option in OPTIONS}
         given, cfg = _given(), kwargs.get('cfg')
-        asked = cfg in ours or bool(given & set(options))
-        options['cfg'] = ours.get(cfg)
+        asked = cfg in plugin_cfgs or bool(given & set(options))
+        options['cfg'] = plugin_cfgs.get(cfg)
         if options['cfg'] is not None:
             kwargs['cfg'] = stand_in
         def edit(c, desc):

@@ -117,8 +117,8 @@ def test_detach_removes_only_its_line(edit):
 
 def test_a_line_changed_by_a_formatter_is_recognised():
     test, body = LINE.split(b': import ')
-    ours = test.replace(b' or ', b' \\\n    or ') + b':\n    import ' + body
-    black = SCRIPT.replace(b'import os\n', b'\n' + ours + b'\n\nimport os\n')
+    actual = test.replace(b' or ', b' \\\n    or ') + b':\n    import ' + body
+    black = SCRIPT.replace(b'import os\n', b'\n' + actual + b'\n\nimport os\n')
     assert len(plugin_statements(black)) == 1 and module.is_current(plugin_statements(black)[0])
     assert detach_source(black) == SCRIPT.replace(b'import os\n', b'\n\nimport os\n')
     assert attach_source(black).count(LINE) == 1

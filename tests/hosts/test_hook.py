@@ -38,11 +38,11 @@ def train(fake_host, monkeypatch):
 
 def test_help_has_groups_of_the_plugin(train):
     text = CliRunner().invoke(train(), ['--help'], terminal_width=200).output
-    own, ours = text.split('Spider options:')
+    own, actual = text.split('Spider options:')
     assert '--outdir' in own and '--spider-' not in own and '[stylegan2|tiny|dcgan|' in own and 'pggan' in own
     from spider_plugin.options.table import OPTIONS
-    assert all(option.name in ours for option in OPTIONS)
-    assert '[default: residual]' in ours and '[default: 64' in ours
+    assert all(option.name in actual for option in OPTIONS)
+    assert '[default: residual]' in actual and '[default: 64' in actual
 
 def test_only_training_commands_get_options(train):
     train()
@@ -54,7 +54,7 @@ def test_only_training_commands_get_options(train):
     assert [param.name for param in generate.params] == ['network', 'outdir']
 
 def test_errors_of_the_library_are_shown_by_any_command(train):
-    """A metric of ours in a host's calc_metrics.py, for example."""
+    """A metric of the plugin in a host's calc_metrics.py, for example."""
     train()
     @click.command()
     def calc_metrics():

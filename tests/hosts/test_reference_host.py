@@ -129,8 +129,8 @@ def test_stock_runs_and_their_snapshots(python, data, train_many, tmp_path):
     options = [json.loads((path / 'training_options.json').read_text()) for path in (run, other_run)]
     assert [c.pop('run_dir') for c in options] == [str(run), str(other_run)]
     assert options[0] == options[1]
-    ours, others = [generator_record(path, key='G').state_dict() for path in (snapshot, other_snapshot)]
-    assert list(ours) == list(others) and all(torch.equal(ours[name], others[name]) for name in ours)
+    actual, others = [generator_record(path, key='G').state_dict() for path in (snapshot, other_snapshot)]
+    assert list(actual) == list(others) and all(torch.equal(actual[name], others[name]) for name in actual)
 
     resume = [*args, f'--outdir={tmp_path / "resumed"}', f'--resume={snapshot}', '--glr=0', '--dlr=0']
     (code, text, _), (other_code, other_text, _) = train_many([*resume, '--spider-source=neighbour.zip'], [*resume, '-n'])

@@ -122,14 +122,14 @@ def test_what_the_user_gives_wins(dry_run, tmp_path):
     mine = tmp_path / 'mine.json'
     entry = dict(presets.load('small-data')['options'], colour=dict(value=3), gamma=dict(value=7))
     mine.write_text(json.dumps(dict(options=entry, title='mine')))
-    ours = arguments('small-data')
-    own = [f'--preset={mine}' if argument.startswith('--preset') else argument for argument in ours]
-    plain, theirs, extra, wrong = dry_run('reference_host', [
-        ours, [*ours, '--gamma=3', '--aug=noaug'], own, [*ours, '--cfg=no']])
-    assert plain[0] == theirs[0] == extra[0] == 0, (plain, theirs, extra)
-    assert value_of(plain[1], 'r1_gamma') == ['0.8192'] and value_of(theirs[1], 'r1_gamma') == ['3.0']
-    assert 'augment_kwargs' in plain[1] and 'augment_kwargs' not in theirs[1]
-    assert 'Yours instead:       --gamma --aug' in theirs[1] and '--gamma' not in re.search('Preset options.*', theirs[1])[0]
+    whole = arguments('small-data')
+    own = [f'--preset={mine}' if argument.startswith('--preset') else argument for argument in whole]
+    plain, changed, extra, wrong = dry_run('reference_host', [
+        whole, [*whole, '--gamma=3', '--aug=noaug'], own, [*whole, '--cfg=no']])
+    assert plain[0] == changed[0] == extra[0] == 0, (plain, changed, extra)
+    assert value_of(plain[1], 'r1_gamma') == ['0.8192'] and value_of(changed[1], 'r1_gamma') == ['3.0']
+    assert 'augment_kwargs' in plain[1] and 'augment_kwargs' not in changed[1]
+    assert 'Yours instead:       --gamma --aug' in changed[1] and '--gamma' not in re.search('Preset options.*', changed[1])[0]
     assert value_of(extra[1], 'r1_gamma') == ['7.0']
     assert 'Preset leaves out:   --colour=3, which this host does not have' in extra[1]
     assert wrong[0] == 2

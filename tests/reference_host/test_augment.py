@@ -101,10 +101,10 @@ def test_images_do_not_affect_each_other(name):
     images = random(4, 3, 12, 16)
     others = torch.cat([images[:2], random(2, 3, 12, 16, seed=1)])
     pipe = pipe_of(0.7, **augpipe_specs[name])
-    ours, theirs = augment(pipe, images), augment(pipe, others)
-    torch.testing.assert_close(ours[:2], theirs[:2], rtol=0, atol=1e-12)
-    assert torch.equal(ours, augment(pipe, images)) # The same seed.
-    assert not torch.equal(ours, augment(pipe, images, seed=1))
+    actual, reference = augment(pipe, images), augment(pipe, others)
+    torch.testing.assert_close(actual[:2], reference[:2], rtol=0, atol=1e-12)
+    assert torch.equal(actual, augment(pipe, images)) # The same seed.
+    assert not torch.equal(actual, augment(pipe, images, seed=1))
 
 def test_dtypes():
     pipe = pipe_of(1, **augpipe_specs['bgcfnc'])

@@ -60,8 +60,8 @@ def test_distance_of_gaussians_in_closed_form():
     var1, var2 = rng.rand(2, 6) + 0.1
     turn = np.linalg.qr(rng.randn(6, 6))[0] # Covariances that commute: S = Q diag(v) Q^T.
     truth = np.square(mean1 - mean2).sum() + np.square(np.sqrt(var1) - np.sqrt(var2)).sum()
-    ours = fid.frechet_distance(mean1, turn @ np.diag(var1) @ turn.T, mean2, turn @ np.diag(var2) @ turn.T)
-    assert ours == pytest.approx(truth, rel=1e-12)
+    actual = fid.frechet_distance(mean1, turn @ np.diag(var1) @ turn.T, mean2, turn @ np.diag(var2) @ turn.T)
+    assert actual == pytest.approx(truth, rel=1e-12)
 
 @pytest.mark.parametrize('samples', [20, 500]) # 20: covariances of rank 19 in 64 dimensions.
 def test_distance_against_eigenvalues_of_the_product(samples):

@@ -29,42 +29,42 @@ def features():
     mix = rng.randn(24, 24) * np.logspace(0, -3, 24)
     return rng.randn(1500, 24) @ mix + 0.4, rng.randn(1200, 24) @ (mix + 0.2 * rng.randn(24, 24))
 
-def close(ours, theirs):
-    assert ours == pytest.approx(theirs, rel=1e-6, abs=0) and abs(theirs) > 1e-3
+def close(actual, expected):
+    assert actual == pytest.approx(expected, rel=1e-6, abs=0) and abs(expected) > 1e-3
 
 #----------------------------------------------------------------------------
 
 def test_fid(fidelity, features):
     """The distance from features. torch-fidelity divides covariances by N - 1, the hosts and the reference host by N."""
-    theirs = importlib.import_module('torch_fidelity.metric_fid')
-    ours = []
+    expected = importlib.import_module('torch_fidelity.metric_fid')
+    actual = []
     for x in features:
         x = x.astype(np.float32)
         stats = FeatureStats(capture_mean_cov=True)
         for batch in np.array_split(x, 9):
             stats.append(batch)
         mean, cov = stats.get_mean_cov()
-        ours.append((mean, cov * len(x) / (len(x) - 1)))
-    truth = theirs.fid_statistics_to_metric(*[
-        theirs.fid_features_to_statistics(torch.from_numpy(x.astype(np.float32).astype(np.float64))) for x in features],
+        actual.append((mean, cov * len(x) / (len(x) - 1)))
+    truth = expected.fid_statistics_to_metric(*[
+        expected.fid_features_to_statistics(torch.from_numpy(x.astype(np.float32).astype(np.float64))) for x in features],
         verbose=False)
-    close(fid.frechet_distance(*ours[0], *ours[1]), truth[fidelity.KEY_METRIC_FID])
+    close(fid.frechet_distance(*actual[0], *actual[1]), truth[fidelity.KEY_METRIC_FID])
 
 @pytest.mark.parametrize('size', [100, 500])
 def test_kid_on_its_subsets(fidelity, features, size):
-    theirs = importlib.import_module('torch_fidelity.metric_kid')
-    truth = theirs.kid_features_to_metric(*map(torch.from_numpy, features), kid_subsets=10, kid_subset_size=size, rng_seed=7,
+    expected = importlib.import_module('torch_fidelity.metric_kid')
+    truth = expected.kid_features_to_metric(*map(torch.from_numpy, features), kid_subsets=10, kid_subset_size=size, rng_seed=7,
                                           verbose=False)
-    ours = [kid.kernel_distance(*features, num_subsets=10, max_subset_size=size, seed=seed) for seed in (7, 8)]
-    close(ours[0], truth[fidelity.KEY_METRIC_KID_MEAN])
-    assert ours[1] != pytest.approx(ours[0], rel=1e-4) # Other subsets.
+    actual = [kid.kernel_distance(*features, num_subsets=10, max_subset_size=size, seed=seed) for seed in (7, 8)]
+    close(actual[0], truth[fidelity.KEY_METRIC_KID_MEAN])
+    assert actual[1] != pytest.approx(actual[0], rel=1e-4) # Other subsets.
 
 @pytest.mark.parametrize('nhood_size, block', [(3, 8192), (3, 170), (5, 4)])
 def test_precision_recall(fidelity, nhood_size, block):
-    theirs = importlib.import_module('torch_fidelity.metric_prc')
+    expected = importlib.import_module('torch_fidelity.metric_prc')
     rng = np.random.RandomState(0)
     fake, real = torch.from_numpy(rng.randn(400, 12) * 0.9 + 0.3), torch.from_numpy(rng.randn(350, 12))
-    truth = theirs.prc_features_to_metric(fake, real, prc_neighborhood=nhood_size, prc_batch_size=100, save_cpu_ram=False,
+    truth = expected.prc_features_to_metric(fake, real, prc_neighborhood=nhood_size, prc_batch_size=100, save_cpu_ram=False,
                                           verbose=False)
     precision, recall = pr.precision_recall(real, fake, nhood_size, block)
     close(precision, truth[fidelity.KEY_METRIC_PRECISION])
@@ -72,9 +72,9 @@ def test_precision_recall(fidelity, nhood_size, block):
     assert 0.1 < precision < 0.97 and 0.1 < recall < 0.97 and precision != recall
 
 def test_inception_score(fidelity, features):
-    theirs = importlib.import_module('torch_fidelity.metric_isc')
+    expected = importlib.import_module('torch_fidelity.metric_isc')
     logits = torch.from_numpy(features[0])
-    truth = theirs.isc_features_to_metric(logits, splits=10, shuffle=False)
+    truth = expected.isc_features_to_metric(logits, splits=10, shuffle=False)
     mean, std = score.inception_score(logits.softmax(dim=1).numpy(), num_splits=10)
     close(mean, truth[fidelity.KEY_METRIC_ISC_MEAN])
     close(std, truth[fidelity.KEY_METRIC_ISC_STD])

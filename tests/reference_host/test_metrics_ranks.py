@@ -59,8 +59,8 @@ def test_two_ranks_agree_and_see_what_one_sees(make_zip, tmp_path, monkeypatch):
     # Neither real features nor scores depend on the number of ranks.
     assert kept[1].keys() == kept[2].keys() and any('features' in name for name in kept[1])
     for name, stats in kept[1].items():
-        ours, theirs = [(s.get_all(),) if s.capture_all else s.get_mean_cov() for s in (stats, kept[2][name])]
-        for a, b in zip(ours, theirs, strict=True):
+        actual, expected = [(s.get_all(),) if s.capture_all else s.get_mean_cov() for s in (stats, kept[2][name])]
+        for a, b in zip(actual, expected, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-12)
     for name, value in single.items():
         assert first[name] == pytest.approx(value, rel=1e-6), name

@@ -115,9 +115,9 @@ def test_same_seed_same_bits(trained, space):
     other = space / 'again' / trained.name
     first, second = last_snapshot(trained), last_snapshot(other)
     for name in ('G', 'D', 'G_ema'):
-        theirs = second[name].state_dict()
+        expected = second[name].state_dict()
         for key, value in first[name].state_dict().items():
-            assert torch.equal(value, theirs[key]), f'{name}.{key}'
+            assert torch.equal(value, expected[key]), f'{name}.{key}'
     for name in ('fakes000000040.png', 'reals.png'):
         assert (trained / name).read_bytes() == (other / name).read_bytes()
 
@@ -139,9 +139,9 @@ def test_labels_accumulation_resume_and_numbers(space):
     run('train.py', *args, f'--resume={first}/network-snapshot-000000032.pkl', '--glr=0', '--dlr=0', '--freezed=1')
     after = last_snapshot(space / 'labelled/00001-stylegan2-labelled-gpus1-batch8-gamma1-x')
     for name in ('G', 'D'):
-        theirs = dict(after[name].state_dict())
+        expected = dict(after[name].state_dict())
         for key, value in before[name].named_parameters():
-            assert torch.equal(value, theirs[key]), f'{name}.{key}'
+            assert torch.equal(value, expected[key]), f'{name}.{key}'
     assert after['augment_pipe'].p > probability # It continues from its last value.
 
 @pytest.mark.parametrize('signs, target, steps, p', [([1.0, 1, 1], 0.6, 1, 0.3), ([-1.0, 1], 0.6, 1, 0.1), ([1.0], 0.6, 50, 1.0),

@@ -79,9 +79,9 @@ def check_equal(first, second):
     """Two runs ended with the same bits: weights, statistics, ticks in the log."""
     names = [max(path.name for path in run_dir.glob('network-snapshot-*.pkl')) for run_dir in (first, second)]
     assert names[0] == names[1]
-    ours, theirs = weights(first / names[0]), weights(second / names[1])
-    assert ours.keys() == theirs.keys()
-    differ = [name for name, tensor in ours.items() if not torch.equal(tensor, theirs[name])]
+    actual, expected = weights(first / names[0]), weights(second / names[1])
+    assert actual.keys() == expected.keys()
+    differ = [name for name, tensor in actual.items() if not torch.equal(tensor, expected[name])]
     assert not differ, differ
     assert stats(first) == stats(second)
     assert ticks(first) == ticks(second)

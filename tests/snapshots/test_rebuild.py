@@ -26,22 +26,23 @@ def unpickled(path):
 
 #----------------------------------------------------------------------------
 
-@pytest.mark.parametrize('ours', [{}, dict(dcgan=True), dict(pggan=True)], ids=str)
+@pytest.mark.parametrize('plugin', [{}, dict(dcgan=True), dict(pggan=True)], ids=str)
 @pytest.mark.parametrize('c_dim', [0, 3])
-def test_plain_generator_is_equal(make_snapshot, c_dim, ours):
-    path = make_snapshot(c_dim=c_dim, **ours)
+def test_plain_generator_is_equal(make_snapshot, c_dim, plugin):
+    path = make_snapshot(c_dim=c_dim, **plugin)
     G = load_generator(path)
     assert not G.training and not any(p.requires_grad for p in G.parameters())
     assert torch.equal(outputs(G), outputs(unpickled(path)))
     assert torch.equal(outputs(G), outputs(load_generator(path, trust=True)))
 
-@pytest.mark.parametrize('mapping, ours', [
+@pytest.mark.parametrize('mapping, plugin', [
     ('residual', ''), ('encoder', ''), ('whitened', ''), ('paper-23x23', ''), ('residual', 'dcgan'),
     ('encoder', 'dcgan'), ('paper-16x32', 'dcgan'), ('residual', 'pggan'), ('paper-16x32', 'pggan')])
-def test_spider_generator_draws_from_the_bank_in_its_pickle(make_snapshot, mapping, ours, tmp_path):
+def test_spider_generator_draws_from_the_bank_in_its_pickle(make_snapshot, mapping, plugin, tmp_path):
     z_dim = 512 if mapping.startswith('paper') else 64
     source = prepare_source('strokes', size=16, bank=50)
-    path = make_snapshot(spider=dict(mapping=mapping, source=source.path, embed=1), z_dim=z_dim, **{ours: True} if ours else {})
+    spider = dict(mapping=mapping, source=source.path, embed=1)
+    path = make_snapshot(spider=spider, z_dim=z_dim, **{plugin: True} if plugin else {})
     G, reference = load_generator(path), unpickled(path)
     assert torch.equal(outputs(G), outputs(reference))
     assert len(G.source) == 50 and G.source.identity == source.identity

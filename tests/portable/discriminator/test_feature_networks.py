@@ -72,9 +72,9 @@ def test_equals_timm(timm, tmp_path, name, side, bound):
         for i, block in enumerate(model.blocks):
             y = block(y)
             maps += [y] if i in TAPS else []
-    ours = frozen(tmp_path, model.state_dict(), name).features(x)
-    assert [m.shape for m in ours] == [m.shape for m in maps] and [m.shape[1] for m in maps] == lite_channels(name)
-    assert max(map(error, ours, maps)) < bound
+    actual = frozen(tmp_path, model.state_dict(), name).features(x)
+    assert [m.shape for m in actual] == [m.shape for m in maps] and [m.shape[1] for m in maps] == lite_channels(name)
+    assert max(map(error, actual, maps)) < bound
 
 def test_folding_is_exact():
     """In double precision it equals a convolution followed by a norm."""

@@ -61,9 +61,9 @@ def derivatives(run, x, w, tensors):
         found += [torch.zeros([]) if g is None else g for g in grads]
     return found
 
-def assert_close(ours, truth, tolerance=1e-9):
-    assert len(ours) == len(truth)
-    for a, b in zip(ours, truth):
+def assert_close(actual, truth, tolerance=1e-9):
+    assert len(actual) == len(truth)
+    for a, b in zip(actual, truth):
         assert (a - b).abs().max() <= tolerance * max(1, float(b.abs().max()))
     assert sum(float(b.abs().max()) > 1e-6 for b in truth) > len(truth) - 8
 

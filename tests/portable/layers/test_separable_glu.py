@@ -32,11 +32,11 @@ CASES = pytest.mark.parametrize(['up', 'noisy'], [(False, False), (True, False),
 @CASES
 def test_outputs_and_gradients(up, noisy):
     args = inputs(up, noisy)
-    ours, mean, var = separable_glu(*args, up=up)
-    theirs = plainly(*args, up=up)
-    weight = torch.randn_like(theirs)
-    assert torch.allclose(ours, theirs, atol=1e-10) and not mean.requires_grad and mean.shape == var.shape == (4,)
-    for a, b in zip(*(torch.autograd.grad((y * weight).sum(), args) for y in (ours, theirs)), strict=True):
+    actual, mean, var = separable_glu(*args, up=up)
+    reference = plainly(*args, up=up)
+    weight = torch.randn_like(reference)
+    assert torch.allclose(actual, reference, atol=1e-10) and not mean.requires_grad and mean.shape == var.shape == (4,)
+    for a, b in zip(*(torch.autograd.grad((y * weight).sum(), args) for y in (actual, reference)), strict=True):
         assert torch.allclose(a, b, atol=1e-9)
 
 @CASES

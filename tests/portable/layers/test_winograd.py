@@ -35,8 +35,8 @@ def plain(x, w):
 
 @pytest.mark.parametrize('shape', [(3, 5, 7, 8, 12), (1, 1, 2, 4, 4), (2, 3, 1, 16, 4)])
 def test_it_is_the_convolution(pieces, shape):
-    for ours, truth in zip(results(conv3x3, *tensors(*shape)), results(plain, *tensors(*shape)), strict=True):
-        assert (ours - truth).abs().max() < 1e-11 * max(1, float(truth.detach().abs().max()))
+    for actual, truth in zip(results(conv3x3, *tensors(*shape)), results(plain, *tensors(*shape)), strict=True):
+        assert (actual - truth).abs().max() < 1e-11 * max(1, float(truth.detach().abs().max()))
 
 def test_gradients_of_every_order(pieces):
     x, w, g = tensors(2, 2, 2, 4, 4)
@@ -66,5 +66,5 @@ def test_dense_layers_of_many_channels_and_pixels_use_it(size, served, monkeypat
     module = sys.modules[type(fast).__module__]
     monkeypatch.setattr(module, '_convolve', lambda *args: calls.append(0) or run(*args))
     x, w = torch.randn([8, dense.in_channels, dense.resolution, dense.resolution]), torch.randn([8, 4])
-    ours, truth = [m(x, w, noise_mode='const', fused_modconv=False) for m in (fast, dense)]
-    assert bool(calls) == served and (ours - truth).abs().max() < 1e-4 * truth.abs().max()
+    actual, truth = [m(x, w, noise_mode='const', fused_modconv=False) for m in (fast, dense)]
+    assert bool(calls) == served and (actual - truth).abs().max() < 1e-4 * truth.abs().max()
