@@ -35,7 +35,7 @@ def start(*args, command=(sys.executable, HOST / 'train.py'), **popen):
 def train(*args, code=0, **kwargs):
     """Trains until the end; returns the output."""
     process = start(*args, **kwargs)
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=1800)
     assert process.returncode == code, output
     return output
 
