@@ -16,7 +16,7 @@ import click
 
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError, printable
-from spider_plugin.hosts import attach, edge, imports
+from spider_plugin.hosts import attach, edge, imports, saving
 from spider_plugin.hosts.shims import cpu_device, stack
 from spider_plugin.options import presets
 
@@ -43,6 +43,7 @@ def install():
     imports.after_import(READING_MODULE, _give_reader)
     imports.after_import(_is_bundle, _watch_source)
     imports.after_import('torch_utils.training_stats', _watch_collapse)
+    imports.after_import(saving.LOOP_MODULE, saving.save_whole)
     with edge.exit_on_errors():
         stack.arm()
         cpu_device.arm()
