@@ -1,5 +1,6 @@
 """Fixtures for all tests: one thread, a separate cache, tiny datasets, snapshots, Spider generators."""
 
+import functools
 import getpass
 import importlib
 import io
@@ -221,6 +222,19 @@ class Painter(torch.nn.Module):
     def forward(self, z, c, noise_mode='random'):
         return (z[:, :3] * self.gain / 4).clamp(-1, 1)[:, :, None, None].repeat(1, 1, 16, 16)
 
+def declare(monkeypatch, network):
+    """Make a class one that a generator.json may name: that of a declared generator. Returns its dotted name."""
+    module = types.ModuleType(f'{network.__name__.lower()}_module')
+    setattr(module, network.__name__, network)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    declared = types.SimpleNamespace(class_name=f'{module.__name__}.{network.__name__}', module=module.__name__)
+    monkeypatch.setattr(registry.generators, '_entries', registry.generators._loaded() | {module.__name__: declared})
+    return declared.class_name
+
+@pytest.fixture
+def declare_generator(monkeypatch):
+    return functools.partial(declare, monkeypatch)
+
 @pytest.fixture
 def prepared(tmp_path, monkeypatch):
     """prepared('bank' or 'online', channels=3, res=16) -> directory of a prepared source of random images."""
@@ -231,12 +245,7 @@ def prepared(tmp_path, monkeypatch):
         np.save(path / 'images.npy', images.repeat(res, axis=2).repeat(res, axis=3))
         (path / 'bank.json').write_text(json.dumps({'format': 1, 'identity': IDENTITY, 'labels': None}))
         if kind == 'online':
-            module = types.ModuleType('painter_module')
-            module.Painter = Painter
-            monkeypatch.setitem(sys.modules, 'painter_module', module)
-            declared = types.SimpleNamespace(class_name='painter_module.Painter', module='painter_module')
-            monkeypatch.setattr(registry.generators, '_entries', registry.generators._loaded() | {'painter': declared})
-            info = {'format': 1, 'identity': IDENTITY, 'class_name': 'painter_module.Painter', 'z_dim': z_dim, 'c_dim': 0,
+            info = {'format': 1, 'identity': IDENTITY, 'class_name': declare(monkeypatch, Painter), 'z_dim': z_dim, 'c_dim': 0,
                     'init_kwargs': {'z_dim': z_dim}, 'resolution': res, 'channels': channels}
             (path / 'generator.json').write_text(json.dumps(info))
             torch.save(Painter(z_dim).state_dict(), path / 'weights.pt')

@@ -97,7 +97,7 @@ def test_a_snapshot_opens_without_package_and_plugin(run, request, tmp_path, spi
     images = torch.load(tmp_path / 'images.pt')
     assert images.shape == (2, 3, 16, 16) and images.isfinite().all() and images.std() > 0
 
-@pytest.mark.parametrize('run', ['sketch', 'palette'])
+@pytest.mark.parametrize('run', ['sketch', pytest.param('palette', marks=pytest.mark.slow)])
 def test_generate_and_export(run, request, spider, tmp_path):
     snapshot, _ = request.getfixturevalue(run)
     done = spider('generate', f'--network={snapshot}', '--seeds=0-1', f'--outdir={tmp_path}')
@@ -116,9 +116,12 @@ def test_resume_goes_on_with_the_source(sketch, train):
     _, log = train('--cfg=sketch', f'--resume={sketch[0]}')
     assert re.search(r'G: (\d+) of \1 tensors copied', log)
 
-def test_a_cascade_draws_from_it(sketch, train, tmp_path):
-    snapshot, log = train('--cfg=dcgan', '--spider-mapping=palette', '--spider-bank=64', source=sketch[0])
+def test_a_cascade_draws_from_it(sketch, train):
+    _, log = train('--cfg=dcgan', '--spider-mapping=palette', '--spider-bank=64', source=sketch[0])
     assert 'this generator <- network-snapshot' in log and '<- flies' in log
+
+@pytest.mark.slow
+def test_a_cascade_runs_it_for_every_batch(sketch, train):
     _, log = train('--cfg=dcgan', '--spider-bank=online', source=sketch[0])
     assert 'the generator runs for every batch' in log
 

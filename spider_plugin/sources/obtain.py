@@ -71,7 +71,7 @@ def _make(name, dataset, paths, digests, final, what):
     try:
         write_zip(samples, final, what=what, progress=Progress(f'{what}: converting', dataset.images),
                   info=dict(name=name, licence=dataset.licence, page=dataset.page, files=digests))
-    except OSError as error:
+    except OSError as error:    # A full disk is a SpiderError already.
         raise SpiderError(f'{what}: {final.parent} cannot be written ({error.strerror or error}); free space there, or set '
                           'SPIDER_CACHE_DIR to a larger disk.') from error
     if downloaded:      # the zip holds all images of these files

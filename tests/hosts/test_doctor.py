@@ -42,7 +42,7 @@ def test_this_machine():
     assert result.exit_code == 0 and {line[0] for line in lines} == {'ok'}, result.output
     topics = [line[1] for line in lines]
     assert topics == ['Python', *doctor.PACKAGES, 'setuptools', 'device', 'compiler', 'plugin', 'cache', 'environment']
-    assert lines[topics.index('torch')][2] == torch.__version__
+    assert torch.__version__.startswith(lines[topics.index('torch')][2])    # Some wheels leave +cu130 out.
 
 def test_ranges_are_those_of_the_package():
     text = (ROOT / 'pyproject.toml').read_text(encoding='utf-8')

@@ -73,6 +73,7 @@ def test_no_network_of_a_hostile_file_executes(cfg, network_results):
             assert whole if label.partition(': ')[2] in UNCHANGED else refused, (label, result)
             assert result['export'] == 'returned list' or result['export'].startswith('SpiderError 2: '), (label, result)
 
+@pytest.mark.slow
 def test_the_canary_sings_in_every_network(every_network, tmp_path):
     sang = run_networks(every_network, tmp_path, 'control')
     assert {label.partition(' ')[0] for label in sang} == set(CFGS) and all(sang.values()), sang

@@ -43,17 +43,12 @@ class TinyGenerator(torch.nn.Module):
             image[:, 0] = c.argmax(dim=1)[:, None, None] * 0.1
         return image
 
-def write_generator(path, z_dim=12, c_dim=0, monkeypatch=None):
+def write_generator(path, declare_generator, z_dim=12, c_dim=0):
     write_bank(path, marked_images())
-    info = {'format': 1, 'identity': IDENTITY, 'class_name': 'tiny_generator_module.TinyGenerator', 'z_dim': z_dim,
+    info = {'format': 1, 'identity': IDENTITY, 'class_name': declare_generator(TinyGenerator), 'z_dim': z_dim,
             'init_kwargs': {'z_dim': z_dim, 'c_dim': c_dim}, 'c_dim': c_dim, 'resolution': 8, 'channels': 3}
     (path / 'generator.json').write_text(json.dumps(info))
     torch.save(TinyGenerator(z_dim, c_dim).state_dict(), path / 'weights.pt')
-    import sys
-    import types
-    module = types.ModuleType('tiny_generator_module')
-    module.TinyGenerator = TinyGenerator
-    monkeypatch.setitem(sys.modules, 'tiny_generator_module', module)
     return str(path)
 
 #----------------------------------------------------------------------------
@@ -158,8 +153,8 @@ def test_a_missing_directory_names_the_option(tmp_path):
 
 #----------------------------------------------------------------------------
 
-def test_generator_source_is_its_generator(tmp_path, monkeypatch):
-    source = open_source(write_generator(tmp_path / 'g', z_dim=12, monkeypatch=monkeypatch))
+def test_generator_source_is_its_generator(tmp_path, declare_generator):
+    source = open_source(write_generator(tmp_path / 'g', declare_generator, z_dim=12))
     assert isinstance(source, GeneratorSource) and source.key_dim == 13
     z = torch.randn([9, 12]) * 0.1
     assert torch.allclose(source.sample(z), TinyGenerator(12)(z, None)[:, :, :8, :8].clamp(-1, 1))
@@ -167,8 +162,8 @@ def test_generator_source_is_its_generator(tmp_path, monkeypatch):
     assert not any(p.requires_grad for p in source.network.parameters())
     assert not source.sample(z.requires_grad_(True)).requires_grad
 
-def test_generator_source_takes_any_z(tmp_path, monkeypatch):
-    source = open_source(write_generator(tmp_path / 'g', z_dim=12, monkeypatch=monkeypatch))
+def test_generator_source_takes_any_z(tmp_path, declare_generator):
+    source = open_source(write_generator(tmp_path / 'g', declare_generator, z_dim=12))
     bad = torch.tensor([[math.nan] * 12, [math.inf] * 12, [1e38] * 12])
     for z in [bad, torch.randn([3, 4]), torch.randn([3, 600])]:
         images = source.sample(z)
@@ -178,29 +173,29 @@ def test_generator_source_takes_any_z(tmp_path, monkeypatch):
     short = torch.randn([3, 4])
     assert torch.equal(source.key(short)[:, :4], short) and len(source.key(short)[:, 4:12].unique()) == 24
 
-def test_generator_source_unclamped_for_the_paper_mappings(tmp_path, monkeypatch):
-    source = open_source(write_generator(tmp_path / 'g', z_dim=12, monkeypatch=monkeypatch), clamp=False)
+def test_generator_source_unclamped_for_the_paper_mappings(tmp_path, declare_generator):
+    source = open_source(write_generator(tmp_path / 'g', declare_generator, z_dim=12), clamp=False)
     assert source.sample(torch.full([1, 12], 2.0)).max() == 6
 
-def test_generator_source_gets_the_class(tmp_path, monkeypatch):
-    source = open_source(write_generator(tmp_path / 'g', z_dim=12, c_dim=4, monkeypatch=monkeypatch))
+def test_generator_source_gets_the_class(tmp_path, declare_generator):
+    source = open_source(write_generator(tmp_path / 'g', declare_generator, z_dim=12, c_dim=4))
     c = torch.nn.functional.one_hot(torch.tensor([0, 3]), 4).float()
     assert torch.allclose(source.sample(torch.zeros([2, 12]), c)[:, 0, 0, 0], torch.tensor([0.0, 0.3]))
 
-def test_generator_source_draws_all_classes_without_a_label_that_fits(tmp_path, monkeypatch):
-    source = open_source(write_generator(tmp_path / 'g', z_dim=12, c_dim=4, monkeypatch=monkeypatch))
+def test_generator_source_draws_all_classes_without_a_label_that_fits(tmp_path, declare_generator):
+    source = open_source(write_generator(tmp_path / 'g', declare_generator, z_dim=12, c_dim=4))
     z = torch.randn([400, 12], generator=torch.Generator().manual_seed(0))
     for c in (None, torch.zeros([400, 0]), torch.eye(3)[torch.zeros([400], dtype=torch.int64)]):
         assert (source.key(z, c)[:, -1].long().bincount(minlength=4) > 60).all()
 
-def test_generator_source_gets_the_class_that_was_said(tmp_path, monkeypatch):
-    path = write_generator(tmp_path / 'g', z_dim=12, c_dim=4, monkeypatch=monkeypatch)
+def test_generator_source_gets_the_class_that_was_said(tmp_path, declare_generator):
+    path = write_generator(tmp_path / 'g', declare_generator, z_dim=12, c_dim=4)
     source = open_source(path, classes=[3, -1])
     labels = (source.sample(torch.randn([200, 12]), torch.eye(2).repeat(100, 1))[:, 0, 0, 0] * 10).round().int()
     assert set(labels[::2].tolist()) == {3} and set(labels[1::2].tolist()) == {0, 1, 2, 3}
 
-def test_generator_source_pickles_as_its_bank(tmp_path, monkeypatch):
-    source = open_source(write_generator(tmp_path / 'g', monkeypatch=monkeypatch))
+def test_generator_source_pickles_as_its_bank(tmp_path, declare_generator):
+    source = open_source(write_generator(tmp_path / 'g', declare_generator))
     opened = pickle.loads(pickle.dumps(source))
     assert isinstance(opened, ImageBank) and torch.equal(opened.images, marked_images())
 
