@@ -176,6 +176,7 @@ def with_mapping_kind(class_name, kind):
 
 def kind_module(kind):
     """The module of a mapping kind of another package, None for one of the plugin's and for no kind. Raises KeyError."""
-    return None if kind is None else registry.mappings[kind].module
+    module = None if kind is None else registry.mappings[kind].module
+    return None if module is None or module.startswith(_PORTABLE) else module
 
 #----------------------------------------------------------------------------

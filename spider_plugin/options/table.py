@@ -5,6 +5,7 @@ prints and saves it, and its spawned ranks get it. Every error a user can make i
 
 from spider_plugin.errors import SpiderError
 from spider_plugin.options import discriminator, dsc, generators, pggan, recompute, spider
+from spider_plugin.options.packages import check_build
 from spider_plugin.options.resume import resume_from_what_fits
 
 #----------------------------------------------------------------------------
@@ -32,6 +33,7 @@ def apply_options(c, options, *, given, host):
                                           and option.key in given]):
         raise SpiderError(f'{lonely[0]} has no effect without --dsc; pass both, or leave it out.')
     lines += dsc.apply_layers(c, options, host)
+    check_build(c, options, host)
     lines += resume_from_what_fits(c, options, host)
     if options['recompute']:
         lines += recompute.apply_recompute(c, host)

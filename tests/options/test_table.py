@@ -9,15 +9,18 @@ import click
 import pytest
 import torch
 
+from spider_plugin import registry
 from spider_plugin.errors import SpiderError
 from spider_plugin.hosts.capabilities import Layers, Target
 from spider_plugin.options import resume as resume_edit
 from spider_plugin.options import table as config
 from spider_plugin.options.dcgan import PRESET
 from spider_plugin.options.dsc import check_resumed_dsc
+from spider_plugin.options.generators import PluginGenerator
 from spider_plugin.options.table import OPTIONS, apply_options
 from spider_plugin.portable.source.bank import open_source
 from spider_plugin.registry import mappings
+from spider_plugin.snapshots.warm_start import fit_layers
 
 #----------------------------------------------------------------------------
 
@@ -447,3 +450,81 @@ def test_separable_blocks_resume_as_they_were():
     check_resumed_dsc(c, None)
     with pytest.raises(SpiderError, match='--dsc-convs=both; pass that'):
         check_resumed_dsc(c, was)
+
+#----------------------------------------------------------------------------
+# Declarations of other packages: what is wrong with them is said before training.
+
+class Built:
+    """A generator as hosts read it."""
+
+    z_dim = c_dim = img_resolution = img_channels = num_ws = mapping = synthesis = 1
+
+@pytest.fixture
+def foreign():
+    """foreign(edit, **fields): --cfg=mine is a generator of another package."""
+    registry.load_plugins()
+    before = registry.generators.registered()
+    yield lambda edit, **fields: registry.generators.register('mine')(PluginGenerator(edit, **fields))
+    registry.generators.restore(before)
+
+def host_with(network):
+    made = host()
+    made.network = lambda name: network()
+    return made
+
+def put(c, given, host):
+    c['G_kwargs'] = dict(class_name='collections.OrderedDict')
+
+def drop_class(c, given, host):
+    c['D_kwargs'] = dict(width=3)
+
+def drop_part(c, given, host):
+    del c['loss_kwargs']
+
+def put_no_json(c, given, host):
+    c['G_kwargs'] = dict(class_name='collections.OrderedDict', width=torch.zeros(1))
+
+def put_unknown_module(c, given, host):
+    c['G_kwargs'] = dict(class_name='no_such_package.net.Net')
+
+@pytest.mark.parametrize('edit_it, network, words', [
+    (drop_class,            Built,          '--cfg=mine leaves D_kwargs without a class_name'),
+    (drop_part,             Built,          '--cfg=mine leaves loss_kwargs without a class_name'),
+    (put_no_json,           Built,          '--cfg=mine puts a value into G_kwargs that is no JSON'),
+    (put_unknown_module,    Built,          "--cfg=mine failed .*ModuleNotFoundError: No module named .*no_such_package"),
+    (lambda c: None,        Built,          '--cfg=mine failed in the code of its package .TypeError: .*positional argument'),
+    (lambda *_: {}['rate'], Built,          '--cfg=mine failed in the code of its package .KeyError: .*rate'),
+    (put,                   lambda: 1 / 0,  '--cfg=mine failed in the code of its package .ZeroDivisionError'),
+    (put,                   object,         '--cfg=mine makes a generator without z_dim, which hosts read'),
+])
+def test_an_edit_of_another_package_that_fails_is_one_sentence(foreign, edit_it, network, words):
+    foreign(edit_it)
+    c = host_config(D_kwargs=dict(class_name='collections.Counter'))
+    with pytest.raises(SpiderError, match=words) as caught:
+        edit(c, host=host_with(network), cfg='mine', given=['cfg'])
+    assert '\n' not in caught.value.message and caught.value.message.endswith('.')
+
+def test_a_generator_that_puts_another_class_is_refused(foreign):
+    foreign(put, module='my_package.net', generator='MyNet')
+    with pytest.raises(SpiderError, match='puts a OrderedDict into the config, but declares the generator MyNet'):
+        edit(host_config(D_kwargs=dict(class_name='collections.Counter')), host=host_with(Built), cfg='mine', given=['cfg'])
+
+@pytest.mark.parametrize('warm_start, words', [
+    (None,                              '--dsc cannot start from --resume=old.pkl, .*: --cfg=mine declares no way'),
+    ('no_such_package.warm.fit',        '--cfg=mine failed in the code of its package .ModuleNotFoundError'),
+    ('collections.no_such_function',    '--cfg=mine failed in the code of its package .AttributeError'),
+])
+def test_a_dense_snapshot_needs_a_warm_start(foreign, warm_start, words):
+    foreign(put, dsc=True, warm_start=warm_start)
+    with pytest.raises(SpiderError, match=words):
+        resume_edit._fit('mine', dict(resume_pkl='old.pkl'), fresh_layers=True)
+
+def test_without_fresh_layers_no_warm_start_is_needed(foreign):
+    foreign(put, dsc=True)
+    assert resume_edit._fit('mine', {}, fresh_layers=False)({'a': 1}, None) == ({'a': 1}, {})
+    assert resume_edit._fit(None, {}, fresh_layers=True) is fit_layers
+
+def test_a_warm_start_of_another_package_that_fails_is_one_sentence(foreign):
+    foreign(put, dsc=True, warm_start='operator.truediv')
+    with pytest.raises(SpiderError, match='--cfg=mine with --dsc and --resume failed in the code of its package .TypeError'):
+        resume_edit._fit('mine', {}, fresh_layers=True)({}, None)
