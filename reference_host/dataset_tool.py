@@ -6,7 +6,6 @@
 import io
 import json
 import os
-import re
 import shutil
 import sys
 import time
@@ -18,6 +17,7 @@ import PIL.Image
 import PIL.ImageOps
 
 from training.dataset import is_image_file
+from training.option_types import Whole, parse_size
 from training.runtime import SpiderError
 
 #----------------------------------------------------------------------------
@@ -114,12 +114,7 @@ TRANSFORMS = {'none': resize, 'center-crop': center_crop, 'center-crop-wide': ce
 
 def parse_resolution(text):
     """Return (64, 32) for '64x32'."""
-    match = re.fullmatch(r'(\d+)[x,](\d+)', text) if isinstance(text, str) else None
-    if isinstance(text, tuple):
-        return text
-    if not match or not int(match[1]) or not int(match[2]):
-        raise click.BadParameter(f'{text!r} is not WIDTHxHEIGHT such as 64x64')
-    return int(match[1]), int(match[2])
+    return parse_size(text, 16384, 'WIDTHxHEIGHT such as 64x64')
 
 #----------------------------------------------------------------------------
 # Destinations. Both appear under their name only when they are complete.
@@ -214,7 +209,8 @@ def convert(source, dest, names, transform, resolution):
 @click.command(context_settings=dict(max_content_width=120))
 @click.option('--source', help='Folder or zip of images', metavar='PATH', required=True)
 @click.option('--dest', help='Folder or .zip to make', metavar='PATH', required=True)
-@click.option('--max-images', help='Number of images to take from the start', metavar='INT', type=click.IntRange(min=1))
+@click.option('--max-images', help='Number of images to take from the start', metavar='INT',
+              type=Whole(1, 10**9))
 @click.option('--transform', help='Way of making the images square',
               type=click.Choice(list(TRANSFORMS)), default='none', show_default=True)
 @click.option('--resolution', help='Size of the images, such as 64x64', metavar='WxH', type=parse_resolution)

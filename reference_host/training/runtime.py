@@ -29,14 +29,6 @@ def named(option):
 
 #----------------------------------------------------------------------------
 
-def parse_list(text):
-    """'a,b' -> ['a', 'b']; None, '' and 'none' -> []. A type for click options."""
-    if isinstance(text, list):
-        return text
-    if text is None or text.lower() in ('', 'none'):
-        return []
-    return [item.strip() for item in text.split(',')]
-
 def pick_device(index=0):
     """The accelerator that this process uses, CUDA device `index` or MPS, or the CPU where there is none."""
     if torch.cuda.is_available():

@@ -12,7 +12,7 @@ from spider_plugin import registry
 from spider_plugin.errors import SpiderError
 from spider_plugin.options.generators import ProjectedDefaults, needed_package, network_class
 from spider_plugin.options.packages import check_config, check_module, foreign, of_package
-from spider_plugin.options.types import Blur, Option
+from spider_plugin.options.types import MOST_SIDE, Blur, Option, Whole
 
 #----------------------------------------------------------------------------
 
@@ -27,8 +27,8 @@ OPTIONS = [
            'separable otherwise]', GROUP),
     Option('--disc-blur',       Blur(), None,      'SIGMA[:KIMG]', 'Blur of the images that it sees, in pixels, and when it is '
            'gone  [default: 0 for FastGAN and where a run is resumed, 2:300 otherwise]', GROUP),
-    Option('--disc-size',       int,    None,       'INT', 'Side at which its feature network sees the images: less is faster  '
-           '[default: 224 for smaller images, their own otherwise]', GROUP),
+    Option('--disc-size',       Whole(1, MOST_SIDE), None, 'INT', 'Side at which its feature network sees the images: less is '
+           'faster  [default: 224 for smaller images, their own otherwise]', GROUP),
     Option('--disc-skips',      click.BOOL, None,   'BOOL', 'false: a StyleGAN2 generator makes colours in its last block only, '
            'as its authors advise', GROUP),
     Option('--disc-embed',      click.BOOL, True,   'BOOL', 'Snapshots carry the feature network, not its path only', GROUP),

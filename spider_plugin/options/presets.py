@@ -45,7 +45,7 @@ def load(name):
 def option(cls, **kwargs):
     """The click option --preset, of a class of the caller's. It is read before all others."""
     return cls(['--preset'], metavar='[NAME|FILE.json]', is_eager=True, expose_value=False, callback=_use,
-               help='Defaults from a recipe that `spider presets` lists; what you give user_keyself wins', **kwargs)
+               help='Defaults from a recipe that `spider presets` lists; what you give yourself wins', **kwargs)
 
 def _use(ctx, _param, name):
     if name is None:
