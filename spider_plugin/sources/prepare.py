@@ -22,13 +22,14 @@ import torch
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError, out_of_memory
 from spider_plugin.files.cache import allocated, atomic_dir, cache_dir, sha256_of_file
+from spider_plugin.files.download import hidden
 from spider_plugin.files.progress import Progress
 from spider_plugin.portable.source.bank import read_json
 from spider_plugin.snapshots.lineage import cascade_stages
 from spider_plugin.snapshots.sizes import batch_for
 from spider_plugin.sources.dataset import ImageDataset
 from spider_plugin.sources.match import GaussianTransport
-from spider_plugin.sources.obtain import fetch, resolve
+from spider_plugin.sources.obtain import fetch, file_name, resolve
 from spider_plugin.sources.parents import one_hot, remember_parent, rendered_labels, rendered_latents
 from spider_plugin.sources.resize import resize_area
 
@@ -77,9 +78,9 @@ def prepare_source(spec: str, *, size: int | None = None, max_size: int | None =
     if bank is not None and bank != 'online' and (not isinstance(bank, int) or bank < 1):
         raise SpiderError(f'--spider-bank={bank} is neither a number of images nor "online".')
     if match is not None and not is_dataset(spec):
-        raise SpiderError(f'--spider-match=covariance moves the images of a dataset, which {spec} is not; leave it out, or '
-                          'render images with `spider generate` and give their folder.')
-    if spec.startswith(('http://', 'https://')):
+        raise SpiderError(f'--spider-match=covariance moves the images of a dataset, which {hidden(spec)} is not; leave it out, '
+                          'or render images with `spider generate` and give their folder.')
+    if '://' in spec:
         spec = fetch(spec)
     name, _, argument = spec.partition(':')
     def pick_size(native):      # None for a source without a resolution
@@ -101,7 +102,7 @@ def prepare_source(spec: str, *, size: int | None = None, max_size: int | None =
 
 def is_dataset(spec):
     """Return whether a spec names a dataset of images rather than a generator or a procedural source."""
-    path = spec.partition('#')[0] if '://' in spec else spec
+    path = file_name(spec) if '://' in spec else spec
     return path.partition(':')[0] not in registry.sources and not path.endswith('.pkl')
 
 #----------------------------------------------------------------------------
