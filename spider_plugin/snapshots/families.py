@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 
 from spider_plugin import registry
-from spider_plugin.bundles.names import PACKAGE, BundleName, class_with, features_named, with_mapping_kind
+from spider_plugin.bundles.names import PACKAGE, BundleName, class_with, features_named, host_class, with_mapping_kind
 from spider_plugin.errors import SpiderError, shown
 from spider_plugin.resources import resource_dir
 from spider_plugin.snapshots.records import PersistentRecord
@@ -110,15 +110,24 @@ def _with_kind(class_name, spider, path):
                           'package that adds it, or pass --trust-pickle if you trust the file.')
     return with_mapping_kind(class_name, kind)
 
+def without_source(name):
+    """The class of the same network that needs no source to be built."""
+    if '_on_' not in name:
+        return name
+    features, bare = host_class(name)
+    for feature in [feature for feature in features if feature not in ('spider', 'mapped')]:
+        bare = class_with(bare, feature)
+    return bare
+
 def class_named(name):
-    """The class that a generator.json names. Raises ValueError for any that is not in the two tables, which is not imported."""
+    """The class that a generator.json names. Raises SpiderError for any that is not in the two tables, which is not imported."""
     module, _, class_name = name.rpartition('.')
     try:
         known = _is_declared(name) or _is_of_host(name, module, class_name)
     except (KeyError, ValueError):
         known = False
     if not known:
-        raise ValueError(f'{shown(name)} is not a known class')
+        raise SpiderError(f'{shown(name)} is not a known class.')
     return getattr(importlib.import_module(module), class_name)
 
 def _is_declared(name):
