@@ -146,12 +146,18 @@ def test_every_rank_trains_the_spider_generator(checkout, data, tmp_path):
     assert record.init_kwargs['spider']['source'] == json.loads((run_dir / 'training_options.json').read_text())[
         'G_kwargs']['spider']['source']
 
-def test_the_edit_is_printed_and_saved(spider_run, data):
+def test_the_edit_is_printed_and_saved(spider_run, data, spider_cache):
     run_dir, printed, _log = spider_run
     saved = json.loads((run_dir / 'training_options.json').read_text())['G_kwargs']
     assert saved['class_name'] == 'spider_plugin.bundles.spider_on_training__networks_stylegan2.SpiderGenerator'
-    assert saved['spider']['mapping'] == 'residual' and Path(saved['spider']['source']).is_dir()
+    assert saved['spider']['mapping'] == 'residual' and (spider_cache / saved['spider']['source']).is_dir()
     assert saved['class_name'] in printed and 'Spider source:       S' in printed and 'Snapshots carry' in printed
+
+def test_no_snapshot_names_the_cache_of_this_machine(spider_run, spider_cache):
+    """strings network-snapshot-*.pkl | grep CACHE"""
+    saved = json.loads((spider_run[0] / 'training_options.json').read_text())['G_kwargs']['spider']
+    pickled = last_snapshot(spider_run[0]).read_bytes()
+    assert saved['source'].encode() in pickled and str(spider_cache).encode() not in pickled
 
 #----------------------------------------------------------------------------
 # Everything draws from the source.

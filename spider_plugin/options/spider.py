@@ -78,7 +78,7 @@ def apply_spider(c, options, host):
     gain, learned_before, resume_lines = resume_spider(c, options, source, classes, host)
     default = can_learn_skip if learned_before is None else learned_before
     learn_skip = dict(learned=True, fixed=False).get(options['spider_skip'], default)
-    c['G_kwargs']['spider'] = SpiderArguments(name, source.path, options['spider_noise'], options['spider_embed'], gain,
+    c['G_kwargs']['spider'] = SpiderArguments(name, source.below_cache, options['spider_noise'], options['spider_embed'], gain,
                                               learn_skip, classes).json()
     if layers is not None:
         c['G_kwargs']['class_name'] = spider_class_name(c['G_kwargs']['class_name'], layers.mapping)

@@ -32,6 +32,7 @@ from spider_plugin.sources.match import GaussianTransport
 from spider_plugin.sources.obtain import fetch, file_name, resolve
 from spider_plugin.sources.parents import one_hot, remember_parent, rendered_labels, rendered_latents
 from spider_plugin.sources.resize import resize_area
+from torch_utils_ext.cache_root import cache_root
 
 _FORMAT       = 1       # version of the prepared directory and of the code that decides its content
 _DEFAULT_BANK = 16384   # images drawn from a generator or a procedural source
@@ -52,6 +53,11 @@ class PreparedSource:
     num_images:  int
     num_classes: int        # 0 without labels
     online:      bool
+
+    @property
+    def below_cache(self) -> str:
+        """The directory below the cache root, for configs and snapshots, which name no path of a machine."""
+        return Path(self.path).relative_to(cache_root()).as_posix()
 
     def __repr__(self) -> str:
         return (f'PreparedSource({self.identity["name"]}: {self.num_images} images, {self.channels} x {self.resolution} x '

@@ -18,7 +18,7 @@ from spider_plugin.options.dcgan import PRESET
 from spider_plugin.options.dsc import check_resumed_dsc
 from spider_plugin.options.generators import PluginGenerator
 from spider_plugin.options.table import OPTIONS, apply_options
-from spider_plugin.portable.source.bank import open_source
+from spider_plugin.portable.source.arguments import SpiderArguments
 from spider_plugin.registry import mappings
 from spider_plugin.snapshots.warm_start import fit_layers
 
@@ -57,6 +57,10 @@ def edit(c=None, host=host(), given=(), cfg=None, **options):
     lines = apply_options(c, values, given=set(options) | set(given), host=host)
     return c, '\n'.join(lines)
 
+def open_bank(spider):
+    """The source that a config's `spider` names."""
+    return SpiderArguments.read(spider).open()
+
 @pytest.fixture(scope='module', autouse=True)
 def target_in_this_directory(tmp_path_factory, make_zip):
     path = tmp_path_factory.mktemp('target')
@@ -85,7 +89,7 @@ def test_the_edit_is_what_the_option_says(source):
     assert c == stock # and nothing else
     prepared = spider.pop('source')
     assert spider == dict(mapping='residual', noise=0.1, embed=3, gain=1.0, learn_skip=True)
-    bank = open_source(prepared)
+    bank = open_bank(dict(mapping='residual', source=prepared))
     assert (len(bank), bank.channels, bank.resolution) == (40, 3, 16) # the smaller of source and target
     assert json.loads(json.dumps(spider)) == spider
     for part in ('flies', '40 images', '16 x 16', 'unknown', 'residual', '40 of them, 0.0 MiB'):
@@ -95,7 +99,7 @@ def test_the_edit_is_what_the_option_says(source):
                                             ('whitened', 32)])
 def test_default_sizes(source, kind, size):
     c, _ = edit(spider_source=source, spider_mapping=kind)
-    assert open_source(c['G_kwargs']['spider']['source']).resolution == size
+    assert open_bank(c['G_kwargs']['spider']).resolution == size
     assert c['loss_kwargs']['pl_weight'] == pytest.approx(2 * 7 / 6 if kind == 'residual' else 2)
 
 def test_every_mapping_is_registered():
@@ -104,7 +108,7 @@ def test_every_mapping_is_registered():
 
 def test_size_bank_and_embed(source):
     c, lines = edit(spider_source=source, spider_size=8, spider_bank=10, spider_embed=0)
-    bank = open_source(c['G_kwargs']['spider']['source'])
+    bank = open_bank(c['G_kwargs']['spider'])
     assert (len(bank), bank.resolution) == (10, 8)
     assert 'none of them' in lines
 
@@ -118,7 +122,7 @@ def test_a_dataset_is_matched_with_the_target(source, mapping, match, moved):
     c, lines = edit(spider_source=source, spider_mapping=mapping, spider_match=match)
     plain, _ = edit(spider_source=source, spider_mapping=mapping, spider_match='none')
     assert ('moved to the mean and covariance of target' in lines) == moved
-    bank, other = (open_source(x['G_kwargs']['spider']['source']) for x in (c, plain))
+    bank, other = (open_bank(x['G_kwargs']['spider']) for x in (c, plain))
     assert torch.equal(bank.images, other.images) != moved
 
 GROWING = host_config(ada_target=0.6, augment_kwargs={}, total_kimg=1000)
@@ -146,7 +150,7 @@ def test_what_is_no_dataset_is_not_matched():
 
 def test_procedural_sources_follow_the_target():
     c, _ = edit(host=host(channels=1), spider_source='noise', spider_bank=8)
-    bank = open_source(c['G_kwargs']['spider']['source'])
+    bank = open_bank(c['G_kwargs']['spider'])
     assert (bank.channels, bank.resolution) == (1, 16)
 
 def test_the_target_as_its_own_source_is_allowed_and_named(source):
@@ -400,7 +404,7 @@ def test_resume_of_a_stock_generator(source, snapshot):
 def test_a_resumed_skip_stays_what_it_was_unless_an_option_says_so(source, snapshot, before):
     c, _ = edit(spider_source=source)
     spider = copy.deepcopy(c['G_kwargs']['spider']) | {'learn_skip': before}
-    snapshot(spider, open_source(spider['source']).identity)
+    snapshot(spider, open_bank(spider).identity)
     assert resume(source)[0]['G_kwargs']['spider']['learn_skip'] == before
     for option, learned in (('learned', True), ('fixed', False)):
         assert resume(source, spider_skip=option)[0]['G_kwargs']['spider']['learn_skip'] == learned
@@ -408,7 +412,7 @@ def test_a_resumed_skip_stays_what_it_was_unless_an_option_says_so(source, snaps
 def test_resume_needs_the_same_source(source, snapshot):
     c, _ = edit(spider_source=source)
     spider = copy.deepcopy(c['G_kwargs']['spider']) | {'gain': 0.0}
-    identity = open_source(spider['source']).identity
+    identity = open_bank(spider).identity
     snapshot(spider, identity)
     assert resume(source)[0]['G_kwargs']['spider']['gain'] == 0.0
     snapshot(spider, {**identity, 'sha256': 'f' * 64})

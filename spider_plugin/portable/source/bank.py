@@ -69,8 +69,9 @@ def as_pixels(images):
 #----------------------------------------------------------------------------
 # z's bits pick the image and the seed of its noise: two hashes of the same row.
 
-_REPAIR  = 'start again with --spider-source, which prepares it anew'
-_CLASSES = 1 << 20      # most classes of a bank; one count for each is made
+_NOT_PICKLED = ('_by_class', '_resident', '_mapped', '_init_args', '_init_kwargs')
+_REPAIR      = 'start again with --spider-source, which prepares it anew'
+_CLASSES     = 1 << 20      # most classes of a bank; one count for each is made
 
 def read_json(path, **entries):
     """The dict in a JSON file whose entries have these types. Raises ValueError for other contents, OSError."""
@@ -144,13 +145,14 @@ class ImageBank:
     def __deepcopy__(self, memo):
         return self
 
-    # A snapshot carries the first images (the order on disk is shuffled), as many as `embed` MiB hold.
+    # A snapshot carries the first images (the order on disk is shuffled), as many as `embed` MiB hold, and not the arguments
+    # that a host's persistence keeps: they name the directory on this machine.
 
     def num_embedded(self):
         return min(len(self), (self.embed << 20) // (self.channels * self.resolution ** 2))
 
     def __getstate__(self):
-        state = {k: v for k, v in self.__dict__.items() if k not in ('_by_class', '_resident', '_mapped')}
+        state = {k: v for k, v in self.__dict__.items() if k not in _NOT_PICKLED}
         self._check_mapped()
         n = self.num_embedded()
         state['images'] = self.images[:n].clone()
