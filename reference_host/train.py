@@ -46,12 +46,12 @@ def print_options(c):
 def launch_training(c, desc, outdir, dry_run):
     """Makes the numbered run directory, writes the options into it, and trains with the config `c` in all ranks."""
     run_dir.check_outdir(outdir)
-    c.run_dir = run_dir.next_run_dir(outdir, desc)
+    c.run_dir = run_dir.next_run_dir(outdir, desc) if dry_run else run_dir.make(outdir, desc)
     print_options(c)
     if dry_run:
         print('Dry run; exiting.')
         return
-    run_dir.make(c.run_dir, c, given_options())
+    run_dir.record(c.run_dir, c, given_options())
     ranks.launch('training.training_loop.run_rank', c.num_gpus, **c)
 
 def continue_training(folder, dry_run):
@@ -279,8 +279,8 @@ REQUIRED = ('outdir', 'cfg', 'data', 'batch', 'gamma')  # By a new run. One that
               type=Whole(1, 10**9), default=50, show_default=True)
 @click.option('--snap-minutes', help='Also a snapshot when so many minutes have passed since the last', metavar='MINUTES',
               type=Real(0, 10**7, min_open=True))
-@click.option('--keep', help='Keep this many snapshots and their states, the newest  [default: all]', metavar='INT',
-              type=Whole(1, 10**6))
+@click.option('--keep', help='Keep this many snapshots and their states, the newest, and the best by the first of --metrics  '
+              '[default: all]', metavar='INT', type=Whole(1, 10**6))
 @click.option('--on-nan', help='When losses or weights are no longer finite: stop, or go back to the last snapshot and on with '
               'other random numbers', type=click.Choice(['stop', 'rollback']), default='stop', show_default=True)
 @click.option('--seed', help='Random seed', metavar='INT', type=seed_type, default=0, show_default=True)

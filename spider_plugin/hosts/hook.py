@@ -177,8 +177,22 @@ def _training_callback(callback, plugin_cfgs, stand_in):
                 cpu_device.mend_launch(c)
             return desc
         with _edited_launch(inspect.unwrap(callback).__globals__, edit, asked):
-            return callback(*args, **kwargs)
+            return _with_a_free_number(lambda: callback(*args, **kwargs))
     return train
+
+def _with_a_free_number(start):
+    """Return start(), which is called again where another run makes the numbered run directory before this one.
+
+    Hosts take the number after the highest one and make the directory later, so a second call takes another number."""
+    taken = None
+    while True:
+        try:
+            return start()
+        except FileExistsError as error:
+            if error.filename == taken or not re.match(r'\d{5}-', os.path.basename(str(error.filename))):
+                raise
+            taken = error.filename
+            print(f'spider-plugin: another run took {taken} at this moment; taking the next number', file=sys.stderr)
 
 def _check_resumed(c):
     """Raise SpiderError if the host would resume from a snapshot of training that diverged.
