@@ -108,7 +108,8 @@ def test_generate_and_export(run, request, spider, tmp_path):
     assert torch.load(tmp_path / 'weights.pt', weights_only=True)
 
 def test_without_the_package_a_sentence_names_what_is_missing(sketch, palette, spider, tmp_path):
-    for (snapshot, _), words in ((sketch, 'SketchGenerator, which is not a known class'), (palette, "the mapping 'palette'")):
+    for (snapshot, _), words in ((sketch, 'SketchGenerator, which is not a known class'), (palette, "the mapping 'palette'"),
+                                 (sketch, 'install sketch_gan, or'), (palette, 'install sketch_gan, or')):
         done = spider('generate', f'--network={snapshot}', '--seeds=0', f'--outdir={tmp_path}', package=False)
         assert done.returncode == 2 and words in done.stderr and 'Traceback' not in done.stderr
 
@@ -146,7 +147,7 @@ def test_a_module_that_is_not_portable_is_said_at_launch(site, spider, make_zip,
     stock = [(path, path.read_text()) for path in (net, other)]
     try:
         for path, text in stock:
-            path.write_text(text.replace('import torch\n', 'import click\nimport torch\n', 1) + '\n_ = click\n')
+            path.write_text(text.replace('import torch\n', 'import spider_plugin.errors\nimport torch\n', 1))
         target, flies = (make_zip(tmp_path / f'{name}.zip', n=16, res=16) for name in ('target', 'flies'))
         command = ['train', f'--outdir={tmp_path / "runs"}', f'--data={target}', *TINY, f'--spider-source={flies}']
         runs = [spider(*command, '--cfg=sketch'), spider(*command, '--cfg=dcgan', '--spider-mapping=palette'),
@@ -155,8 +156,8 @@ def test_a_module_that_is_not_portable_is_said_at_launch(site, spider, make_zip,
         for path, text in stock:
             path.write_text(text)
     note = 'Note: snapshots open only where sketch_gan is installed: '
-    for done, words in zip(runs, ('--cfg=sketch is not portable, since sketch_gan.net imports click.',
-                                  '--spider-mapping=palette is not portable, since sketch_gan.palette imports click.')):
+    for done, words in zip(runs, ('--cfg=sketch is not portable, since sketch_gan.net imports spider_plugin.errors as a module.',
+                                  '--spider-mapping=palette is not portable, since sketch_gan.palette imports spider_plugin.errors as a module.')):
         assert done.returncode == 0 and note + words in done.stdout, done.stderr + done.stdout
     assert runs[2].returncode == 2 and 'cannot be used here, since sketch_gan.net.SketchGenerator' in runs[2].stderr
     with open(sorted((tmp_path / 'runs').glob('*sketch*/network-snapshot-*.pkl'))[-1], 'rb') as file:

@@ -116,11 +116,13 @@ def _check_class(c, declared, what):
                           'the author of its package.')
 
 def needed_package(module, what):
-    """A line where snapshots will need the package of a declared module."""
-    from spider_plugin.bundles.parts import not_portable
+    """A line where snapshots will need packages: that of a declared module which is not portable, or others that it imports."""
+    from spider_plugin.bundles.parts import needed_packages, not_portable, package_of
     reason = module and not_portable(module)
-    return [f'Note: snapshots open only where {module.partition(".")[0]} is installed: {what} is not portable, since {reason}.'] \
-        if reason else []
+    if reason:
+        return [f'Note: snapshots open only where {package_of(module)} is installed: {what} is not portable, since {reason}.']
+    needed = needed_packages(module) if module else []
+    return [f'Note: snapshots open only where {" and ".join(needed)} can be imported, which {what} uses.'] if needed else []
 
 #----------------------------------------------------------------------------
 # For convolutional networks without a style for each layer.
