@@ -234,7 +234,8 @@ def test_a_kind_over_a_host_does_not_take_the_names_of_the_bundle(packages):
         bundle_source(f'spider_with_{name}_on_training__networks_stylegan2')
 
 MODULES = ('dcgan', 'fastgan', 'my_net', 'my_net.net', 'my.net', 'my__net', 'my_.net', 'my._net', 'my.net_', 'a_on_b', 'a.on_b',
-           'a_on.b', 'spider_on_training.networks', 'dcgan_with_palette', 'a_with.b', 'a.b_on_', 'a.b.c', 'a.b_c', 'a_b.c', 'net__')
+           'a_on.b', 'spider_on_training.networks', 'dcgan_with_palette', 'a_with.b', 'a.b_on_', 'a.b.c', 'a.b_c', 'a_b.c',
+           'net__')
 
 def test_a_bundle_has_one_name_whatever_the_package_is_called():
     own = [bundle_of(f'spider_plugin.portable.generators.{name}') for name in ('dcgan', 'fastgan', 'pggan')]
