@@ -153,7 +153,8 @@ OPTIONS_HEAD = """\
 
 This page lists the options that the attached line adds to a host's `train.py`, that `spider train` has, and that
 [`edit_config`](api.md#edit_config) takes. `tools/make_docs.py` writes it from the code, where the help texts are, and a test
-compares the two. An option that is not given changes nothing. A host's options are those of its own `--help`.
+compares the two. An option that is not given changes nothing. A host's options are those of its own `--help`, where those of
+generators of other packages are too.
 """
 
 def options_page():

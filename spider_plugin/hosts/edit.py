@@ -14,7 +14,7 @@ from spider_plugin import registry
 from spider_plugin.errors import SpiderError
 from spider_plugin.hosts.capabilities import Host
 from spider_plugin.options import packages
-from spider_plugin.options.table import OPTIONS, apply_options
+from spider_plugin.options.table import all_options, apply_options
 
 Config = TypeVar('Config', bound=dict[str, Any])
 
@@ -65,7 +65,7 @@ def _shown(named: set[str]) -> str:
 # ({key: value} of all options, the keys that were given).
 
 def _command() -> click.Command:
-    return click.Command('edit_config', params=[*(option.on_command() for option in OPTIONS), click.Option(['--cfg'])],
+    return click.Command('edit_config', params=[*(option.on_command() for option in all_options()), click.Option(['--cfg'])],
                          add_help_option=False)
 
 def _from_command_line(args: Sequence[str]) -> tuple[dict[str, Any], set[str]]:

@@ -124,19 +124,32 @@ class _PluginOption(click.Option):
         return super().get_help_record(ctx)
 
 def _extend_training(command, params):
-    from spider_plugin.options.table import OPTIONS
-    command.params += [option.on_command(_PluginOption) for option in OPTIONS]
+    options = _options_beside(command)
+    command.params += [option.on_command(_PluginOption) for option in options]
     command.params.append(presets.option(_PluginOption))
-    command.callback = _training_callback(command.callback, *_extend_cfg(params.get('cfg')))
+    command.callback = _training_callback(command.callback, options, *_extend_cfg(params.get('cfg')))
     stock_format = command.format_options
     def format_options(ctx, formatter):
         stock_format(ctx, formatter)
-        groups = {'preset': 'Presets', **{option.key: option.group for option in OPTIONS}}
+        groups = {'preset': 'Presets', **{option.key: option.group for option in options}}
         for group in dict.fromkeys(groups.values()):
             names = {key for key in groups if groups[key] == group}
             with formatter.section(group):
                 formatter.write_dl([param.plugin_help_record(ctx) for param in command.params if param.name in names])
     command.format_options = format_options
+
+def _options_beside(command):
+    """The plugin's options, without those whose name the host has for an option: these keep their default."""
+    from spider_plugin.options.table import all_options
+    taken = {name for param in command.params for name in (param.name, *param.opts, *param.secondary_opts)}
+    options = []
+    for option in all_options():
+        if taken & {option.key, option.name}:
+            print(f'spider-plugin: the host has an option {option.name} already; that of the plugin was left out',
+                  file=sys.stderr)
+        else:
+            options.append(option)
+    return options
 
 def _extend_cfg(param):
     """Append the plugin's generators to the choices of --cfg. A name that the host has already becomes spider-NAME.
@@ -149,14 +162,17 @@ def _extend_cfg(param):
     param.type = click.Choice([*own, *plugin_cfgs], case_sensitive=param.type.case_sensitive)
     return plugin_cfgs, 'stylegan2' if 'stylegan2' in own else own[0]
 
-def _training_callback(callback, plugin_cfgs, stand_in):
-    from spider_plugin.options.table import OPTIONS, apply_options
+def _training_callback(callback, added, plugin_cfgs, stand_in):
+    """added: the plugin's options of the command; plugin_cfgs, stand_in: as _extend_cfg returns them."""
+    from spider_plugin.options.table import all_options, apply_options
+    defaults = {option.key: option.default for option in all_options()}
+    lost = set(defaults) - {option.key for option in added}     # the host's parameters of these names are other ones
     @functools.wraps(callback)
     def train(*args, **kwargs):
         for line in presets.launch_lines(click.get_current_context()):
             print(line)
-        options = {option.key: kwargs.pop(option.key) for option in OPTIONS}
-        given, cfg = _given(), kwargs.get('cfg')
+        options = defaults | {option.key: kwargs.pop(option.key) for option in added}
+        given, cfg = _given() - lost, kwargs.get('cfg')
         asked = cfg in plugin_cfgs or bool(given & set(options))
         options['cfg'] = plugin_cfgs.get(cfg)
         if options['cfg'] is not None:

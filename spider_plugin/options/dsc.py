@@ -62,6 +62,8 @@ def _apply_dsc(c, options, host):
         c['G_kwargs']['dsc']['convs'] = CONVS[options['dsc_convs']]
     try:
         layers = {name: layer for name, layer in host.networks()['G'].named_modules() if hasattr(layer, 'dw_weight')}
+    except SpiderError:
+        raise
     except (ValueError, TypeError, AttributeError) as error:
         raise SpiderError(f'--dsc cannot be used with this generator: {error}; choose other --dsc-* options, or leave '
                           'it out.') from error

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Set
 
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError
-from spider_plugin.options.packages import check_config, check_module, foreign, of_package
+from spider_plugin.options.packages import check_config, check_module, check_options, foreign, of_package
+from spider_plugin.options.types import Option
 
 # Uses of a source: a generator has some of them, a mapping kind needs one.
 
@@ -29,8 +30,8 @@ class ProjectedDefaults:
 class PluginGenerator:
     """The declaration of a generator.
 
-    edit(c, given, host): puts the networks, their rates and loss into the host's config `c`; `given` holds the names of the
-                parameters that the user set. Raises SpiderError.
+    edit(c, given, host, **values): puts the networks, their rates and loss into the host's config `c`; `given` holds the names of
+                the parameters that the user set, `values` the value of each of `options` by its key. Raises SpiderError.
     module:     dotted name of the module that holds its classes. Where that is portable (docs/write-a-plugin.md), the classes go
                 into a bundle and snapshots open without the package; None: edit() names a class that snapshots refer to.
     generator:  name of the generator's class in it. Pickles are recognised by this name.
@@ -42,7 +43,9 @@ class PluginGenerator:
                 fit separable layers, such as spider_plugin.snapshots.warm_start.fit_layers for modulated convolutions; None:
                 a dense snapshot does not resume with --dsc.
     refuses:    {name of a parameter: why it cannot be used, a clause after "--NAME cannot be used with --cfg=...,"}.
-    projected:  rates, heads and blur of --disc=projected; None: those of StyleGANs."""
+    projected:  rates, heads and blur of --disc=projected; None: those of StyleGANs.
+    options:    tuple of Option (options/types.py): options of this generator alone. Where the host has an option of that name,
+                the host's stays and edit() gets the default."""
 
     edit:       Callable
     module:     str | None = None
@@ -53,6 +56,7 @@ class PluginGenerator:
     warm_start: str | None = None
     refuses:    Mapping[str, str] = dataclasses.field(default_factory=dict)
     projected:  ProjectedDefaults | None = None
+    options:    tuple[Option, ...] = ()
 
     @property
     def class_name(self):
@@ -73,6 +77,8 @@ class PluginGenerator:
         if self.generator and features_named(self.generator) is not None:
             raise SpiderError(f'The {what} has a class {self.generator}, as hosts have; give it another name, since snapshots '
                               'are recognised by it.')
+        if self.options:    # the table of the plugin's options is not whole while its own generators register
+            check_options(what, self.options)
         for other, declared in registry.generators.registered().items():
             if declared.generator == self.generator != '' and declared.module != self.module:
                 raise SpiderError(f'The {what} has a class {self.generator}, as the generator {other!r} has; give it another '
@@ -100,13 +106,14 @@ def apply_generator(c, options, given, host):
         raise SpiderError(f'--{key.replace("_", "-")} cannot be used with --cfg={options["cfg"]}, {declared.refuses[key]}; leave '
                           'it out.')
     what, before = f'--cfg={options["cfg"]}', dict(c)
+    values = {option.key: options[option.key] for option in declared.options}
     if foreign(declared.module):
         with of_package(what):
-            declared.edit(c, given, host)
+            declared.edit(c, given, host, **values)
         check_config(c, before, what)
         _check_class(c, declared, what)
     else:
-        declared.edit(c, given, host)
+        declared.edit(c, given, host, **values)
     return needed_package(declared.module, what)
 
 def _check_class(c, declared, what):
@@ -116,11 +123,13 @@ def _check_class(c, declared, what):
                           'the author of its package.')
 
 def needed_package(module, what):
-    """A line where snapshots will need the package of a declared module."""
-    from spider_plugin.bundles.parts import not_portable
+    """A line where snapshots will need packages: that of a declared module which is not portable, or others that it imports."""
+    from spider_plugin.bundles.parts import needed_packages, not_portable, package_of
     reason = module and not_portable(module)
-    return [f'Note: snapshots open only where {module.partition(".")[0]} is installed: {what} is not portable, since {reason}.'] \
-        if reason else []
+    if reason:
+        return [f'Note: snapshots open only where {package_of(module)} is installed: {what} is not portable, since {reason}.']
+    needed = needed_packages(module) if module else []
+    return [f'Note: snapshots open only where {" and ".join(needed)} can be imported, which {what} uses.'] if needed else []
 
 #----------------------------------------------------------------------------
 # For convolutional networks without a style for each layer.

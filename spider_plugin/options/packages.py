@@ -3,10 +3,12 @@
 import contextlib
 import importlib
 import json
+import re
 from collections.abc import Iterator
 
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError, out_of_memory, shown
+from spider_plugin.options.types import Option
 
 #----------------------------------------------------------------------------
 
@@ -14,6 +16,20 @@ def check_module(what, module):
     """Raise SpiderError for a text that names no module."""
     if module is not None and not all(part.isidentifier() for part in module.split('.')):
         raise SpiderError(f'The module of the {what} is {module!r}; give a dotted name, such as __name__.')
+
+def check_options(what, options):
+    """Raise SpiderError for options of a generator that cannot be, or whose name is taken by the plugin or another generator."""
+    from spider_plugin.options.table import OPTIONS
+    for option in options:
+        if not isinstance(option, Option) or not re.fullmatch('--[a-z][a-z0-9-]*', str(option.name)):
+            raise SpiderError(f'The options of the {what} hold {option!r}; give an Option with a name such as --my-width.')
+        if option.key in {'cfg', 'preset', *(known.key for known in OPTIONS)}:
+            raise SpiderError(f'The option {option.name} of the {what} has the name of an option of the plugin; give it another '
+                              'name.')
+        for name, declared in registry.generators.registered().items():
+            if any(known.name == option.name and known != option for known in declared.options):
+                raise SpiderError(f'The option {option.name} of the {what} has the name of an option of the generator {name!r}; '
+                                  'give it another name.')
 
 def foreign(module):
     """Return whether a declaration with that module, or with None, is one of another package."""

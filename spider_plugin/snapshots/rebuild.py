@@ -141,6 +141,9 @@ def unpickle(path):
             return dict(pickle.load(file))
     except OSError as error:
         raise SpiderError(f'Cannot read {path} ({error.strerror}); check the path.') from error
+    except ModuleNotFoundError as error:
+        raise SpiderError(f'{path} needs the package {shown(error.name)}, which cannot be imported here; install it, or set '
+                          'PYTHONPATH to the checkout that wrote the file.') from error
     except Exception as error:      # code that the file carries ran here
         raise SpiderError(f'{path} cannot be unpickled ({type(error).__name__}: {shown(error)}); set PYTHONPATH to the '
                           'checkout that wrote it.') from error

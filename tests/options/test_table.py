@@ -17,7 +17,8 @@ from spider_plugin.options import table as config
 from spider_plugin.options.dcgan import PRESET
 from spider_plugin.options.dsc import check_resumed_dsc
 from spider_plugin.options.generators import PluginGenerator
-from spider_plugin.options.table import OPTIONS, apply_options
+from spider_plugin.options.table import OPTIONS, all_options, apply_options
+from spider_plugin.options.types import Option
 from spider_plugin.portable.source.arguments import SpiderArguments
 from spider_plugin.registry import mappings
 from spider_plugin.snapshots.warm_start import fit_layers
@@ -52,7 +53,7 @@ def host(resolution=16, channels=3, label_dim=0, constant_input=True, path='targ
 def edit(c=None, host=host(), given=(), cfg=None, **options):
     """(edited config, log lines); an option counts as given where it is named."""
     c = host_config() if c is None else c
-    values = {option.key: option.default for option in OPTIONS} | options | {'cfg': cfg}
+    values = {option.key: option.default for option in all_options()} | options | {'cfg': cfg}
     host.loss_keyword = lambda name: (LOSS_DEFAULTS.get(c['loss_kwargs']['class_name'], {}) | c['loss_kwargs']).get(name)
     lines = apply_options(c, values, given=set(options) | set(given), host=host)
     return c, '\n'.join(lines)
@@ -532,3 +533,40 @@ def test_a_warm_start_of_another_package_that_fails_is_one_sentence(foreign):
     foreign(put, dsc=True, warm_start='operator.truediv')
     with pytest.raises(SpiderError, match='--cfg=mine with --dsc and --resume failed in the code of its package .TypeError'):
         resume_edit._fit('mine', {}, fresh_layers=True)({}, None)
+
+#----------------------------------------------------------------------------
+# Options that a generator of another package brings.
+
+WIDTH = Option('--mine-width', int, 3, 'INT', 'Width', 'Mine')
+
+def put_width(c, given, host, mine_width):
+    c['G_kwargs'] = dict(class_name='collections.OrderedDict', width=mine_width, given='mine_width' in given)
+
+def test_an_option_that_a_generator_brings_reaches_its_edit(foreign):
+    foreign(put_width, options=(WIDTH,))
+    assert all_options() == [*OPTIONS, WIDTH]
+    for options, kwargs in (({}, dict(width=3, given=False)), (dict(mine_width=5), dict(width=5, given=True))):
+        c = host_config(D_kwargs=dict(class_name='collections.Counter'))
+        c, _ = edit(c, host=host_with(Built), cfg='mine', given=['cfg'], **options)
+        assert c['G_kwargs'] == dict(class_name='collections.OrderedDict', **kwargs)
+    with pytest.raises(SpiderError, match='--mine-width has no effect without --cfg=mine; leave it out'):
+        edit(cfg='dcgan', given=['cfg'], mine_width=5)
+
+def test_two_generators_share_an_option(foreign):
+    foreign(put_width, options=(WIDTH,))
+    registry.generators.register('mine2')(PluginGenerator(put_width, options=(WIDTH,)))
+    assert all_options() == [*OPTIONS, WIDTH]
+    with pytest.raises(SpiderError, match='--mine-width has no effect without --cfg=mine or mine2'):
+        edit(mine_width=5)
+
+@pytest.mark.parametrize('options, words', [
+    (7,                                                     'field options of .* is 7; .* tuple'),
+    ((click.Option(['--mine-width']),),                     'hold <Option mine_width>; give an Option with a name'),
+    ((Option('mine', int, 3, None, '', ''),),               'hold Option.*; give an Option with a name'),
+    ((Option('--dsc', bool, False, None, '', ''),),         'option --dsc of .* has the name of an option of the plugin'),
+    ((Option('--mine-width', str, '', None, '', ''),),      "--mine-width of .* the name of an option of the generator 'mine'"),
+])
+def test_options_that_clash_are_one_sentence(foreign, options, words):
+    foreign(put_width, options=(WIDTH,))
+    with pytest.raises(SpiderError, match=words):
+        registry.generators.register('other')(PluginGenerator(put_width, options=options))
