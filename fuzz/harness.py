@@ -3,6 +3,10 @@
 A target is a function of bytes. It may return, or end in an allowed error of one printable line; any other error, an event of the
 interpreter that runs or opens something else, more than 512 MiB or ten seconds is a find, which libFuzzer writes to a file."""
 
+import contextlib
+import encodings
+import importlib
+import pkgutil
 import resource
 import sys
 import tempfile
@@ -14,8 +18,6 @@ import atheris
 ROOT   = Path(__file__).resolve().parents[1]
 FOLDER = Path(tempfile.mkdtemp(prefix='fuzz-', dir='/dev/shm' if Path('/dev/shm').is_dir() else None))
 sys.path[:0] = [str(ROOT), str(ROOT / 'reference_host')]
-
-from spider_plugin.errors import printable  # noqa: E402
 
 MAX_BYTES  = 1 << 16    # of an input
 MAX_MEMORY = 512 << 10  # KiB that a run may add to the peak of the process
@@ -63,7 +65,9 @@ def fuzz(target, seeds, allowed, dictionary=None, imports=False):
     imports:    whether a target may import modules of this machine, which are looked up in tables."""
     global expected
     expected = IMPORTS if imports else ()
-    printable('\x1b')     # imports a codec
+    for codec in pkgutil.iter_modules(encodings.__path__):      # which are imported when they are needed
+        with contextlib.suppress(ImportError):  # of another system
+            importlib.import_module(f'encodings.{codec.name}')
     warnings.simplefilter('ignore')
     options = [argument for argument in sys.argv[1:] if argument.startswith('-')]
     corpus = Path(next((argument for argument in sys.argv[1:] if not argument.startswith('-')), FOLDER / 'corpus'))

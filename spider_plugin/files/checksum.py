@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from spider_plugin.errors import SpiderError
 
@@ -19,34 +20,36 @@ _RECORD = re.compile(rb'\nspider-sha256 ([0-9a-f]{64})\n')
 _LENGTH = 80    # bytes of a record
 _BLOCK  = 1 << 20
 
+class Changed(SpiderError):
+    """A pickle that has changed since it was written."""
+
 def record(digest) -> bytes:
     """Return the record for a hashlib digest of the pickle before it."""
     return b'\nspider-sha256 %s\n' % digest.hexdigest().encode()
 
 @contextlib.contextmanager
-def checked(path: str | Path) -> Iterator[tuple[io.BufferedReader, int]]:
+def checked(path: str | Path) -> Iterator[tuple[BinaryIO, int]]:
     """Yield a file with the bytes of the pickle at `path`, and their number. They are hashed as they are read, the rest at last.
 
-    Raises SpiderError where they differ from the checksum, also in place of an error of the body, and OSError."""
+    Raises Changed where they differ from the checksum, also in place of an error of the body, and OSError."""
     with open(path, 'rb', buffering=0) as file:
         size, wanted = _split(file)
         hashed = _HashedReader(file, size)
-        reader = io.BufferedReader(hashed, _BLOCK) if wanted else io.BufferedReader(file, _BLOCK)
         try:
-            yield reader, size
+            yield io.BufferedReader(hashed if wanted else file, _BLOCK), size
         except Exception as error:
             if wanted and hashed.finished() != wanted:
-                raise _changed(path) from error
+                raise Changed(_words(path)) from error
             raise
         if wanted and hashed.finished() != wanted:
-            raise _changed(path)
+            raise Changed(_words(path))
 
 def check(path: str | Path) -> bool:
-    """Return whether the pickle at `path` has a checksum. Raises SpiderError where its bytes differ from it, and OSError."""
+    """Return whether the pickle at `path` has a checksum. Raises Changed where its bytes differ from it, and OSError."""
     with open(path, 'rb', buffering=0) as file:
         size, wanted = _split(file)
         if wanted and _HashedReader(file, size).finished() != wanted:
-            raise _changed(path)
+            raise Changed(_words(path))
     return bool(wanted)
 
 def _split(file):
@@ -57,9 +60,9 @@ def _split(file):
     file.seek(0)
     return (size - _LENGTH, match[1].decode()) if match else (size, None)
 
-def _changed(path):
-    return SpiderError(f'{path} has changed since it was written: its bytes do not have the sha256 at its end; copy or download '
-                       'it again, or take another snapshot.')
+def _words(path):
+    return (f'{path} has changed since it was written: its bytes do not have the sha256 at its end; copy or download it again, '
+            'or take another snapshot.')
 
 class _HashedReader(io.RawIOBase):
     """The first `size` bytes of an unbuffered file, hashed as they are read."""

@@ -5,7 +5,6 @@ import re
 import zipfile
 from pathlib import Path
 
-from spider_plugin.errors import SpiderError
 from spider_plugin.files import checksum
 
 _PAGE = re.compile(rb'\s*(<!doctype|<html|<\?xml|<head|<body|<script)', re.IGNORECASE)    # the beginning of a page
@@ -35,7 +34,7 @@ def _check_pickle(path):
     try:
         if checksum.check(path):
             return
-    except SpiderError as error:
+    except checksum.Changed as error:
         raise WrongFile('a pickle whose checksum does not fit') from error
     with open(path, 'rb') as file:
         file.seek(-1, os.SEEK_END)

@@ -213,14 +213,18 @@ def _with_a_free_number(start):
 def _check_resumed(c):
     """Raise SpiderError if the host would resume from a snapshot of training that diverged.
 
-    A file that the restricted reader does not open is left to the host, as without the plugin."""
+    A file that the restricted reader does not open is left to the host, as without the plugin. One whose bytes have changed since
+    it was written is refused."""
     path = c.get('resume_pkl') if isinstance(c, dict) else None
     if not isinstance(path, str) or not os.path.isfile(path):
         return
+    from spider_plugin.files.checksum import Changed
     from spider_plugin.snapshots.records import read_pickle
     from spider_plugin.snapshots.resume_plan import check_resumable
     try:
         contents = read_pickle(path)
+    except Changed:
+        raise
     except SpiderError:
         return
     check_resumable(path, contents)

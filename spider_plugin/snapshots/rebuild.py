@@ -13,6 +13,7 @@ import sys
 import torch
 
 from spider_plugin.errors import SpiderError, shown
+from spider_plugin.files import checksum
 from spider_plugin.resources import resource_dir
 from spider_plugin.snapshots.families import (
     add_host_to_path,
@@ -137,8 +138,11 @@ def unpickle(path):
     """Contents of the host pickle at `path`, read as hosts do. Runs code that the file carries."""
     add_host_to_path()
     try:
+        checksum.check(path)
         with open(path, 'rb') as file:
             return dict(pickle.load(file))
+    except checksum.Changed:
+        raise
     except OSError as error:
         raise SpiderError(f'Cannot read {path} ({error.strerror}); check the path.') from error
     except ModuleNotFoundError as error:
