@@ -4,12 +4,12 @@ Options are read in the parent process. The edit leaves only class names and JSO
 prints and saves it, and its spawned ranks get it. Every error a user can make is raised here, before training starts."""
 
 from spider_plugin.errors import SpiderError
-from spider_plugin.options import discriminator, dsc, generators, pggan, recompute, spider
+from spider_plugin.options import discriminator, dsc, generators, pggan, recompute, spider, state
 from spider_plugin.options.resume import resume_from_what_fits
 
 #----------------------------------------------------------------------------
 
-OPTIONS = [*spider.OPTIONS, *pggan.OPTIONS, *recompute.OPTIONS, *dsc.OPTIONS, *discriminator.OPTIONS]
+OPTIONS = [*spider.OPTIONS, *pggan.OPTIONS, *recompute.OPTIONS, *dsc.OPTIONS, *discriminator.OPTIONS, *state.OPTIONS]
 
 #----------------------------------------------------------------------------
 
@@ -21,6 +21,7 @@ def apply_options(c, options, *, given, host):
     given:    names of the parameters, the plugin's and the host's, that the user set.
     host:     answers questions about the host (hosts/capabilities.py): target, generator(), loss_keyword(name), local_file(path).
     Raises SpiderError."""
+    resume = c.get('resume_pkl')
     lines = generators.apply_generator(c, options, given, host)
     lines += pggan.apply_progressive(c, options, given, host) + discriminator.apply_disc(c, options, given, host)
     if options['spider_source'] is not None:
@@ -35,6 +36,6 @@ def apply_options(c, options, *, given, host):
     lines += resume_from_what_fits(c, options, host)
     if options['recompute']:
         lines += recompute.apply_recompute(c, host)
-    return lines
+    return lines + state.apply_state(c, options, resume, host)
 
 #----------------------------------------------------------------------------
