@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from spider_plugin.errors import SpiderError
+from spider_plugin.files.whole import WholeFile
 
 _RECORD = re.compile(rb'\nspider-sha256 ([0-9a-f]{64})\n')
 _LENGTH = 80    # bytes of a record
@@ -85,3 +86,32 @@ class _HashedReader(io.RawIOBase):
         while self.readinto(buffer):
             pass
         return self._digest.hexdigest()
+
+#----------------------------------------------------------------------------
+
+class PickleFile(WholeFile):
+    """A pickle that is there whole or not at all, and ends in its checksum."""
+
+    def _open(self, path):
+        return _HashedFile(path, 'wb')
+
+    def _end(self):
+        self.raw.write_checksum()
+
+class _HashedFile(io.FileIO):
+    """An unbuffered file that hashes what is written."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self._digest, self._count = hashlib.sha256(), 0
+
+    def write(self, data):
+        count = super().write(data)
+        self._digest.update(memoryview(data)[:count])
+        self._count += count
+        return count
+
+    def write_checksum(self):
+        """End the file by the record of its checksum, unless parts of it were written over, which this hash does not know."""
+        if self._count == self.tell():
+            super().write(record(self._digest))

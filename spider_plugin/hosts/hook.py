@@ -43,7 +43,7 @@ def install():
     imports.after_import(READING_MODULE, _give_reader)
     imports.after_import(_is_bundle, _watch_source)
     imports.after_import('torch_utils.training_stats', _watch_collapse)
-    imports.after_import(saving.LOOP_MODULE, saving.save_whole)
+    imports.after_import(saving.LOOP_MODULE, saving.extend)
     with edge.exit_on_errors():
         stack.arm()
         cpu_device.arm()

@@ -5,14 +5,14 @@ prints and saves it, and its spawned ranks get it. Every error a user can make i
 
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError
-from spider_plugin.options import discriminator, dsc, generators, pggan, recompute, spider
+from spider_plugin.options import discriminator, dsc, generators, pggan, recompute, spider, state
 from spider_plugin.options.packages import check_build
 from spider_plugin.options.resume import resume_from_what_fits
 from spider_plugin.options.types import Option
 
 #----------------------------------------------------------------------------
 
-OPTIONS = [*spider.OPTIONS, *pggan.OPTIONS, *recompute.OPTIONS, *dsc.OPTIONS, *discriminator.OPTIONS]
+OPTIONS = [*spider.OPTIONS, *pggan.OPTIONS, *recompute.OPTIONS, *dsc.OPTIONS, *discriminator.OPTIONS, *state.OPTIONS]
 
 def all_options() -> list[Option]:
     """Return OPTIONS, the plugin's, and those that generators bring, each once, in the order of the help."""
@@ -30,6 +30,7 @@ def apply_options(c, options, *, given, host):
     host:     answers questions about the host (hosts/capabilities.py): target, generator(), loss_keyword(name), local_file(path).
     Raises SpiderError."""
     _check_brought(options, given)
+    resume = c.get('resume_pkl')
     lines = generators.apply_generator(c, options, given, host)
     lines += pggan.apply_progressive(c, options, given, host) + discriminator.apply_disc(c, options, given, host)
     if options['spider_source'] is not None:
@@ -45,7 +46,7 @@ def apply_options(c, options, *, given, host):
     lines += resume_from_what_fits(c, options, host)
     if options['recompute']:
         lines += recompute.apply_recompute(c, host)
-    return lines
+    return lines + state.apply_state(c, options, resume, host)
 
 def _check_brought(options, given):
     """Raise SpiderError for an option that a generator brings where another one trains."""
