@@ -38,11 +38,12 @@ def test_plan_compares_names_and_shapes():
 
 def test_running_statistics_that_are_not_finite_start_afresh():
     here = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2))
-    there = here.state_dict() | {'1.running_mean': torch.tensor([1, float('nan')]), '1.running_var': torch.full([2], float('inf'))}
+    statistics = {'1.running_mean': torch.tensor([1, float('nan')]), '1.running_var': torch.full([2], float('inf'))}
+    there = here.state_dict() | statistics
     contents = dict(G=types.SimpleNamespace(state_dict=lambda: there))
     assert check_resumable('x.pkl', contents) == dict(G=there)
     plan, unbuilt = make_plan('G', there, here), make_plan('G', there, None)
-    assert plan.afresh == unbuilt.afresh == ['1.running_mean', '1.running_var'] and not plan.new and not plan.unused
+    assert plan.afresh == unbuilt.afresh == list(statistics) and not plan.new and not plan.unused
     assert plan.line() == ('G: 5 of 7 tensors copied; 2 not finite in the file, from their initial values: 1.running_mean, '
                            '1.running_var')
     assert '1.running_mean' not in plan.copied | unbuilt.copied

@@ -146,8 +146,8 @@ def _start_from_equal_buffers(_training_loop):
     DDP.__init__ = init
 
 #----------------------------------------------------------------------------
-# Hosts print a summary of G and D, for which these run once, in training mode, on tensors of torch.empty. Memory that nobody wrote
-# can hold NaN, and these then stay in running means for good.
+# Hosts print a summary of G and D, for which these run once, in training mode, on tensors of torch.empty. Memory that nobody
+# wrote can hold NaN, and these then stay in running means for good.
 
 def _summarises_unwritten_memory(training_loop):
     loop = inspect.unwrap(getattr(training_loop, 'training_loop', None))

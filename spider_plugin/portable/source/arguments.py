@@ -56,8 +56,8 @@ class SpiderArguments:
     def open(self):
         """The image source in the prepared directory."""
         root = importlib.import_module('torch_utils_ext.cache_root').cache_root()   # only where the plugin is
-        return open_source(os.path.join(root, self.source), noise=self.noise, embed=self.embed, clamp=self.mapping not in UNCLAMPED,
-                           classes=self.classes)
+        return open_source(os.path.join(root, self.source), noise=self.noise, embed=self.embed,
+                           clamp=self.mapping not in UNCLAMPED, classes=self.classes)
 
 def attach_spider(generator, spider, source=None):
     """Gives a generator `spider_format` and `source`; returns its SpiderArguments, None where `spider` is None.
