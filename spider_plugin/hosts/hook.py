@@ -8,7 +8,6 @@ import contextlib
 import functools
 import importlib
 import inspect
-import os
 import re
 import sys
 
@@ -162,14 +161,12 @@ def _training_callback(callback, plugin_cfgs, stand_in):
         if options['cfg'] is not None:
             kwargs['cfg'] = stand_in
         def edit(c, desc):
-            if asked:
+            if asked or _resumes_source(c):
                 from spider_plugin.hosts.capabilities import Host
                 for line in apply_options(c, options, given=given, host=Host(c)):
                     print(printable(line))
-            else:
-                _check_resumed(c)
-                if c.get('resume_pkl') is not None and _host_unpickles():
-                    _say_who_reads('--resume')
+            elif c.get('resume_pkl') is not None and _host_unpickles():
+                _say_who_reads('--resume')
             if options['cfg'] is not None:
                 desc = re.sub(rf'(?<![^-]){stand_in}(?![^-])', cfg, desc, count=1)
             stack.mend_launch(c)
@@ -180,20 +177,24 @@ def _training_callback(callback, plugin_cfgs, stand_in):
             return callback(*args, **kwargs)
     return train
 
-def _check_resumed(c):
-    """Raise SpiderError if the host would resume from a snapshot of training that diverged.
+def _resumes_source(c):
+    """Return whether the host would resume from a snapshot of a Spider generator, whose source then goes on.
 
-    A file that the restricted reader does not open is left to the host, as without the plugin."""
-    path = c.get('resume_pkl') if isinstance(c, dict) else None
-    if not isinstance(path, str) or not os.path.isfile(path):
-        return
+    A file that the restricted reader does not open, and a URL that cannot be fetched, are left to the host, as without the
+    plugin. Raises SpiderError for a snapshot of training that diverged."""
+    if not isinstance(c.get('resume_pkl'), str):
+        return False
+    from spider_plugin.hosts.capabilities import Host
+    from spider_plugin.options.resume import generator_of, is_spider
     from spider_plugin.snapshots.records import read_pickle
     from spider_plugin.snapshots.resume_plan import check_resumable
     try:
+        path = Host(c).local_file(c['resume_pkl'])
         contents = read_pickle(path)
-    except SpiderError:
-        return
+    except Exception: # Of the reader, or of any type of a host's way to fetch a URL.
+        return False
     check_resumable(path, contents)
+    return is_spider(generator_of(contents))
 
 def _given():
     """Return the names of the parameters that the user set, on the command line, by an environment variable or by a preset."""

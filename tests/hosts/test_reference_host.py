@@ -163,6 +163,11 @@ def test_train_and_score_with_a_toy_metric(python, data, toy_plugin, train_many,
     assert again.returncode == 0 and '"toy": 16.0' in again.stdout, again.stderr
 
     resume = [*args, f'--resume={snapshot}', '-n']
+    bare = [arg for arg in resume if '--spider' not in arg]     # the source follows, whatever else is given
+    for code, text, _ in train_many(bare, *[[*bare, option] for option in ('--recompute', '--dsc', '--glr=1', '--fast-modconv')]):
+        assert code == 0 and config(text)['G_kwargs']['spider'] == saved['G_kwargs']['spider'], text
+        assert text.count('Spider resume:       as in the snapshot, 24 images from the cache') == 1
+        assert 'Spider source:       neighbour' in text and text.count('Resume from:') == 1
     same, other, forced, unknown = train_many(resume, [*resume, '--spider-source=target.zip'],
                                               [*resume, '--spider-source=target.zip', '--spider-force'],
                                               [*resume, '--metrics=toy'])

@@ -28,21 +28,17 @@ class Endless(BaseException):
 def doors(folder):
     """{name: function of a path}: what the commands call. Those of training, metrics and the others are in the reference host."""
     from spider_plugin.neighbors.features import open_set
-    from spider_plugin.options.resume import _checked, _describe, _resumed_spider
-    from spider_plugin.portable.source.arguments import SpiderArguments
+    from spider_plugin.options.resume import describe, fed_from, generator_of
     from spider_plugin.snapshots import export, host_door, lineage, rebuild, records, resume_plan
+    from spider_plugin.sources.continued import continue_source
     from spider_plugin.sources.prepare import prepare_source
     from spider_plugin.weights import _read
 
     def resume(path):
-        try:
-            spider, identity = _resumed_spider(path, False)
-            _checked(SpiderArguments.read(spider))
-        except (ValueError, TypeError) as error:    # resume_spider makes a SpiderError of these
-            if not isinstance(error, TypeError) and type(error) is not ValueError:
-                raise
-            return
-        assert identity is None or len(_describe(identity)) < 10_000
+        spider, bank = fed_from(generator_of(records.read_pickle(path)), path)
+        if bank is not None:
+            assert len(describe(bank['identity'])) < 10_000
+            continue_source(bank, spider.source, path)
 
     def plan(path):
         contents = records.read_pickle(path)
