@@ -73,10 +73,32 @@ def extend_command(command):
     if 'detector' in params:
         params['detector'].envvar = 'SPIDER_DETECTOR'
         params['detector'].show_envvar = True
+    if 'metrics' in params:
+        _add_help(command, lambda ctx, formatter: _list_metrics(formatter, 'detector' in params))
     if command.callback is not None and {'outdir', 'data'} <= set(params):
         _extend_training(command, params)
     elif command.callback is not None and 'network_pkl' in params:
         command.callback = _saying_who_reads(command.callback)
+
+def _add_help(command, write):
+    """Have write(ctx, formatter) follow the options in the help of a click command."""
+    stock = command.format_options
+    def format_options(ctx, formatter):
+        stock(ctx, formatter)
+        write(ctx, formatter)
+    command.format_options = format_options
+
+def _list_metrics(formatter, has_detector):
+    """Write the names that --metrics can take, those of the plugin among them; has_detector: whether the host has --detector."""
+    try:
+        names = importlib.import_module(METRICS_MODULE).list_valid_metrics()
+    except (ImportError, AttributeError):   # a host with metrics of another kind
+        return
+    with formatter.section('Metrics'):
+        formatter.write_text(', '.join(names))
+        if not has_detector:
+            formatter.write_text('The environment variable SPIDER_DETECTOR=[FILE.pt|URL|demo] is the network of the SID; the '
+                                 'other metrics keep that of the host.')
 
 #----------------------------------------------------------------------------
 # Who reads a pickle. The reference host reads by the plugin's reader; others unpickle, and are left as they are.
@@ -127,15 +149,13 @@ def _extend_training(command, params):
     command.params += [option.on_command(_PluginOption) for option in OPTIONS]
     command.params.append(presets.option(_PluginOption))
     command.callback = _training_callback(command.callback, *_extend_cfg(params.get('cfg')))
-    stock_format = command.format_options
     def format_options(ctx, formatter):
-        stock_format(ctx, formatter)
         groups = {'preset': 'Presets', **{option.key: option.group for option in OPTIONS}}
         for group in dict.fromkeys(groups.values()):
             names = {key for key in groups if groups[key] == group}
             with formatter.section(group):
                 formatter.write_dl([param.plugin_help_record(ctx) for param in command.params if param.name in names])
-    command.format_options = format_options
+    _add_help(command, format_options)
 
 def _extend_cfg(param):
     """Append the plugin's generators to the choices of --cfg. A name that the host has already becomes spider-NAME.

@@ -42,7 +42,7 @@ def test_help_has_groups_of_the_plugin(train):
     assert '--outdir' in own and '--spider-' not in own and '[stylegan2|tiny|dcgan|' in own and 'pggan' in own
     from spider_plugin.options.table import OPTIONS
     assert all(option.name in actual for option in OPTIONS)
-    assert '[default: residual]' in actual and '[default: 64' in actual
+    assert '[default: residual; encoder' in actual and '[default: 64' in actual
 
 def test_only_training_commands_get_options(train):
     train()
@@ -52,6 +52,14 @@ def test_only_training_commands_get_options(train):
     def generate(network, outdir):
         pass
     assert [param.name for param in generate.params] == ['network', 'outdir']
+
+def test_help_lists_the_metrics(train):
+    """python calc_metrics.py --help in an attached checkout"""
+    train()
+    for extra, said in (([], True), (['--detector'], False)):
+        command = click.Command('calc_metrics', params=[click.Option(['--metrics']), *(click.Option([name]) for name in extra)])
+        text = ' '.join(CliRunner().invoke(command, ['--help']).output.split())
+        assert f'Metrics: fid, {", ".join(SIDS)}' in text and ('SPIDER_DETECTOR=[FILE.pt|URL|demo]' in text) == said
 
 def test_errors_of_the_library_are_shown_by_any_command(train):
     """A metric of the plugin in a host's calc_metrics.py, for example."""
