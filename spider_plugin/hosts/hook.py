@@ -136,7 +136,14 @@ def _saying_who_reads(callback):
 # Training commands.
 
 class _PluginOption(click.Option):
-    """An option of the plugin. `get_help_record` is None, so that click does not list it among the host's options."""
+    """An option of the plugin. `get_help_record` is None, so that click does not list it among the host's options.
+
+    plugin_name: its name in the plugin, which differs from that on the command line where the host has an option of this name.
+    group:       the heading above it."""
+
+    def __init__(self, *args, plugin_name, group, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.plugin_name, self.group = plugin_name, group
 
     def get_help_record(self, ctx):
         return None
@@ -146,16 +153,27 @@ class _PluginOption(click.Option):
 
 def _extend_training(command, params):
     from spider_plugin.options.table import OPTIONS
-    command.params += [option.on_command(_PluginOption) for option in OPTIONS]
-    command.params.append(presets.option(_PluginOption))
-    command.callback = _training_callback(command.callback, *_extend_cfg(params.get('cfg')))
+    taken = {text for param in command.params
+             for text in (*param.opts, *param.secondary_opts, f'--{param.name}'.replace('_', '-'))}
+    def made(make, name, group):
+        return make(functools.partial(_PluginOption, plugin_name=name, group=group), name=_free_name(name, taken))
+    options = {option.key: made(option.on_command, option.name, option.group) for option in OPTIONS}
+    added = [made(presets.option, presets.NAME, 'Presets'), *options.values()]
+    command.params += added
+    names = {key: option.name for key, option in options.items()}
+    command.callback = _training_callback(command.callback, names, *_extend_cfg(params.get('cfg')))
     def format_options(ctx, formatter):
-        groups = {'preset': 'Presets', **{option.key: option.group for option in OPTIONS}}
-        for group in dict.fromkeys(groups.values()):
-            names = {key for key in groups if groups[key] == group}
+        for group in dict.fromkeys(option.group for option in added):
             with formatter.section(group):
-                formatter.write_dl([param.plugin_help_record(ctx) for param in command.params if param.name in names])
+                formatter.write_dl([option.plugin_help_record(ctx) for option in added if option.group == group])
     _add_help(command, format_options)
+
+def _free_name(name, taken):
+    """Return the name of an option of the plugin on a command line: the host's options keep theirs, and the plugin's is then
+    --spider-NAME."""
+    while name in taken:
+        name = f'--spider-{name.removeprefix("--")}'
+    return name
 
 def _extend_cfg(param):
     """Append the plugin's generators to the choices of --cfg. A name that the host has already becomes spider-NAME.
@@ -168,15 +186,18 @@ def _extend_cfg(param):
     param.type = click.Choice([*own, *plugin_cfgs], case_sensitive=param.type.case_sensitive)
     return plugin_cfgs, 'stylegan2' if 'stylegan2' in own else own[0]
 
-def _training_callback(callback, plugin_cfgs, stand_in):
-    from spider_plugin.options.table import OPTIONS, apply_options
+def _training_callback(callback, names, plugin_cfgs, stand_in):
+    """names: {key of an option of the plugin: its parameter's name}; the others: see _extend_cfg."""
+    from spider_plugin.options.table import apply_options
     @functools.wraps(callback)
     def train(*args, **kwargs):
         for line in presets.launch_lines(click.get_current_context()):
             print(line)
-        options = {option.key: kwargs.pop(option.key) for option in OPTIONS}
+        options = {key: kwargs.pop(name) for key, name in names.items()}
         given, cfg = _given(), kwargs.get('cfg')
-        asked = cfg in plugin_cfgs or bool(given & set(options))
+        wanted = {key for key, name in names.items() if name in given}
+        given = given - {*names, *names.values()} | wanted
+        asked = cfg in plugin_cfgs or bool(wanted)
         options['cfg'] = plugin_cfgs.get(cfg)
         if options['cfg'] is not None:
             kwargs['cfg'] = stand_in

@@ -42,16 +42,21 @@ def load(name):
 #----------------------------------------------------------------------------
 # Use: a command's defaults.
 
-def option(cls, **kwargs):
-    """The click option --preset, of a class of the caller's. It is read before all others."""
-    return cls(['--preset'], metavar='[NAME|FILE.json]', is_eager=True, expose_value=False, callback=_use,
-               help='Defaults from a recipe that `spider presets` lists; what you give user_keyself wins', **kwargs)
+NAME = '--preset'
+
+def option(cls, name=NAME, **kwargs):
+    """The click option --preset, of a class of the caller's. It is read before all others.
+
+    name: what to call it where a host has an option of its name."""
+    return cls([name], metavar='[NAME|FILE.json]', is_eager=True, expose_value=False, callback=_use,
+               help='Defaults from a recipe that `spider presets` lists; what you give yourself wins', **kwargs)
 
 def _use(ctx, _param, name):
     if name is None:
         return
     preset = load(name)
     params = {text.lstrip('-'): param for param in ctx.command.params for text in (*param.opts, *param.secondary_opts)}
+    params |= {param.plugin_name.lstrip('-'): param for param in ctx.command.params if hasattr(param, 'plugin_name')}
     defaults, lacking = {}, []
     for key, entry in preset['options'].items():
         if key not in params:

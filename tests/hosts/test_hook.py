@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from spider_plugin.errors import SpiderError
 from spider_plugin.options.generators import PluginGenerator
+from spider_plugin.options.table import OPTIONS
 
 SIDS = ['sid50k_full', 'sid50k', 'sid5k', 'sid1k'] # Built in.
 
@@ -43,6 +44,34 @@ def test_help_has_groups_of_the_plugin(train):
     from spider_plugin.options.table import OPTIONS
     assert all(option.name in actual for option in OPTIONS)
     assert '[default: residual; encoder' in actual and '[default: 64' in actual
+
+@pytest.mark.parametrize('name', ['--preset', *(option.name for option in OPTIONS)])
+def test_an_option_of_the_host_keeps_its_name(train, name):
+    """train.py --help of a host with a --preset, or any other option, of its own."""
+    train()
+    seen = []
+    params = [click.Option([text]) for text in ('--outdir', '--data', name)]
+    command = click.Command('train', params=params, callback=lambda **kwargs: seen.append(kwargs))
+    text = CliRunner().invoke(command, ['--help'], terminal_width=200).output
+    own, plugin = text.split('Presets:')
+    assert f'  {name} ' in own and f'  --spider-{name[2:]}' in plugin and not re.search(rf'^  {name} ', plugin, re.M)
+    result = CliRunner().invoke(command, ['--outdir=x', '--data=x', f'{name}=mine'])
+    assert result.exit_code == 0 and seen == [{'outdir': 'x', 'data': 'x', name[2:].replace('-', '_'): 'mine'}]
+
+def test_a_renamed_option_of_the_plugin_works(train, monkeypatch, fake_host):
+    from spider_plugin.options import table
+    asked = []
+    monkeypatch.setattr(table, 'apply_options', lambda c, options, given, host: asked.append((options['dsc'], given)) or [])
+    script = fake_host(launch='launch_training')
+    more = "@click.option('--dsc')\n@click.option('--detector')"
+    script.write_text(script.read_text().replace("@click.option('--detector')", more).replace(', code):', ', code, dsc):'))
+    monkeypatch.syspath_prepend(script.parent)
+    command = runpy.run_path(str(script))['main']
+    monkeypatch.setitem(command.callback.__wrapped__.__globals__, 'launch_training', lambda c, desc, outdir, dry_run: None)
+    CliRunner().invoke(command, ['--outdir=x', '--data=x', '--dsc=theirs'])
+    assert asked == []
+    CliRunner().invoke(command, ['--outdir=x', '--data=x', '--dsc=theirs', '--spider-dsc'])
+    assert asked == [(True, {'outdir', 'data', 'dsc'})]
 
 def test_only_training_commands_get_options(train):
     train()
