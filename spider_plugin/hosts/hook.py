@@ -8,6 +8,7 @@ import contextlib
 import functools
 import importlib
 import inspect
+import os
 import re
 import sys
 
@@ -31,6 +32,7 @@ def install():
     def init(self, *args, **kwargs):
         stock_init(self, *args, **kwargs)
         edge.guard(self)
+        _name_as_started(self)
         if cpu_device.requested() and self.callback is not None: # The script has imported torch by now.
             cpu_device.mend_globals(inspect.unwrap(self.callback).__globals__)
         if not imports.in_child(): # A spawned child has its config already.
@@ -66,6 +68,13 @@ def _watch_source(bundle):
 def _watch_collapse(training_stats):
     from spider_plugin.training.collapse import watch_signs
     watch_signs(training_stats)
+
+def _name_as_started(command):
+    """Have a command take -h for --help, and its help show by what it was started, `spider train` for example."""
+    command.context_settings.setdefault('help_option_names', ['-h', '--help'])
+    program = os.environ.get('SPIDER_RUN_PROGRAM')
+    if program:
+        command.main = functools.partial(command.main, prog_name=program)
 
 def extend_command(command):
     """Extend a click command of a host; one with --outdir and --data is a training command and gets the plugin's options."""
@@ -210,6 +219,8 @@ def _training_callback(callback, names, plugin_cfgs, stand_in):
                 _say_who_reads('--resume')
             if options['cfg'] is not None:
                 desc = re.sub(rf'(?<![^-]){stand_in}(?![^-])', cfg, desc, count=1)
+            for line in presets.target_lines(click.get_current_context(), c['training_set_kwargs'].get('resolution')):
+                print(printable(line))
             stack.mend_launch(c)
             if cpu_device.requested():
                 cpu_device.mend_launch(c)

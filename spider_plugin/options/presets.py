@@ -88,6 +88,15 @@ def launch_lines(ctx):
                      'host does not have; its own defaults hold')
     return lines
 
+def target_lines(ctx, resolution):
+    """Return a line for the launch log where the preset in use was made for images of another resolution than --data has."""
+    preset = ctx.meta[__name__][0] if __name__ in ctx.meta else {}
+    made_for = (preset.get('data') or {}).get('resolution')
+    if made_for is None or resolution is None or made_for == resolution:
+        return []
+    return [f'Note: --preset={preset["name"]} is a recipe for {made_for}x{made_for} images, but --data has '
+            f'{resolution}x{resolution}: --gamma and the widths may not suit them.']
+
 def _shown(key, entry):
     value = entry['value']
     return f'--{key}={str(value).lower() if isinstance(value, bool) else value}'

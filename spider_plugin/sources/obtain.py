@@ -44,12 +44,16 @@ def resolve(spec):
                 _make(name, dataset, paths, digests, final, what)
     return str(final)
 
-def fetch(url):
+def local_file(path, option):
+    """Return a path as it is, and the path of a downloaded copy for a URL. Raises SpiderError naming the option."""
+    return fetch(path, option) if str(path).startswith(('http://', 'https://')) else path
+
+def fetch(url, option='--spider-source'):
     """Return the path of the file at a URL; download it where the cache lacks it.
 
-    The URL may end in #sha256=HEX, the digest that the file must have. Raises SpiderError naming --spider-source."""
+    The URL may end in #sha256=HEX, the digest that the file must have. Raises SpiderError naming the option."""
     address, _, fragment = url.partition('#')
-    what, sha256 = f'--spider-source={address}', fragment.removeprefix('sha256=') or None
+    what, sha256 = f'{option}={address}', fragment.removeprefix('sha256=') or None
     if sha256 is not None and not re.fullmatch('[0-9a-fA-F]{64}', sha256):
         raise SpiderError(f'{what}#{fragment} does not end in a digest; give #sha256= and 64 hex digits, or nothing.')
     name = re.sub(r'[^A-Za-z0-9._-]', '_', urllib.parse.urlsplit(address).path.rpartition('/')[2]) or 'download'

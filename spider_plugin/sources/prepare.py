@@ -27,7 +27,7 @@ from spider_plugin.snapshots.lineage import cascade_stages
 from spider_plugin.snapshots.sizes import batch_for
 from spider_plugin.sources.dataset import ImageDataset
 from spider_plugin.sources.match import GaussianTransport
-from spider_plugin.sources.obtain import fetch, resolve
+from spider_plugin.sources.obtain import local_file, resolve
 from spider_plugin.sources.parents import one_hot, remember_parent, rendered_labels, rendered_latents
 from spider_plugin.sources.resize import resize_area
 from torch_utils_ext.cache_root import cache_root
@@ -84,8 +84,7 @@ def prepare_source(spec: str, *, size: int | None = None, max_size: int | None =
     if match is not None and not is_dataset(spec):
         raise SpiderError(f'--spider-match=covariance moves the images of a dataset, which {spec} is not; leave it out, or '
                           'render images with `spider generate` and give their folder.')
-    if spec.startswith(('http://', 'https://')):
-        spec = fetch(spec)
+    spec = local_file(spec, '--spider-source')
     name, _, argument = spec.partition(':')
     def pick_size(native):      # None for a source without a resolution
         native = native or max_size or _DEFAULT_SIZE
