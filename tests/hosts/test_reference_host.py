@@ -94,6 +94,16 @@ def test_printed_configs(train_many):
                                                     'G_reg_interval', 'run_dir')} for c in (stock[0], dcgan[0])]
     assert rest[0] == rest[1]
 
+def test_every_configuration_takes_a_source_without_a_mapping(train_many):
+    dry = ['--outdir=runs', '--data=target.zip', *TINY, '-n', '--spider-source=neighbour.zip']
+    cases = {'stylegan2': 'residual', 'stylegan3-t': 'encoder', 'stylegan3-r': 'encoder', 'dcgan': 'residual',
+             'dcgan_paper': 'paper-16x32', 'pggan': 'residual', 'fastgan': 'residual'}
+    plain = [arg for arg in dry if not arg.startswith(('--cfg', '--map-depth', '--mbstd-group', '--aug'))]
+    for (cfg, mapping), (code, text, _) in zip(cases.items(), train_many(
+            *[[*plain, f'--cfg={cfg}', '--aug=noaug'] for cfg in cases])):
+        assert code == 0, (cfg, text)
+        assert config(text)['G_kwargs']['spider']['mapping'] == mapping, cfg
+
 def test_one_sentence_and_exit_code_2(train_many, data):
     dry = ['--outdir=runs', '--data=target.zip', *TINY]
     cases = [

@@ -436,10 +436,26 @@ def test_the_source_follows_its_snapshot(source, snapshot):
     assert 'Spider resume:       as in the snapshot, 40 images from the cache' in lines and 'Spider source:       flies' in lines
     assert resume(None, spider_noise=0.5)[0]['G_kwargs']['spider'] == before | {'noise': 0.5}
     assert resume(source)[0]['G_kwargs']['spider'] == before     # the same options need not be given again
+    snapshot(before | dict(source=f'C:\\Users\\me\\{before["source"]}'), **carried(before))
+    assert resume(None)[0]['G_kwargs']['spider'] == before       # earlier versions wrote the whole path
     with pytest.raises(SpiderError, match='mapping encoder, not residual; give that one, or pass --spider-force'):
         resume(None, spider_mapping='residual')
     with pytest.raises(SpiderError, match='--spider-size has no effect on the source of the snapshot in --resume'):
         resume(None, spider_size=8)
+
+def test_a_generator_that_runs_for_every_batch_follows(snapshot, make_snapshot, tmp_path, monkeypatch):
+    monkeypatch.setattr('spider_plugin.sources.prepare._DEFAULT_BANK', 24)
+    parent = make_snapshot(dcgan=True)
+    banked, online = (edit(spider_source=parent, spider_mapping='encoder', spider_bank=bank)[0]['G_kwargs']['spider']
+                      for bank in (None, 'online'))
+    assert banked['source'] != online['source']
+    for before in (banked, online):
+        snapshot(before, **carried(banked))
+        c, lines = resume(None)
+        assert c['G_kwargs']['spider'] == before
+        assert ('the generator runs for every batch' in lines) == (before is online)
+    monkeypatch.setenv('SPIDER_CACHE_DIR', str(tmp_path / 'other'))
+    assert 'all 24 images that it was trained with; the generator that ran for every batch stays behind' in resume(None)[1]
 
 def test_classes_and_skip_follow(snapshot, tmp_path, make_zip):
     own = host(label_dim=2)
