@@ -219,7 +219,8 @@ def _training_callback(callback, names, plugin_cfgs, stand_in):
                 _say_who_reads('--resume')
             if options['cfg'] is not None:
                 desc = re.sub(rf'(?<![^-]){stand_in}(?![^-])', cfg, desc, count=1)
-            for line in presets.target_lines(click.get_current_context(), c['training_set_kwargs'].get('resolution')):
+            resolution = c.get('training_set_kwargs', {}).get('resolution')
+            for line in presets.target_lines(click.get_current_context(), resolution):
                 print(printable(line))
             stack.mend_launch(c)
             if cpu_device.requested():

@@ -17,6 +17,8 @@ import hostile_corpus
 from hostile_process import HARMLESS, WATCHED
 
 SECONDS = 10
+IN_CACHE = ('os.scandir', 'os.listdir', 'shutil.rmtree')     # a bank that goes on is looked for in the cache, and written there
+NPY     = b"{'descr': '|u1', "      # numpy parses the header of an array that the plugin wrote
 FEW     = ('generate', 'export', '--resume', '--resume, source', 'metrics, data')
 ONE     = ('export',)   # for those that take a second to be refused, which every door's reading does
 WARM    = ('networks: mapping no_such_option', 'networks: stylegan3 num_layers', 'folders: of a generator source',
@@ -110,12 +112,19 @@ def main(folder, part, parts, every):
     found, path, events, armed = doors(folder), folder / 'evil.pkl', [], False
     (folder / 'out').mkdir()
 
+    def in_cache(args):
+        return str(args[0]).startswith(str(folder / 'out'))
+
     def writes(args):
         flags = args[2] if isinstance(args[2], int) else 0
-        return flags & 3 and not str(args[0]).startswith(str(folder / 'out'))
+        return flags & 3 and not in_cache(args)
+
+    def harmless(event, args):
+        header = event == 'compile' and isinstance(args[0], bytes) and args[0].startswith(NPY)
+        return event in HARMLESS or header or event in IN_CACHE and in_cache(args)
 
     def hook(event, args):
-        if armed and (event.startswith(WATCHED) and event not in HARMLESS or event == 'open' and writes(args)):
+        if armed and (event.startswith(WATCHED) and not harmless(event, args) or event == 'open' and writes(args)):
             events.append(f'{event} {ascii(args[:1])[:200]}')
 
     def stop(*_):
