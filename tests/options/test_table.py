@@ -17,10 +17,12 @@ from spider_plugin.options import table as config
 from spider_plugin.options.dcgan import PRESET
 from spider_plugin.options.dsc import check_resumed_dsc
 from spider_plugin.options.generators import PluginGenerator
+from spider_plugin.options.mappings import MappingKind
 from spider_plugin.options.resume import Resumed
 from spider_plugin.options.table import OPTIONS, all_options, apply_options
 from spider_plugin.options.types import Option
 from spider_plugin.portable.source.arguments import SpiderArguments
+from spider_plugin.portable.source.bank import ImageBank
 from spider_plugin.registry import mappings
 from spider_plugin.snapshots.warm_start import fit_layers
 
@@ -505,6 +507,26 @@ def test_a_snapshot_does_not_stand_in_for_a_dataset(source, snapshot):
     assert resume(None)[0]['G_kwargs']['spider'] == before
     assert torch.equal(open_bank(edit(spider_source=source)[0]['G_kwargs']['spider']).images, honest['images'])
 
+@pytest.mark.parametrize('name, content', [
+    ('bank.json', b'[' * 100_000), ('bank.json', b'{"identity": {}, "labels": 3}'), ('images.npy', b"\x93NUMPY\x01\x00\x06\x00{'a':}")])
+def test_a_damaged_bank_in_the_cache_is_not_followed(source, snapshot, tmp_path, monkeypatch, name, content):
+    monkeypatch.setenv('SPIDER_CACHE_DIR', str(tmp_path / 'other'))
+    before = edit(spider_source=source)[0]['G_kwargs']['spider']
+    snapshot(before, **carried(before))
+    (tmp_path / 'other' / before['source'] / name).write_bytes(content)
+    c, lines = resume(None)
+    assert 'all 40 images that it was trained with' in lines and c['G_kwargs']['spider']['source'].startswith('carried/flies-')
+
+@pytest.mark.parametrize('name', ['generator.json', 'weights.pt'])
+def test_a_damaged_generator_in_the_cache_is_not_followed(snapshot, make_snapshot, tmp_path, monkeypatch, name):
+    monkeypatch.setenv('SPIDER_CACHE_DIR', str(tmp_path / 'other'))
+    monkeypatch.setattr('spider_plugin.sources.prepare._DEFAULT_BANK', 24)
+    before = edit(spider_source=make_snapshot(dcgan=True), spider_mapping='encoder', spider_bank='online')[0]['G_kwargs']['spider']
+    folder = tmp_path / 'other' / before['source']
+    snapshot(before, **ImageBank(str(folder)).__getstate__())
+    (folder / name).write_bytes(b'')
+    assert 'all 24 images that it was trained with; the generator that ran for every batch stays behind' in resume(None)[1]
+
 def test_every_generator_has_a_default_mapping(source):
     stylegan3, fastgan = host(constant_input=False), host(constant_input=False, z_dim=256, mapping='DummyMapping')
     for options, mapping in ((dict(), 'residual'), (dict(host=stylegan3), 'encoder'), (dict(host=fastgan), 'encoder'),
@@ -600,6 +622,15 @@ def test_an_edit_of_another_package_that_fails_is_one_sentence(foreign, edit_it,
     with pytest.raises(SpiderError, match=words) as caught:
         edit(host=host_with(network), cfg='mine', given=['cfg'])
     assert '\n' not in caught.value.message and caught.value.message.endswith('.')
+
+def test_a_mapping_of_another_package_is_built_with_a_source_that_follows(source, snapshot, monkeypatch):
+    monkeypatch.setitem(mappings._entries, 'mine', MappingKind(32, 4, module='my_package.maps'))
+    monkeypatch.setattr('spider_plugin.bundles.names.with_mapping_kind', lambda class_name, kind: class_name)
+    monkeypatch.setattr('spider_plugin.options.spider.needed_package', lambda module, what: [])
+    before = edit(spider_source=source, spider_mapping='encoder')[0]['G_kwargs']['spider']
+    snapshot(before | {'mapping': 'mine'}, **carried(before))
+    with pytest.raises(SpiderError, match='--spider-mapping=mine failed in the code of its package .ZeroDivisionError'):
+        edit(host_config(resume_pkl='old.pkl'), host=host_with(lambda: 1 / 0))
 
 @pytest.mark.parametrize('warm_start, words', [
     (None,                              '--dsc cannot start from --resume=old.pkl, .*: --cfg=mine declares no way'),
