@@ -508,7 +508,8 @@ def test_a_snapshot_does_not_stand_in_for_a_dataset(source, snapshot):
     assert torch.equal(open_bank(edit(spider_source=source)[0]['G_kwargs']['spider']).images, honest['images'])
 
 @pytest.mark.parametrize('name, content', [
-    ('bank.json', b'[' * 100_000), ('bank.json', b'{"identity": {}, "labels": 3}'), ('images.npy', b"\x93NUMPY\x01\x00\x06\x00{'a':}")])
+    ('bank.json', b'[' * 100_000), ('bank.json', b'{"identity": {}, "labels": 3}'),
+    ('images.npy', b"\x93NUMPY\x01\x00\x06\x00{'a':}")])
 def test_a_damaged_bank_in_the_cache_is_not_followed(source, snapshot, tmp_path, monkeypatch, name, content):
     monkeypatch.setenv('SPIDER_CACHE_DIR', str(tmp_path / 'other'))
     before = edit(spider_source=source)[0]['G_kwargs']['spider']
@@ -521,7 +522,8 @@ def test_a_damaged_bank_in_the_cache_is_not_followed(source, snapshot, tmp_path,
 def test_a_damaged_generator_in_the_cache_is_not_followed(snapshot, make_snapshot, tmp_path, monkeypatch, name):
     monkeypatch.setenv('SPIDER_CACHE_DIR', str(tmp_path / 'other'))
     monkeypatch.setattr('spider_plugin.sources.prepare._DEFAULT_BANK', 24)
-    before = edit(spider_source=make_snapshot(dcgan=True), spider_mapping='encoder', spider_bank='online')[0]['G_kwargs']['spider']
+    c, _ = edit(spider_source=make_snapshot(dcgan=True), spider_mapping='encoder', spider_bank='online')
+    before = c['G_kwargs']['spider']
     folder = tmp_path / 'other' / before['source']
     snapshot(before, **ImageBank(str(folder)).__getstate__())
     (folder / name).write_bytes(b'')
