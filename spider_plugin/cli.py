@@ -29,6 +29,7 @@ class _Spider(click.Group):
         super().add_command(cmd, name)
 
 @click.group(cls=_Spider, context_settings=dict(max_content_width=120, help_option_names=['-h', '--help']))
+@click.version_option(__version__, prog_name='spider')
 def main():
     """Train GANs on small image sets, starting from the images of a friendly neighbour dataset instead of noise."""
 
@@ -37,10 +38,10 @@ def main():
 
 _PASS_THROUGH = dict(ignore_unknown_options=True, allow_interspersed_args=False, help_option_names=[])
 
-def _run(script, args):
+def _run(script, args, **environment):
     command = [sys.executable, '-m', 'spider_plugin.hosts.run', str(script), *args]
     with _signals_passed_on() as started:
-        started.append(subprocess.Popen(command, env=dict(os.environ, SPIDER_RUN_PARENT=str(os.getpid()))))
+        started.append(subprocess.Popen(command, env=dict(os.environ, SPIDER_RUN_PARENT=str(os.getpid()), **environment)))
         code = started[0].wait()
     sys.exit(code if code >= 0 else 128 - code) # A negative code is the signal that ended the process.
 
@@ -67,13 +68,13 @@ def _host_script(name):
 @click.argument('args', nargs=-1, type=click.UNPROCESSED)
 def train(args):
     """Train with the embedded host's train.py, which has its own --help."""
-    _run(_host_script('train.py'), args)
+    _run(_host_script('train.py'), args, SPIDER_RUN_PROGRAM='spider train')
 
 @main.command(context_settings=_PASS_THROUGH, add_help_option=False)
 @click.argument('args', nargs=-1, type=click.UNPROCESSED)
 def metrics(args):
     """Score a snapshot with the embedded host's calc_metrics.py; takes its options."""
-    _run(_host_script('calc_metrics.py'), args)
+    _run(_host_script('calc_metrics.py'), args, SPIDER_RUN_PROGRAM='spider metrics')
 
 @main.command(context_settings=dict(ignore_unknown_options=True, allow_interspersed_args=False))
 @click.argument('script', type=click.Path(exists=True, dir_okay=False))
@@ -139,7 +140,7 @@ def demo(outdir, seed, threads, quick):
     run_demo(outdir=outdir, seed=seed, threads=threads, quick=quick)
 
 @main.command()
-@click.option('--network',  help='Snapshot of a generator', metavar='PKL', required=True)
+@click.option('--network',  help='Snapshot of a generator', metavar='[PKL|URL]', required=True)
 @click.option('--seeds',    help='Seeds, for example 0-3,7', metavar='LIST', type=Seeds(), default='0-3', show_default=True)
 @click.option('--outdir',   help='Folder for the images', metavar='DIR', required=True)
 @click.option('--class',    'class_idx', help='Class of a conditional generator', metavar='INT',
@@ -149,7 +150,8 @@ def demo(outdir, seed, threads, quick):
 @click.option('--sources',  help='Also write the source image of each output', is_flag=True)
 @click.option('--walk',     help='Also write a walk from seed to seed that moves the source image, the latent or w alone, or '
               'w and source together; a file name means both, into that file', metavar='[source|latent|w|both|FILE]')
-@click.option('--walk-out', help='File of the walk  [default: walk-KIND.gif]', metavar='NAME.[gif|mp4|png]')
+@click.option('--walk-out', help='File of the walk, in --outdir where it is a name without a folder  '
+              '[default: walk-KIND.gif]', metavar='NAME.[gif|mp4|png]')
 @click.option('--stage',    help='Stage of a cascade to walk through, 1 for its first generator  [default: the last]',
               metavar='INT', type=Whole(1, 32))
 @click.option('--stages',   help='Also write stages.png, the images of every stage of a cascade and walks at each', is_flag=True)
@@ -165,7 +167,7 @@ def generate(network, seeds, outdir, **options):
         click.echo(path)
 
 @main.command()
-@click.argument('network', metavar='IN.pkl')
+@click.argument('network', metavar='IN.pkl|URL')
 @click.option('--out', help='File of tensors to write; its card and source images are written beside it',
               metavar='FILE[.pt|.safetensors]', required=True)
 @click.option('--key', help='Network of the pickle to export  [default: G_full if there is one, else G_ema]', metavar='NAME')
@@ -173,7 +175,8 @@ def generate(network, seeds, outdir, **options):
 def export(network, out, **options):
     """Turn a snapshot into tensors and a JSON card, without running code that it carries."""
     from spider_plugin.snapshots.export import export as write
-    for path in write(network, out, **options):
+    from spider_plugin.sources.obtain import local_file
+    for path in write(local_file(network, 'IN.pkl', 'pickle'), out, **options):
         click.echo(path)
 
 @main.command()

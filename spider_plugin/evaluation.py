@@ -40,8 +40,9 @@ def evaluate(generator: torch.nn.Module | str | Path, data: str | Path, metrics:
     data:       zip or folder of images, the name of a dataset, or an .npz of features.
     metrics:    of 'sid', 'fid', 'kid'; one pass over the images serves all.
     detector:   feature network. None: Inception, which is downloaded once. A name or file as of --detector; 'demo' knows images
-                of 32 x 32 pixels and needs no download. A torch module, called with uint8 images [N, C, R, R] on its device,
-                returning features [N, n]: the data's features are kept in the cache under a hash of its class and tensors.
+                of 32 x 32 pixels, resizes others, and needs no download. A torch module, called with uint8 images [N, C, R, R] on
+                its device, returning features [N, n]: the data's features are kept in the cache under a hash of its class and
+                tensors.
     num_images: images to draw; default: as many as are looked at of the data.
     max_images: most images of the data that are looked at, chosen uniformly.
     labels:     [M, c_dim], from which c is drawn uniformly. None: one-hot, all classes equally often.

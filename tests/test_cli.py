@@ -1,8 +1,12 @@
 """The `spider` command."""
 
+import functools
+import http.server
 import os
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -24,6 +28,14 @@ def test_help_is_quick_and_complete():
 
 def test_version():
     assert __version__ in spider('version').output
+    assert spider('--version').output == f'spider, version {__version__}\n'
+
+@pytest.mark.parametrize('command', ['train', 'metrics'])
+def test_the_help_of_scripts_is_that_of_the_command(command):
+    env = dict(os.environ, PYTHONPATH=str(resource_dir('patches').parent), OMP_NUM_THREADS='1')
+    done = subprocess.run([sys.executable, '-m', 'spider_plugin.cli', command, '-h'], capture_output=True, text=True, env=env)
+    assert done.returncode == 0 and done.stdout.startswith(f'Usage: spider {command} [OPTIONS]'), done.stderr
+    assert '-h, --help' in done.stdout and 'sid50k_full' in done.stdout
 
 def test_init_copies_the_host(tmp_path):
     result = spider('init', tmp_path / 'new')
@@ -74,11 +86,30 @@ def test_run_passes_arguments_and_exit_codes(script, monkeypatch, tmp_path, args
 
 def test_train_and_metrics_run_the_embedded_host(monkeypatch):
     calls = []
-    monkeypatch.setattr(cli, '_run', lambda path, args: calls.append((path, args)))
+    monkeypatch.setattr(cli, '_run', lambda path, args, **environment: calls.append((path, args)))
     for command in ('train', 'metrics'):
         spider(command, '--help', '--spider-source=x', '-n')
     host, args = resource_dir('reference_host'), ('--help', '--spider-source=x', '-n')
     assert calls == [(host / 'train.py', args), (host / 'calc_metrics.py', args)]
+
+@pytest.fixture
+def published(make_snapshot, monkeypatch):
+    """URL of a snapshot on a server of this machine."""
+    path = Path(make_snapshot())
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=path.parent)
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
+        yield f'http://127.0.0.1:{server.server_port}/{path.name}'
+        server.shutdown()
+
+def test_generate_and_export_take_a_url(published, tmp_path):
+    result = spider('generate', f'--network={published}', '--seeds=0', '--outdir', tmp_path)
+    assert result.exit_code == 0 and (tmp_path / 'seed0000.png').is_file(), result.output
+    result = spider('export', published, '--out', tmp_path / 'g.pt')
+    assert result.exit_code == 0 and (tmp_path / 'g.pt').is_file(), result.output
+    result = spider('generate', f'--network={published}x', '--seeds=0', '--outdir', tmp_path)
+    assert result.exit_code == 2 and f'--network={published}x' in result.output.replace('\n', ' ')
 
 def test_user_errors(tmp_path):
     assert spider('run', tmp_path / 'nothing.py').exit_code == 2

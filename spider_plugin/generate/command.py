@@ -1,5 +1,6 @@
 """`spider generate`: images, grids, walks and stage pictures from a snapshot, without running code that it carries."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from spider_plugin.errors import SpiderError, shown
 from spider_plugin.generate import pictures, walks
 from spider_plugin.generate.cascade import Cascade
 from spider_plugin.snapshots.sizes import batch_for
+from spider_plugin.sources.obtain import local_file
 from spider_plugin.sources.parents import one_hot
 
 #----------------------------------------------------------------------------
@@ -17,7 +19,7 @@ def generate(network, seeds, outdir, *, trunc=1.0, class_idx=None, grid=False, s
              frames=24, stage=None, stages=False, parents=(), noise_mode='const', device=None, trust=False):
     """Write seed0000.png and so on to `outdir`, and return the paths of all files written.
 
-    network:    host pickle; its G_ema is used.
+    network:    host pickle or its URL; its G_ema is used.
     seeds:      integers; the latent of a seed is the one that the hosts' scripts draw for it.
     trunc:      truncation psi of the mapping network.
     class_idx:  class of a conditional generator.
@@ -26,7 +28,8 @@ def generate(network, seeds, outdir, *, trunc=1.0, class_idx=None, grid=False, s
     walk:       also a walk from seed to seed and back to the first (generate/walks.py). 'source', 'latent' or 'w' moves that
                 alone and keeps the rest at its value for the first seed; 'both' moves w and source together; a file name means
                 'both' into that file.
-    walk_out:   .gif, .mp4 or .png (a row of frames for each seed); default walk-KIND.gif.
+    walk_out:   .gif, .mp4 or .png (a row of frames for each seed); default walk-KIND.gif. A name without a folder is in
+                outdir.
     frames:     frames from one seed to the next.
     stage:      the stage of a cascade at which the walk moves, 1 being its first generator; default the last.
     stages:     also stages.png, with a row for the images of each stage and a row for each interpolation at each stage.
@@ -44,6 +47,7 @@ def generate(network, seeds, outdir, *, trunc=1.0, class_idx=None, grid=False, s
     if walk is None and lonely:
         raise SpiderError(f'{lonely} has no effect without --walk; add --walk=w, for example.')
     kind, walk_out = walks.parse_walk(walk, walk_out) if walk else (None, None)
+    network = local_file(network, '--network', 'pickle')
     device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     cascade = Cascade(network, device, parents, trust=trust, psi=trunc, noise_mode=noise_mode)
     G = cascade.last
@@ -68,8 +72,11 @@ def generate(network, seeds, outdir, *, trunc=1.0, class_idx=None, grid=False, s
     outdir = Path(outdir)
     written = [pictures.save_png(outdir / name, image) for name, image in files.items()]
     if walk:
-        written.append(pictures.save_frames(outdir / walk_out, steps, frames))
+        written.append(pictures.save_frames(_place(outdir, walk_out), steps, frames))
     return written
+
+def _place(outdir, name):
+    return Path(name) if os.path.dirname(name) else outdir / name
 
 #----------------------------------------------------------------------------
 # The inputs that the hosts' gen_images.py draws for a seed, so that pictures can be compared across tools.

@@ -31,7 +31,8 @@ PACKAGES = {    # Oldest version of each, as in pyproject.toml.
     'Pillow':       '10.1',
     'ninja':        '1.11',
 }
-ENVIRONMENT = ('SPIDER_CACHE_DIR', 'SPIDER_DETECTOR', 'SPIDER_DEVICE', 'SPIDER_HOSTS', 'SPIDER_LOAD_PLUGINS', 'SPIDER_SHIMS')
+ENVIRONMENT = ('SPIDER_CACHE_DIR', 'SPIDER_DETECTOR', 'SPIDER_DEVICE', 'SPIDER_HOSTS', 'SPIDER_LOAD_PLUGINS', 'SPIDER_NVCC',
+               'SPIDER_SHIMS')
 
 def examine(directory=None):
     """Yield the Findings about this machine and, if given, about the checkout in a folder.
@@ -105,14 +106,15 @@ def _compiler(wanted):
     compilers = filter(None, (os.environ.get('CXX'), 'c++', 'g++', 'clang++', 'cl'))
     cuda_home = os.environ.get('CUDA_HOME') or os.environ.get('CUDA_PATH') or '/usr/local/cuda'
     found = {'C++ compiler': next(filter(None, map(shutil.which, compilers)), None),
-             'nvcc': shutil.which('nvcc') or shutil.which('nvcc', path=os.path.join(cuda_home, 'bin')),
+             'nvcc': shutil.which(os.environ.get('NVCC') or 'nvcc') or shutil.which('nvcc', path=os.path.join(cuda_home, 'bin')),
              'ninja': shutil.which('ninja') or shutil.which('ninja', path=os.path.dirname(sys.executable))}
     missing = [name for name, path in found.items() if path is None]
     if wanted and missing:
         return Finding('compiler', f'the host compiles operators for cuda, but there is no {", no ".join(missing)}',
                        'install them, because without them its training is slow or fails')
     text = ', '.join(f'{name} {path or "none"}' for name, path in found.items())
-    return Finding('compiler', f'{text}; spider-plugin compiles nothing, a host may on cuda')
+    return Finding('compiler', f'{text}; spider-plugin builds its kernels with these at first use, and where one is missing, '
+                   'plain torch takes their place; a host may compile on cuda')
 
 #----------------------------------------------------------------------------
 # The plugin, its cache and its environment variables.

@@ -32,6 +32,7 @@ def install():
     def init(self, *args, **kwargs):
         stock_init(self, *args, **kwargs)
         edge.guard(self)
+        _name_as_started(self)
         if cpu_device.requested() and self.callback is not None: # The script has imported torch by now.
             cpu_device.mend_globals(inspect.unwrap(self.callback).__globals__)
         if not imports.in_child(): # A spawned child has its config already.
@@ -68,16 +69,45 @@ def _watch_collapse(training_stats):
     from spider_plugin.training.collapse import watch_signs
     watch_signs(training_stats)
 
+def _name_as_started(command):
+    """Have a command take -h for --help, and its help show by what it was started, `spider train` for example."""
+    command.context_settings.setdefault('help_option_names', ['-h', '--help'])
+    program = os.environ.get('SPIDER_RUN_PROGRAM')
+    if program:
+        command.main = functools.partial(command.main, prog_name=program)
+
 def extend_command(command):
     """Extend a click command of a host; one with --outdir and --data is a training command and gets the plugin's options."""
     params = {param.name: param for param in command.params}
     if 'detector' in params:
         params['detector'].envvar = 'SPIDER_DETECTOR'
         params['detector'].show_envvar = True
+    if 'metrics' in params:
+        _add_help(command, lambda ctx, formatter: _list_metrics(formatter, 'detector' in params))
     if command.callback is not None and {'outdir', 'data'} <= set(params):
         _extend_training(command, params)
     elif command.callback is not None and 'network_pkl' in params:
         command.callback = _saying_who_reads(command.callback)
+
+def _add_help(command, write):
+    """Have write(ctx, formatter) follow the options in the help of a click command."""
+    stock = command.format_options
+    def format_options(ctx, formatter):
+        stock(ctx, formatter)
+        write(ctx, formatter)
+    command.format_options = format_options
+
+def _list_metrics(formatter, has_detector):
+    """Write the names that --metrics can take, those of the plugin among them; has_detector: whether the host has --detector."""
+    try:
+        names = importlib.import_module(METRICS_MODULE).list_valid_metrics()
+    except (ImportError, AttributeError):   # a host with metrics of another kind
+        return
+    with formatter.section('Metrics'):
+        formatter.write_text(', '.join(names))
+        if not has_detector:
+            formatter.write_text('The environment variable SPIDER_DETECTOR=[FILE.pt|URL|demo] is the network of the SID; the '
+                                 'other metrics keep that of the host.')
 
 #----------------------------------------------------------------------------
 # Who reads a pickle. The reference host reads by the plugin's reader; others unpickle, and are left as they are.
@@ -115,7 +145,14 @@ def _saying_who_reads(callback):
 # Training commands.
 
 class _PluginOption(click.Option):
-    """An option of the plugin. `get_help_record` is None, so that click does not list it among the host's options."""
+    """An option of the plugin. `get_help_record` is None, so that click does not list it among the host's options.
+
+    plugin_name: its name in the plugin, which differs from that on the command line where the host has an option of this name.
+    group:       the heading above it."""
+
+    def __init__(self, *args, plugin_name, group, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.plugin_name, self.group = plugin_name, group
 
     def get_help_record(self, ctx):
         return None
@@ -124,32 +161,30 @@ class _PluginOption(click.Option):
         return super().get_help_record(ctx)
 
 def _extend_training(command, params):
-    options = _options_beside(command)
-    command.params += [option.on_command(_PluginOption) for option in options]
-    command.params.append(presets.option(_PluginOption))
-    command.callback = _training_callback(command.callback, options, *_extend_cfg(params.get('cfg')))
-    stock_format = command.format_options
-    def format_options(ctx, formatter):
-        stock_format(ctx, formatter)
-        groups = {'preset': 'Presets', **{option.key: option.group for option in options}}
-        for group in dict.fromkeys(groups.values()):
-            names = {key for key in groups if groups[key] == group}
-            with formatter.section(group):
-                formatter.write_dl([param.plugin_help_record(ctx) for param in command.params if param.name in names])
-    command.format_options = format_options
-
-def _options_beside(command):
-    """The plugin's options, without those whose name the host has for an option: these keep their default."""
     from spider_plugin.options.table import all_options
-    taken = {name for param in command.params for name in (param.name, *param.opts, *param.secondary_opts)}
-    options = []
-    for option in all_options():
-        if taken & {option.key, option.name}:
-            print(f'spider-plugin: the host has an option {option.name} already; that of the plugin was left out',
-                  file=sys.stderr)
-        else:
-            options.append(option)
-    return options
+    taken = {text for param in command.params
+             for text in (*param.opts, *param.secondary_opts, f'--{param.name}'.replace('_', '-'))}
+    def made(make, name, group):
+        free = _free_name(name, taken)
+        taken.add(free)
+        return make(functools.partial(_PluginOption, plugin_name=name, group=group), name=free)
+    options = {option.key: made(option.on_command, option.name, option.group) for option in all_options()}
+    added = [made(presets.option, presets.NAME, 'Presets'), *options.values()]
+    command.params += added
+    names = {key: option.name for key, option in options.items()}
+    command.callback = _training_callback(command.callback, names, *_extend_cfg(params.get('cfg')))
+    def format_options(ctx, formatter):
+        for group in dict.fromkeys(option.group for option in added):
+            with formatter.section(group):
+                formatter.write_dl([option.plugin_help_record(ctx) for option in added if option.group == group])
+    _add_help(command, format_options)
+
+def _free_name(name, taken):
+    """Return the name of an option of the plugin on a command line: the host's options keep theirs, and the plugin's is then
+    --spider-NAME."""
+    while name in taken:
+        name = f'--spider-{name.removeprefix("--")}'
+    return name
 
 def _extend_cfg(param):
     """Append the plugin's generators to the choices of --cfg. A name that the host has already becomes spider-NAME.
@@ -162,32 +197,33 @@ def _extend_cfg(param):
     param.type = click.Choice([*own, *plugin_cfgs], case_sensitive=param.type.case_sensitive)
     return plugin_cfgs, 'stylegan2' if 'stylegan2' in own else own[0]
 
-def _training_callback(callback, added, plugin_cfgs, stand_in):
-    """added: the plugin's options of the command; plugin_cfgs, stand_in: as _extend_cfg returns them."""
-    from spider_plugin.options.table import all_options, apply_options
-    defaults = {option.key: option.default for option in all_options()}
-    lost = set(defaults) - {option.key for option in added}     # the host's parameters of these names are other ones
+def _training_callback(callback, names, plugin_cfgs, stand_in):
+    """names: {key of an option of the plugin: its parameter's name}; the others: see _extend_cfg."""
+    from spider_plugin.options.table import apply_options
     @functools.wraps(callback)
     def train(*args, **kwargs):
         for line in presets.launch_lines(click.get_current_context()):
             print(line)
-        options = defaults | {option.key: kwargs.pop(option.key) for option in added}
-        given, cfg = _given() - lost, kwargs.get('cfg')
-        asked = cfg in plugin_cfgs or bool(given & set(options))
+        options = {key: kwargs.pop(name) for key, name in names.items()}
+        given, cfg = _given(), kwargs.get('cfg')
+        wanted = {key for key, name in names.items() if name in given}
+        given = given - {*names, *names.values()} | wanted
+        asked = cfg in plugin_cfgs or bool(wanted)
         options['cfg'] = plugin_cfgs.get(cfg)
         if options['cfg'] is not None:
             kwargs['cfg'] = stand_in
         def edit(c, desc):
-            if asked:
+            if asked or _resumes_source(c):
                 from spider_plugin.hosts.capabilities import Host
                 for line in apply_options(c, options, given=given, host=Host(c)):
                     print(printable(line))
-            else:
-                _check_resumed(c)
-                if c.get('resume_pkl') is not None and _host_unpickles():
-                    _say_who_reads('--resume')
+            elif c.get('resume_pkl') is not None and _host_unpickles():
+                _say_who_reads('--resume')
             if options['cfg'] is not None:
                 desc = re.sub(rf'(?<![^-]){stand_in}(?![^-])', cfg, desc, count=1)
+            resolution = c.get('training_set_kwargs', {}).get('resolution')
+            for line in presets.target_lines(click.get_current_context(), resolution):
+                print(printable(line))
             stack.mend_launch(c)
             if cpu_device.requested():
                 cpu_device.mend_launch(c)
@@ -210,24 +246,28 @@ def _with_a_free_number(start):
             taken = error.filename
             print(f'spider-plugin: another run took {taken} at this moment; taking the next number', file=sys.stderr)
 
-def _check_resumed(c):
-    """Raise SpiderError if the host would resume from a snapshot of training that diverged.
+def _resumes_source(c):
+    """Return whether the host would resume from a snapshot of a Spider generator, whose source then goes on.
 
-    A file that the restricted reader does not open is left to the host, as without the plugin. One whose bytes have changed since
-    it was written is refused."""
-    path = c.get('resume_pkl') if isinstance(c, dict) else None
-    if not isinstance(path, str) or not os.path.isfile(path):
-        return
+    A file that the restricted reader does not open, and a URL that cannot be fetched, are left to the host, as without the
+    plugin. Raises SpiderError for a snapshot of training that diverged, and for one whose bytes have changed since it was
+    written."""
+    if not isinstance(c.get('resume_pkl'), str):
+        return False
     from spider_plugin.files.checksum import Changed
+    from spider_plugin.hosts.capabilities import Host
+    from spider_plugin.options.resume import generator_of, is_spider
     from spider_plugin.snapshots.records import read_pickle
     from spider_plugin.snapshots.resume_plan import check_resumable
     try:
+        path = Host(c).local_file(c['resume_pkl'])
         contents = read_pickle(path)
     except Changed:
         raise
-    except SpiderError:
-        return
+    except Exception: # Of the reader, or of any type of a host's way to fetch a URL.
+        return False
     check_resumable(path, contents)
+    return is_spider(generator_of(contents))
 
 def _given():
     """Return the names of the parameters that the user set, on the command line, by an environment variable or by a preset."""

@@ -4,6 +4,7 @@ Features come from the host's functions, with the detector and the keywords of i
 images, SID and KID share one entry, so there is no second pass. Hosts do not include max_items in the key of that entry;
 therefore all real features are requested, and a smaller number is chosen from them here."""
 
+import contextlib
 import functools
 import importlib
 import json
@@ -13,8 +14,9 @@ import sys
 import numpy as np
 
 from spider_plugin import registry
-from spider_plugin.errors import SpiderError
+from spider_plugin.errors import SpiderError, printable
 
+DETECTOR  = 'SPIDER_DETECTOR'
 MAX_ITEMS = 1_000_000   # As many as the hosts' kid50k_full requests, which is all of any dataset.
 
 #----------------------------------------------------------------------------
@@ -27,9 +29,10 @@ def compute_sid(opts, name, max_real, num_gen):
     error, so that a run continues after G has collapsed."""
     metric_utils = importlib.import_module('metrics.metric_utils')
     opts.dataset_kwargs.update(max_size=None, xflip=False)
-    shared = dict(detector_url=detector_url(opts), detector_kwargs=dict(return_features=True), capture_all=True)
-    real = metric_utils.compute_feature_stats_for_dataset(opts=opts, rel_lo=0, rel_hi=0.5, max_items=MAX_ITEMS, **shared)
-    fake = metric_utils.compute_feature_stats_for_generator(opts=opts, rel_lo=0.5, rel_hi=1, max_items=num_gen, **shared)
+    with _detector(opts, metric_utils) as url:
+        shared = dict(detector_url=url, detector_kwargs=dict(return_features=True), capture_all=True)
+        real = metric_utils.compute_feature_stats_for_dataset(opts=opts, rel_lo=0, rel_hi=0.5, max_items=MAX_ITEMS, **shared)
+        fake = metric_utils.compute_feature_stats_for_generator(opts=opts, rel_lo=0.5, rel_hi=1, max_items=num_gen, **shared)
     keys = [name, *(f'{name}_{part}' for part in ('ci95', 'r1', 'location', 'spread'))]
     unknown = dict.fromkeys(keys, float('nan'))
     if opts.rank != 0:
@@ -41,7 +44,7 @@ def compute_sid(opts, name, max_real, num_gen):
     except SpiderError as error:
         print(f'{name} of p = generated and q = real images: {error.message}', file=sys.stderr)
         return unknown
-    _results[name] = result
+    _results[name] = result, os.path.basename(opts.dataset_kwargs.get('path', 'the real images'))
     return dict(zip(keys, (result.value, result.ci95, result.r1, result.location, result.spread)))
 
 def choose(features, max_items, seed=0):
@@ -49,6 +52,31 @@ def choose(features, max_items, seed=0):
     if max_items is None or len(features) <= max_items:
         return features
     return features[np.sort(np.random.RandomState(seed).choice(len(features), max_items, replace=False))]
+
+@contextlib.contextmanager
+def _detector(opts, metric_utils):
+    """Within, the host's metric_utils has the network of SPIDER_DETECTOR, where that is set and the host has no option for it.
+
+    Yields the host's name of the detector, under which it keeps features. The host's scores keep their network.
+    Raises SpiderError."""
+    chosen = os.environ.get(DETECTOR)
+    if not chosen or getattr(opts, 'detector', None) is not None:
+        yield detector_url(opts)
+        return
+    from spider_plugin.neighbors.detector import DEMO, demo_file, load_torchscript
+    path = demo_file() if chosen == DEMO else chosen
+    if '://' in chosen:
+        path = importlib.import_module('dnnlib.util').open_url(chosen, return_filename=True)
+    if not os.path.isfile(path):
+        raise SpiderError(f'{DETECTOR}={chosen} does not exist; give a TorchScript file, its URL, or demo.')
+    if opts.rank == 0:
+        print(f'SID by the network of {DETECTOR}={printable(chosen)}; compare it with scores of the same network only.')
+    stock = metric_utils.get_feature_detector
+    metric_utils.get_feature_detector = lambda url, device=None, **kwargs: load_torchscript(path, device)
+    try:
+        yield path
+    finally:
+        metric_utils.get_feature_detector = stock
 
 def detector_url(opts):
     """Return the host's name of its Inception network, that of --detector if it has the option, else the URL in its KID."""
@@ -60,17 +88,17 @@ def detector_url(opts):
 #----------------------------------------------------------------------------
 # The curve is written beside the host's scores.
 
-_results = {}   # Name -> the last SIDResult of this process.
+_results = {}   # Name -> (the last SIDResult of this process, what to call its real images).
 
 def report_curves(report_metric):
     """Return the host's report_metric(result_dict, run_dir=, ...) extended to append the curve to run_dir/curve-NAME.jsonl."""
     @functools.wraps(report_metric)
     def report(result_dict, run_dir=None, snapshot_pkl=None, **kwargs):
         report_metric(result_dict, run_dir=run_dir, snapshot_pkl=snapshot_pkl, **kwargs)
-        result = _results.pop(result_dict['metric'], None)
-        if result is None:
+        if result_dict['metric'] not in _results:
             return
-        print(result.explain())
+        result, real = _results.pop(result_dict['metric'])
+        print(result.explain('the set of generated images', printable(real)))
         if run_dir is not None and os.path.isdir(run_dir):
             snapshot = None if snapshot_pkl is None else os.path.relpath(snapshot_pkl, run_dir)
             with open(os.path.join(run_dir, f'curve-{result_dict["metric"]}.jsonl'), 'a', encoding='utf-8') as file:

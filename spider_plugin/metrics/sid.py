@@ -60,27 +60,27 @@ class SIDResult:
         return (f'SIDResult(value={self.value:+.6g}, ci95={self.ci95:.2g}, order={self.order:g}, num_p={self.num_p}, '
                 f'num_q={self.num_q})')
 
-    def explain(self) -> str:
-        """Return one sentence on what the sign means for this pair."""
+    def explain(self, p: str = 'p', q: str = 'q') -> str:
+        """Return one sentence on what the sign means for this pair; p, q: what to call the two sets, in the singular."""
         noise = 3 * ((self.trace_q + self.spread) / self.num_p + self.trace_q / self.num_q) # Bound on location's, at 2 s.d.
         off_centre = self.location > noise
         share = lambda part: f'{100 * part / self.trace_q:+.3g}%'
-        parts = f'location {share(self.location)} and spread {share(self.spread)} of the variance of q'
+        parts = f'location {share(self.location)} and spread {share(self.spread)} of the variance of {q}'
         head = f'SID {self.value:+.4g} +- {self.ci95:.2g}'
         if abs(self.value) <= self.ci95:
-            reason = ('p lies off the centre of q but is narrower, and the two cancel' if off_centre and self.spread < 0 else
-                      'these samples show p neither further out than q nor further in; they need not be equal')
+            reason = (f'{p} lies off the centre of {q} but is narrower, and the two cancel' if off_centre and self.spread < 0 else
+                      f'these samples show {p} neither further out than {q} nor further in; they need not be equal')
             return f'{head} is zero within its interval, because {reason} ({parts}).'
         if self.value * (self.location + self.spread) <= 0:
             side = 'nearer to' if self.value < 0 else 'further from'
-            where = f'{side} the centre of q by the measure of order {self.order:g}, though not by variance'
+            where = f'{side} the centre of {q} by the measure of order {self.order:g}, though not by variance'
         elif self.value < 0:
-            where = 'narrower than q, by more than it lies off its centre' if off_centre else 'narrower than q and inside it'
+            where = f'narrower than {q}' + (', by more than it lies off its centre' if off_centre else ' and inside it')
         elif self.spread > 0.1 * self.location:
-            where = 'wider than q and off its centre' if off_centre else 'wider than q'
+            where = f'wider than {q}' + (' and off its centre' if off_centre else '')
         else:
-            where = 'off the centre of q' + (', by more than it is narrower' if -self.spread > 0.1 * self.location else '')
-        return f'{head} is {"negative" if self.value < 0 else "positive"}: p is {where} ({parts}).'
+            where = f'off the centre of {q}' + (', by more than it is narrower' if -self.spread > 0.1 * self.location else '')
+        return f'{head} is {"negative" if self.value < 0 else "positive"}: {p} is {where} ({parts}).'
 
     def as_dict(self) -> dict[str, Any]:
         """Return all fields as numbers, strings and lists for JSON."""

@@ -12,7 +12,6 @@ each depends only on its sets, so that any number of processes, interrupted or n
 import functools
 import hashlib
 import json
-import re
 import shlex
 
 import torch
@@ -45,14 +44,15 @@ def find_neighbors(target, sources, detector, *, max_images=50000, by='sid', tru
     crew:       this rank, `shards.crew()` within its context. None if it is the only one.
     device:     for the arithmetic on features, in float64.
     quiet:      print no progress on stderr.
-    returns     dict(target, detector, by, sources, disagree, warnings, pictures). `sources` are in the order of their 'rank';
-                each has 'sid' (source || target), 'sid_back' (target || source), 'fid' and 'kid', dicts with 'value', 'ci95'
-                and more. `pictures` are PNGs in base64 by specification; the other entries are for JSON.
+    returns     dict(target, detector, by, sources, disagree, failed, warnings, pictures). `failed` lists the sources that cannot
+                be used, dict(source, why); if it is all of them, the error of the first is raised. `sources` are in the order of
+                their 'rank'; each has 'sid' (source || target), 'sid_back' (target || source), 'fid' and 'kid', dicts with
+                'value', 'ci95' and more. `pictures` are PNGs in base64 by specification; the other entries are for JSON.
     Raises SpiderError, as far as possible before the first pass over images."""
     crew = crew or Alone()
     job = Job(target, list(sources), detector, max_images, trust, crew, torch.device(device))
-    total = sum(min(job.sets[index].num_images, max_images) for index in job.own)
-    job.look(SetProgress(total, len(job.own), quiet))
+    counted = [found.num_images for index, found in job.sets.items() if index in job.own]
+    job.look(SetProgress(sum(min(count, max_images) for count in counted), len(counted), quiet))
     comparing = Progress('Comparing', len(job.own), unit='sources')
     for done, index in enumerate(job.own):
         if index > 0:
@@ -71,12 +71,29 @@ class Job:
         self.specs, self.max_images, self.detector = [target, *sources], max_images, detector
         self.crew, self.device = crew, device
         self.own = range(crew.rank, len(self.specs), crew.size)
+        self.failed = {}        # Source -> why it is left out.
         like = open_set(target, max_images=max_images)
-        self.sets = {0: like} | {index: open_set(self.specs[index], max_images=max_images, like=like, trust=trust)
-                                 for index in self.own if index > 0}
+        self.sets = {0: like}
+        for index in filter(None, self.own):
+            self._unless_it_fails(index, lambda index=index: self.sets.update(
+                {index: open_set(self.specs[index], max_images=max_images, like=like, trust=trust)}))
         self._agree_on_detector()
         self._agree_on_dimensions()
+        if len(self.failed) == len(sources):
+            raise SpiderError(next(iter(self.failed.values())))
         crew.meet('opened')     # Errors of any rank that can be found before the work end all ranks here.
+
+    def _unless_it_fails(self, index, work):
+        """Return work() for a source that has not failed. One that fails is left out, and None is returned."""
+        if index in self.failed:
+            return None
+        try:
+            return work()
+        except SpiderError as error:
+            # Prepared sources are those of training, where they have an option.
+            self.failed[index] = error.message.replace('--spider-source=', '').replace('--spider-source', self.specs[index])
+            self.sets.pop(index, None)
+            return None
 
     def _agree_on_detector(self):
         """Check that all ranks have the same detector. Rank 0 looks it up first, so that only one rank downloads it."""
@@ -89,18 +106,23 @@ class Job:
 
     def _agree_on_dimensions(self):
         """Check on one image of each set that the detector gives the same number of features for all sets."""
-        dims = {index: probe(found, self.detector, self.sets[0]) for index, found in self.sets.items()}
-        for index, dim in dims.items():
-            if dim != dims[0]:
-                raise SpiderError(f'{self.specs[index]} has {dim} features per image, but {self.specs[0]} has {dims[0]}; '
+        wanted = probe(self.sets[0], self.detector, self.sets[0])
+        def check(index):
+            dim = probe(self.sets[index], self.detector, self.sets[0])
+            if dim != wanted:
+                raise SpiderError(f'{self.specs[index]} has {dim} features per image, but {self.specs[0]} has {wanted}; '
                                   'take both from one detector.')
+        for index in filter(None, list(self.sets)):
+            self._unless_it_fails(index, lambda index=index: check(index))
 
     def look(self, progress):
         """Compute the features of this rank's sets that the cache lacks."""
         for index in self.own:
-            features = compute_features(self.sets[index], self.detector, self.max_images, progress)
+            compute = lambda index=index: compute_features(self.sets[index], self.detector, self.max_images, progress)
             if index == 0:
-                self.crew.share('target', features.identity)
+                self.crew.share('target', compute().identity)
+            else:
+                self._unless_it_fails(index, compute)
 
     #------------------------------------------------------------------------
 
@@ -117,7 +139,11 @@ class Job:
         return features, Moments(features.values, self.device)
 
     def compare(self, index):
-        """Return the source's entry in the summary and its small pictures, dict(entry, picture)."""
+        """Return the source's entry in the summary and its small pictures, dict(entry, picture); dict(failed), the reason, where
+        it is left out."""
+        return self._unless_it_fails(index, lambda: self._compare(index)) or dict(failed=self.failed[index])
+
+    def _compare(self, index):
         (target, moments), source, found = self._target, self._features(index), self.sets[index]
         entry = dict(name=found.name, source=found.spec, kind=found.kind, images=len(source.values), of=found.num_images,
                      can_train=found.trains, is_target=source.identity == target.identity)
@@ -149,6 +175,11 @@ class Job:
             if not quiet:
                 progress.update(index)
         target, features = self.sets[0], self._target[0]
+        failed = [dict(source=spec, why=result['failed']) for spec, result in zip(self.specs[1:], results)
+                  if 'failed' in result]
+        results = [result for result in results if 'failed' not in result]
+        if failed and not results:
+            raise SpiderError(failed[0]['why'])
         entries = [result['entry'] for result in results]
         pictures = {entry['source']: result['picture'] for entry, result in zip(entries, results) if result['picture']}
         if len(features.samples):
@@ -162,15 +193,16 @@ class Job:
             sources   = ranked,
             disagree  = [dict(sid_first=a['source'], sid_second=b['source'], against=against)
                          for a, b, against in disagreements(ranked, features.values.shape[1])],
-            warnings  = warnings(ranked, entries, target, features.values.shape),
+            failed    = failed,
+            warnings  = [f'{source["source"]} was left out: {source["why"]}' for source in failed] +
+                        warnings(ranked, entries, target, features.values.shape),
             pictures  = pictures)
 
 def _sid(p, q, *names):
     """Return the SID of p against q for JSON, with the meaning of its sign in words."""
     result = sid(p, q)
-    words = re.sub(r'\b[pq]\b', lambda match: names['pq'.index(match[0])], result.explain())
     return dict(value=result.value, ci95=result.ci95, r1=result.r1, location=result.location, spread=result.spread,
-                radii=result.radii.tolist(), curve=result.curve.tolist(), words=words)
+                radii=result.radii.tolist(), curve=result.curve.tolist(), words=result.explain(*names))
 
 def _digest(*parts):
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

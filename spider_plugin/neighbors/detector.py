@@ -93,17 +93,11 @@ class HostDetector:
         """(network, keywords of its calls)."""
         self._say_that_it_is_code()
         if _is_torchscript(self.path):
-            network = self._try(lambda: torch.jit.load(self.path, map_location=self.device))
-        else:
-            load = self._module('metrics.metric_utils').get_feature_detector
-            network = self._try(lambda: load(self.value or DEFAULT, device=self.device))
-        network = network.eval()
-        if isinstance(network, torch.jit.ScriptModule):
-            names = {argument.name for argument in network.forward.schema.arguments}
-        else:
-            names = inspect.signature(network.forward).parameters
-        takes = 'return_features' in names or 'kwargs' in names
-        return network, dict(return_features=True) if takes else {}
+            return self._try(lambda: load_torchscript(self.path, self.device)), {}
+        load = self._module('metrics.metric_utils').get_feature_detector
+        network = self._try(lambda: load(self.value or DEFAULT, device=self.device)).eval()
+        names = inspect.signature(network.forward).parameters
+        return network, dict(return_features=True) if 'return_features' in names or 'kwargs' in names else {}
 
     def _say_that_it_is_code(self):
         """Print a line for a file whose digest the embedded host does not know."""
@@ -143,6 +137,31 @@ class HostDetector:
             raise SpiderError(f'--host={self.host}: this process has already imported another {name}, {module.__file__}; take '
                               'that off PYTHONPATH.')
         return module
+
+DEMO        = 'demo'
+DEMO_PIXELS = 32    # The side of the images that the demo's network takes.
+
+def demo_file():
+    """Return the file of the demo's network, which comes with the plugin."""
+    return str(resource_dir('reference_host') / 'metrics' / 'demo_detector.pt')
+
+def load_torchscript(path, device):
+    """Return a function of images, uint8 [N, 3, H, W] on the device, to the features [N, n] of a TorchScript network.
+
+    The function takes and ignores the keywords that hosts pass to a detector; the demo's network gets images resized."""
+    network = torch.jit.load(path, map_location=device).eval()
+    names = {argument.name for argument in network.forward.schema.arguments}
+    options = dict(return_features=True) if 'return_features' in names else {}
+    is_demo = os.path.realpath(path) == os.path.realpath(demo_file())
+    def features(images, **_options):
+        return network(_at_demo_size(images) if is_demo else images, **options)
+    return features
+
+def _at_demo_size(images):
+    if images.shape[-2:] == (DEMO_PIXELS, DEMO_PIXELS):
+        return images
+    resized = torch.nn.functional.interpolate(images.to(torch.float32), size=[DEMO_PIXELS] * 2, mode='bilinear', antialias=True)
+    return resized.round().clamp(0, 255).to(torch.uint8)
 
 def _is_torchscript(path):
     """Return whether a file is of torch.jit.save, whose archives hold code; those of torch.save hold none."""

@@ -38,6 +38,8 @@ BATCH   = 64        # Images in a call of the detector. It affects the last bits
 SAMPLES = 8         # Small pictures that are kept of each set.
 SIDE    = 64        # Their largest size in pixels.
 RENDERS = 16384     # Most images drawn from a generator or a procedural source, as many as --spider-source prepares.
+FACTOR  = 4         # That many for each image of the target are enough: intervals are 12% wider than with images without end.
+LEAST   = 1000      # Images that are drawn for a smaller target, too.
 
 #----------------------------------------------------------------------------
 # The sets that are compared.
@@ -83,7 +85,7 @@ def open_set(spec, *, max_images, like=None, trust=False):
         raise SpiderError(f'--target={spec} is not a dataset; give the zip or folder that you want to train on, or an .npz of '
                           'its features.')
     if name in registry.sources:
-        found = _open_procedural(spec, name, argument, min(max_images, RENDERS), like)
+        found = _open_procedural(spec, name, argument, _renders(max_images, like), like)
     elif name not in registry.datasets and not Path(spec).exists():
         raise SpiderError(f'{spec} does not exist; give a zip or a folder of images, a generator .pkl, an .npz of features, one '
                           f'of {", ".join(sorted(registry.sources))}, or a name that `spider sources` lists.')
@@ -91,7 +93,7 @@ def open_set(spec, *, max_images, like=None, trust=False):
         count, dim = read_npz(spec).shape
         found = ImageSet(spec, Path(spec).stem, 'features', count, dim=dim)
     elif spec.endswith('.pkl'):
-        found = _open_generator(spec, min(max_images, RENDERS), like, trust)
+        found = _open_generator(spec, _renders(max_images, like), like, trust)
     else:
         dataset = ImageDataset(resolve(spec))
         found = ImageSet(spec, dataset.name, 'images', dataset.num_images, dataset.resolution, dataset.channels,
@@ -101,7 +103,10 @@ def open_set(spec, *, max_images, like=None, trust=False):
         raise SpiderError(f'{spec} has {count}, too few to tell distributions apart; give at least {MIN_SAMPLES}.')
     return found
 
-# Rendered sets are those that --spider-source prepares for this target, at most as large as the target, so both share the cache.
+# Rendered sets are those that --spider-source prepares for this target, with no more images than the comparison needs.
+
+def _renders(max_images, like):
+    return min(max_images, RENDERS, max(FACTOR * like.num_images, LEAST))
 
 def _open_procedural(spec, name, argument, count, like):
     channels = None if argument else like.channels or 3

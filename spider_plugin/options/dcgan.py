@@ -25,7 +25,7 @@ registry.generators.register('dcgan')(PluginGenerator(
     edit_dcgan, MODULE, 'DCGANGenerator', source=frozenset({VECTOR, IMAGE}), learn_skip=True, refuses=NO_STYLES))
 
 registry.generators.register('dcgan_paper')(PluginGenerator(
-    edit_dcgan_paper, PAPER_MODULE, 'RadfordGenerator', source=frozenset({VECTOR}),
+    edit_dcgan_paper, PAPER_MODULE, 'RadfordGenerator', source=frozenset({VECTOR}), mapping='paper-16x32',
     refuses=NO_STYLES | dict(mbstd_group='whose discriminator has no minibatch statistics')))
 
 #----------------------------------------------------------------------------

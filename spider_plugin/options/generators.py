@@ -45,6 +45,8 @@ class PluginGenerator:
     generator:  name of the generator's class in it. Pickles are recognised by this name.
     source:     {VECTOR, IMAGE} or a part of it: what its class does with the arguments `spider` and `source`; none for a
                 generator that takes no source.
+    mapping:    kind of --spider-mapping where the user gives none; None: residual for a generator that takes the image, else
+                encoder.
     learn_skip: whether its residual can learn the factor of the source in pixels (`learn_skip` in `spider`).
     dsc:        whether its class takes a `dsc` argument as portable/layers/dsc.py describes it, and has layers with `dw_weight`.
     warm_start: dotted name of fit(state, network) -> (state, {layer: relative error}), which makes a dense snapshot's tensors
@@ -52,13 +54,14 @@ class PluginGenerator:
                 a dense snapshot does not resume with --dsc.
     refuses:    {name of a parameter: why it cannot be used, a clause after "--NAME cannot be used with --cfg=...,"}.
     projected:  rates, heads and blur of --disc=projected; None: those of StyleGANs.
-    options:    tuple of Option (options/types.py): options of this generator alone. Where the host has an option of that name,
-                the host's stays and edit() gets the default."""
+    options:    tuple of Option (options/types.py): options of this generator alone. Where the host has an option --NAME, this
+                one is --spider-NAME on the command line; `values` has it by its key all the same."""
 
     edit:       Callable
     module:     str | None = None
     generator:  str = ''
     source:     Set[str] = frozenset()
+    mapping:    str | None = None
     learn_skip: bool = False
     dsc:        bool = False
     warm_start: str | None = None
@@ -100,8 +103,12 @@ def network_class(module, name):
     return f'{module}.{name}' if not_portable(module) else declared_class(module, name)
 
 def mapping_kinds(source):
-    """Names of the mapping kinds for a generator that can do this with a source, the default first."""
+    """Names of the mapping kinds for a generator that can do this with a source."""
     return [name for name, kind in registry.mappings.items() if kind.needs in source]
+
+def default_mapping(source):
+    """Name of the mapping kind for a generator that can do this with a source, where nobody says which."""
+    return 'residual' if IMAGE in source else 'encoder'
 
 #----------------------------------------------------------------------------
 

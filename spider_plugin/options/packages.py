@@ -75,10 +75,11 @@ def check_build(c, options, host):
     """Build the generator of the config here, where a module of another package has a part in it: an error would end a rank.
 
     A generator without a module is not built. Raises SpiderError."""
-    kind = registry.mappings[options['spider_mapping']] if options['spider_source'] is not None else None
+    spider = c['G_kwargs'].get('spider')
     declared = registry.generators[options['cfg']] if options['cfg'] is not None else None
-    modules = {f'--cfg={options["cfg"]}': declared and declared.module,
-               f'--spider-mapping={options["spider_mapping"]}': kind and kind.module}
+    modules = {f'--cfg={options["cfg"]}': declared and declared.module}
+    if spider is not None:
+        modules[f'--spider-mapping={spider["mapping"]}'] = registry.mappings[spider['mapping']].module
     parts = [option for option, module in modules.items() if module is not None and foreign(module)]
     if parts:
         what = ' with '.join(parts)

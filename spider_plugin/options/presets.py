@@ -42,9 +42,13 @@ def load(name):
 #----------------------------------------------------------------------------
 # Use: a command's defaults.
 
-def option(cls, **kwargs):
-    """The click option --preset, of a class of the caller's. It is read before all others."""
-    return cls(['--preset'], metavar='[NAME|FILE.json]', is_eager=True, expose_value=False, callback=_use,
+NAME = '--preset'
+
+def option(cls, name=NAME, **kwargs):
+    """The click option --preset, of a class of the caller's. It is read before all others.
+
+    name: what to call it where a host has an option of its name."""
+    return cls([name], metavar='[NAME|FILE.json]', is_eager=True, expose_value=False, callback=_use,
                help='Defaults from a recipe that `spider presets` lists; what you give yourself wins', **kwargs)
 
 def _use(ctx, _param, name):
@@ -52,6 +56,7 @@ def _use(ctx, _param, name):
         return
     preset = load(name)
     params = {text.lstrip('-'): param for param in ctx.command.params for text in (*param.opts, *param.secondary_opts)}
+    params |= {param.plugin_name.lstrip('-'): param for param in ctx.command.params if hasattr(param, 'plugin_name')}
     defaults, lacking = {}, []
     for key, entry in preset['options'].items():
         if key not in params:
@@ -82,6 +87,15 @@ def launch_lines(ctx):
         lines.append(f'{"Preset leaves out:":<21s}{" ".join(_shown(key, preset["options"][key]) for key in lacking)}, which this '
                      'host does not have; its own defaults hold')
     return lines
+
+def target_lines(ctx, resolution):
+    """Return a line for the launch log where the preset in use was made for images of another resolution than --data has."""
+    preset = ctx.meta[__name__][0] if __name__ in ctx.meta else {}
+    made_for = (preset.get('data') or {}).get('resolution')
+    if made_for is None or resolution is None or made_for == resolution:
+        return []
+    return [f'Note: --preset={preset["name"]} is a recipe for {made_for}x{made_for} images, but --data has '
+            f'{resolution}x{resolution}: --gamma and the widths may not suit them.']
 
 def _shown(key, entry):
     value = entry['value']

@@ -6,10 +6,10 @@ import os
 import click
 
 from spider_plugin import registry
-from spider_plugin.errors import SpiderError
-from spider_plugin.options.generators import IMAGE, mapping_kinds, needed_package
+from spider_plugin.errors import SpiderError, shown
+from spider_plugin.options.generators import IMAGE, default_mapping, mapping_kinds, needed_package
 from spider_plugin.options.mappings import BUILTIN
-from spider_plugin.options.resume import resume_spider
+from spider_plugin.options.resume import describe, resume_spider
 from spider_plugin.options.types import MOST_CLASSES, MOST_SIDE, Bank, Option, Pairs, Real, Whole
 from spider_plugin.snapshots.lineage import cascade_stages, describe_stages
 
@@ -19,8 +19,10 @@ GROUP = 'Spider options'
 
 OPTIONS = [
     Option('--spider-source',   str,    None,       '[ZIP|DIR|PKL|URL|NAME]', 'Feed G these images instead of noise: a '
-           'dataset, a generator pickle, a name that `spider sources` lists, or noise, covariance:DATA, strokes, shapes', GROUP),
-    Option('--spider-mapping',  str,    'residual', f'[{"|".join(BUILTIN)}]', 'How the source enters G', GROUP),
+           'dataset, a generator pickle, a name that `spider sources` lists, or noise, covariance:DATA, strokes, shapes  '
+           '[default: that of the snapshot in --resume, if it has one]', GROUP),
+    Option('--spider-mapping',  str,    None,       f'[{"|".join(BUILTIN)}]', 'How the source enters G  [default: residual; '
+           'encoder for StyleGAN3 and the FastGAN of a host; paper-16x32 for dcgan_paper; as it was with --resume]', GROUP),
     Option('--spider-size',     Whole(1, MOST_SIDE), None, 'INT', 'Resolution of the source images, a power of two  '
            '[default: the smaller of source and target for residual, at most 32 otherwise]', GROUP),
     Option('--spider-match',    click.Choice(['covariance', 'none']), None, '[covariance|none]', 'Move the images of a dataset '
@@ -41,29 +43,71 @@ OPTIONS = [
 
 #----------------------------------------------------------------------------
 
-def apply_spider(c, options, host):
+def apply_spider(c, options, given, host, resumed):
+    """Feed the config's generator from --spider-source, else from the source of the snapshot in `resumed`, whose mapping, noise,
+    classes, share of embedded images and skip are kept where no option says otherwise; return lines for the launch log.
+
+    given, host: see options/table.py. Raises SpiderError."""
     from spider_plugin.bundles.names import spider_class_name, with_mapping_kind
     from spider_plugin.portable.source.arguments import SpiderArguments
-    from spider_plugin.sources.prepare import is_dataset, prepare_source
-    name, target = options['spider_mapping'], host.target
-    kind = registry.mappings.lookup(name, '--spider-mapping')
     declared = registry.generators[options['cfg']] if options['cfg'] else None
     layers = None if declared else host.generator()
+    before = resumed and resumed.spider
+    name, called = _mapping(options, before, declared, layers)
+    kind = registry.mappings.lookup(name, '--spider-mapping')
     if declared:
-        _check_declared(name, kind, declared, options['cfg'])
+        _check_declared(called, kind, declared, options['cfg'], before)
         if kind.z_dim is not None:
             c['G_kwargs']['z_dim'] = kind.z_dim
     else:
-        _check_layers(name, kind, layers, c['G_kwargs']['class_name'])
-    can_learn_skip = _can_learn_skip(options['spider_skip'], kind, name, declared, options['cfg'])
-    size = options['spider_size']
+        _check_layers(called, kind, layers, c['G_kwargs']['class_name'])
+    can_learn_skip = _can_learn_skip(options['spider_skip'], kind, called, declared, options['cfg'])
+    source, source_lines = _source(options, given, kind, host.target, resumed)
+    classes = _source_classes(options['spider_classes'], source, host.target)
+    if classes is None and before and describe(resumed.bank['identity']) == describe(source.identity):
+        classes = before.classes
+    _check_source(source, called, kind, host.target, classes)
+    gain, learned_before, resume_lines = resume_spider(resumed, options, name, source, classes)
+    default = can_learn_skip if learned_before is None else learned_before
+    learn_skip = dict(learned=True, fixed=False).get(options['spider_skip'], default)
+    noise, embed = (getattr(before, key) if before and f'spider_{key}' not in given else options[f'spider_{key}']
+                    for key in ('noise', 'embed'))
+    spider = SpiderArguments(name, source.below_cache, noise, embed, gain, learn_skip, classes)
+    c['G_kwargs']['spider'] = spider.json()
+    if layers is not None:
+        c['G_kwargs']['class_name'] = spider_class_name(c['G_kwargs']['class_name'], layers.mapping)
+        if kind.needs == IMAGE:
+            _compensate_path_length(c, source, layers, host.loss_keyword('pl_weight'))
+    try:
+        c['G_kwargs']['class_name'] = with_mapping_kind(c['G_kwargs']['class_name'], name)
+    except ValueError as error:
+        raise SpiderError(f'{called} of another package cannot be used here, since {error}; use a mapping of the '
+                          'plugin.') from error
+    return _launch_lines(source, spider, host.target, options['spider_source'] or resumed.name) + source_lines + \
+        needed_package(kind.module, called) + resume_lines
+
+def _mapping(options, before, declared, layers):
+    """(name of the mapping kind, what to call it in a message): as the user says, as before, or the default of the generator."""
+    name = options['spider_mapping']
+    if name is not None:
+        return name, f'--spider-mapping={name}'
+    if before:
+        return before.mapping, f'the mapping {shown(before.mapping, 40)} of the snapshot in --resume'
+    name = declared and declared.mapping or default_mapping((declared or layers).source)
+    return name, f'--spider-source with the mapping {name}'
+
+def _source(options, given, kind, target, resumed):
+    """(PreparedSource, lines for the launch log) of --spider-source, else of the snapshot that is resumed."""
+    if options['spider_source'] is None:
+        return _source_of_snapshot(given, kind, target, resumed)
+    from spider_plugin.sources.prepare import is_dataset, prepare_source
+    size, matched = options['spider_size'], options['spider_match']
     if size is not None and kind.size is None and size > target.resolution:
         raise SpiderError(f'--spider-size={size} is larger than the {target.resolution} pixels of --data; '
                           f'use {target.resolution} or less.')
-    matched = options['spider_match']
     if matched is None:
         matched = 'covariance' if kind.match and is_dataset(options['spider_source']) else 'none'
-    source = prepare_source(
+    return prepare_source(
         options['spider_source'],
         size     = size,
         max_size = kind.size or target.resolution,
@@ -72,54 +116,50 @@ def apply_spider(c, options, host):
         match    = None if matched == 'none' else target.path,
         subset   = target.subset,
         trust    = options['trust_pickle'],
-    )
-    _check_source(source, name, kind, target, options['spider_classes'])
-    classes = _source_classes(options['spider_classes'], source, target)
-    gain, learned_before, resume_lines = resume_spider(c, options, source, classes, host)
-    default = can_learn_skip if learned_before is None else learned_before
-    learn_skip = dict(learned=True, fixed=False).get(options['spider_skip'], default)
-    c['G_kwargs']['spider'] = SpiderArguments(name, source.below_cache, options['spider_noise'], options['spider_embed'], gain,
-                                              learn_skip, classes).json()
-    if layers is not None:
-        c['G_kwargs']['class_name'] = spider_class_name(c['G_kwargs']['class_name'], layers.mapping)
-        if kind.needs == IMAGE:
-            _compensate_path_length(c, source, layers, host.loss_keyword('pl_weight'))
-    try:
-        c['G_kwargs']['class_name'] = with_mapping_kind(c['G_kwargs']['class_name'], name)
-    except ValueError as error:
-        raise SpiderError(f'--spider-mapping={name} of another package cannot be used here, since {error}; '
-                          'use a mapping of the plugin.') from error
-    return _launch_lines(options, source, target) + needed_package(kind.module, f'--spider-mapping={name}') + resume_lines
+    ), []
 
-def _check_declared(name, kind, declared, cfg):
+def _source_of_snapshot(given, kind, target, resumed):
+    from spider_plugin.sources.continued import continue_source
+    for key in ('spider_size', 'spider_match', 'spider_bank'):
+        if key in given:
+            raise SpiderError(f'--{key.replace("_", "-")} has no effect on the source of the snapshot in --resume, which is '
+                              'prepared already; leave it out, or give --spider-source, too.')
+    source, sentence = continue_source(resumed.bank, resumed.spider.source, resumed.name)
+    if kind.needs == IMAGE and source.channels != target.channels:
+        raise SpiderError(f'--resume={resumed.name} was trained with a source of {source.channels} channels, but --data has '
+                          f'{target.channels}; resume it on images of its kind.')
+    return source, [f'{"Spider resume:":<21s}{sentence}']
+
+def _check_declared(called, kind, declared, cfg, before):
     if not declared.source:
-        raise SpiderError(f'--spider-source cannot be used with --cfg={cfg}, which takes no source; leave it out.')
+        raise SpiderError(f'--cfg={cfg} takes no source, which the snapshot in --resume was trained with; resume it with its own '
+                          '--cfg.' if before else
+                          f'--spider-source cannot be used with --cfg={cfg}, which takes no source; leave it out.')
     if kind.needs not in declared.source:
-        raise SpiderError(f'--spider-mapping={name} cannot be used with --cfg={cfg}; use '
-                          f'{" or ".join(mapping_kinds(declared.source))}.')
+        raise SpiderError(f'{called} cannot be used with --cfg={cfg}; use {" or ".join(mapping_kinds(declared.source))}.')
 
-def _check_layers(name, kind, layers, class_name):
+def _check_layers(called, kind, layers, class_name):
     if kind.z_dim not in (None, layers.z_dim):
-        raise SpiderError(f'--spider-mapping={name} needs z_dim {kind.z_dim}, but this generator has {layers.z_dim}; use '
-                          f'{"residual" if IMAGE in layers.source else "encoder"}.')
+        raise SpiderError(f'{called} needs z_dim {kind.z_dim}, but this generator has {layers.z_dim}; use '
+                          f'--spider-mapping={default_mapping(layers.source)}.')
     if kind.needs not in layers.source:
-        raise SpiderError(f'--spider-mapping={name} needs a generator that starts from a constant 4x4 input, which '
-                          f'{class_name} does not: added to StyleGAN3 at fixed pixels, the source would end its '
-                          'equivariance (docs/cascades.md); use --spider-mapping=encoder.')
+        raise SpiderError(f'{called} needs a generator that starts from a constant 4x4 input, which {class_name} does not: added '
+                          'to StyleGAN3 at fixed pixels, the source would end its equivariance (docs/cascades.md); use '
+                          '--spider-mapping=encoder.')
 
-def _can_learn_skip(wanted, kind, name, declared, cfg):
+def _can_learn_skip(wanted, kind, called, declared, cfg):
     can = kind.needs == IMAGE and (declared is None or declared.learn_skip)
     if wanted == 'learned' and not can:
-        what = f'--cfg={cfg}' if kind.needs == IMAGE else f'--spider-mapping={name}'
+        what = f'--cfg={cfg}' if kind.needs == IMAGE else called
         raise SpiderError(f'--spider-skip=learned cannot be used with {what}; leave it out.')
     return can
 
-def _check_source(source, name, kind, target, classes):
+def _check_source(source, called, kind, target, classes):
     if source.resolution < kind.min_size:
-        raise SpiderError(f'--spider-mapping={name} needs source images of at least {kind.min_size} pixels, not '
+        raise SpiderError(f'{called} needs source images of at least {kind.min_size} pixels, not '
                           f'{source.resolution}; choose a larger --spider-size or another --spider-source.')
     if classes is None and target.label_dim > 0 and source.num_classes > 0 and source.num_classes != target.label_dim:
-        raise SpiderError(f'--spider-source has {source.num_classes} classes, but --data has {target.label_dim}; give them '
+        raise SpiderError(f'The source has {source.num_classes} classes, but --data has {target.label_dim}; give them '
                           'equally many, say which draws from which with --spider-classes, or drop --cond.')
 
 def _source_classes(pairs, source, target):
@@ -160,9 +200,10 @@ def _key_dim(source):
 #----------------------------------------------------------------------------
 # Lines of the launch log.
 
-def _launch_lines(options, source, target):
+def _launch_lines(source, spider, target, given):
+    """given: the source, or the snapshot that has it, as the user wrote it."""
     image_bytes = source.channels * source.resolution ** 2
-    count = min(source.num_images, (options['spider_embed'] << 20) // image_bytes)
+    count = min(source.num_images, (spider.embed << 20) // image_bytes)
     what = f'{count} of them, {count * image_bytes / 2 ** 20:.1f} MiB' if count else 'none of them: without this ' \
            'directory they draw from the mean image'
     online = ', for snapshots only: the generator runs for every batch' if source.online else ''
@@ -171,12 +212,12 @@ def _launch_lines(options, source, target):
         ('Spider images',       source.identity['transform'] + online),
         ('Spider resolution',   f'{source.resolution} x {source.resolution}, {source.channels} channels'),
         ('Spider licence',      source.identity['licence']),
-        ('Spider mapping',      options['spider_mapping']),
+        ('Spider mapping',      spider.mapping),
         ('Snapshots carry',     what))]
-    stages = cascade_stages(source.identity, options['spider_source'])
+    stages = cascade_stages(source.identity, given)
     if 'latents' in stages[0]:
         lines.insert(1, f'{"Spider cascade:":<21s}this generator <- {describe_stages(stages)}')
-    if os.path.realpath(options['spider_source']) == os.path.realpath(target.path):
+    if os.path.realpath(given) == os.path.realpath(target.path):
         lines.append('Warning: --spider-source is the same as --data, so the task is to copy it.')
     return lines
 

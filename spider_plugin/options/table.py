@@ -7,7 +7,7 @@ from spider_plugin import registry
 from spider_plugin.errors import SpiderError
 from spider_plugin.options import discriminator, dsc, generators, pggan, recompute, spider, state
 from spider_plugin.options.packages import check_build
-from spider_plugin.options.resume import resume_from_what_fits
+from spider_plugin.options.resume import read_resumed, resume_from_what_fits
 from spider_plugin.options.types import Option
 
 #----------------------------------------------------------------------------
@@ -33,8 +33,9 @@ def apply_options(c, options, *, given, host):
     resume = c.get('resume_pkl')
     lines = generators.apply_generator(c, options, given, host)
     lines += pggan.apply_progressive(c, options, given, host) + discriminator.apply_disc(c, options, given, host)
-    if options['spider_source'] is not None:
-        lines += spider.apply_spider(c, options, host)
+    resumed = read_resumed(c, options, host)
+    if options['spider_source'] is not None or resumed is not None and resumed.spider is not None:
+        lines += spider.apply_spider(c, options, given, host, resumed)
     elif lonely := [option.name for option in spider.OPTIONS if option.key in given
                     and not (option.key in ('spider_force', 'trust_pickle') and c.get('resume_pkl') is not None)]:
         raise SpiderError(f'{lonely[0]} has no effect without --spider-source; give a source of images, or leave it out.')
@@ -43,7 +44,7 @@ def apply_options(c, options, *, given, host):
         raise SpiderError(f'{lonely[0]} has no effect without --dsc; pass both, or leave it out.')
     lines += dsc.apply_layers(c, options, host)
     check_build(c, options, host)
-    lines += resume_from_what_fits(c, options, host)
+    lines += resume_from_what_fits(c, options, host, resumed)
     if options['recompute']:
         lines += recompute.apply_recompute(c, host)
     return lines + state.apply_state(c, options, resume, host)

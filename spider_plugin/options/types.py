@@ -148,9 +148,9 @@ class Option:
     def key(self) -> str:
         return self.name.lstrip('-').replace('-', '_')
 
-    def on_command(self, make: Callable[..., click.Option] = click.Option) -> click.Option:
-        """Return the option as click has it; make: its class."""
-        return make([self.name], type=self.type, default=self.default, metavar=self.metavar, help=self.help,
+    def on_command(self, make: Callable[..., click.Option] = click.Option, name: str | None = None) -> click.Option:
+        """Return the option as click has it; make: its class; name: what to call it where a host has an option of its name."""
+        return make([name or self.name], type=self.type, default=self.default, metavar=self.metavar, help=self.help,
                     is_flag=self.type is bool, show_default=self.default not in (None, False))
 
 #----------------------------------------------------------------------------

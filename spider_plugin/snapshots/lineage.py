@@ -42,6 +42,16 @@ def _is_identity(identity):
     return all(isinstance(text, str) and len(text) <= MAX_TEXT and '\0' not in text for text in texts) and \
         type(latents) is int and 0 < latents <= MAX_LATENTS
 
+def plain_identity(identity, path):
+    """Return the identity of a source, checked as by cascade_stages, with the entries that the plugin writes and no others."""
+    plain = None
+    for stage in reversed(cascade_stages(identity, path)):
+        texts = {key: stage[key] for key in (*_TEXTS, 'licence', 'match') if isinstance(stage.get(key), str)}
+        plain = {key: text[:MAX_TEXT] for key, text in texts.items()} | \
+            {key: value for key, value in (('latents', stage.get('latents')), ('source', plain)) if value is not None}
+        plain.setdefault('licence', 'unknown')
+    return plain
+
 def describe_stages(identities):
     """Return a line such as 'B <- A <- tinyimagenet', from the last stage to the first; it may end in 'noise'."""
     names = [printable(identity['name'], 80) for identity in identities]

@@ -43,19 +43,25 @@ def resolve(spec):
                 _make(name, dataset, paths, digests, final, what)
     return str(final)
 
-def fetch(url):
+def local_file(path, option, kind=None):
+    """Return a path as it is, and for a URL what fetch() returns."""
+    return fetch(path, option, kind) if '://' in str(path) else path
+
+def fetch(url, option='--spider-source', kind=None):
     """Return the path of the file at a URL; download it where the cache lacks it.
 
-    The URL may end in #sha256=HEX, the digest that the file must have. Raises SpiderError naming --spider-source."""
+    The URL may end in #sha256=HEX, the digest that the file must have.
+    kind:   of files/kinds.py, which the file must be without a digest; None: pickle for a name in .pkl, else zip.
+    Raises SpiderError naming the option."""
     address, _, fragment = url.partition('#')
-    what, sha256 = f'--spider-source={hidden(address)}', fragment.removeprefix('sha256=') or None
+    what, sha256 = f'{option}={hidden(address)}', fragment.removeprefix('sha256=') or None
     if not re.match('https?://', address):
         raise SpiderError(f'{what} cannot be downloaded; give an address that begins with https:// or http://, or a path.')
     if sha256 is not None and not re.fullmatch('[0-9a-fA-F]{64}', sha256):
         raise SpiderError(f'{what}#{fragment} does not end in a digest; give #sha256= and 64 hex digits, or nothing.')
     name = file_name(address)
     path = cache_dir('downloads', hashlib.sha256(address.encode('utf-8', 'surrogateescape')).hexdigest()[:16]) / name
-    kind = 'pickle' if name.endswith('.pkl') else 'zip'
+    kind = kind or ('pickle' if name.endswith('.pkl') else 'zip')
     download_once(File(name, (address,), sha256=sha256, kinds=(kind,)), path, what=what)
     return str(path)
 

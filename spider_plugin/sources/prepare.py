@@ -29,7 +29,7 @@ from spider_plugin.snapshots.lineage import cascade_stages
 from spider_plugin.snapshots.sizes import batch_for
 from spider_plugin.sources.dataset import ImageDataset
 from spider_plugin.sources.match import GaussianTransport
-from spider_plugin.sources.obtain import fetch, file_name, resolve
+from spider_plugin.sources.obtain import file_name, local_file, resolve
 from spider_plugin.sources.parents import one_hot, remember_parent, rendered_labels, rendered_latents
 from spider_plugin.sources.resize import resize_area
 from torch_utils_ext.cache_root import cache_root
@@ -37,7 +37,7 @@ from torch_utils_ext.cache_root import cache_root
 _FORMAT       = 1       # version of the prepared directory and of the code that decides its content
 _DEFAULT_BANK = 16384   # images drawn from a generator or a procedural source
 _DEFAULT_SIZE = 32      # resolution of procedural sources that imitate no dataset
-_BLOCK        = 256     # images in memory at a time
+BLOCK         = 256     # images in memory at a time
 _REFERENCE    = 4096    # most images that are read to imitate a dataset or to match one
 
 #----------------------------------------------------------------------------
@@ -86,8 +86,7 @@ def prepare_source(spec: str, *, size: int | None = None, max_size: int | None =
     if match is not None and not is_dataset(spec):
         raise SpiderError(f'--spider-match=covariance moves the images of a dataset, which {hidden(spec)} is not; leave it out, '
                           'or render images with `spider generate` and give their folder.')
-    if '://' in spec:
-        spec = fetch(spec)
+    spec = local_file(spec, '--spider-source')
     name, _, argument = spec.partition(':')
     def pick_size(native):      # None for a source without a resolution
         native = native or max_size or _DEFAULT_SIZE
@@ -99,7 +98,7 @@ def prepare_source(spec: str, *, size: int | None = None, max_size: int | None =
     else:
         plan = _plan_dataset(resolve(spec), pick_size, bank, channels, match, subset)
     try:
-        return _write(plan)
+        return write_source(plan)
     except (MemoryError, RuntimeError, OSError) as error:
         if not out_of_memory(error):
             raise
@@ -115,14 +114,15 @@ def is_dataset(spec):
 # A plan describes the content of the directory. `blocks` yields the images; it is called only if the cache lacks the directory.
 
 @dataclasses.dataclass
-class _Plan:
+class Plan:
     identity:    dict
     shape:       tuple              # [M, C, R, R]
-    blocks:      Callable           # () -> iterator of uint8 [<= _BLOCK, C, R, R]
+    blocks:      Callable           # () -> iterator of uint8 [<= BLOCK, C, R, R]
     labels:      list | None = None
     num_classes: int = 0
     extra:       Callable | None = None     # (directory, final directory) -> None, writes further files beside the bank
     online:      bool = False
+    carried:     str = ''           # digest of images that a snapshot carries (continued.py); they are in a folder of their own
 
 def _plan_dataset(path, pick_size, bank, channels, match, subset):
     if bank == 'online':
@@ -145,7 +145,7 @@ def _plan_dataset(path, pick_size, bank, channels, match, subset):
         identity |= dict(match=target.digest(sample))
         identity['transform'] += f', moved to the mean and covariance of {target.name}'
         blocks = lambda: _matched_blocks(dataset, order, target, sample, size)
-    return _Plan(
+    return Plan(
         identity    = identity,
         shape       = (len(order), dataset.channels, size, size),
         blocks      = blocks,
@@ -154,8 +154,8 @@ def _plan_dataset(path, pick_size, bank, channels, match, subset):
     )
 
 def _dataset_blocks(dataset, order, size):
-    for start in range(0, len(order), _BLOCK):
-        yield resize_area(np.stack([dataset.image(i) for i in order[start : start + _BLOCK]]), size)
+    for start in range(0, len(order), BLOCK):
+        yield resize_area(np.stack([dataset.image(i) for i in order[start : start + BLOCK]]), size)
 
 def _trained_on(count, subset):
     """Return the indices that hosts pick from `count` images for a subset."""
@@ -190,7 +190,7 @@ def _plan_procedural(name, argument, pick_size, bank, channels):
     else:
         size, channels, name_of_source = pick_size(None), channels or 3, name
     shape = (count, channels, size, size)
-    return _Plan(
+    return Plan(
         identity = _identity(name_of_source, _digest(_FORMAT, name, sha256, shape), f'{count} images drawn', licence),
         shape    = shape,
         blocks   = lambda: _procedural_blocks(registry.sources[name], shape, reference and reference()),
@@ -198,8 +198,8 @@ def _plan_procedural(name, argument, pick_size, bank, channels):
 
 def _procedural_blocks(source, shape, reference):
     rng = np.random.default_rng(0)
-    for start in range(0, shape[0], _BLOCK):
-        count = min(_BLOCK, shape[0] - start)
+    for start in range(0, shape[0], BLOCK):
+        count = min(BLOCK, shape[0] - start)
         yield source(count, shape[2], shape[1], rng, reference)
 
 #----------------------------------------------------------------------------
@@ -223,7 +223,7 @@ def _plan_generator(path, pick_size, bank, channels, trust):
         identity['source'] = generator.source.identity
     cascade_stages(identity, path)
     remember_parent(path, identity['sha256'])
-    return _Plan(
+    return Plan(
         identity    = identity,
         shape       = (count, generator.img_channels, size, size),
         blocks      = lambda: _generator_blocks(generator, label, size),
@@ -272,10 +272,19 @@ def _write_generator(temp, final, path, generator):
 #----------------------------------------------------------------------------
 # Writing.
 
-def _write(plan):
-    key = _digest(_FORMAT, plan.identity, plan.shape, plan.online)
-    slug = ''.join(c if c.isalnum() or c in '-_' else '-' for c in plan.identity['name'])[:40]
-    final = cache_dir('sources') / f'{slug}-{key[:20]}'
+def source_slug(identity):
+    """Return the part of a prepared directory's name that people read."""
+    return ''.join(c if c.isalnum() or c in '-_' else '-' for c in identity['name'])[:40]
+
+def directory_name(identity, shape, online=False, carried=''):
+    """Return the name of the prepared directory; shape: [M, C, R, R]; online, carried: see Plan."""
+    parts = [_FORMAT, identity, shape, online] + ([carried] if carried else [])
+    return f'{source_slug(identity)}-{_digest(*parts)[:20]}'
+
+def write_source(plan):
+    """Write the prepared directory of a Plan, where the cache does not have it, and return its PreparedSource."""
+    name = directory_name(plan.identity, plan.shape, plan.online, plan.carried)
+    final = cache_dir('carried' if plan.carried else 'sources') / name
     if final.is_dir() and not _is_whole(final, plan):
         print(f'{final} is damaged, so the source is prepared anew.', file=sys.stderr)
         shutil.rmtree(final, ignore_errors=True)
@@ -320,12 +329,17 @@ def _is_whole(final, plan):
             shape, _, dtype = np.lib.format.read_array_header_1_0(file)
             size = file.tell() + math.prod(shape)
         whole = tuple(shape) == tuple(plan.shape) and dtype == np.uint8 and os.path.getsize(final / 'images.npy') == size
-        if plan.extra is not None:
-            read_json(final / 'generator.json', class_name=str, init_kwargs=dict, z_dim=int, c_dim=int)
     except (OSError, ValueError):
         return False
-    extra = ('generator.json', 'weights.pt') if plan.extra is not None else ()
-    return described and whole and all((final / name).is_file() and (final / name).stat().st_size > 0 for name in extra)
+    return described and whole and (plan.extra is None or has_generator(final))
+
+def has_generator(folder):
+    """Return whether the files of a generator in a prepared directory are complete."""
+    try:
+        read_json(folder / 'generator.json', class_name=str, init_kwargs=dict, z_dim=int, c_dim=int)
+        return (folder / 'weights.pt').stat().st_size > 0
+    except (OSError, ValueError):
+        return False
 
 def _write_json(path, content):
     path.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')

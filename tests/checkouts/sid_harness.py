@@ -19,9 +19,10 @@ class Pooled(torch.nn.Module):
         Pooled.calls += len(img)
         return torch.nn.functional.adaptive_avg_pool2d(img.to(torch.float32) / 128, 2).flatten(1)
 
-def scores(data, run_dir):
+def scores(data, run_dir, detector=''):
     """Return the host's results of kid50k_full, for 100 images, and of sid1k, and the number of images that each one used."""
     os.environ['DNNLIB_CACHE_DIR'] = f'{run_dir}/cache'
+    os.environ['SPIDER_DETECTOR'] = detector
     sys.path.append(str(pathlib.Path(__file__).parents[2]))
     import spider_plugin.hosts.hook  # noqa: F401
     from metrics import kernel_inception_distance, metric_main, metric_utils

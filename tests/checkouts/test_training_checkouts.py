@@ -103,6 +103,15 @@ def test_spider_training(name, spider):
     assert any(p.startswith('mapping.') for p in rank['params']) and len(rank['params']) > 10
     assert {'key', 'fetch'} == {name for name, stack in rank['uses'] if 'accumulate_gradients' in stack}
 
+@pytest.mark.parametrize('name', ['stylegan3-stylegan2', 'stylegan3-t', 'stylegan2-ada-pytorch', 'projected-gan-stylegan2'])
+def test_the_source_follows_a_snapshot_without_an_option(name, spider, trained):
+    before = spider(name)[0]
+    run_dir, (rank,), out, _ = trained(name, f'--resume={snapshot(before)}')
+    assert rank['finite'] and rank['class_name'] == 'SpiderGenerator' and {'key', 'fetch'} == {use for use, _ in rank['uses']}
+    assert out.count('Spider resume:       as in the snapshot, 40 images from the cache') == 1
+    was, now = (json.loads((path / 'training_options.json').read_text())['G_kwargs']['spider'] for path in (before, run_dir))
+    assert was == now
+
 @pytest.mark.parametrize('name', OWN)
 def test_plugin_generators(name, trained, data):
     """Every weight moves and losses are finite at every level; the snapshot is read without executing it."""

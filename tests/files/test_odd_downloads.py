@@ -14,7 +14,7 @@ from spider_plugin import weights
 from spider_plugin.errors import SpiderError
 from spider_plugin.files import checksum, download
 from spider_plugin.files.download import File, download_once, hidden
-from spider_plugin.sources.obtain import fetch, file_name
+from spider_plugin.sources.obtain import fetch, file_name, local_file
 from spider_plugin.sources.prepare import is_dataset, prepare_source
 
 def zipped():
@@ -224,6 +224,15 @@ def test_no_password_is_printed(server, capsys):
     for text in (message, caught.value.message, ftp.value.message, captured.out, captured.err):
         assert 'cr@et' not in text and 'secret' not in text and 'name' not in text.replace('--spider-source=x', '')
     assert hidden('https://token@x/y@z') == 'https://***@x/y@z'
+
+def test_a_network_is_a_pickle_whatever_its_url_ends_in(server):
+    server.bodies = {'/get': BODIES['/good.pkl']}
+    with open(local_file(f'{server.url}/get?net=1', '--network', 'pickle'), 'rb') as file:
+        assert file.read() == PICKLE
+    with pytest.raises(SpiderError, match='^--network=http.*no pickle'):
+        local_file(f'{server.url}/good.zip', '--network', 'pickle')
+    with pytest.raises(SpiderError, match='^--network=ftp://x/y.pkl cannot be downloaded'):
+        local_file('ftp://x/y.pkl', '--network', 'pickle')
 
 def test_a_query_does_not_hide_what_a_file_is():
     assert not is_dataset('https://x/net.pkl?download=1') and is_dataset('https://x/set.zip?a=b.pkl')

@@ -44,6 +44,14 @@ def test_grid_grey_and_classes(make_snapshot, tmp_path):
     other = generate(path, [0], tmp_path / 'other', class_idx=0)
     assert (pixels(other[0]) != pixels(files[0])).any()
 
+def test_a_walk_lands_where_its_file_says(make_snapshot, tmp_path, monkeypatch):
+    """--outdir=o2 --walk-out=o2/w.png"""
+    monkeypatch.chdir(tmp_path)
+    path = make_snapshot()
+    assert generate(path, [0, 1], 'o2', walk='w', walk_out='o2/w.png', frames=2)[-1].samefile(tmp_path / 'o2' / 'w.png')
+    assert generate(path, [0, 1], 'o2', walk='other/w.png', frames=2)[-1].samefile(tmp_path / 'other' / 'w.png')
+    assert generate(path, [0, 1], 'o2', walk='w', walk_out='v.png', frames=2)[-1].samefile(tmp_path / 'o2' / 'v.png')
+
 def test_source_images_beside_outputs(spider_snapshot, tmp_path):
     generate(spider_snapshot, [3, 4], tmp_path, sources=True)
     G = load_generator(spider_snapshot)

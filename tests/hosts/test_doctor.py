@@ -79,6 +79,7 @@ def test_devices(monkeypatch):
 def test_a_missing_compiler_is_a_fault_if_the_host_compiles(monkeypatch):
     monkeypatch.setattr(doctor.shutil, 'which', lambda name, path=None: None if name == 'nvcc' else f'/bin/{name}')
     assert doctor._compiler(False).remedy is None and 'nvcc none' in doctor._compiler(False).text
+    assert 'spider-plugin builds its kernels with these at first use' in doctor._compiler(False).text
     assert 'there is no nvcc' in doctor._compiler(True).text and doctor._compiler(True).remedy
     monkeypatch.setattr(doctor.shutil, 'which', lambda name, path=None: f'/bin/{name}')
     assert doctor._compiler(True).remedy is None
@@ -94,6 +95,7 @@ def test_the_cache(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(['name', 'value', 'fix'], [
     ('SPIDER_SHIMS', 'off', False), ('SPIDER_SHIMS', 'none', True), ('SPIDER_SHIM', 'off', False),
+    ('SPIDER_NVCC', 'require', False),
     ('SPIDER_DEVICE', 'cpu', False), ('SPIDER_DEVICE', 'tpu', True),
     ('SPIDER_DETECTOR', 'inception', False), ('SPIDER_DETECTOR', '/no/such.pt', True),
 ])

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from spider_plugin.errors import SpiderError
 from spider_plugin.options.generators import PluginGenerator
+from spider_plugin.options.table import OPTIONS
 from spider_plugin.options.types import Option
 
 SIDS = ['sid50k_full', 'sid50k', 'sid5k', 'sid1k'] # Built in.
@@ -44,7 +45,35 @@ def test_help_has_groups_of_the_plugin(train):
     assert '--outdir' in own and '--spider-' not in own and '[stylegan2|tiny|dcgan|' in own and 'pggan' in own
     from spider_plugin.options.table import OPTIONS
     assert all(option.name in actual for option in OPTIONS)
-    assert '[default: residual]' in actual and '[default: 64' in actual
+    assert '[default: residual; encoder' in actual and '[default: 64' in actual
+
+@pytest.mark.parametrize('name', ['--preset', *(option.name for option in OPTIONS)])
+def test_an_option_of_the_host_keeps_its_name(train, name):
+    """train.py --help of a host with a --preset, or any other option, of its own."""
+    train()
+    seen = []
+    params = [click.Option([text]) for text in ('--outdir', '--data', name)]
+    command = click.Command('train', params=params, callback=lambda **kwargs: seen.append(kwargs))
+    text = CliRunner().invoke(command, ['--help'], terminal_width=200).output
+    own, plugin = text.split('Presets:')
+    assert f'  {name} ' in own and f'  --spider-{name[2:]}' in plugin and not re.search(rf'^  {name} ', plugin, re.M)
+    result = CliRunner().invoke(command, ['--outdir=x', '--data=x', f'{name}=mine'])
+    assert result.exit_code == 0 and seen == [{'outdir': 'x', 'data': 'x', name[2:].replace('-', '_'): 'mine'}]
+
+def test_a_renamed_option_of_the_plugin_works(train, monkeypatch, fake_host):
+    from spider_plugin.options import table
+    asked = []
+    monkeypatch.setattr(table, 'apply_options', lambda c, options, given, host: asked.append((options['dsc'], given)) or [])
+    script = fake_host(launch='launch_training')
+    more = "@click.option('--dsc')\n@click.option('--detector')"
+    script.write_text(script.read_text().replace("@click.option('--detector')", more).replace(', code):', ', code, dsc):'))
+    monkeypatch.syspath_prepend(script.parent)
+    command = runpy.run_path(str(script))['main']
+    monkeypatch.setitem(command.callback.__wrapped__.__globals__, 'launch_training', lambda c, desc, outdir, dry_run: None)
+    CliRunner().invoke(command, ['--outdir=x', '--data=x', '--dsc=theirs'])
+    assert asked == []
+    CliRunner().invoke(command, ['--outdir=x', '--data=x', '--dsc=theirs', '--spider-dsc'])
+    assert asked == [(True, {'outdir', 'data', 'dsc'})]
 
 def test_only_training_commands_get_options(train):
     train()
@@ -54,6 +83,14 @@ def test_only_training_commands_get_options(train):
     def generate(network, outdir):
         pass
     assert [param.name for param in generate.params] == ['network', 'outdir']
+
+def test_help_lists_the_metrics(train):
+    """python calc_metrics.py --help in an attached checkout"""
+    train()
+    for extra, said in (([], True), (['--detector'], False)):
+        command = click.Command('calc_metrics', params=[click.Option(['--metrics']), *(click.Option([name]) for name in extra)])
+        text = ' '.join(CliRunner().invoke(command, ['--help']).output.split())
+        assert f'Metrics: fid, {", ".join(SIDS)}' in text and ('SPIDER_DETECTOR=[FILE.pt|URL|demo]' in text) == said
 
 def test_errors_of_the_library_are_shown_by_any_command(train):
     """A metric of the plugin in a host's calc_metrics.py, for example."""
@@ -79,8 +116,8 @@ def test_the_hosts_own_name_wins(train, monkeypatch):
     text = CliRunner().invoke(train(), ['--help'], terminal_width=200).output
     assert re.search(r'\[stylegan2\|tiny\|dcgan\|.*pggan.*\|spider-tiny\]', text)
 
-def test_an_option_that_the_host_has_stays_the_hosts(train, tmp_path, monkeypatch):
-    """The plugin's gets its default, and what the user gives is for the host."""
+def test_an_option_of_a_generator_gives_way_to_the_hosts(train, tmp_path, monkeypatch):
+    """It is --spider-NAME, and the generator's edit gets it by its name."""
     from spider_plugin import registry
     seen = []
     options = tuple(Option(name, int, 3, 'INT', 'Width', 'Mine') for name in ('--code', '--mine-depth'))
@@ -88,17 +125,23 @@ def test_an_option_that_the_host_has_stays_the_hosts(train, tmp_path, monkeypatc
         seen.append((code, mine_depth, sorted(given)))
     monkeypatch.setitem(registry.generators._entries, 'mine', PluginGenerator(edit, options=options))
     command = train()
-    text = CliRunner().invoke(command, ['--help'], terminal_width=200).output
-    assert text.count('--code') == 1 and '--mine-depth INT' in text.split('Mine:')[1]
-    CliRunner().invoke(command, ['--outdir', str(tmp_path / 'out'), '--data=x', '--cfg=mine', '--code=0', '--mine-depth=5'])
-    assert seen == [(3, 5, ['cfg', 'data', 'mine_depth', 'outdir'])]
+    host, mine = CliRunner().invoke(command, ['--help'], terminal_width=200).output.split('Mine:')
+    assert host.count('--code') == 1 and '--spider-code INT' in mine and '--mine-depth INT' in mine
+    args = ['--outdir', str(tmp_path / 'out'), '--data=x', '--cfg=mine', '--code=0']
+    CliRunner().invoke(command, [*args, '--mine-depth=5'])
+    CliRunner().invoke(command, [*args, '--spider-code=4'])
+    assert seen == [(3, 5, ['cfg', 'data', 'mine_depth', 'outdir']), (4, 3, ['cfg', 'code', 'data', 'outdir'])]
 
-def test_the_clash_of_an_option_is_a_line(train, monkeypatch, capsys):
+def test_an_option_of_a_generator_gives_way_to_the_plugins(train, monkeypatch):
+    """A host's --size renames that of a generator, and --spider-size is the plugin's."""
     from spider_plugin import registry
-    options = (Option('--code', int, 3, 'INT', 'Width', 'Mine'),)
+    options = (Option('--size', int, 3, 'INT', 'Width', 'Mine'),)
     monkeypatch.setitem(registry.generators._entries, 'mine', PluginGenerator(lambda *_: None, options=options))
     train()
-    assert 'spider-plugin: the host has an option --code already; that of the plugin was left out\n' in capsys.readouterr().err
+    command = click.Command('train', params=[click.Option([name]) for name in ('--outdir', '--data', '--size')],
+                            callback=lambda **kwargs: None)
+    names = [name for param in command.params for name in param.opts]
+    assert names.count('--spider-size') == 1 and '--spider-spider-size' in names
 
 @pytest.mark.parametrize(['args', 'code', 'words'], [
     (['--spider-mapping=encoder'],          2, '--spider-mapping has no effect without --spider-source'),

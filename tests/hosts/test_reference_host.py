@@ -94,6 +94,16 @@ def test_printed_configs(train_many):
                                                     'G_reg_interval', 'run_dir')} for c in (stock[0], dcgan[0])]
     assert rest[0] == rest[1]
 
+def test_every_configuration_takes_a_source_without_a_mapping(train_many):
+    dry = ['--outdir=runs', '--data=target.zip', *TINY, '-n', '--spider-source=neighbour.zip']
+    cases = {'stylegan2': 'residual', 'stylegan3-t': 'encoder', 'stylegan3-r': 'encoder', 'dcgan': 'residual',
+             'dcgan_paper': 'paper-16x32', 'pggan': 'residual', 'fastgan': 'residual'}
+    plain = [arg for arg in dry if not arg.startswith(('--cfg', '--map-depth', '--mbstd-group', '--aug'))]
+    for (cfg, mapping), (code, text, _) in zip(cases.items(), train_many(
+            *[[*plain, f'--cfg={cfg}', '--aug=noaug'] for cfg in cases])):
+        assert code == 0, (cfg, text)
+        assert config(text)['G_kwargs']['spider']['mapping'] == mapping, cfg
+
 def test_one_sentence_and_exit_code_2(train_many, data):
     dry = ['--outdir=runs', '--data=target.zip', *TINY]
     cases = [
@@ -163,6 +173,11 @@ def test_train_and_score_with_a_toy_metric(python, data, toy_plugin, train_many,
     assert again.returncode == 0 and '"toy": 16.0' in again.stdout, again.stderr
 
     resume = [*args, f'--resume={snapshot}', '-n']
+    bare = [arg for arg in resume if '--spider' not in arg]     # the source follows, whatever else is given
+    for code, text, _ in train_many(bare, *[[*bare, option] for option in ('--recompute', '--dsc', '--glr=1', '--fast-modconv')]):
+        assert code == 0 and config(text)['G_kwargs']['spider'] == saved['G_kwargs']['spider'], text
+        assert text.count('Spider resume:       as in the snapshot, 24 images from the cache') == 1
+        assert 'Spider source:       neighbour' in text and text.count('Resume from:') == 1
     same, other, forced, unknown = train_many(resume, [*resume, '--spider-source=target.zip'],
                                               [*resume, '--spider-source=target.zip', '--spider-force'],
                                               [*resume, '--metrics=toy'])

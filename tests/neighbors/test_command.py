@@ -74,7 +74,6 @@ def test_the_detector_of_the_environment(sets, monkeypatch):
 @pytest.mark.parametrize('option, words', [
     ('--detector=nowhere.pt',   'nowhere.pt does not exist'),
     ('--detector=target.zip',   'target.zip'),
-    ('--detector=demo',         '--detector=demo cannot take images of 3 x 16 x 16'),
     ('--host=cache',            '--host=cache has no metrics/metric_utils.py'),
     ('--max-images=10',         "'10' is not a whole number from 100"),
     ('--outdir=a.zip',          'Cannot write a.zip'),
@@ -85,6 +84,30 @@ def test_errors_are_one_sentence(sets, option, words):
     result = spider(*ARGS, *options)
     assert result.exit_code == 2 and words in result.output, result.output
     assert not (sets / 'cache' / 'features').exists()
+
+def test_the_demo_detector_takes_any_size(sets):
+    """Offline, with images that are not 32 x 32."""
+    result = spider(*ARGS, '--detector=demo', 'strokes')
+    assert result.exit_code == 0, result.output
+    assert 'strokes' in result.stdout and 'Numbers of the demo detector' in result.stdout
+
+def test_a_source_that_fails_is_left_out(sets):
+    (sets / 'cut.zip').write_bytes((sets / 'a.zip').read_bytes()[:2000])
+    result = spider(*ARGS, 'nowhere.zip', 'cut.zip', 'covariance:gone.zip', '--detector=detector.pt', '--outdir=out')
+    assert result.exit_code == 0, result.output
+    left_out = [line for line in result.stdout.splitlines() if 'was left out' in line]
+    assert [line.split()[1] for line in left_out] == ['nowhere.zip', 'cut.zip', 'covariance:gone.zip']
+    assert '--spider-source' not in ''.join(left_out)
+    numbers = json.loads(Path('out/neighbors.json').read_text())
+    assert len(numbers['sources']) == 3 and [failed['source'] for failed in numbers['failed']] == [
+        'nowhere.zip', 'cut.zip', 'covariance:gone.zip']
+    alone = spider('neighbors', '--target=target.zip', 'nowhere.zip', 'cut.zip', '--detector=detector.pt')
+    assert alone.exit_code == 2 and 'nowhere.zip does not exist' in alone.output
+
+def test_drawn_sources_draw_as_many_images_as_the_target_needs(sets):
+    result = spider('neighbors', '--target=target.zip', 'strokes', '--detector=detector.pt', '--outdir=out')
+    assert result.exit_code == 0, result.output
+    assert json.loads(Path('out/neighbors.json').read_text())['sources'][0]['images'] == 1000     # not 16384 for 100
 
 @pytest.fixture
 def checkout(sets):
@@ -141,18 +164,29 @@ def test_two_ranks_equal_one_bit_for_bit(sets):
         assert Path('one', name).read_bytes() == Path('two', name).read_bytes()
 
 def test_a_failing_rank_ends_the_others_before_the_work(sets):
-    (sets / 'c.zip').write_bytes(b'nothing') # Set 3: of rank 1.
     store = TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)
     def run(rank):
         kinds, address = (SpiderError, shards.RankDied), ('127.0.0.1', store.port)
         with pytest.raises(kinds) as caught, shards.Crew(rank, 2, address, False) as crew:
-            find_neighbors('target.zip', ['a.zip', 'b.zip', 'c.zip'], HostDetector('detector.pt'), crew=crew, quiet=True)
+            detector = HostDetector(['detector.pt', 'gone.pt'][rank])
+            find_neighbors('target.zip', ['a.zip', 'b.zip', 'c.zip'], detector, crew=crew, quiet=True)
         return caught.value
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         errors = list(pool.map(run, range(2)))
     assert [error.exit_code for error in errors] == [1, 2]
-    assert errors[0].message.startswith('rank 1 failed: c.zip is not a readable zip file')
+    assert errors[0].message.startswith('rank 1 failed: --detector=gone.pt does not exist')
     assert not (sets / 'cache' / 'features').exists()
+
+def test_a_source_that_fails_in_one_rank_is_left_out_by_all(sets):
+    (sets / 'c.zip').write_bytes(b'nothing') # Set 3: of rank 1.
+    store = TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)
+    def run(rank):
+        with shards.Crew(rank, 2, ('127.0.0.1', store.port), False) as crew:
+            return find_neighbors('target.zip', ['a.zip', 'b.zip', 'c.zip'], HostDetector('detector.pt'), crew=crew, quiet=True)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        summary, nothing = pool.map(run, range(2))
+    assert nothing is None and len(summary['sources']) == 2
+    assert summary['failed'][0]['source'] == 'c.zip' and 'not a readable zip file' in summary['failed'][0]['why']
 
 def test_a_dead_rank_is_noticed(monkeypatch):
     monkeypatch.setattr(shards, 'PATIENCE', 1)

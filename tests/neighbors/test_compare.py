@@ -226,8 +226,8 @@ def refused(*sources, words, looked=0, **options):
     assert sum(detector.looked) == looked
 
 def test_missing_sets_are_refused(sets):
-    refused('a.zip', 'nowhere.zip', words='nowhere.zip does not exist')
-    refused('a.zip', 'nois', words='one of covariance, noise')
+    refused('nowhere.zip', words='nowhere.zip does not exist')
+    refused('nois', words='one of covariance, noise')
     refused('covariance:nowhere.zip', words='nowhere.zip does not exist')
     refused('a.zip', target='nowhere.zip', words='nowhere.zip does not exist')
     refused('a.zip', target='noise', words='--target=noise is not a dataset')
@@ -261,7 +261,7 @@ def test_sets_that_cannot_be_compared_are_refused(sets):
     bad[3, 5] = np.nan
     refused(npz('nan.npz', bad), words='nan.npz hold NaN or infinity')
     refused(npz('constant.npz', np.full([80, 12], 2.5)), words='constant.npz are the same for all')
-    refused('a.zip', npz('wide.npz', np.random.rand(80, 13)), words='wide.npz has 13 features per image, but target.zip has 12')
+    refused(npz('wide.npz', np.random.rand(80, 13)), words='wide.npz has 13 features per image, but target.zip has 12')
     refused('noise', target=npz('t.npz', np.random.rand(80, 13)), words='noise has 12 features per image, but t.npz has 13')
 
 def test_results_of_detectors_are_checked(sets):

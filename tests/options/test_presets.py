@@ -134,6 +134,14 @@ def test_what_the_user_gives_wins(dry_run, tmp_path):
     assert 'Preset leaves out:   --colour=3, which this host does not have' in extra[1]
     assert wrong[0] == 2
 
+def test_a_recipe_for_another_resolution_is_taken_with_a_remark(dry_run):
+    fitting = arguments('small-data')
+    other = ['--data={source}' if argument.startswith('--data') else argument for argument in fitting]
+    (code, output), (_, quiet) = dry_run('reference_host', [other, fitting])
+    assert code == 0, output
+    assert 'Note: --preset=small-data is a recipe for 256x256 images, but --data has 64x64' in output
+    assert 'is a recipe for' not in quiet
+
 def test_a_configuration_that_the_host_lacks(dry_run, tmp_path):
     mine = tmp_path / 'mine.json'
     mine.write_text(json.dumps(dict(options=dict(cfg=dict(value='stylegan9')), title='mine')))

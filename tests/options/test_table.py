@@ -17,9 +17,12 @@ from spider_plugin.options import table as config
 from spider_plugin.options.dcgan import PRESET
 from spider_plugin.options.dsc import check_resumed_dsc
 from spider_plugin.options.generators import PluginGenerator
+from spider_plugin.options.mappings import MappingKind
+from spider_plugin.options.resume import Resumed
 from spider_plugin.options.table import OPTIONS, all_options, apply_options
 from spider_plugin.options.types import Option
 from spider_plugin.portable.source.arguments import SpiderArguments
+from spider_plugin.portable.source.bank import ImageBank
 from spider_plugin.registry import mappings
 from spider_plugin.snapshots.warm_start import fit_layers
 
@@ -196,7 +199,8 @@ def test_dcgan_as_published(source):
     c, _ = edit(cfg='dcgan_paper', given=['cfg'], spider_source=source, spider_mapping='paper-23x23')
     assert c['G_kwargs']['class_name'] == 'spider_plugin.bundles.dcgan_paper.RadfordGenerator' and c['G_kwargs']['z_dim'] == 512
     assert c['G_opt_kwargs']['lr'] == c['D_opt_kwargs']['lr'] == 2e-4 and c['G_opt_kwargs']['betas'] == [0.5, 0.999]
-    for options, words in ((dict(spider_source=source), 'residual cannot be used with --cfg=dcgan_paper; use paper-16x32'),
+    for options, words in ((dict(spider_source=source, spider_mapping='residual'),
+                            'residual cannot be used with --cfg=dcgan_paper; use paper-16x32'),
                            (dict(given=['mbstd_group']), '--mbstd-group cannot be used with --cfg=dcgan_paper'),
                            (dict(host=host(resolution=256)), 'cannot draw .* not 256')):
         with pytest.raises(SpiderError, match=words):
@@ -245,7 +249,7 @@ def test_batches_of_stages():
         pggan(sizes, host=own, pg_batch=[(4, 32)])
 
 def test_batches_of_a_resumed_run(monkeypatch, make_snapshot):
-    monkeypatch.setattr(config, 'resume_from_what_fits', lambda c, options, host: [])
+    monkeypatch.setattr(config, 'resume_from_what_fits', lambda c, options, host, resumed: [])
     own = host()
     own.loop_takes = lambda name: True
     sizes = dict(num_gpus=1, batch_gpu=8, batch_size=8, resume_pkl=make_snapshot(pggan=True))
@@ -282,7 +286,7 @@ def test_pggan_in_several_ranks_of_a_host_with_ddp():
     (dict(spider_source='SOURCE', spider_size=4),                       'at least 8 pixels, not 4'),
     (dict(spider_source='SOURCE', spider_bank='online'),                '--spider-bank=online'),
     (dict(spider_source='SOURCE', host=host(channels=1)),               'flies.zip is colour, but grey'),
-    (dict(spider_source='SOURCE', host=host(constant_input=False)),     'constant 4x4 input'),
+    (dict(spider_source='SOURCE', host=host(constant_input=False), spider_mapping='residual'), 'constant 4x4 input'),
     (dict(pg_kimg=5.0),                                                 '--pg-kimg has no effect without --cfg=pggan'),
     (dict(cfg='dcgan', given=['cfg'], pg_loss='wgan-gp'),               '--pg-loss has no effect without --cfg=pggan'),
     (dict(cfg='dcgan', host=host(resolution=8)),                        '--cfg=dcgan cannot draw .* not 8'),
@@ -301,7 +305,7 @@ def test_fastgan_gets_what_needs_no_styles(source):
     fastgan = host(constant_input=False, z_dim=256, mapping='DummyMapping')
     c, _ = edit(host=fastgan, spider_source=source, spider_mapping='encoder')
     assert c['G_kwargs']['class_name'].endswith('.mapped_on_training__networks_stylegan2__DummyMapping.SpiderGenerator')
-    for kind, words in (('residual', 'use --spider-mapping=encoder'), ('paper-16x32', 'has 256; use encoder')):
+    for kind, words in (('residual', 'use --spider-mapping=encoder'), ('paper-16x32', 'has 256; use --spider-mapping=encoder')):
         with pytest.raises(SpiderError, match=words):
             edit(host=fastgan, spider_source=source, spider_mapping=kind)
 
@@ -356,7 +360,7 @@ def test_class_counts(tmp_path, make_zip):
     labelled = make_zip(tmp_path / 'labelled.zip', n=12, res=16, labels=3)
     edit(host=host(label_dim=0), spider_source=labelled)
     edit(host=host(label_dim=3), spider_source=labelled)
-    with pytest.raises(SpiderError, match='3 classes, but --data has 5'):
+    with pytest.raises(SpiderError, match='The source has 3 classes, but --data has 5'):
         edit(host=host(label_dim=5), spider_source=labelled)
 
 def test_classes_that_draw_from_others(tmp_path, make_zip):
@@ -383,10 +387,11 @@ def test_pairs_of_classes_are_read_from_the_command_line():
 
 @pytest.fixture
 def snapshot(monkeypatch):
-    """Sets the `spider` argument and the source identity of the snapshot that --resume names."""
-    def say(spider, identity=None):
-        monkeypatch.setattr(resume_edit, '_resumed_spider', lambda path, trust: (spider, identity))
-        monkeypatch.setattr(config, 'resume_from_what_fits', lambda c, options, host: []) # There is no file.
+    """Sets the `spider` argument and the source identity of the snapshot that --resume names, and what else it carries."""
+    def say(spider, identity=None, **bank):
+        resumed = Resumed('old.pkl', 'old.pkl', {}, SpiderArguments.read(spider), dict(bank, identity=identity))
+        monkeypatch.setattr(config, 'read_resumed', lambda c, options, host: resumed)
+        monkeypatch.setattr(config, 'resume_from_what_fits', lambda c, options, host, resumed: []) # There is no file.
     return say
 
 def resume(source, **options):
@@ -420,12 +425,124 @@ def test_resume_needs_the_same_source(source, snapshot):
     with pytest.raises(SpiderError, match='old.pkl was trained with the source .*--spider-force'):
         resume(source)
     assert resume(source, spider_force=True)[0]['G_kwargs']['spider']['source'] == spider['source']
-    snapshot(spider | {'classes': [1, 0]}, identity)
-    with pytest.raises(SpiderError, match='source classes .1, 0., not None'):
-        resume(source)
     snapshot(spider, identity)
     with pytest.raises(SpiderError, match='mapping residual, not encoder'):
         resume(source, spider_mapping='encoder', spider_size=16)
+
+def carried(spider, **changed):
+    """What a snapshot of a run with this `spider` argument carries of its bank."""
+    return open_bank(spider | changed).__getstate__()
+
+FOLLOWED = dict(spider_mapping='encoder', spider_noise=0.25, spider_embed=3)
+
+def test_the_source_follows_its_snapshot(source, snapshot):
+    before = edit(spider_source=source, **FOLLOWED)[0]['G_kwargs']['spider']
+    snapshot(before, **carried(before))
+    c, lines = resume(None)
+    assert c['G_kwargs']['spider'] == before and c['G_kwargs']['class_name'].endswith('SpiderGenerator')
+    assert 'Spider resume:       as in the snapshot, 40 images from the cache' in lines and 'Spider source:       flies' in lines
+    assert resume(None, spider_noise=0.5)[0]['G_kwargs']['spider'] == before | {'noise': 0.5}
+    assert resume(source)[0]['G_kwargs']['spider'] == before     # the same options need not be given again
+    snapshot(before | dict(source=f'C:\\Users\\me\\{before["source"]}'), **carried(before))
+    assert resume(None)[0]['G_kwargs']['spider'] == before       # earlier versions wrote the whole path
+    with pytest.raises(SpiderError, match='mapping encoder, not residual; give that one, or pass --spider-force'):
+        resume(None, spider_mapping='residual')
+    with pytest.raises(SpiderError, match='--spider-size has no effect on the source of the snapshot in --resume'):
+        resume(None, spider_size=8)
+
+def test_a_generator_that_runs_for_every_batch_follows(snapshot, make_snapshot, tmp_path, monkeypatch):
+    monkeypatch.setattr('spider_plugin.sources.prepare._DEFAULT_BANK', 24)
+    parent = make_snapshot(dcgan=True)
+    banked, online = (edit(spider_source=parent, spider_mapping='encoder', spider_bank=bank)[0]['G_kwargs']['spider']
+                      for bank in (None, 'online'))
+    assert banked['source'] != online['source']
+    for before in (banked, online):
+        snapshot(before, **carried(banked))
+        c, lines = resume(None)
+        assert c['G_kwargs']['spider'] == before
+        assert ('the generator runs for every batch' in lines) == (before is online)
+    monkeypatch.setenv('SPIDER_CACHE_DIR', str(tmp_path / 'other'))
+    assert 'all 24 images that it was trained with; the generator that ran for every batch stays behind' in resume(None)[1]
+
+def test_classes_and_skip_follow(snapshot, tmp_path, make_zip):
+    own = host(label_dim=2)
+    labelled = make_zip(tmp_path / 'labelled.zip', n=12, res=16, labels=3)
+    before = edit(host=own, spider_source=labelled, spider_classes=[(0, 2)], spider_skip='fixed')[0]['G_kwargs']['spider']
+    snapshot(before, **carried(before))
+    assert resume(None, host=own)[0]['G_kwargs']['spider'] == before
+    assert resume(labelled, host=own)[0]['G_kwargs']['spider'] == before
+    with pytest.raises(SpiderError, match='source classes .2, -1., not .-1, 1.'):
+        resume(labelled, host=own, spider_classes=[(1, 1)])
+
+@pytest.mark.parametrize('changed, words', [
+    (dict(embed=64),  'as in the snapshot, all 40 images that it was trained with'),
+    (dict(embed=1),   'as in the snapshot, but only the 21 images that it carries go on, of 40; give --spider-source for all')])
+def test_without_the_cache_the_images_of_the_snapshot_go_on(source, snapshot, tmp_path, monkeypatch, changed, words):
+    large = host(resolution=128)
+    before = edit(host=large, spider_source=source, spider_mapping='encoder', spider_size=128)[0]['G_kwargs']['spider']
+    bank, images = carried(before, **changed), open_bank(before).images
+    monkeypatch.setenv('SPIDER_CACHE_DIR', str(tmp_path / 'other'))
+    snapshot(before, **bank)
+    c, lines = resume(None, host=large)
+    after = open_bank(c['G_kwargs']['spider'])
+    assert words in lines and torch.equal(after.images, images[: len(bank['images'])]) and after.identity == bank['identity']
+    assert resume(None, host=large)[0]['G_kwargs']['spider'] == c['G_kwargs']['spider']
+
+def test_without_the_cache_and_images_the_source_is_asked_for(source, snapshot, tmp_path, monkeypatch):
+    before = edit(spider_source=source)[0]['G_kwargs']['spider']
+    snapshot(before, **carried(before, embed=0))
+    assert resume(None)[0]['G_kwargs']['spider']['source'] == before['source']      # by its identity and mean
+    monkeypatch.setenv('SPIDER_CACHE_DIR', str(tmp_path / 'other'))
+    with pytest.raises(SpiderError, match='old.pkl carries no source images .*give --spider-source'):
+        resume(None)
+
+def test_a_snapshot_does_not_stand_in_for_a_dataset(source, snapshot):
+    """Neither by the identity of one that is in the cache, nor by a path."""
+    before = edit(spider_source=source)[0]['G_kwargs']['spider']
+    honest = carried(before)
+    snapshot(before, **honest | dict(images=255 - honest['images']))
+    after = resume(None)[0]['G_kwargs']['spider']
+    assert after['source'].startswith('carried/flies-') and torch.equal(open_bank(after).images, 255 - honest['images'])
+    snapshot(before | dict(source=after['source']), **honest)
+    assert resume(None)[0]['G_kwargs']['spider'] == before
+    assert torch.equal(open_bank(edit(spider_source=source)[0]['G_kwargs']['spider']).images, honest['images'])
+
+@pytest.mark.parametrize('name, content', [
+    ('bank.json', b'[' * 100_000), ('bank.json', b'{"identity": {}, "labels": 3}'),
+    ('images.npy', b"\x93NUMPY\x01\x00\x06\x00{'a':}")])
+def test_a_damaged_bank_in_the_cache_is_not_followed(source, snapshot, tmp_path, monkeypatch, name, content):
+    monkeypatch.setenv('SPIDER_CACHE_DIR', str(tmp_path / 'other'))
+    before = edit(spider_source=source)[0]['G_kwargs']['spider']
+    snapshot(before, **carried(before))
+    (tmp_path / 'other' / before['source'] / name).write_bytes(content)
+    c, lines = resume(None)
+    assert 'all 40 images that it was trained with' in lines and c['G_kwargs']['spider']['source'].startswith('carried/flies-')
+
+@pytest.mark.parametrize('name', ['generator.json', 'weights.pt'])
+def test_a_damaged_generator_in_the_cache_is_not_followed(snapshot, make_snapshot, tmp_path, monkeypatch, name):
+    monkeypatch.setenv('SPIDER_CACHE_DIR', str(tmp_path / 'other'))
+    monkeypatch.setattr('spider_plugin.sources.prepare._DEFAULT_BANK', 24)
+    c, _ = edit(spider_source=make_snapshot(dcgan=True), spider_mapping='encoder', spider_bank='online')
+    before = c['G_kwargs']['spider']
+    folder = tmp_path / 'other' / before['source']
+    snapshot(before, **ImageBank(str(folder)).__getstate__())
+    (folder / name).write_bytes(b'')
+    assert 'all 24 images that it was trained with; the generator that ran for every batch stays behind' in resume(None)[1]
+
+def test_every_generator_has_a_default_mapping(source):
+    stylegan3, fastgan = host(constant_input=False), host(constant_input=False, z_dim=256, mapping='DummyMapping')
+    for options, mapping in ((dict(), 'residual'), (dict(host=stylegan3), 'encoder'), (dict(host=fastgan), 'encoder'),
+                             (dict(cfg='fastgan'), 'residual'), (dict(cfg='dcgan_paper'), 'paper-16x32')):
+        given = ['cfg'] if 'cfg' in options else []
+        assert edit(spider_source=source, given=given, **options)[0]['G_kwargs']['spider']['mapping'] == mapping
+
+def test_a_followed_source_that_does_not_fit_is_refused_by_the_name_of_resume(source, snapshot):
+    before = edit(spider_source=source)[0]['G_kwargs']['spider']
+    snapshot(before, **carried(before))
+    for options, words in ((dict(host=host(constant_input=False)), 'mapping residual of the snapshot in --resume needs a gener'),
+                           (dict(host=host(channels=1)), 'old.pkl was trained with a source of 3 channels, but --data has 1')):
+        with pytest.raises(SpiderError, match=words):
+            resume(None, **options)
 
 def test_resume_of_what_is_not_there(source):
     with pytest.raises(SpiderError, match='old.pkl'):
@@ -508,6 +625,15 @@ def test_an_edit_of_another_package_that_fails_is_one_sentence(foreign, edit_it,
         edit(host=host_with(network), cfg='mine', given=['cfg'])
     assert '\n' not in caught.value.message and caught.value.message.endswith('.')
 
+def test_a_mapping_of_another_package_is_built_with_a_source_that_follows(source, snapshot, monkeypatch):
+    monkeypatch.setitem(mappings._entries, 'mine', MappingKind(32, 4, module='my_package.maps'))
+    monkeypatch.setattr('spider_plugin.bundles.names.with_mapping_kind', lambda class_name, kind: class_name)
+    monkeypatch.setattr('spider_plugin.options.spider.needed_package', lambda module, what: [])
+    before = edit(spider_source=source, spider_mapping='encoder')[0]['G_kwargs']['spider']
+    snapshot(before | {'mapping': 'mine'}, **carried(before))
+    with pytest.raises(SpiderError, match='--spider-mapping=mine failed in the code of its package .ZeroDivisionError'):
+        edit(host_config(resume_pkl='old.pkl'), host=host_with(lambda: 1 / 0))
+
 @pytest.mark.parametrize('warm_start, words', [
     (None,                              '--dsc cannot start from --resume=old.pkl, .*: --cfg=mine declares no way'),
     ('no_such_package.warm.fit',        '--cfg=mine failed in the code of its package .ModuleNotFoundError'),
@@ -516,17 +642,17 @@ def test_an_edit_of_another_package_that_fails_is_one_sentence(foreign, edit_it,
 def test_a_dense_snapshot_needs_a_warm_start(foreign, warm_start, words):
     foreign(put, dsc=True, warm_start=warm_start)
     with pytest.raises(SpiderError, match=words):
-        resume_edit._fit('mine', dict(resume_pkl='old.pkl'), fresh_layers=True)
+        resume_edit._fit('mine', 'old.pkl', fresh_layers=True)
 
 def test_without_fresh_layers_no_warm_start_is_needed(foreign):
     foreign(put, dsc=True)
-    assert resume_edit._fit('mine', {}, fresh_layers=False)({'a': 1}, None) == ({'a': 1}, {})
-    assert resume_edit._fit(None, {}, fresh_layers=True) is fit_layers
+    assert resume_edit._fit('mine', 'old.pkl', fresh_layers=False)({'a': 1}, None) == ({'a': 1}, {})
+    assert resume_edit._fit(None, 'old.pkl', fresh_layers=True) is fit_layers
 
 def test_a_warm_start_of_another_package_that_fails_is_one_sentence(foreign):
     foreign(put, dsc=True, warm_start='operator.truediv')
     with pytest.raises(SpiderError, match='--cfg=mine with --dsc and --resume failed in the code of its package .TypeError'):
-        resume_edit._fit('mine', {}, fresh_layers=True)({}, None)
+        resume_edit._fit('mine', 'old.pkl', fresh_layers=True)({}, None)
 
 #----------------------------------------------------------------------------
 # Options that a generator of another package brings.

@@ -17,6 +17,8 @@ import hostile_corpus
 from hostile_process import HARMLESS, WATCHED
 
 SECONDS = 10
+IN_CACHE = ('os.scandir', 'os.listdir', 'shutil.rmtree')     # a bank that goes on is looked for in the cache, and written there
+NPY     = b"{'descr': '|u1', "      # numpy parses the header of an array that the plugin wrote
 FEW     = ('generate', 'export', '--resume', '--resume, source', 'metrics, data')
 ONE     = ('export',)   # for those that take a second to be refused, which every door's reading does
 WARM    = ('networks: mapping no_such_option', 'networks: stylegan3 num_layers', 'folders: of a generator source',
@@ -28,21 +30,17 @@ class Endless(BaseException):
 def doors(folder):
     """{name: function of a path}: what the commands call. Those of training, metrics and the others are in the reference host."""
     from spider_plugin.neighbors.features import open_set
-    from spider_plugin.options.resume import _checked, _describe, _resumed_spider
-    from spider_plugin.portable.source.arguments import SpiderArguments
+    from spider_plugin.options.resume import describe, fed_from, generator_of
     from spider_plugin.snapshots import export, host_door, lineage, rebuild, records, resume_plan
+    from spider_plugin.sources.continued import continue_source
     from spider_plugin.sources.prepare import prepare_source
     from spider_plugin.weights import _read
 
     def resume(path):
-        try:
-            spider, identity = _resumed_spider(path, False)
-            _checked(SpiderArguments.read(spider))
-        except (ValueError, TypeError) as error:    # resume_spider makes a SpiderError of these
-            if not isinstance(error, TypeError) and type(error) is not ValueError:
-                raise
-            return
-        assert identity is None or len(_describe(identity)) < 10_000
+        spider, bank = fed_from(generator_of(records.read_pickle(path)), path)
+        if bank is not None:
+            assert len(describe(bank['identity'])) < 10_000
+            continue_source(bank, spider.source, path)
 
     def plan(path):
         contents = records.read_pickle(path)
@@ -114,12 +112,19 @@ def main(folder, part, parts, every):
     found, path, events, armed = doors(folder), folder / 'evil.pkl', [], False
     (folder / 'out').mkdir()
 
+    def in_cache(args):
+        return str(args[0]).startswith(str(folder / 'out'))
+
     def writes(args):
         flags = args[2] if isinstance(args[2], int) else 0
-        return flags & 3 and not str(args[0]).startswith(str(folder / 'out'))
+        return flags & 3 and not in_cache(args)
+
+    def harmless(event, args):
+        header = event == 'compile' and isinstance(args[0], bytes) and args[0].startswith(NPY)
+        return event in HARMLESS or header or event in IN_CACHE and in_cache(args)
 
     def hook(event, args):
-        if armed and (event.startswith(WATCHED) and event not in HARMLESS or event == 'open' and writes(args)):
+        if armed and (event.startswith(WATCHED) and not harmless(event, args) or event == 'open' and writes(args)):
             events.append(f'{event} {ascii(args[:1])[:200]}')
 
     def stop(*_):

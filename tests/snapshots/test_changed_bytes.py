@@ -47,7 +47,7 @@ def bad(good, tmp_path):
     path.write_bytes(data)
     return str(path)
 
-LIKE = types.SimpleNamespace(channels=3, resolution=16)
+LIKE = types.SimpleNamespace(channels=3, resolution=16, num_images=8)
 
 @pytest.mark.parametrize('use', [
     load_generator,
@@ -57,7 +57,7 @@ LIKE = types.SimpleNamespace(channels=3, resolution=16)
     lambda path: open_set(path, max_images=200, like=LIKE),
     lambda path: generate(path, [0], Path(path).parent / 'out'),
     lambda path: export(path, Path(path).parent / 'x.pt'),
-    lambda path: hook._check_resumed(dict(resume_pkl=path)),
+    lambda path: hook._resumes_source(dict(resume_pkl=path)),
     host_door.read_networks,
     host_door.read_training_set,
 ], ids=['load', 'trust', 'source', 'online', 'neighbors', 'generate', 'export', 'resume', 'networks', 'training set'])
@@ -93,7 +93,7 @@ def test_a_good_one_opens_everywhere_and_one_without_a_checksum_as_before(good, 
         stock = pickle.load(file)['G_ema'].eval()
     with torch.no_grad():
         assert torch.equal(load_generator(str(copy))(z, None, noise_mode='const'), stock(z, None, noise_mode='const'))
-    hook._check_resumed(dict(resume_pkl=str(good)))
+    assert not hook._resumes_source(dict(resume_pkl=str(good)))
     load_generator(make_snapshot())
 
 def test_a_host_that_writes_over_its_beginning_gets_no_checksum(tmp_path):

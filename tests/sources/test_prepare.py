@@ -95,7 +95,7 @@ def test_controls(make_zip, tmp_path):
     assert other.identity['sha256'] != control.identity['sha256']
 
 def test_blocks_do_not_repeat(monkeypatch):
-    monkeypatch.setattr(prepare, '_BLOCK', 4)
+    monkeypatch.setattr(prepare, 'BLOCK', 4)
     images = contents(prepare_source('strokes', size=8, bank=10))[0]
     assert len({image.tobytes() for image in images}) == 10
 
@@ -122,7 +122,7 @@ def test_other_channels_are_refused(make_zip, tmp_path):
             prepare_source(spec, channels=3)
 
 def test_progress_names_rate_and_time_left(make_zip, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(prepare, '_BLOCK', 2)
+    monkeypatch.setattr(prepare, 'BLOCK', 2)
     ticks = iter(range(0, 1000, 4))
     monkeypatch.setattr('time.monotonic', lambda: float(next(ticks)))
     prepare_source(make_zip(tmp_path / 'slow.zip', n=4, seed=5))

@@ -16,8 +16,8 @@ class SpiderArguments:
     """How a generator is fed from an image source.
 
     mapping:    kind of --spider-mapping.
-    source:     prepared directory (sources/prepare.py), below the cache root, so that snapshots carry no path of a machine; or an
-                absolute path, as earlier versions wrote.
+    source:     prepared directory (sources/prepare.py), below the cache root, so that snapshots carry no path of a machine;
+                or an absolute path, as earlier versions wrote.
     noise:      standard deviation of Gaussian noise added to source images, in units of the range [-1, 1].
     embed:      MiB of source images that a snapshot carries at most; 0 for none.
     gain:       1 in a fresh residual; 0 where a stock generator is resumed, which then learns it.
