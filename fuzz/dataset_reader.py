@@ -15,12 +15,14 @@ with atheris.instrument_imports(include=['spider_plugin.sources', 'training.data
 
     import dataset_tool
     from spider_plugin.sources.dataset import ImageDataset
-    from training.dataset import ImageFolderDataset
+    from training.dataset import MAX_DECODED, ImageFolderDataset
     PIL.Image.init()    # imports a module for each format
 from members import image, images, joined, split, zipped
 
 from spider_plugin.errors import SpiderError
 from training.runtime import SpiderError as HostError
+
+dataset_tool.MAX_PHOTO = MAX_DECODED    # its bound is that of photographs, which take more memory than a target may
 
 PATH, MADE   = FOLDER / 'fuzzed.zip', FOLDER / 'made.zip'
 WHOLE, PARTS = b'Z', b'M'

@@ -20,6 +20,8 @@ from training.dataset import is_image_file, open_image, open_zip, read_bounded, 
 from training.option_types import Whole, parse_size
 from training.runtime import SpiderError
 
+MAX_PHOTO = 1 << 28 # Most bytes of a decoded image, 89 megapixels in colour. Memory for some copies is needed.
+
 #----------------------------------------------------------------------------
 # Sources.
 
@@ -48,7 +50,7 @@ class Source:
 
     def open_image(self, name):
         with self.open(name) as f:
-            return open_image(io.BytesIO(read_bounded(f)))
+            return open_image(io.BytesIO(read_bounded(f)), MAX_PHOTO)
 
     def read_labels(self):
         """Return {file name: label}, empty if there are no labels."""

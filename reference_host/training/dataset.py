@@ -139,7 +139,8 @@ class Dataset(torch.utils.data.Dataset):
 
 #----------------------------------------------------------------------------
 
-MAX_FILE = 1 << 27                              # Most bytes of an image, as a file and decoded: 44 megapixels in colour.
+MAX_FILE = 1 << 27                              # Most bytes of an image as a file,
+MAX_DECODED = 84_000_000                        # and decoded: 28 megapixels in colour.
 MAX_UNPACKED = 1 << 27, 100                     # Bytes that any zip may unpack to, and how many more for each of its own.
 MAX_LABELS = 1 << 20, 1 << 15                   # Bytes of any dataset.json, and how many more for each image.
 MAX_CLASSES = 1 << 16
@@ -190,15 +191,16 @@ def read_labels(f, num_images):
     except (ValueError, TypeError, AttributeError, RecursionError) as err:
         raise ValueError(f'dataset.json is not {{"labels": [[file name, class or vector], ...]}} ({err})') from err
 
-def open_image(f):
-    """The PIL image in an open file. Raises ValueError for one larger than MAX_FILE, and what Pillow raises."""
+def open_image(f, most=MAX_DECODED):
+    """The PIL image in an open file. Raises ValueError for one of more bytes, and what Pillow raises."""
     image = PIL.Image.open(f, formats=FORMATS)
-    check_size(image.width, image.height, 8 if image.mode[0] in 'IF' else PIL.Image.getmodebands(image.mode))
+    check_size(image.width, image.height, 8 if image.mode[0] in 'IF' else max(PIL.Image.getmodebands(image.mode), 3), most)
     return image
 
-def check_size(width, height, pixel_bytes):
-    if width * height * pixel_bytes > MAX_FILE:
-        raise ValueError(f'{width} x {height} pixels are more than {MAX_FILE >> 20} MiB')
+def check_size(width, height, pixel_bytes=3, most=MAX_DECODED):
+    """Raises ValueError where the pixels, grey and palettes expanded to colour, take more bytes."""
+    if width * height * pixel_bytes > most:
+        raise ValueError(f'{width} x {height} pixels are more than {most / 1e6:.0f} MB')
 
 #----------------------------------------------------------------------------
 
@@ -273,7 +275,7 @@ class ImageFolderDataset(Dataset):
         try:
             with self._open_file(fname) as f:
                 width, height, channels = read_header(f)
-            check_size(width, height, channels or 1)
+            check_size(width, height)
         except SpiderError:
             raise
         except Exception as err: # Pillow raises nearly anything on broken files.
@@ -304,7 +306,7 @@ class ImageFolderDataset(Dataset):
             with self._open_file(fname) as f:
                 data = read_bounded(f)
             width, height, channels = read_header(io.BytesIO(data))
-            check_size(width, height, channels or 1)
+            check_size(width, height)
             if pyspng is not None and fname.lower().endswith('.png'):
                 image = pyspng.load(data)
             else:

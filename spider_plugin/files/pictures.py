@@ -10,7 +10,8 @@ from typing import BinaryIO
 
 import PIL.Image
 
-MAX_FILE  = 1 << 27     # most bytes of one image, as a file and decoded: 44 megapixels in colour
+MAX_FILE  = 1 << 27     # most bytes of one image as a file,
+_DECODED  = 84_000_000  # and decoded: 28 megapixels in colour, of which decoders and copies make some six times as many
 _UNPACKED = 1 << 27     # bytes that the members of any archive may unpack to,
 _RATIO    = 100         # and how many more for each of its own bytes
 _LABELS   = 1 << 20     # bytes of any dataset.json,
@@ -41,11 +42,12 @@ def read_bounded(stream: BinaryIO, most: int = MAX_FILE) -> bytes:
 def open_image(data: bytes) -> PIL.Image.Image:
     """Return the image in the bytes of a file, of which only the header is read yet.
 
-    Raises ValueError for one of more than MAX_FILE bytes, and what Pillow raises for bytes in none of the FORMATS."""
+    Raises ValueError for one of too many pixels, and what Pillow raises for bytes in none of the FORMATS."""
     image = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
-    if image.width * image.height * _pixel_bytes(image.mode) > MAX_FILE:
-        raise ValueError(f'{image.width} x {image.height} pixels are more than {MAX_FILE >> 20} MiB')
+    if image.width * image.height * _pixel_bytes(image.mode) > _DECODED:
+        raise ValueError(f'{image.width} x {image.height} pixels are more than {_DECODED / 1e6:.0f} MB')
     return image
 
 def _pixel_bytes(mode: str) -> int:
-    return 8 if mode.startswith(('I', 'F')) else PIL.Image.getmodebands(mode)
+    """Return the bytes of a pixel once it is expanded, palettes and grey to colour, 16 bits and more to float64."""
+    return 8 if mode.startswith(('I', 'F')) else max(PIL.Image.getmodebands(mode), 3)

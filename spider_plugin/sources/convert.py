@@ -140,7 +140,9 @@ def _encode(image, channels):
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     buffer = io.BytesIO()
-    image.crop([left, top, left + side, top + side]).convert(mode).save(buffer, format='png', compress_level=1)
+    if image.size != (side, side):
+        image = image.crop([left, top, left + side, top + side])
+    (image if image.mode == mode else image.convert(mode)).save(buffer, format='png', compress_level=1)
     return buffer.getvalue(), 'png'
 
 def write_zip(samples, path, *, info, progress, what):

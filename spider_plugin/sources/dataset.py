@@ -174,11 +174,11 @@ def _open(path):
 
 def _decode(data, channels):
     """Return an encoded image as uint8 [C, H, W]."""
-    image = open_image(data)
+    image, mode = open_image(data), 'L' if channels == 1 else 'RGB'
     if _is_plain_png(data, image.size):
         pixels = pyspng.load(data)
     else:
-        pixels = np.asarray(image.convert('L' if channels == 1 else 'RGB'))
+        pixels = np.asarray(image if image.mode == mode else image.convert(mode))
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     if pixels.shape[2] != channels:
         raise ValueError(f'{pixels.shape[2]} channels')
