@@ -1,5 +1,6 @@
 """training/state.py and its neighbours: what is gathered is what is restored, and what does not fit is refused."""
 
+import collections
 import copy
 import itertools
 import json
@@ -214,6 +215,26 @@ def test_sampler_starts_anywhere(ranks, shuffle):
     whole = draw(1, 0, 60)
     for start in (0, 1, 6, 7, 20, 21):
         assert draw(ranks, start, 36) == whole[start : start + 36]
+
+@pytest.mark.parametrize('ranks', [1, 2])
+def test_ten_resumes_show_every_image_as_often_as_one_run(ranks, make_zip, tmp_path):
+    """Through the loader, over some epochs; a run that began the order anew would show the same few images ten times."""
+    path, batch, parts = make_zip(tmp_path / 'set.zip', n=30, res=8), 6, 10
+    def shown(start, batches):
+        images = collections.Counter()
+        for rank in range(ranks):
+            _, loader = loading.setup_data(dict(class_name='training.dataset.ImageFolderDataset', path=path), {},
+                                           torch.device('cpu'), seed=0, num_gpus=ranks, rank=rank,
+                                           sizes=itertools.repeat(batch), batch_gpu=batch // ranks, start=start)
+            for _ in range(batches):
+                images.update(image.numpy().tobytes() for part, _labels in next(loader) for image in part)
+            loader.close()
+        return images
+    straight, resumed = shown(0, 2 * parts), collections.Counter()
+    for part in range(parts):
+        resumed += shown(part * 2 * batch, 2)
+    assert resumed == straight and len(straight) == 30 and sum(straight.values()) == 120
+    assert max(straight.values()) - min(straight.values()) <= 3
 
 def test_random_datasets_repeat_from_any_place():
     """A dataset that draws at random gives the same images at the same place, and leaves the global generators alone."""
