@@ -19,9 +19,9 @@ from torch_utils import misc, training_stats
 from training import files, loading, relaunch, run_dir, snapshots, state
 from training.loss import StyleGAN2Loss
 from training.networks_stylegan2 import Discriminator, Generator
-from training.report import not_finite, strict
+from training.report import Reporter, not_finite, strict
 from training.runtime import SpiderError
-from training.training_loop import AdaptiveAugment, setup_phases
+from training.training_loop import AdaptiveAugment, resume_networks, setup_phases
 
 #----------------------------------------------------------------------------
 
@@ -197,6 +197,28 @@ def test_bad_weights_are_named():
     assert not_finite(net) is None
     net.running_var[1] = float('inf')
     assert not_finite(net) == 'running_var'
+
+@pytest.mark.parametrize('bad', ['G', 'D', 'G_ema'])
+def test_snapshots_that_diverged_are_refused(bad, tmp_path):
+    run, path = make_run(seed=0), str(tmp_path / 'network-snapshot-000001.pkl')
+    next(run.networks[bad].parameters()).view(-1)[0] = float('nan')
+    snapshots.save_pickle(snapshots.snapshot_data({}, **run.networks), path)
+    with pytest.raises(SpiderError, match=f'--resume: .* of {bad} in .* is not finite, as training diverged'):
+        resume_networks(make_run(seed=1).networks, path, resume_p=False)
+    if bad == 'G_ema':
+        with pytest.raises(SpiderError, match='--network: .* is not finite, as training diverged'):
+            snapshots.load_generator(path, torch.device('cpu'))
+
+@pytest.mark.parametrize('whole_kimg', [True, False])
+def test_names_of_snapshots_are_unique_and_sort_by_time(whole_kimg):
+    """At ticks and between them, several within one thousand images."""
+    report = types.SimpleNamespace(run=types.SimpleNamespace(at=state.start(0)), whole_kimg=whole_kimg)
+    names = []
+    for nimg, at_tick in ((0, True), (200, False), (900, True), (1100, True), (1500, False), (2300, True), (2900, True)):
+        report.run.at.nimg = nimg
+        names.append(Reporter.next_name(report, at_tick))
+    assert len(set(names)) == len(names) and names == sorted(names)
+    assert ('000001' in names) == whole_kimg
 
 def test_strict_json():
     line = strict({'a': {'mean': float('nan'), 'num': 3}, 'b': float('-inf'), 'c': 0.5})
