@@ -16,7 +16,8 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
-from training.dataset import is_image_file
+from training import reading
+from training.dataset import is_image_file, list_folder
 from training.option_types import Whole, parse_size
 from training.runtime import SpiderError
 
@@ -30,33 +31,43 @@ class Source:
         self.path = path
         self.zip = None
         if os.path.isdir(path):
-            names = [os.path.relpath(os.path.join(root, name), path).replace('\\', '/')
-                     for root, _dirs, files in os.walk(path) for name in files]
+            names = list(list_folder(path))
         else:
             try:
+                if not os.path.isfile(path):
+                    raise ValueError('there is no such file')
                 self.zip = zipfile.ZipFile(path)
-            except (OSError, zipfile.BadZipFile) as err:
-                raise SpiderError(f'--source: {path} is neither a folder nor a readable zip ({err})') from err
+            except Exception as err: # As in read_labels().
+                raise SpiderError(f'--source: {path} is neither a folder nor a readable zip ({err}); give one of them') from err
             names = self.zip.namelist()
         self.names = sorted(name for name in names if is_image_file(name) and not name.startswith('__MACOSX/'))
         if not self.names:
             raise SpiderError(f'--source: {path} holds no images; give a folder or zip with PNG or JPEG files')
         self.labels = self.read_labels() if 'dataset.json' in names else {}
 
-    def read(self, name):
+    def read(self, name, most=reading.MOST_IMAGE):
         if self.zip is not None:
-            return self.zip.read(name)
-        with open(os.path.join(self.path, name), 'rb') as f:
-            return f.read()
+            return reading.read_member(self.zip, name, most)
+        return reading.read_file(os.path.join(self.path, name), most)
 
     def read_labels(self):
         """Return {file name: label}, empty if there are no labels."""
+        where = f'--source: dataset.json in {self.path}'
         try:
-            labels = json.loads(self.read('dataset.json')).get('labels')
-            return {name.replace('\\', '/'): label for name, label in labels or []}
-        except (ValueError, TypeError, AttributeError) as err:
-            raise SpiderError(f'--source: dataset.json in {self.path} is not {{"labels": [[file name, label], ...]}} '
-                              f'({err}); correct or remove it') from err
+            data = self.read('dataset.json', reading.MOST_JSON)
+        except Exception as err: # Damaged zips cause errors of many types.
+            raise SpiderError(f'{where} cannot be read ({err}); correct or remove it') from err
+        return reading.parse_labels(data, where)
+
+    def labels_of(self, names):
+        """Return the label of each image, or None if one of them has none. Raises SpiderError for labels that cannot be used."""
+        found = [self.labels.get(name) for name in names]
+        if None not in found:
+            reading.label_array(found, f'--source: dataset.json in {self.path}')
+            return found
+        if missing := found.count(None) if any(label is not None for label in found) else 0:
+            print(f'Labels are left out, because dataset.json has none for {missing} of {len(names)} images', file=sys.stderr)
+        return None
 
     def bad_file(self, name, err):
         reason = (str(err) or type(err).__name__).splitlines()[0].rstrip('.')
@@ -181,7 +192,7 @@ def check_square(name, size, transform):
 def convert(source, dest, names, transform, resolution):
     """Write the transformed images and dataset.json to dest, with a line of progress on stderr."""
     mode = 'L' if all(map(source.is_grey, names)) else 'RGB'
-    labels, first, shown = [], None, 0
+    labels, written, first, shown = source.labels_of(names), [], None, 0
     for i, name in enumerate(names):
         image = TRANSFORMS[transform](source.image(name).convert(mode), resolution)
         check_square(name, image.size, transform)
@@ -194,17 +205,14 @@ def convert(source, dest, names, transform, resolution):
         image.save(data, format='png', compress_level=1)
         out_name = f'{i // 1000:05d}/img{i:08d}.png'
         dest.write(out_name, data.getvalue())
-        labels.append([out_name, source.labels.get(name)])
+        written.append(out_name)
         if time.time() - shown > 0.5 or i + 1 == len(names):
             shown = time.time()
             end = '\r' if sys.stderr.isatty() and i + 1 < len(names) else '\n'
             if end == '\r' or i + 1 == len(names):
                 print(f'{i + 1}/{len(names)} images', end=end, file=sys.stderr, flush=True)
-    unlabelled = [name for name, label in labels if label is None]
-    if unlabelled and len(unlabelled) < len(labels):
-        print(f'Labels are left out, because dataset.json has none for {len(unlabelled)} of {len(labels)} images',
-              file=sys.stderr)
-    dest.write('dataset.json', json.dumps(dict(labels=None if unlabelled else labels)).encode())
+    pairs = None if labels is None else list(zip(written, labels, strict=True))
+    dest.write('dataset.json', json.dumps(dict(labels=pairs)).encode())
 
 @click.command(context_settings=dict(max_content_width=120))
 @click.option('--source', help='Folder or zip of images', metavar='PATH', required=True)

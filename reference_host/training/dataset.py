@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import os
 import struct
 import zipfile
@@ -12,6 +11,7 @@ import PIL.Image
 import torch
 
 import dnnlib
+from training import reading
 from training.runtime import SpiderError
 
 try:
@@ -149,6 +149,16 @@ def is_image_file(fname):
     PIL.Image.init()
     return os.path.splitext(fname)[1].lower() in PIL.Image.EXTENSION
 
+def list_folder(path):
+    """Yield the names of the images in a folder and those below it, and dataset.json, with forward slashes. What is no regular
+    file, a pipe or a broken link, is left out."""
+    for root, _dirs, files in os.walk(path):
+        for fname in files:
+            fname = os.path.join(root, fname)
+            name = os.path.relpath(fname, path).replace('\\', '/')
+            if (name == 'dataset.json' or is_image_file(name)) and os.path.isfile(fname):
+                yield name
+
 def read_header(f):
     """(width, height, channels) from the first bytes of an open image file; channels is None for what is neither grey
     nor RGB with 8 bits."""
@@ -201,10 +211,9 @@ class ImageFolderDataset(Dataset):
 
     def _list_files(self):
         if self._type == 'dir':
-            return {os.path.relpath(os.path.join(root, fname), self._path).replace('\\', '/')
-                    for root, _dirs, files in os.walk(self._path) for fname in files}
+            return set(list_folder(self._path))
         if not os.path.isfile(self._path):
-            raise SpiderError(f'{self._path} does not exist; give a folder or a zip of images')
+            raise SpiderError(f'{self._path} does not exist, or is no file; give a folder or a zip of images')
         return set(self._get_zipfile().namelist())
 
     def _get_zipfile(self):
@@ -221,6 +230,11 @@ class ImageFolderDataset(Dataset):
         if self._type == 'dir':
             return open(os.path.join(self._path, fname), 'rb')
         return self._get_zipfile().open(fname)
+
+    def _read_file(self, fname, most):
+        if self._type == 'dir':
+            return reading.read_file(os.path.join(self._path, fname), most)
+        return reading.read_member(self._get_zipfile(), fname, most)
 
     def _bad_file(self, fname, err):
         reason = str(err).splitlines()[0].rstrip('.') if str(err) else type(err).__name__
@@ -242,6 +256,8 @@ class ImageFolderDataset(Dataset):
         if width != height or width & (width - 1) != 0:
             raise SpiderError(f'{fname} in {self._path} is {width}x{height}, but images must be square with a power of two '
                               f'as their side; {REMEDY}')
+        if width > reading.MOST_SIDE:
+            raise SpiderError(f'{fname} in {self._path} is {width} pixels wide, but {reading.MOST_SIDE} are the most; {REMEDY}')
         return [channels, height, width]
 
     def check_images(self):
@@ -253,15 +269,18 @@ class ImageFolderDataset(Dataset):
             if shape != self.image_shape:
                 first, here = (f'{"RGB" if c == 3 else "grey"} {w}x{h}' for c, h, w in (self.image_shape, shape))
                 raise SpiderError(f'{fname} in {self._path} is {here}, but {self._image_fnames[0]} is {first}; {REMEDY}')
-        if sum(size for _name, size, _mark in self._file_marks()) < CHECK_PIXELS_BELOW:
+        sizes = {name: size for name, size, _mark in self._file_marks() if name != 'dataset.json'}
+        largest = max(sizes, key=sizes.get)
+        if sizes[largest] > reading.MOST_IMAGE:
+            raise SpiderError(f'{largest} in {self._path} is larger than {reading.MOST_IMAGE >> 20} MiB; {REMEDY}')
+        if sum(sizes.values()) < CHECK_PIXELS_BELOW:
             for raw_idx in range(len(self._image_fnames)):
                 self._load_raw_image(raw_idx)
 
     def _load_raw_image(self, raw_idx):
         fname = self._image_fnames[raw_idx]
         try:
-            with self._open_file(fname) as f:
-                data = f.read()
+            data = self._read_file(fname, reading.MOST_IMAGE)
             if pyspng is not None and fname.lower().endswith('.png'):
                 image = pyspng.load(data)
             else:
@@ -282,23 +301,18 @@ class ImageFolderDataset(Dataset):
     def _load_raw_labels(self):
         if 'dataset.json' not in self._all_fnames:
             return None
+        where = f'dataset.json in {self._path}'
         try:
-            with self._open_file('dataset.json') as f:
-                labels = json.load(f).get('labels')
-            if labels is None:
-                return None
-            by_name = {fname.replace('\\', '/'): label for fname, label in labels}
-            labels = np.array([by_name[fname] for fname in self._image_fnames])
-        except KeyError as err:
-            raise SpiderError(f'dataset.json in {self._path} has no label for {err.args[0]}; label every image or none') from err
-        except (ValueError, TypeError, AttributeError) as err: # Not JSON, not pairs, or vectors of several lengths.
-            raise SpiderError(f'dataset.json in {self._path} is not {{"labels": [[file name, class or vector], ...]}} '
-                              f'({err}); write it with dataset_tool.py') from err
-        if labels.ndim not in (1, 2) or labels.dtype.kind not in 'iuf' or (labels.ndim == 1 and (labels % 1 != 0).any()):
-            raise SpiderError(f'dataset.json in {self._path} must give each image an integer class or a vector of numbers')
-        if labels.ndim == 1 and labels.min() < 0:
-            raise SpiderError(f'dataset.json in {self._path} has a negative class; number the classes from 0')
-        return labels.astype({1: np.int64, 2: np.float32}[labels.ndim])
+            data = self._read_file('dataset.json', reading.MOST_JSON)
+        except Exception as err: # Damaged zips cause errors of many types.
+            raise SpiderError(f'{where} cannot be read ({err}); correct or remove it') from err
+        labels = reading.parse_labels(data, where)
+        if not labels:
+            return None
+        for fname in self._image_fnames:
+            if fname not in labels:
+                raise SpiderError(f'{where} has no label for {fname}; label every image or none')
+        return reading.label_array([labels[fname] for fname in self._image_fnames], where)
 
     # Identity.
 

@@ -17,7 +17,12 @@ class SpiderError(click.ClickException):
 
     def __init__(self, message):
         # A DataLoader worker hands its exception over as a traceback in text: keep the sentence at its end.
-        super().__init__(message.rsplit('SpiderError: ', 1)[-1].strip())
+        super().__init__(printable(message.rsplit('SpiderError: ', 1)[-1].strip()))
+
+def printable(text):
+    """A text on one line; letters that a terminal would obey or hide are escaped."""
+    return text if text.isprintable() else ''.join(
+        letter if letter.isprintable() else letter.encode('unicode_escape', 'surrogatepass').decode() for letter in text)
 
 @contextlib.contextmanager
 def named(option):

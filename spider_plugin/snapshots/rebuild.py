@@ -12,6 +12,7 @@ import sys
 import torch
 
 from spider_plugin.errors import SpiderError, shown
+from spider_plugin.files.limits import open_file
 from spider_plugin.resources import resource_dir
 from spider_plugin.snapshots.families import add_host_to_path, known_class, lacks_family, network_family
 from spider_plugin.snapshots.records import PersistentRecord, read_pickle, record_in
@@ -111,7 +112,7 @@ def unpickle(path):
     """Contents of the host pickle at `path`, read as hosts do. Runs code that the file carries."""
     add_host_to_path()
     try:
-        with open(path, 'rb') as file:
+        with open_file(path) as file:
             return dict(pickle.load(file))
     except OSError as error:
         raise SpiderError(f'Cannot read {path} ({error.strerror}); check the path.') from error

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from spider_plugin.errors import SpiderError, shown
+from spider_plugin.files.limits import open_file
 from spider_plugin.snapshots.pickle_machine import ENTRY, SLOT, Damaged, Forbidden, PickleMachine, StandIn, checked_key
 from spider_plugin.snapshots.plain_data import check_plain
 
@@ -276,7 +277,7 @@ def read_pickle(path):
     file is missing or damaged, is not a dict, or names anything outside the table above."""
     path = Path(path)
     try:
-        with open(path, 'rb') as file:
+        with open_file(path) as file:
             size = os.fstat(file.fileno()).st_size
             contents = PickleMachine(file, size, _resolve, _fill).load()
         check_plain([contents], _parts_of_record, _PLAIN_BYTES + 4 * size)

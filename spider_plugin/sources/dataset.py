@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import io
-import json
 import os
 import zipfile
 from pathlib import Path
@@ -12,7 +11,16 @@ import numpy as np
 import PIL.Image
 import pyspng
 
-from spider_plugin.errors import SpiderError, out_of_memory
+from spider_plugin.errors import SpiderError, out_of_memory, shown
+from spider_plugin.files.limits import (
+    MOST_CLASSES,
+    MOST_IMAGE,
+    MOST_JSON,
+    MOST_SIDE,
+    parse_json,
+    read_file,
+    read_member,
+)
 
 _CHANNELS = {'1': 1, 'L': 1, 'RGB': 3, 'P': 3}      # Pillow modes that are read; bilevel and palette images are expanded
 
@@ -33,7 +41,7 @@ class ImageDataset:
 
     def __init__(self, path):
         self.path = Path(path)
-        self.name = self.path.stem if self.path.is_file() else self.path.resolve().name
+        self.name = self.path.stem if os.path.isfile(self.path) else self.path.resolve().name
         self._zip, names = _open(self.path)
         extensions = set(PIL.Image.registered_extensions())
         self.file_names = sorted(name for name in names if os.path.splitext(name)[1].lower() in extensions)
@@ -84,10 +92,12 @@ class ImageDataset:
 
     #------------------------------------------------------------------------
 
-    def _read(self, name):
+    def _read(self, name, most=MOST_IMAGE):
         try:
-            return self._zip.read(name) if self._zip is not None else (self.path / name).read_bytes()
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+            return read_file(self.path / name, most) if self._zip is None else read_member(self._zip, name, most)
+        except Exception as error:      # damaged zips raise errors of any type
+            if out_of_memory(error):
+                raise
             raise SpiderError(f'{name} in {self.path} cannot be read ({_reason(error)}); '
                               'replace or remove it.') from error
 
@@ -110,6 +120,8 @@ class ImageDataset:
         if width != height:
             raise SpiderError(f'{where} is {width} x {height}, but images must be square; '
                               'crop them, for example with dataset_tool.py --transform=center-crop.')
+        if width > MOST_SIDE:
+            raise SpiderError(f'{where} is {width} pixels wide; give images of at most {MOST_SIDE}.')
         return width, _CHANNELS[header.mode]
 
     def _check_shape(self, name, shape):
@@ -124,10 +136,10 @@ class ImageDataset:
 
     def _read_info(self):
         try:
-            info = json.loads(self._read('dataset.json'))
+            info = parse_json(self._read('dataset.json', MOST_JSON))
             info['labels'] = [(name.replace('\\', '/'), label) for name, label in info.get('labels') or []]
         except (ValueError, AttributeError, TypeError) as error:
-            raise SpiderError(f'dataset.json in {self.path} is not {{"labels": [[file name, label], ...]}}; '
+            raise SpiderError(f'dataset.json in {self.path} is not {{"labels": [[file name, label], ...]}} ({shown(error)}); '
                               'correct it, or remove it to use the images without labels.') from error
         return info
 
@@ -135,6 +147,8 @@ class ImageDataset:
         if not pairs:
             return None
         where, table = f'dataset.json in {self.path}', dict(pairs)
+        if len(table) < len(pairs):
+            raise SpiderError(f'{where} has two labels for one image; leave one of them out.')
         for name in self.file_names:
             if name not in table:
                 raise SpiderError(f'{where} has no label for {name}; add it, or remove dataset.json.')
@@ -143,9 +157,15 @@ class ImageDataset:
         except ValueError:              # labels of different lengths
             labels = np.array(None)
         if labels.ndim == 1 and labels.dtype.kind == 'i' and labels.min() >= 0:
+            if labels.max() >= MOST_CLASSES:
+                raise SpiderError(f'{where} has the class {labels.max()}; number them from 0 to at most {MOST_CLASSES - 1}.')
             return labels.astype(np.int64)
-        if labels.ndim == 2 and labels.dtype.kind in 'if':
-            return labels.astype(np.float32)
+        if labels.ndim == 2 and labels.shape[1] > 0 and labels.dtype.kind in 'if':
+            with np.errstate(over='ignore'):
+                labels = labels.astype(np.float32)
+            if not np.isfinite(labels).all():
+                raise SpiderError(f'{where} has a label that is NaN or infinite; correct it.')
+            return labels
         raise SpiderError(f'{where} must give every image a class number from 0, or every image a list of equally many '
                           'numbers.')
 
@@ -153,13 +173,15 @@ class ImageDataset:
 
 def _open(path):
     """Return (ZipFile or None for a folder, names of all files with forward slashes)."""
-    if path.is_dir():
+    if os.path.isdir(path):
         return None, {file.relative_to(path).as_posix() for file in path.rglob('*') if file.is_file()}
-    if not path.exists():
+    if not os.path.exists(path):
         raise SpiderError(f'{path} does not exist; give the path of a zip or a folder of images.')
+    if not os.path.isfile(path):
+        raise SpiderError(f'{path} is neither a file nor a folder; give a zip or a folder of images.')
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+    except Exception as error:      # as above
         raise SpiderError(f'{path} is not a readable zip file; give a zip or a folder of images.') from error
     return archive, {name for name in archive.namelist() if not name.endswith('/')}
 
@@ -175,6 +197,6 @@ def _decode(data, channels):
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 def _reason(error):
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return shown(error) or type(error).__name__
 
 #----------------------------------------------------------------------------

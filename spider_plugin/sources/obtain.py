@@ -7,6 +7,7 @@ The cache holds
 
 import hashlib
 import json
+import os
 import re
 import sys
 import urllib.parse
@@ -52,7 +53,8 @@ def fetch(url):
     what, sha256 = f'--spider-source={address}', fragment.removeprefix('sha256=') or None
     if sha256 is not None and not re.fullmatch('[0-9a-fA-F]{64}', sha256):
         raise SpiderError(f'{what}#{fragment} does not end in a digest; give #sha256= and 64 hex digits, or nothing.')
-    name = re.sub(r'[^A-Za-z0-9._-]', '_', urllib.parse.urlsplit(address).path.rpartition('/')[2]) or 'download'
+    name = urllib.parse.urlsplit(address).path.rpartition('/')[2][-100:]
+    name = re.sub(r'[^A-Za-z0-9._-]', '_', name).lstrip('.') or 'download'      # '..' would leave the folder
     path = cache_dir('downloads', hashlib.sha256(address.encode()).hexdigest()[:16]) / name
     file = File(name, (address,), sha256=sha256)
     if sha256 is not None or not path.exists():
@@ -93,7 +95,7 @@ def _published_digests(dataset):
 
 def _user_files(dataset, path, what):
     """Return {file name: path of the user's file}. The only file of a dataset may have another name, or be unpacked."""
-    if not path.exists():
+    if not os.path.exists(path):
         raise SpiderError(f'{what}:{path} does not exist; give the file that its publisher offers, or the folder it is in.')
     if len(dataset.files) == 1 and not (path / dataset.files[0].name).exists():
         return {dataset.files[0].name: path}
