@@ -13,8 +13,9 @@ import click
 
 from spider_plugin import __version__
 from spider_plugin.errors import SpiderError
+from spider_plugin.files.limits import MOST_CLASSES
 from spider_plugin.hosts.edge import click_errors, guard
-from spider_plugin.options.types import MOST_CLASSES, MOST_IMAGES, MOST_SEED, Real, Seeds, Whole
+from spider_plugin.options.types import MOST_IMAGES, MOST_SEED, Real, Seeds, Whole
 from spider_plugin.resources import resource_dir
 
 class _Spider(click.Group):
