@@ -1,7 +1,8 @@
 """Fuzzes prepared sources: python fuzz/bank_json.py [CORPUS] [-max_total_time=1800]   (needs `pip install atheris`)
 
 The first byte says which file of a prepared source the rest is: bank.json, images.npy, generator.json, or the cache's note of
-where a parent is. The source is opened and drawn from, as in a rank."""
+where a parent is. With a capital the rest is changes of the file instead, lines such as `init_kwargs.z_dim=1000000000`. The
+source is opened and drawn from, as in a rank."""
 
 import json
 
@@ -51,9 +52,26 @@ def make():
     FILES[b'p'].write_text(json.dumps(dict(path='/nowhere/x.pkl')))
     whole.update((path, path.read_bytes()) for path in FILES.values())
 
+def changed(content, lines):
+    """Return JSON with the entries that lines like `init_kwargs.z_dim=4` name replaced; a value that is no JSON is a text."""
+    info = json.loads(content)
+    for line in lines.decode(errors='replace').splitlines()[:20]:
+        name, _, value = line.partition('=')
+        *outer, last = name.split('.')
+        place = info
+        for key in outer:
+            place = place.setdefault(key, {}) if isinstance(place, dict) else {}
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            pass
+        if isinstance(place, dict):
+            place[last] = value
+    return json.dumps(info).encode()
+
 def read(data):
-    path = FILES.get(data[:1], FILES[b'b'])
-    path.write_bytes(data[1:])
+    path = FILES.get(data[:1].lower(), FILES[b'b'])
+    path.write_bytes(changed(whole[path], data[1:]) if data[:1] in b'BGSP' else data[1:])
     try:
         look_at(path)
     finally:
@@ -70,6 +88,11 @@ def look_at(path):
 
 def seeds():
     yield from (first + whole[path] for first, path in FILES.items())
+    yield from (first + b'identity.name=x\nlabels=null' for first in (b'B', b'S', b'P'))
+    for line in ('z_dim=5', 'init_kwargs.z_dim=1000000', 'init_kwargs.img_resolution=1024', 'init_kwargs.spider.mapping=encoder',
+                 'init_kwargs.spider.classes=[0,1]', 'init_kwargs.spider.noise=0.5', 'init_kwargs.mapping_kwargs.num_layers=3',
+                 f'class_name={GENERATOR}\ninit_kwargs.spider=null', 'init_kwargs.spider.learn_skip=true'):
+        yield b'G' + line.encode()
     plain = dict(json.loads(whole[FILES[b'g']]), class_name=GENERATOR, init_kwargs=SIZES)
     yield b'g' + json.dumps(plain).encode()
     cascade = dict(IDENTITY, latents=10, source=dict(IDENTITY, latents=5, source=IDENTITY))

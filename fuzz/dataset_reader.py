@@ -10,17 +10,21 @@ import json
 import atheris
 from harness import FOLDER, check_message, fuzz
 
-with atheris.instrument_imports(include=['spider_plugin.sources', 'training.dataset', 'dataset_tool', 'zipfile', 'PIL']):
+with atheris.instrument_imports(include=['spider_plugin.sources', 'spider_plugin.files', 'training.dataset', 'training.reading',
+                                         'dataset_tool', 'zipfile', 'PIL']):
     import PIL.Image
 
     import dataset_tool
     from spider_plugin.sources.dataset import ImageDataset
+    from training import reading
     from training.dataset import ImageFolderDataset
     PIL.Image.init()    # imports a module for each format
 from members import image, images, joined, split, zipped
 
 from spider_plugin.errors import SpiderError
 from training.runtime import SpiderError as HostError
+
+reading.MOST_PHOTO = reading.MOST_DECODED    # its bound is that of photographs, which take more memory than a target may
 
 PATH, MADE   = FOLDER / 'fuzzed.zip', FOLDER / 'made.zip'
 WHOLE, PARTS = b'Z', b'M'

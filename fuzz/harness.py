@@ -78,7 +78,7 @@ def fuzz(target, seeds, allowed, dictionary=None, imports=False):
     for seed in sorted(corpus.iterdir())[:1000]:    # so that modules that are imported when they are needed are there
         run(target, seed.read_bytes(), allowed)
     sys.addaudithook(_hook)
-    defaults = [f'-max_len={MAX_BYTES}', '-timeout=10', '-rss_limit_mb=2048']
+    defaults = [f'-max_len={MAX_BYTES}', '-timeout=10', '-rss_limit_mb=2048', '-keep_seed=1']
     defaults += [f'-dict={Path(__file__).with_name(dictionary)}'] if dictionary else []
     atheris.Setup([sys.argv[0], *defaults, *options, str(corpus)], lambda data: run(target, data, allowed))
     atheris.Fuzz()

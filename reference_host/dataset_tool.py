@@ -16,7 +16,8 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
-from training.dataset import is_image_file, open_image, open_zip, read_bounded, read_labels
+from training import reading
+from training.dataset import is_image_file, list_folder
 from training.option_types import Whole, parse_size
 from training.runtime import SpiderError
 
@@ -30,33 +31,37 @@ class Source:
         self.path = path
         self.zip = None
         if os.path.isdir(path):
-            names = [os.path.relpath(os.path.join(root, name), path).replace('\\', '/')
-                     for root, _dirs, files in os.walk(path) for name in files]
+            names = list(list_folder(path))
         else:
             try:
-                self.zip = open_zip(path)
+                self.zip = reading.open_zip(path)
             except Exception as err: # Broken directories of a zip raise errors of many types.
-                raise SpiderError(f'--source: {path} is neither a folder nor a readable zip ({err})') from err
+                raise SpiderError(f'--source: {path} is neither a folder nor a readable zip ({err}); give one of them') from err
             names = self.zip.namelist()
         self.names = sorted(name for name in names if is_image_file(name) and not name.startswith('__MACOSX/'))
         if not self.names:
             raise SpiderError(f'--source: {path} holds no images; give a folder or zip with PNG or JPEG files')
-        self.labels = self.read_labels() if 'dataset.json' in names else {}
+        self.where = f'--source: dataset.json in {path}'
+        self.labels = reading.read_labels(self.read, len(self.names), self.where) if 'dataset.json' in names else {}
 
-    def open(self, name):
-        return open(os.path.join(self.path, name), 'rb') if self.zip is None else self.zip.open(name)
+    def read(self, name, most=reading.MOST_IMAGE):
+        if self.zip is not None:
+            return reading.read_member(self.zip, name, most)
+        return reading.read_file(os.path.join(self.path, name), most)
 
     def open_image(self, name):
-        with self.open(name) as f:
-            return open_image(io.BytesIO(read_bounded(f)))
+        return reading.open_image(io.BytesIO(self.read(name)), reading.MOST_PHOTO)
 
-    def read_labels(self):
-        """Return {file name: label}, empty if there are no labels."""
-        try:
-            with self.open('dataset.json') as f:
-                return read_labels(f, len(self.names)) or {}
-        except Exception as err: # Decoders of a zip raise errors of many types on broken files.
-            raise SpiderError(f'--source: dataset.json in {self.path} cannot be read ({err}); correct or remove it') from err
+    def labels_of(self, names):
+        """Return the label of each image, or None if one of them has none. Raises SpiderError for labels that cannot be used."""
+        found = [self.labels.get(name) for name in names]
+        missing = found.count(None)
+        if missing == 0:
+            reading.label_array(found, self.where)
+            return found
+        if missing < len(found):
+            print(f'Labels are left out, because dataset.json has none for {missing} of {len(names)} images', file=sys.stderr)
+        return None
 
     def bad_file(self, name, err):
         reason = (str(err) or type(err).__name__).splitlines()[0].rstrip('.')
@@ -181,7 +186,7 @@ def check_square(name, size, transform):
 def convert(source, dest, names, transform, resolution):
     """Write the transformed images and dataset.json to dest, with a line of progress on stderr."""
     mode = 'L' if all(map(source.is_grey, names)) else 'RGB'
-    labels, first, shown = [], None, 0
+    labels, written, first, shown = source.labels_of(names), [], None, 0
     for i, name in enumerate(names):
         image = TRANSFORMS[transform](source.image(name).convert(mode), resolution)
         check_square(name, image.size, transform)
@@ -194,17 +199,14 @@ def convert(source, dest, names, transform, resolution):
         image.save(data, format='png', compress_level=1)
         out_name = f'{i // 1000:05d}/img{i:08d}.png'
         dest.write(out_name, data.getvalue())
-        labels.append([out_name, source.labels.get(name)])
+        written.append(out_name)
         if time.time() - shown > 0.5 or i + 1 == len(names):
             shown = time.time()
             end = '\r' if sys.stderr.isatty() and i + 1 < len(names) else '\n'
             if end == '\r' or i + 1 == len(names):
                 print(f'{i + 1}/{len(names)} images', end=end, file=sys.stderr, flush=True)
-    unlabelled = [name for name, label in labels if label is None]
-    if unlabelled and len(unlabelled) < len(labels):
-        print(f'Labels are left out, because dataset.json has none for {len(unlabelled)} of {len(labels)} images',
-              file=sys.stderr)
-    dest.write('dataset.json', json.dumps(dict(labels=None if unlabelled else labels)).encode())
+    pairs = None if labels is None else list(zip(written, labels, strict=True))
+    dest.write('dataset.json', json.dumps(dict(labels=pairs)).encode())
 
 @click.command(context_settings=dict(max_content_width=120))
 @click.option('--source', help='Folder or zip of images', metavar='PATH', required=True)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import tool_utils
-from training import option_types, runtime
+from training import option_types, reading, runtime
 from training.runtime import SpiderError
 from training.snapshots import load_generator, trust_option
 
@@ -33,8 +33,7 @@ def move_input(G, translate, rotate):
 def load_ws(fname, G, device):
     """Return the array `w` of an .npz of projector.py, float32 [N, num_ws, w_dim]. Raises SpiderError if it does not fit G."""
     try:
-        with np.load(fname, allow_pickle=False) as data:
-            ws = torch.from_numpy(data['w'].astype(np.float32)).to(device)
+        ws = torch.from_numpy(reading.read_array(fname, 'w').astype(np.float32, casting='same_kind')).to(device)
     except Exception as err: # Files of other kinds cause errors of many types.
         reason = (str(err).strip() or type(err).__name__).splitlines()[0].rstrip('.')
         raise SpiderError(f'--projected-w: {fname} cannot be read as an .npz with an array w ({reason}); give the '
@@ -42,6 +41,9 @@ def load_ws(fname, G, device):
     if ws.ndim != 3 or ws.shape[1:] != (G.num_ws, G.w_dim):
         raise SpiderError(f'--projected-w: w has the shape {list(ws.shape)}, but the network takes [N, {G.num_ws}, {G.w_dim}]; '
                           'give the network it was projected with')
+    if len(ws) == 0 or not ws.isfinite().all():
+        raise SpiderError(f'--projected-w: {fname} holds no styles, or some that are NaN or infinite; make it again with '
+                          'projector.py')
     return ws
 
 #----------------------------------------------------------------------------

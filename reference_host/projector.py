@@ -7,6 +7,7 @@ The method is in appendix D of Karras et al., "Analyzing and Improving the Image
 if __import__('importlib.util').util.find_spec('spider_plugin') or __name__ == '__main__' and print('spider-plugin is not installed: going on without it', file=__import__('sys').stderr): import spider_plugin.hosts.hook  # attaches spider-plugin  # noqa
 
 import copy
+import io
 import math
 import os
 
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 import tool_utils
 import video_utils
 from metrics import detectors, metric_utils
-from training import option_types, runtime
+from training import option_types, reading, runtime
 from training.runtime import SpiderError
 from training.snapshots import load_generator, trust_option
 
@@ -152,7 +153,8 @@ def project(G, distance, label, num_steps, seed):
 def load_target(fname, G, device):
     """Return an image file as [1, C, R, R] in [-1, 1], cropped to its middle square. Raises SpiderError."""
     try:
-        image = PIL.ImageOps.exif_transpose(PIL.Image.open(fname)).convert('L' if G.img_channels == 1 else 'RGB')
+        image = reading.open_image(io.BytesIO(reading.read_file(fname, reading.MOST_IMAGE)), reading.MOST_PHOTO)
+        image = PIL.ImageOps.exif_transpose(image).convert('L' if G.img_channels == 1 else 'RGB')
     except Exception as err: # Damaged files and files of other kinds cause errors of many types.
         reason = 'no such file' if isinstance(err, FileNotFoundError) else type(err).__name__
         raise SpiderError(f'--target: {fname} cannot be read as an image ({reason}); give a PNG or a JPEG') from err

@@ -58,11 +58,15 @@ def save_png(pixels, fname):
 
 @contextlib.contextmanager
 def written_whole(fname):
-    """Yield the path of a file to write, which is renamed to `fname` after the body, and removed if the body fails."""
+    """Yield the path of a file to write, which is renamed to `fname` after the body, and removed if the body fails.
+
+    Raises SpiderError where the disk refuses."""
     temp = f'{fname}.{os.getpid()}.tmp'
     try:
         yield temp
         os.replace(temp, fname)
+    except OSError as err:
+        raise SpiderError(f'{fname} cannot be written ({err.strerror or err}); choose another name or place') from err
     finally:
         if os.path.exists(temp):
             os.remove(temp)

@@ -111,11 +111,11 @@ def check_freezed(freezed, resolution):
                           f'{layers}')
 
 def check_required():
-    """Raises click's error for the first option that a new run needs and that nobody gave."""
+    """Raises SpiderError for the first option that a new run needs and that nobody gave."""
     ctx = click.get_current_context()
     for param in ctx.command.params:
         if param.name in REQUIRED and ctx.params[param.name] is None:
-            raise click.MissingParameter(ctx=ctx, param=param)
+            raise SpiderError(f'{param.opts[0]}: a new run needs it; give it, or continue a run with --resume')
 
 def check_resume(path):
     """Raises SpiderError unless there is a file to resume from."""

@@ -13,8 +13,9 @@ import click
 
 from spider_plugin import __version__
 from spider_plugin.errors import SpiderError
+from spider_plugin.files.limits import MOST_CLASSES
 from spider_plugin.hosts.edge import click_errors, guard
-from spider_plugin.options.types import MOST_CLASSES, MOST_IMAGES, MOST_SEED, Real, Seeds, Whole
+from spider_plugin.options.types import MOST_IMAGES, MOST_SEED, Real, Seeds, Whole
 from spider_plugin.resources import resource_dir
 
 class _Spider(click.Group):
@@ -150,8 +151,8 @@ def demo(outdir, seed, threads, quick):
 @click.option('--sources',  help='Also write the source image of each output', is_flag=True)
 @click.option('--walk',     help='Also write a walk from seed to seed that moves the source image, the latent or w alone, or '
               'w and source together; a file name means both, into that file', metavar='[source|latent|w|both|FILE]')
-@click.option('--walk-out', help='File of the walk, in --outdir where it is a name without a folder  '
-              '[default: walk-KIND.gif]', metavar='NAME.[gif|mp4|png]')
+@click.option('--walk-out', help='Name of the file of the walk, in --outdir  [default: walk-KIND.gif]',
+              metavar='NAME.[gif|mp4|png]')
 @click.option('--stage',    help='Stage of a cascade to walk through, 1 for its first generator  [default: the last]',
               metavar='INT', type=Whole(1, 32))
 @click.option('--stages',   help='Also write stages.png, the images of every stage of a cascade and walks at each', is_flag=True)

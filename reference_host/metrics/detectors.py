@@ -67,7 +67,7 @@ KNOWN = {*(spec.sha256 for spec in PUBLIC.values()),
 def say_that_it_is_code(url):
     """Print a line for a --detector value whose file is there and is none of the known ones."""
     path = find(url)
-    if os.path.isfile(path) and not is_checkpoint(path) and detector_identity(url) not in KNOWN:
+    if not is_checkpoint(path) and detector_identity(url) not in KNOWN:
         print(f'--detector={ascii(str(url))[1:-1]} (sha256 {detector_identity(url)[:12]}) is not in the table of known '
               'detectors; a TorchScript file is code, which runs with your rights, so give one that you trust', file=sys.stderr)
 
@@ -88,6 +88,8 @@ def find(url):
             except (OSError, ValueError) as err:
                 raise SpiderError(f'--detector: {url} cannot be downloaded ({first_line(err)}); give a file instead') from err
         return path
+    if not os.path.isfile(url): # A pipe would be waited for.
+        raise SpiderError(f'--detector: {url} does not exist, or is no file; give a file written by torch.jit.save')
     return url
 
 @functools.cache # Digests take a moment.

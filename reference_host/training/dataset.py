@@ -2,16 +2,15 @@
 
 import hashlib
 import io
-import json
 import os
 import struct
-import zipfile
 
 import numpy as np
 import PIL.Image
 import torch
 
 import dnnlib
+from training import reading
 from training.runtime import SpiderError
 
 try:
@@ -139,11 +138,6 @@ class Dataset(torch.utils.data.Dataset):
 
 #----------------------------------------------------------------------------
 
-MAX_FILE = 1 << 27                              # Most bytes of an image, as a file and decoded: 44 megapixels in colour.
-MAX_UNPACKED = 1 << 27, 100                     # Bytes that any zip may unpack to, and how many more for each of its own.
-MAX_LABELS = 1 << 20, 1 << 15                   # Bytes of any dataset.json, and how many more for each image.
-MAX_CLASSES = 1 << 16
-FORMATS = ('PNG', 'JPEG', 'WEBP', 'BMP', 'GIF', 'PPM', 'TGA', 'TIFF', 'JPEG2000')    # Pillow starts programs for some others.
 PNG_CHANNELS = {0: 1, 2: 3}                     # PNG colour type -> channels; the others have a palette or alpha.
 PIL_CHANNELS = {'L': 1, 'RGB': 3}
 REMEDY = 'convert the images with dataset_tool.py --source=... --dest=OUT.zip --transform=center-crop --resolution=WxH'
@@ -154,51 +148,27 @@ def is_image_file(fname):
     PIL.Image.init()
     return os.path.splitext(fname)[1].lower() in PIL.Image.EXTENSION
 
+def list_folder(path):
+    """Yield the names of the images in a folder and those below it, and dataset.json, with forward slashes. What is no regular
+    file, a pipe or a broken link, is left out."""
+    for root, _dirs, files in os.walk(path):
+        for fname in files:
+            fname = os.path.join(root, fname)
+            name = os.path.relpath(fname, path).replace('\\', '/')
+            if (name == 'dataset.json' or is_image_file(name)) and os.path.isfile(fname):
+                yield name
+
 def read_header(f):
     """(width, height, channels) from the first bytes of an open image file; channels is None for what is neither grey
-    nor RGB with 8 bits."""
+    nor RGB with 8 bits. Raises ValueError for an image that is too large, and what Pillow raises."""
     head = f.read(26)
     if head[:8] == b'\x89PNG\r\n\x1a\n' and len(head) == 26:
         width, height, bits, colour = struct.unpack('>IIBB', head[16:])
+        reading.check_size(width, height)
         return width, height, PNG_CHANNELS.get(colour) if bits == 8 else None
     f.seek(0)
-    with open_image(f) as image:
+    with reading.open_image(f) as image:
         return image.width, image.height, PIL_CHANNELS.get(image.mode)
-
-def open_zip(path):
-    """A zip that may not unpack to many times its size. Raises ValueError where it would, and what zipfile raises."""
-    archive = zipfile.ZipFile(path)
-    base, ratio = MAX_UNPACKED
-    if sum(info.file_size for info in archive.infolist()) > base + ratio * os.path.getsize(path):
-        archive.close()
-        raise ValueError(f'its files are more than {ratio} times larger than the zip')
-    return archive
-
-def read_bounded(f, most=MAX_FILE):
-    """The rest of an open file. Raises ValueError if that is more than `most` bytes."""
-    data = f.read(most + 1)
-    if len(data) > most:
-        raise ValueError(f'it is larger than {most >> 20} MiB')
-    return data
-
-def read_labels(f, num_images):
-    """The labels in an open dataset.json, {file name: label}, or None. Raises ValueError where it is another thing."""
-    base, each = MAX_LABELS
-    try:
-        labels = json.loads(read_bounded(f, base + each * num_images)).get('labels')
-        return labels if labels is None else {fname.replace('\\', '/'): label for fname, label in labels}
-    except (ValueError, TypeError, AttributeError, RecursionError) as err:
-        raise ValueError(f'dataset.json is not {{"labels": [[file name, class or vector], ...]}} ({err})') from err
-
-def open_image(f):
-    """The PIL image in an open file. Raises ValueError for one larger than MAX_FILE, and what Pillow raises."""
-    image = PIL.Image.open(f, formats=FORMATS)
-    check_size(image.width, image.height, 8 if image.mode[0] in 'IF' else PIL.Image.getmodebands(image.mode))
-    return image
-
-def check_size(width, height, pixel_bytes):
-    if width * height * pixel_bytes > MAX_FILE:
-        raise ValueError(f'{width} x {height} pixels are more than {MAX_FILE >> 20} MiB')
 
 #----------------------------------------------------------------------------
 
@@ -241,16 +211,15 @@ class ImageFolderDataset(Dataset):
 
     def _list_files(self):
         if self._type == 'dir':
-            return {os.path.relpath(os.path.join(root, fname), self._path).replace('\\', '/')
-                    for root, _dirs, files in os.walk(self._path) for fname in files}
+            return set(list_folder(self._path))
         if not os.path.isfile(self._path):
-            raise SpiderError(f'{self._path} does not exist; give a folder or a zip of images')
+            raise SpiderError(f'{self._path} does not exist, or is no file; give a folder or a zip of images')
         return set(self._get_zipfile().namelist())
 
     def _get_zipfile(self):
         if self._zipfile is None or self._zipfile_pid != os.getpid(): # A forked worker must not share our file offset.
             try:
-                self._zipfile = open_zip(self._path)
+                self._zipfile = reading.open_zip(self._path)
             except Exception as err: # Broken directories of a zip raise errors of many types.
                 raise SpiderError(f'{self._path} is not a readable zip ({err}); copy it again or make it with '
                                   'dataset_tool.py') from err
@@ -261,6 +230,11 @@ class ImageFolderDataset(Dataset):
         if self._type == 'dir':
             return open(os.path.join(self._path, fname), 'rb')
         return self._get_zipfile().open(fname)
+
+    def _read_file(self, fname, most):
+        if self._type == 'dir':
+            return reading.read_file(os.path.join(self._path, fname), most)
+        return reading.read_member(self._get_zipfile(), fname, most)
 
     def _bad_file(self, fname, err):
         reason = str(err).splitlines()[0].rstrip('.') if str(err) else type(err).__name__
@@ -273,7 +247,6 @@ class ImageFolderDataset(Dataset):
         try:
             with self._open_file(fname) as f:
                 width, height, channels = read_header(f)
-            check_size(width, height, channels or 1)
         except SpiderError:
             raise
         except Exception as err: # Pillow raises nearly anything on broken files.
@@ -294,21 +267,23 @@ class ImageFolderDataset(Dataset):
             if shape != self.image_shape:
                 first, here = (f'{"RGB" if c == 3 else "grey"} {w}x{h}' for c, h, w in (self.image_shape, shape))
                 raise SpiderError(f'{fname} in {self._path} is {here}, but {self._image_fnames[0]} is {first}; {REMEDY}')
-        if sum(size for _name, size, _mark in self._file_marks()) < CHECK_PIXELS_BELOW:
+        sizes = {name: size for name, size, _mark in self._file_marks() if name != 'dataset.json'}
+        largest = max(sizes, key=sizes.get)
+        if sizes[largest] > reading.MOST_IMAGE:
+            raise SpiderError(f'{largest} in {self._path} is larger than {reading.MOST_IMAGE >> 20} MiB; {REMEDY}')
+        if sum(sizes.values()) < CHECK_PIXELS_BELOW:
             for raw_idx in range(len(self._image_fnames)):
                 self._load_raw_image(raw_idx)
 
     def _load_raw_image(self, raw_idx):
         fname = self._image_fnames[raw_idx]
         try:
-            with self._open_file(fname) as f:
-                data = read_bounded(f)
-            width, height, channels = read_header(io.BytesIO(data))
-            check_size(width, height, channels or 1)
+            data = self._read_file(fname, reading.MOST_IMAGE)
+            read_header(io.BytesIO(data)) # Its bound, before pyspng decodes.
             if pyspng is not None and fname.lower().endswith('.png'):
                 image = pyspng.load(data)
             else:
-                image = np.array(open_image(io.BytesIO(data)))
+                image = np.array(reading.open_image(io.BytesIO(data)))
         except SpiderError:
             raise
         except Exception as err:
@@ -326,23 +301,13 @@ class ImageFolderDataset(Dataset):
         if 'dataset.json' not in self._all_fnames:
             return None
         where = f'dataset.json in {self._path}'
-        try:
-            with self._open_file('dataset.json') as f:
-                by_name = read_labels(f, len(self._image_fnames))
-            if by_name is None:
-                return None
-            labels = np.array([by_name[fname] for fname in self._image_fnames])
-        except KeyError as err:
-            raise SpiderError(f'{where} has no label for {err.args[0]}; label every image or none') from err
-        except Exception as err: # Not JSON, not pairs, vectors of several lengths; decoders of a zip raise anything.
-            raise SpiderError(f'{where} cannot be read ({err}); write it with dataset_tool.py') from err
-        if labels.ndim not in (1, 2) or labels.dtype.kind not in 'iuf' or (labels.ndim == 1 and (labels % 1 != 0).any()):
-            raise SpiderError(f'{where} must give each image an integer class or a vector of numbers')
-        if labels.ndim == 1 and not 0 <= labels.min() <= labels.max() < MAX_CLASSES:
-            raise SpiderError(f'{where} has a negative class or one above {MAX_CLASSES - 1}; number the classes from 0')
-        if labels.ndim == 2 and not (0 < labels.shape[1] <= MAX_CLASSES and (abs(labels) <= np.finfo(np.float32).max).all()):
-            raise SpiderError(f'{where} has an empty vector, or a number that is not finite; correct it')
-        return labels.astype({1: np.int64, 2: np.float32}[labels.ndim])
+        labels = reading.read_labels(self._read_file, len(self._image_fnames), where)
+        if not labels:
+            return None
+        for fname in self._image_fnames:
+            if fname not in labels:
+                raise SpiderError(f'{where} has no label for {fname}; label every image or none')
+        return reading.label_array([labels[fname] for fname in self._image_fnames], where)
 
     # Identity.
 

@@ -4,7 +4,7 @@ import re
 
 import click
 
-MOST_CLASSES = 100_000      # Of a dataset: a label is as many numbers.
+MOST_CLASSES = 65_536       # Of a dataset: a label is as many numbers.
 MOST_KIMG    = 10**9
 MOST_SEED    = 2**32 - 1    # That numpy takes.
 MOST_SEEDS   = 1_000_000    # In a list.

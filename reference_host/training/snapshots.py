@@ -100,6 +100,8 @@ def read(url, option, function, stock, trust=False):
     Raises SpiderError, which names the option it came from."""
     try:
         path = dnnlib.util.open_url(url, return_filename=True)
+        if not os.path.isfile(path): # A pipe would be waited for.
+            raise SpiderError(f'{path} does not exist, or is no file; give a network-snapshot-*.pkl or its URL')
         if reader is not None and not trust:
             return getattr(reader, function)(path)
         if not trust:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from spider_plugin.errors import SpiderError
+from spider_plugin.files.limits import open_file
 from spider_plugin.files.whole import WholeFile
 
 _RECORD = re.compile(rb'\nspider-sha256 ([0-9a-f]{64})\n')
@@ -33,7 +34,7 @@ def checked(path: str | Path) -> Iterator[tuple[BinaryIO, int]]:
     """Yield a file with the bytes of the pickle at `path`, and their number. They are hashed as they are read, the rest at last.
 
     Raises Changed where they differ from the checksum, also in place of an error of the body, and OSError."""
-    with open(path, 'rb', buffering=0) as file:
+    with open_file(path, buffering=0) as file:
         size, wanted = _split(file)
         hashed = _HashedReader(file, size)
         try:
@@ -47,7 +48,7 @@ def checked(path: str | Path) -> Iterator[tuple[BinaryIO, int]]:
 
 def check(path: str | Path) -> bool:
     """Return whether the pickle at `path` has a checksum. Raises Changed where its bytes differ from it, and OSError."""
-    with open(path, 'rb', buffering=0) as file:
+    with open_file(path, buffering=0) as file:
         size, wanted = _split(file)
         if wanted and _HashedReader(file, size).finished() != wanted:
             raise Changed(_words(path))

@@ -39,15 +39,17 @@ def generate(network, seeds, outdir, *, trunc=1.0, class_idx=None, grid=False, s
     Raises SpiderError."""
     if not seeds:
         raise SpiderError('--seeds names no seed; give numbers and ranges such as 0-3,7.')
-    if (walk or stages) and len(seeds) < 2:
-        raise SpiderError(f'--{"walk" if walk else "stages"} goes from seed to seed; give at least two --seeds.')
+    if (walk is not None or stages) and len(seeds) < 2:
+        raise SpiderError(f'--{"stages" if walk is None else "walk"} goes from seed to seed; give at least two --seeds.')
     if frames < 1:
         raise SpiderError('--frames must be at least 1.')
     lonely = '--walk-out' if walk_out is not None else '--stage' if stage is not None else None
     if walk is None and lonely:
         raise SpiderError(f'{lonely} has no effect without --walk; add --walk=w, for example.')
-    kind, walk_out = walks.parse_walk(walk, walk_out) if walk else (None, None)
+    kind, walk_out = (None, None) if walk is None else walks.parse_walk(walk, walk_out)
     network = local_file(network, '--network', 'pickle')
+    if not os.path.isfile(network):
+        raise SpiderError(f'--network={network} does not exist, or is no file; give the path of a snapshot (.pkl).')
     device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     cascade = Cascade(network, device, parents, trust=trust, psi=trunc, noise_mode=noise_mode)
     G = cascade.last
@@ -68,15 +70,12 @@ def generate(network, seeds, outdir, *, trunc=1.0, class_idx=None, grid=False, s
         files['grid.png'] = pictures.tile(images)
     if stages:
         files['stages.png'] = walks.stage_picture(cascade.trace(z, c), len(seeds))
-    steps = walks.frames_of(cascade, cascade.trace(z, c, stage), kind, frames) if walk else None    # refuses before any file
+    steps = walks.frames_of(cascade, cascade.trace(z, c, stage), kind, frames) if kind else None    # refuses before any file
     outdir = Path(outdir)
     written = [pictures.save_png(outdir / name, image) for name, image in files.items()]
-    if walk:
-        written.append(pictures.save_frames(_place(outdir, walk_out), steps, frames))
+    if kind:
+        written.append(pictures.save_frames(outdir / walk_out, steps, frames))
     return written
-
-def _place(outdir, name):
-    return Path(name) if os.path.dirname(name) else outdir / name
 
 #----------------------------------------------------------------------------
 # The inputs that the hosts' gen_images.py draws for a seed, so that pictures can be compared across tools.

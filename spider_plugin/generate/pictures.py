@@ -11,12 +11,16 @@ import PIL.ImageDraw
 from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import atomic_file
 
-MOVING = ('.gif', '.mp4', '.png')
-FPS    = 25
+MOVING  = ('.gif', '.mp4', '.png')
+FPS     = 25
+LONGEST = 200   # bytes of a name; a temporary file beside it has a longer one
 
 def check_name(name):
     """Raise SpiderError if no walk can be written to a file of this name."""
     suffix = Path(name).suffix.lower()
+    if '/' in name or '\\' in name or not name.isprintable() or len(name.encode()) > LONGEST:
+        raise SpiderError(f'--walk-out={name} is not the name of a file in --outdir; give one such as walk.gif, without a folder '
+                          f'and of at most {LONGEST} bytes.')
     if suffix not in MOVING:
         raise SpiderError(f'--walk-out={name} does not end in one of {", ".join(MOVING)}; give a name that does.')
     if suffix == '.mp4' and importlib.util.find_spec('imageio_ffmpeg') is None:

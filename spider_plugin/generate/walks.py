@@ -28,7 +28,7 @@ def parse_walk(walk, walk_out):
             raise SpiderError(f'--walk={walk} and --walk-out={walk_out} both name a file; give --walk=both '
                               f'--walk-out={walk_out}.')
         walk, walk_out = 'both', walk
-    walk_out = walk_out or f'walk-{walk}.gif'
+    walk_out = f'walk-{walk}.gif' if walk_out is None else walk_out
     pictures.check_name(walk_out)
     return walk, walk_out
 

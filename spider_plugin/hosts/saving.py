@@ -43,8 +43,12 @@ def _extended(loop, train):
         if spider_state is None:
             return train(*args, **kwargs)
         from spider_plugin.training.loop_state import LoopState
-        state = LoopState(call.arguments, **spider_state)
-        loop.open = functools.partial(open_whole, then=state.save)
-        with state.applied(loop.misc):
-            return train(*call.args, **call.kwargs)
+        state, stock_open = LoopState(call.arguments, **spider_state), loop.open
+        if stock_open is open_whole:
+            loop.open = functools.partial(open_whole, then=state.save)
+        try:
+            with state.applied(loop.misc):
+                return train(*call.args, **call.kwargs)
+        finally:
+            loop.open = stock_open
     return training_loop

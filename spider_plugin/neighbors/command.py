@@ -1,6 +1,8 @@
 """`spider neighbors`: runs spider_plugin.neighbors.compare with a host's detector, and shows and writes the results."""
 
+import contextlib
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -51,9 +53,11 @@ def check_writable(paths):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=path.parent).close()
+            with contextlib.suppress(FileNotFoundError):
+                os.stat(path)
         except OSError as error:
             raise SpiderError(f'Cannot write {path} ({error.strerror}); give another place.') from error
-        if path.is_dir():
+        if os.path.isdir(path):
             raise SpiderError(f'{path} is a folder; give the name of a file.')
 
 def show(summary, words, command):

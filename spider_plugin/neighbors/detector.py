@@ -45,8 +45,8 @@ class HostDetector:
 
     def __init__(self, value=None, host=None, device='cpu'):
         self.value, self.device = value, torch.device(device)
-        self.host = Path(host or resource_dir('reference_host')).absolute()
-        if not (self.host / 'metrics' / 'metric_utils.py').is_file():
+        self.host = Path(resource_dir('reference_host') if host is None else host).absolute()
+        if host == '' or not os.path.isfile(self.host / 'metrics' / 'metric_utils.py'):
             raise SpiderError(f'--host={host} has no metrics/metric_utils.py; give the folder of a StyleGAN-style checkout.')
 
     def __call__(self, images):

@@ -24,8 +24,9 @@ import numpy as np
 import torch
 
 from spider_plugin import registry
-from spider_plugin.errors import SpiderError
+from spider_plugin.errors import SpiderError, out_of_memory, shown
 from spider_plugin.files.cache import atomic_file, cache_dir, sha256_of_file
+from spider_plugin.files.limits import read_array
 from spider_plugin.files.progress import Progress
 from spider_plugin.metrics.sid import MIN_DIM, MIN_SAMPLES
 from spider_plugin.sources.dataset import ImageDataset
@@ -86,8 +87,9 @@ def open_set(spec, *, max_images, like=None, trust=False):
                           'its features.')
     if name in registry.sources:
         found = _open_procedural(spec, name, argument, _renders(max_images, like), like)
-    elif name not in registry.datasets and not Path(spec).exists():
-        raise SpiderError(f'{spec} does not exist; give a zip or a folder of images, a generator .pkl, an .npz of features, one '
+    elif name not in registry.datasets and not os.path.exists(spec):
+        what = f'--target={spec}' if like is None else spec
+        raise SpiderError(f'{what} does not exist; give a zip or a folder of images, a generator .pkl, an .npz of features, one '
                           f'of {", ".join(sorted(registry.sources))}, or a name that `spider sources` lists.')
     elif spec.endswith('.npz'):
         count, dim = read_npz(spec).shape
@@ -145,10 +147,11 @@ _UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZi
 def read_npz(path):
     """Return the features [N, n] of a user's .npz file. Raises SpiderError if it has none that can be used."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            features = file['features']
-    except _UNREADABLE as error:
-        raise SpiderError(f'{path} holds no array named features ({" ".join(str(error).split())[:80]}); '
+        features = read_array(path, 'features')
+    except Exception as error:      # damaged files cause errors of any type
+        if out_of_memory(error):
+            raise
+        raise SpiderError(f'{path} holds no array named features ({shown(error, 80)}); '
                           'write it by numpy.savez(FILE, features=...).') from error
     if features.ndim != 2 or features.dtype.kind != 'f':
         raise SpiderError(f'{path}: features must be floats [images, dimensions], not {features.dtype} {list(features.shape)}.')

@@ -3,12 +3,12 @@
 A file says for each option what it is, whether that is known, and from where; the rest of it is for people. What the user gives
 wins, on the command line or by an environment variable: a preset gives defaults, and click does the rest."""
 
-import json
 from pathlib import Path
 
 import click
 
-from spider_plugin.errors import SpiderError
+from spider_plugin.errors import SpiderError, shown
+from spider_plugin.files.limits import MOST_JSON, parse_json, read_file
 from spider_plugin.resources import resource_dir
 
 _FIELDS = ('title', 'data', 'options', 'unknown', 'hardware', 'time')
@@ -29,10 +29,10 @@ def load(name):
     if not name.endswith('.json') and name not in names():
         raise SpiderError(f'--preset={name} is not a known preset; choose from {", ".join(names())}, or give a .json file.')
     try:
-        preset = json.loads(path.read_text(encoding='utf-8'))
+        preset = parse_json(read_file(path, MOST_JSON))
     except (OSError, ValueError) as error:
-        raise SpiderError(f'--preset={name} cannot be read ({error}); give a JSON file like those that `spider presets` shows.') \
-            from error
+        raise SpiderError(f'--preset={name} cannot be read ({shown(error)}); give a JSON file like those that `spider presets` '
+                          'shows.') from error
     options = preset.get('options') if isinstance(preset, dict) else None
     if not isinstance(options, dict) or not all(isinstance(entry, dict) and 'value' in entry for entry in options.values()):
         raise SpiderError(f'--preset={name} has no "options" of the form {{"gamma": {{"value": 5}}}}; write it like one of those '

@@ -7,10 +7,11 @@ import click
 
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError, shown
+from spider_plugin.files.limits import MOST_CLASSES
 from spider_plugin.options.generators import IMAGE, default_mapping, mapping_kinds, needed_package
 from spider_plugin.options.mappings import BUILTIN
 from spider_plugin.options.resume import describe, resume_spider
-from spider_plugin.options.types import MOST_CLASSES, MOST_SIDE, Bank, Option, Pairs, Real, Whole
+from spider_plugin.options.types import MOST_SIDE, Bank, Option, Pairs, Real, Whole
 from spider_plugin.snapshots.lineage import cascade_stages, describe_stages
 
 #----------------------------------------------------------------------------

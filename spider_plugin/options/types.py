@@ -13,10 +13,9 @@ import click
 from spider_plugin.errors import shown
 
 MOST_IMAGES  = 10**8        # of a bank
-MOST_CLASSES = 100_000      # of a dataset: a label is as many numbers
 MOST_KIMG    = 10**9
 MOST_SEED    = 2**32 - 1    # that numpy takes
-MOST_SIDE    = 4096         # of an image, in pixels
+MOST_SIDE    = 4096         # of an image that an option asks for, in pixels
 
 #----------------------------------------------------------------------------
 

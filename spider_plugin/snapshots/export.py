@@ -8,6 +8,7 @@ With `.safetensors` in place of `.pt`, the card is also in the file's metadata. 
 
 import json
 import math
+import os
 import platform
 from pathlib import Path
 
@@ -34,6 +35,8 @@ def export(path, out, key=None, trust=False):
     path, out = Path(path), Path(out)
     if out.suffix not in _WRITERS:
         raise SpiderError(f'--out={out} ends neither in .pt nor in .safetensors; give a name that does.')
+    if os.path.isdir(out):
+        raise SpiderError(f'--out={out} is a folder; give the name of a file.')
     save = _WRITERS[out.suffix]()
     record = _network(unpickle(path) if trust else read_pickle(path), key, path)
     tensors = _separate(record.state_dict(), path)

@@ -96,6 +96,10 @@ def prepared_generator(path, info):
         check_size(class_named(without_source(info['class_name'])), (), kwargs, tensors)
         generator = generator_class(**kwargs)
         generator.load_state_dict(tensors)
+        if (info['z_dim'], info['c_dim']) != (generator.z_dim, getattr(generator, 'c_dim', 0)):
+            raise ValueError('latents or classes of another length')
+        with torch.no_grad():   # some arguments are used no earlier
+            generator.eval()(torch.zeros([1, info['z_dim']]), torch.zeros([1, info['c_dim']]), noise_mode='const')
     except Exception as error:  # a class can raise errors of any type for arguments that it was not made for
         raise SpiderError(f'{path} holds no generator that can be built ({shown(error)}); remove that directory and start again '
                           'with --spider-source, which prepares it anew.') from error

@@ -11,12 +11,14 @@ from torch.nn.modules.module import (
 )
 from torch.overrides import TorchFunctionMode
 
+from spider_plugin.files.limits import MOST_CLASSES
+
 _SLACK   = 1 << 22      # numbers that a generator without its source may have and one with it may not
 _DENSE   = 10           # times the parameters of a separable layer that it has while it is made, of a dense one with 9 taps
 _NUMBER  = 1 << 20      # largest number among the arguments,
 _LIMITS  = dict(        # but for those that loops, filters, latents and images are sized by
     img_resolution=1 << 13, num_layers=64, filter_size=64, lrelu_upsampling=4, margin_size=64, img_channels=16, z_dim=1 << 12,
-    w_dim=1 << 14, c_dim=1 << 16, rank=64, num_fp16_res=64)
+    w_dim=1 << 14, c_dim=MOST_CLASSES, rank=64, num_fp16_res=64)
 _LIST    = 64           # most items of a list among the arguments, a filter for example
 _DRAWN   = 1 << 21      # bytes of a layer's output for one image that any file may ask for,
 _EACH    = 1 << 10      # and how many more for each number that it holds

@@ -23,7 +23,8 @@ import PIL.Image
 
 from spider_plugin.errors import SpiderError, out_of_memory
 from spider_plugin.files.cache import atomic_file
-from spider_plugin.files.pictures import check_members, most_unpacked, open_image, read_bounded
+from spider_plugin.files.limits import MOST_IMAGE, check_members, most_unpacked, open_zip, read_stream
+from spider_plugin.files.pictures import open_image
 
 _CHUNK = 256    # images decoded at a time
 
@@ -37,8 +38,7 @@ def _members(path, pattern):
         names = {file.relative_to(path).as_posix(): file for file in path.rglob('*') if file.is_file()}
         yield from _matching(names, pattern, lambda file: file.open('rb'))
     elif zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            check_members(path, (info.file_size for info in archive.infolist()))
+        with open_zip(path) as archive:
             names = {info.filename: info for info in archive.infolist() if not info.is_dir()}
             yield from _matching(names, pattern, archive.open)
     else:
@@ -61,7 +61,7 @@ def read_images(paths, pattern):
     classes = sorted({match['label'] for match, _ in _members(path, pattern) if 'label' in match.groupdict()})
     for match, opener in _members(path, pattern):
         with opener() as stream:
-            yield read_bounded(stream), classes.index(match['label']) if classes else None
+            yield read_stream(stream, MOST_IMAGE), classes.index(match['label']) if classes else None
 
 #----------------------------------------------------------------------------
 # Records of equal length, as in the binary versions of CIFAR and STL-10. A record has `label_bytes` bytes, of which the last is
@@ -93,7 +93,7 @@ def read_idx(paths):
 
 def _read_array(path, ndim):
     with gzip.open(path) as stream:
-        data = read_bounded(stream, most_unpacked(Path(path)))
+        data = read_stream(stream, most_unpacked(path))
     shape = struct.unpack_from(f'>{ndim}I', data, 4) if data[:4] == bytes([0, 0, 8, ndim]) else None
     if shape is None or len(data) != 4 + 4 * ndim + np.prod(shape, dtype=np.int64):
         raise ValueError(f'{Path(path).name} is not an IDX file of {ndim} axes')
@@ -140,7 +140,9 @@ def _encode(image, channels):
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     buffer = io.BytesIO()
-    image.crop([left, top, left + side, top + side]).convert(mode).save(buffer, format='png', compress_level=1)
+    if image.size != (side, side):
+        image = image.crop([left, top, left + side, top + side])
+    (image if image.mode == mode else image.convert(mode)).save(buffer, format='png', compress_level=1)
     return buffer.getvalue(), 'png'
 
 def write_zip(samples, path, *, info, progress, what):

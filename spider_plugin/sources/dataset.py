@@ -2,21 +2,27 @@
 
 import functools
 import hashlib
-import json
 import os
 import struct
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pyspng
 
-from spider_plugin.errors import SpiderError, out_of_memory
-from spider_plugin.files.pictures import check_members, most_labels, open_image, read_bounded
+from spider_plugin.errors import SpiderError, out_of_memory, shown
+from spider_plugin.files.limits import (
+    MOST_CLASSES,
+    MOST_IMAGE,
+    most_labels,
+    open_zip,
+    parse_json,
+    read_file,
+    read_member,
+)
+from spider_plugin.files.pictures import open_image
 
-_CHANNELS    = {'1': 1, 'L': 1, 'RGB': 3, 'P': 3}   # Pillow modes that are read; bilevel and palette images are expanded
-_MAX_CLASSES = 1 << 16      # as many as a network may have that is read from a snapshot
+_CHANNELS = {'1': 1, 'L': 1, 'RGB': 3, 'P': 3}      # Pillow modes that are read; bilevel and palette images are expanded
 
 #----------------------------------------------------------------------------
 
@@ -35,7 +41,7 @@ class ImageDataset:
 
     def __init__(self, path):
         self.path = Path(path)
-        self.name = self.path.stem if self.path.is_file() else self.path.resolve().name
+        self.name = self.path.stem if os.path.isfile(self.path) else self.path.resolve().name
         self._zip, names = _open(self.path)
         extensions = set(PIL.Image.registered_extensions())
         self.file_names = sorted(name for name in names if os.path.splitext(name)[1].lower() in extensions)
@@ -86,11 +92,10 @@ class ImageDataset:
 
     #------------------------------------------------------------------------
 
-    def _read(self, name, *most):
+    def _read(self, name, most=MOST_IMAGE):
         try:
-            with (self.path / name).open('rb') if self._zip is None else self._zip.open(name) as stream:
-                return read_bounded(stream, *most)
-        except Exception as error:      # the decoders of a zip raise errors of many types on broken data
+            return read_file(self.path / name, most) if self._zip is None else read_member(self._zip, name, most)
+        except Exception as error:      # damaged zips raise errors of any type
             if out_of_memory(error):
                 raise
             raise SpiderError(f'{name} in {self.path} cannot be read ({_reason(error)}); '
@@ -128,13 +133,12 @@ class ImageDataset:
                               f'{kind[self.channels]}; convert the images to one of the two.')
 
     def _read_info(self):
+        data = self._read('dataset.json', most_labels(self.num_images))
         try:
-            info = json.loads(self._read('dataset.json', most_labels(self.num_images)))
+            info = parse_json(data)
             info['labels'] = [(name.replace('\\', '/'), label) for name, label in info.get('labels') or []]
-        except SpiderError:
-            raise
-        except (ValueError, AttributeError, TypeError, RecursionError) as error:
-            raise SpiderError(f'dataset.json in {self.path} is not {{"labels": [[file name, label], ...]}}; '
+        except (ValueError, AttributeError, TypeError) as error:
+            raise SpiderError(f'dataset.json in {self.path} is not {{"labels": [[file name, label], ...]}} ({shown(error)}); '
                               'correct it, or remove it to use the images without labels.') from error
         return info
 
@@ -142,43 +146,57 @@ class ImageDataset:
         if not pairs:
             return None
         where, table = f'dataset.json in {self.path}', dict(pairs)
+        if len(table) < len(pairs):
+            raise SpiderError(f'{where} has two labels for one image; leave one of them out.')
         for name in self.file_names:
             if name not in table:
                 raise SpiderError(f'{where} has no label for {name}; add it, or remove dataset.json.')
-        try:
-            labels = np.array([table[name] for name in self.file_names])
-        except (ValueError, OverflowError):     # labels of different lengths, numbers that no array holds
-            labels = np.array(None)
-        if labels.ndim == 1 and labels.dtype.kind == 'i' and 0 <= labels.min() <= labels.max() < _MAX_CLASSES:
-            return labels.astype(np.int64)
-        if labels.ndim == 2 and labels.dtype.kind in 'if' and 0 < labels.shape[1] <= _MAX_CLASSES and \
-                (np.abs(labels) <= np.finfo(np.float32).max).all():
-            return labels.astype(np.float32)
-        raise SpiderError(f'{where} must give every image a class number from 0 to {_MAX_CLASSES - 1}, or every image a list '
-                          'of equally many finite numbers.')
+        return _label_array([table[name] for name in self.file_names], where)
 
 #----------------------------------------------------------------------------
 
 def _open(path):
     """Return (ZipFile or None for a folder, names of all files with forward slashes)."""
-    if path.is_dir():
+    if os.path.isdir(path):
         return None, {file.relative_to(path).as_posix() for file in path.rglob('*') if file.is_file()}
-    if not path.exists():
+    if not os.path.exists(path):
         raise SpiderError(f'{path} does not exist; give the path of a zip or a folder of images.')
+    if not os.path.isfile(path):
+        raise SpiderError(f'{path} is neither a file nor a folder; give a zip or a folder of images.')
     try:
-        archive = zipfile.ZipFile(path)
-        check_members(path, (info.file_size for info in archive.infolist()))
+        archive = open_zip(path)
     except Exception as error:      # broken directories raise errors of many types
         raise SpiderError(f'{path} is not a readable zip file ({_reason(error)}); give a zip or a folder of images.') from error
     return archive, {name for name in archive.namelist() if not name.endswith('/')}
 
+def _label_array(labels, where):
+    """Return labels as int64 [N] for classes or float32 [N, k] for lists. Raises SpiderError."""
+    try:
+        array = np.array(labels)
+    except (ValueError, OverflowError):     # lists of different lengths, numbers that no array holds
+        array = np.array(None)
+    if array.ndim == 1 and array.dtype.kind == 'i' and array.min() >= 0:
+        if array.max() >= MOST_CLASSES:
+            raise SpiderError(f'{where} has the class {array.max()}; number them from 0 to at most {MOST_CLASSES - 1}.')
+        return array.astype(np.int64)
+    if array.ndim == 2 and array.dtype.kind in 'if' and array.shape[1] > 0:
+        if array.shape[1] > MOST_CLASSES:
+            raise SpiderError(f'{where} has lists of {array.shape[1]} numbers; give at most {MOST_CLASSES}.')
+        with np.errstate(over='ignore'):
+            array = array.astype(np.float32)
+        if not np.isfinite(array).all():
+            raise SpiderError(f'{where} has a label that is NaN or infinite; correct it.')
+        return array
+    raise SpiderError(f'{where} must give every image a class number from 0 to {MOST_CLASSES - 1}, or every image a list of '
+                      'equally many numbers.')
+
 def _decode(data, channels):
     """Return an encoded image as uint8 [C, H, W]."""
-    image = open_image(data)
+    image, mode = open_image(data), 'L' if channels == 1 else 'RGB'
     if _is_plain_png(data, image.size):
         pixels = pyspng.load(data)
     else:
-        pixels = np.asarray(image.convert('L' if channels == 1 else 'RGB'))
+        pixels = np.asarray(image if image.mode == mode else image.convert(mode))
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     if pixels.shape[2] != channels:
         raise ValueError(f'{pixels.shape[2]} channels')
@@ -190,6 +208,6 @@ def _is_plain_png(data, size):
         data[24] == 8 and data[25] in (0, 2)
 
 def _reason(error):
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip('.')
+    return shown(error).rstrip('.') or type(error).__name__
 
 #----------------------------------------------------------------------------

@@ -7,6 +7,7 @@ The cache holds
 
 import hashlib
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -102,13 +103,14 @@ def _published_digests(dataset):
 
 def _user_files(dataset, path, what):
     """Return {file name: path of the user's file}. The only file of a dataset may have another name, or be unpacked."""
-    if not path.exists():
-        raise SpiderError(f'{what}:{path} does not exist; give the file that its publisher offers, or the folder it is in.')
+    if not (os.path.isfile(path) or os.path.isdir(path)):       # a pipe would be waited for
+        raise SpiderError(f'{what}:{path} does not exist, or is no file; give the file that its publisher offers, or the folder '
+                          'it is in.')
     if len(dataset.files) == 1 and not (path / dataset.files[0].name).exists():
         return {dataset.files[0].name: path}
     paths = {file.name: path / file.name for file in dataset.files}
     for name, file in paths.items():
-        if not file.exists():
+        if not file.is_file():
             raise SpiderError(f'{what}:{path} lacks {name}; give the folder that holds {" and ".join(paths)}.')
     return paths
 

@@ -98,7 +98,7 @@ def prepare_source(spec: str, *, size: int | None = None, max_size: int | None =
     else:
         plan = _plan_dataset(resolve(spec), pick_size, bank, channels, match, subset)
     try:
-        return write_source(plan)
+        return write_source(plan, spec)
     except (MemoryError, RuntimeError, OSError) as error:
         if not out_of_memory(error):
             raise
@@ -127,7 +127,7 @@ class Plan:
 def _plan_dataset(path, pick_size, bank, channels, match, subset):
     if bank == 'online':
         raise SpiderError('--spider-bank=online is for generators; give a dataset a number of images, or nothing.')
-    if not Path(path).exists():
+    if not os.path.exists(path):
         raise SpiderError(f'--spider-source={path} does not exist; give a zip or a folder of images, a generator .pkl, one of '
                           f'{", ".join(sorted(registry.sources))}, or a name that `spider sources` lists.')
     dataset = ImageDataset(path)
@@ -207,7 +207,7 @@ def _procedural_blocks(source, shape, reference):
 
 def _plan_generator(path, pick_size, bank, channels, trust):
     from spider_plugin.snapshots.rebuild import load_generator
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise SpiderError(f'{path} does not exist; give the path of a generator snapshot (.pkl).')
     generator = load_generator(path, trust=trust)
     _check_channels(path, generator.img_channels, channels)
@@ -281,8 +281,10 @@ def directory_name(identity, shape, online=False, carried=''):
     parts = [_FORMAT, identity, shape, online] + ([carried] if carried else [])
     return f'{source_slug(identity)}-{_digest(*parts)[:20]}'
 
-def write_source(plan):
-    """Write the prepared directory of a Plan, where the cache does not have it, and return its PreparedSource."""
+def write_source(plan, spec=None):
+    """Write the prepared directory of a Plan, where the cache does not have it, and return its PreparedSource.
+
+    spec:   the value of --spider-source, whose images may not be all the same; None for a source that a snapshot carries."""
     name = directory_name(plan.identity, plan.shape, plan.online, plan.carried)
     final = cache_dir('carried' if plan.carried else 'sources') / name
     if final.is_dir() and not _is_whole(final, plan):
@@ -290,7 +292,7 @@ def write_source(plan):
         shutil.rmtree(final, ignore_errors=True)
     if not final.is_dir():
         with atomic_dir(final) as temp:
-            _write_images(temp / 'images.npy', plan)
+            _write_images(temp / 'images.npy', plan, spec)
             _write_json(temp / 'bank.json', _described(plan))
             if plan.extra is not None:
                 plan.extra(temp, final)
@@ -298,18 +300,25 @@ def write_source(plan):
         path=str(final), identity=plan.identity, resolution=plan.shape[2], channels=plan.shape[1],
         num_images=plan.shape[0], num_classes=plan.num_classes, online=plan.online)
 
-def _write_images(path, plan):
-    """Write the blocks of the plan as one array of numpy, whose space on the disk is taken first."""
+def _write_images(path, plan, spec):
+    """Write the blocks of the plan as one array of numpy, whose space on the disk is taken first.
+
+    Raises SpiderError where the images of `spec` are all the same, from which nothing can be learnt."""
     header = _npy_header(plan.shape)
-    progress, done = Progress(f'Preparing source {plan.identity["name"]}', plan.shape[0]), 0
+    progress, done, first, differ = Progress(f'Preparing source {plan.identity["name"]}', plan.shape[0]), 0, None, False
     with allocated(path, len(header) + math.prod(plan.shape)) as file:
         file.write(header)
         for block in plan.blocks():
             if block.dtype != np.uint8 or block.shape[1:] != tuple(plan.shape[1:]):
                 raise ValueError(f'images {block.dtype} {list(block.shape[1:])} in place of uint8 {list(plan.shape[1:])}')
             file.write(np.ascontiguousarray(block).data)
+            first = block[0] if first is None else first
+            differ = differ or bool((block != first).any())
             done += len(block)
             progress.update(done)
+    if spec is not None and not differ:
+        raise SpiderError(f'--spider-source={spec}: {"all source images are the same" if done > 1 else "it has one image"}; give '
+                          'a set of different images.')
 
 def _npy_header(shape):
     file = io.BytesIO()

@@ -1,6 +1,5 @@
 """Every bad input ends a command with one sentence that names the option or the file, before anything is written."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -8,25 +7,19 @@ import sys
 import threading
 from pathlib import Path
 
+import bad_files
+import bad_rows as rows
 import pytest
 
+from spider_plugin.errors import printable
 from spider_plugin.resources import resource_dir
 
 HERE = Path(__file__).parent
 
-def load(name):
-    """Import a module that lies beside this one."""
-    spec = importlib.util.spec_from_file_location(f'bad_inputs_{name}', HERE / f'{name}.py')
-    sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-rows, files = load('rows'), load('files')
-
 #----------------------------------------------------------------------------
 
 class Runner:
-    """runner.py as a process. One that hangs on an input is ended, and a new one started for the next."""
+    """bad_runner.py as a process. One that hangs on an input is ended, and a new one started for the next."""
 
     PATIENCE = 120      # seconds
 
@@ -49,7 +42,7 @@ class Runner:
     def start(self):
         reading, writing = os.pipe()
         env = dict(os.environ, PYTHONPATH=str(resource_dir('patches').parent))
-        self.process = subprocess.Popen([sys.executable, HERE / 'runner.py', str(writing)], text=True, env=env,
+        self.process = subprocess.Popen([sys.executable, HERE / 'bad_runner.py', str(writing)], text=True, env=env,
                                         pass_fds=[writing], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
                                         stderr=subprocess.DEVNULL)
         os.close(writing)
@@ -75,46 +68,59 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp('folder')
 
 @pytest.fixture(scope='module')
-def bad_files(tmp_path_factory, make_zip, make_png, make_snapshot):
-    return files.make(tmp_path_factory.mktemp('bad'), make_zip, make_png, make_snapshot)
-
-def check(row, code, stderr, trace):
-    assert trace == '' and 'Traceback' not in stderr, trace or stderr
-    assert code not in (0, None), f'accepted: {row}'
-    before, error, sentence = stderr.partition('Error: ')
-    assert error and 'Error' not in before, stderr
-    assert sentence.count('\n') == 1 and sentence.endswith('\n') and len(sentence) > 20, stderr
-    for words in row.words:
-        assert words in sentence, sentence
-
-def arguments(row, paths, folder):
-    names = dict(paths, out=f'{folder}/out')
-    fill = lambda text: text if '{' not in text else text.format(**names)
-    return [fill(arg) for arg in (*rows.BASE.get(row.command, ()), *row.args)]
+def paths(tmp_path_factory, make_zip, make_snapshot):
+    return bad_files.make(tmp_path_factory.mktemp('bad'), make_zip, make_snapshot)
 
 #----------------------------------------------------------------------------
 
+def filled(texts, paths, folder):
+    """Return the texts with the paths in place of {NAME}."""
+    return [text if '{' not in text else text.format(**paths, out=f'{folder}/out') for text in texts]
+
+def request(row, paths, folder):
+    args = filled((*rows.BASE.get(row.command, ()), *row.args), paths, folder)
+    return dict(command=rows.SCRIPTS.get(row.command, row.command), args=args, folder=str(folder))
+
+def check(answer, args, words):
+    """words: all of them are in the sentence; without any, it names an option or a value of args, which are those of the row."""
+    stderr = answer['stderr']
+    assert answer['trace'] == '' and 'Traceback' not in stderr, answer['trace'] or stderr
+    assert answer['code'] != 0, f'accepted: {args}'
+    before, error, sentence = stderr.partition('Error: ')
+    assert error and 'Error' not in before, stderr
+    assert sentence.count('\n') == 1 and sentence.endswith('\n') and sentence[:-1].isprintable() and len(sentence) > 20, stderr
+    named = words or [part for arg in args for part in arg.split('=', 1) if part.strip()]
+    found = [printable(text)[: 30 if words == [] else None] in sentence for text in named]
+    assert all(found) if words else any(found), sentence
+
 @pytest.mark.parametrize('row', rows.ROWS, ids=str)
-def test_one_sentence(row, runner, bad_files, folder):
-    answer = runner.ask(dict(command=row.command, args=arguments(row, bad_files, folder), folder=str(folder)))
-    check(row, answer['code'], answer['stderr'], answer['trace'])
+def test_one_sentence(row, runner, paths, folder):
+    answer = runner.ask(request(row, paths, folder))
+    check(answer, filled(row.args, paths, folder), filled(row.words, paths, folder))
     assert [path for path in folder.rglob('*') if path.is_file()] == []
 
-@pytest.mark.parametrize('command', sorted(rows.BASE.keys() - {'demo'}))
-def test_the_rest_of_a_row_is_good(command, runner, bad_files, tmp_path):
-    good = rows.Row(command, (), ())
-    answer = runner.ask(dict(command=command, args=arguments(good, bad_files, tmp_path), folder=str(tmp_path)))
+@pytest.mark.parametrize('command', sorted(rows.BASE.keys() - {'demo', *rows.SCRIPTS}))
+def test_the_rest_of_a_row_is_good(command, runner, paths, tmp_path):
+    answer = runner.ask(request(rows.Row(command, (), ()), paths, tmp_path))
     assert answer['code'] == 0, answer
 
 @pytest.mark.parametrize('row', [row for row in rows.ROWS if row.args[0] in ('--gamma=nan', '--threads=1025')][:2], ids=str)
-def test_the_command_line_shows_the_same(row, runner, bad_files, folder):
-    args = arguments(row, bad_files, folder)
-    answer = runner.ask(dict(command=row.command, args=args, folder=str(folder)))
+def test_the_command_line_shows_the_same(row, runner, paths, folder):
+    asked = request(row, paths, folder)
+    answer = runner.ask(asked)
     root = resource_dir('patches').parent
     command = {'train': ['-m', 'spider_plugin.cli', 'train']}.get(row.command, [root / 'reference_host' / f'{row.command}.py'])
-    done = subprocess.run([sys.executable, *command, *args], text=True, capture_output=True, cwd=folder,
+    done = subprocess.run([sys.executable, *command, *asked['args']], text=True, capture_output=True, cwd=folder,
                           env=dict(os.environ, PYTHONPATH=str(root)))
     assert (done.returncode, done.stderr.splitlines()[-1]) == (answer['code'], answer['stderr'].splitlines()[-1])
+
+@pytest.mark.parametrize('command, option', [('train', '--data'), ('train', '--spider-source'), ('dataset_tool', '--source')])
+def test_what_is_no_file_is_left_out(command, option, runner, tmp_path, paths):
+    """Pipes, broken links, folders named like images and links in a circle, beside images."""
+    bad_files.write_folder(tmp_path / 'set', bad_files.images())
+    bad_files.strange(tmp_path / 'set')
+    answer = runner.ask(request(rows.Row(command, (f'{option}={tmp_path}/set',), ()), paths, tmp_path))
+    assert answer['code'] == 0, answer
 
 def test_the_corpus_is_large():
     assert len(rows.ROWS) >= 400 and {row.command for row in rows.ROWS} >= set(rows.BASE)

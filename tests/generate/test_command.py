@@ -44,12 +44,13 @@ def test_grid_grey_and_classes(make_snapshot, tmp_path):
     other = generate(path, [0], tmp_path / 'other', class_idx=0)
     assert (pixels(other[0]) != pixels(files[0])).any()
 
-def test_a_walk_lands_where_its_file_says(make_snapshot, tmp_path, monkeypatch):
-    """--outdir=o2 --walk-out=o2/w.png"""
+def test_a_walk_lands_in_outdir(make_snapshot, tmp_path, monkeypatch):
+    """--outdir=o2 --walk-out=o2/w.png is refused, since it would be o2/o2/w.png or lie outside."""
     monkeypatch.chdir(tmp_path)
     path = make_snapshot()
-    assert generate(path, [0, 1], 'o2', walk='w', walk_out='o2/w.png', frames=2)[-1].samefile(tmp_path / 'o2' / 'w.png')
-    assert generate(path, [0, 1], 'o2', walk='other/w.png', frames=2)[-1].samefile(tmp_path / 'other' / 'w.png')
+    for walk in (dict(walk='w', walk_out='o2/w.png'), dict(walk='other/w.png')):
+        with pytest.raises(SpiderError, match='is not the name of a file in --outdir'):
+            generate(path, [0, 1], 'o2', frames=2, **walk)
     assert generate(path, [0, 1], 'o2', walk='w', walk_out='v.png', frames=2)[-1].samefile(tmp_path / 'o2' / 'v.png')
 
 def test_source_images_beside_outputs(spider_snapshot, tmp_path):

@@ -1,5 +1,6 @@
 """The attached line and the runner, on a minimal host."""
 
+import concurrent.futures
 import importlib
 import json
 import os
@@ -222,6 +223,24 @@ def test_spawned_children(way, names, fake_host, toy_plugin, python, tmp_path):
     saved = tmp_path / 'out' / 'toynet-run' / 'training_options.json'
     assert json.loads(saved.read_text()) == child['c']
     assert 'metric fid already' in result.stderr
+
+NUMBERED = """
+    import time
+    number = sum(name[:5].isdigit() for name in os.listdir(outdir))
+    desc = f'{number:05d}-{desc}'
+    time.sleep(0.5)     # The others choose theirs meanwhile.
+    os.makedirs(os.path.join(outdir, desc))
+"""
+
+def test_eight_runs_that_start_at_once_have_numbers_of_their_own(fake_host, python, tmp_path):
+    script, outdir = fake_host(), tmp_path / 'out'
+    outdir.mkdir()
+    text = script.read_text()
+    script.write_text(text.replace('    os.makedirs(os.path.join(outdir, desc))\n', NUMBERED))
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(lambda _: python(script, f'--outdir={outdir}', '--data=x'), range(8)))
+    assert [process.returncode for process in done] == [0] * 8, [process.stderr for process in done]
+    assert sorted(os.listdir(outdir)) == [f'{number:05d}-tiny-run' for number in range(8)]
 
 def test_without_options_and_without_plugin(fake_host, python, tmp_path):
     script = fake_host()

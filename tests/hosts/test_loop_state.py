@@ -199,8 +199,14 @@ def test_without_the_option_nothing_is_written(make_loop, tmp_path):
     straight = loop.training_loop(run_dir=str(tmp_path), G_opt_kwargs=ADAM)
     assert not list(tmp_path.glob('*.pt')) and loop.misc.InfiniteSampler is InfiniteSampler
     check_equal(launch(loop, tmp_path / 'kept')[0], straight)
-    assert loop.misc.InfiniteSampler is InfiniteSampler
+    assert loop.misc.InfiniteSampler is InfiniteSampler and loop.open is saving.open_whole
     assert not (tmp_path / 'kept' / 'best_model.pt').exists()
+
+def test_a_loop_with_an_open_of_its_own_keeps_it(make_loop, tmp_path):
+    loop = make_loop('counts')
+    loop.open = open
+    launch(loop, tmp_path / 'run', total=2)
+    assert loop.open is open and not list(tmp_path.glob('*/*.pt'))
 
 def test_progress_is_still_told(make_loop, tmp_path):
     loop, told = make_loop('counts'), []

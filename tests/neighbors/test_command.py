@@ -133,6 +133,19 @@ def test_another_host_is_used_by_its_functions(checkout):
     assert detector(torch.zeros([2, 1, 4, 4])).shape == (2, 48)
     assert spider(*ARGS, f'--host={checkout}', '--detector=other.net').exit_code == 0
 
+def test_a_detector_is_named_as_code(sets, capsys):
+    """Once, with its digest and as plain text, before it is loaded; not the one of the demo."""
+    name = 'evil\x1b[2J.pt'
+    Path('detector.pt').rename(name)
+    detector = HostDetector(name)
+    detector(torch.zeros([2, 3, 4, 4])), detector(torch.zeros([2, 3, 4, 4]))
+    said = capsys.readouterr().err
+    assert said.count('a detector is code, which runs with your rights') == 1 and detector.identity[:12] in said
+    assert 'evil\\x1b[2J.pt' in said and '\x1b' not in said
+    HostDetector('demo')(torch.zeros([2, 3, 32, 32]))
+    assert not capsys.readouterr().err
+    assert 'is code that will run' in ' '.join(spider('neighbors', '--help').output.split())
+
 def test_a_process_with_another_host_is_refused(checkout):
     HostDetector('detector.pt', host=checkout)._module('metrics.metric_utils')
     with pytest.raises(SpiderError, match='has already imported another'):

@@ -162,6 +162,16 @@ def test_any_url_is_a_detector(places, server, script):
     message = refusal(metric_main.check_metrics, ['fid1k'], server.url + '/none.pt', 32)
     assert '--detector' in message and 'none.pt' in message and len(leftovers(places / 'cache')) == 1
 
+def test_a_detector_is_named_as_code(places, script, capsys):
+    """With its digest and as plain text, before training; not the one of the demo."""
+    path = put(places / 'evil\x1b[2J.pt', script)
+    metric_main.check_metrics(['fid1k'], path, 32)
+    said = capsys.readouterr().err
+    assert said.count('a TorchScript file is code, which runs with your rights') == 1
+    assert hashlib.sha256(script).hexdigest()[:12] in said and 'evil\\x1b[2J.pt' in said and '\x1b' not in said
+    metric_main.check_metrics(['fid1k'], 'demo', 32)
+    assert not capsys.readouterr().err
+
 def test_interrupted_download_leaves_nothing(places, server, script, monkeypatch):
     server.files['/metrics/inception-1.pt'] = script
     def interrupt(self, done):

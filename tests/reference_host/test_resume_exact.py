@@ -5,6 +5,7 @@ import signal
 import time
 
 import pytest
+import torch
 import training_runs as runs
 
 def kill_and_continue(outdir, args, command, moments):
@@ -60,12 +61,15 @@ def test_divergence_stops_with_the_last_good_snapshot(tmp_path, data):
 
 @pytest.mark.slow
 def test_ten_resumes_see_every_image_as_often(tmp_path, data):
-    """The last snapshot of ten runs in a row is that of one run."""
+    """The last snapshot of ten runs in a row is that of one run, which has seen as many images."""
     args = [*runs.TINY, f'--data={data}', '--tick=0.016', *runs.STYLEGAN2]
     runs.train(f'--outdir={tmp_path}/straight', *args, '--kimg=0.16')
     for i in range(10):
         runs.train(f'--outdir={tmp_path}/parts', '--resume=latest', *args, f'--kimg={0.016 * (i + 1):.3f}')
-    runs.check_equal(runs.only_run(tmp_path / 'straight'), runs.only_run(tmp_path / 'parts'))
+    straight, parts = (runs.only_run(tmp_path / name) for name in ('straight', 'parts'))
+    runs.check_equal(straight, parts)
+    states = [torch.load(max(run_dir.glob('training-state-*.pt')), weights_only=True) for run_dir in (straight, parts)]
+    assert [state['at']['shown'] for state in states] == [160, 160]
 
 @pytest.mark.slow
 def test_rollback(tmp_path, data):

@@ -1,5 +1,6 @@
 """training/state.py and its neighbours: what is gathered is what is restored, and what does not fit is refused."""
 
+import collections
 import copy
 import itertools
 import json
@@ -18,9 +19,9 @@ from torch_utils import misc, training_stats
 from training import files, loading, relaunch, run_dir, snapshots, state
 from training.loss import StyleGAN2Loss
 from training.networks_stylegan2 import Discriminator, Generator
-from training.report import not_finite, strict
+from training.report import Reporter, not_finite, strict
 from training.runtime import SpiderError
-from training.training_loop import AdaptiveAugment, setup_phases
+from training.training_loop import AdaptiveAugment, resume_networks, setup_phases
 
 #----------------------------------------------------------------------------
 
@@ -197,6 +198,28 @@ def test_bad_weights_are_named():
     net.running_var[1] = float('inf')
     assert not_finite(net) == 'running_var'
 
+@pytest.mark.parametrize('bad', ['G', 'D', 'G_ema'])
+def test_snapshots_that_diverged_are_refused(bad, tmp_path):
+    run, path = make_run(seed=0), str(tmp_path / 'network-snapshot-000001.pkl')
+    next(run.networks[bad].parameters()).view(-1)[0] = float('nan')
+    snapshots.save_pickle(snapshots.snapshot_data({}, **run.networks), path)
+    with pytest.raises(SpiderError, match=f'--resume: .* of {bad} in .* is not finite, as training diverged'):
+        resume_networks(make_run(seed=1).networks, path, resume_p=False)
+    if bad == 'G_ema':
+        with pytest.raises(SpiderError, match='--network: .* is not finite, as training diverged'):
+            snapshots.load_generator(path, torch.device('cpu'))
+
+@pytest.mark.parametrize('whole_kimg', [True, False])
+def test_names_of_snapshots_are_unique_and_sort_by_time(whole_kimg):
+    """At ticks and between them, several within one thousand images."""
+    report = types.SimpleNamespace(run=types.SimpleNamespace(at=state.start(0)), whole_kimg=whole_kimg)
+    names = []
+    for nimg, at_tick in ((0, True), (200, False), (900, True), (1100, True), (1500, False), (2300, True), (2900, True)):
+        report.run.at.nimg = nimg
+        names.append(Reporter.next_name(report, at_tick))
+    assert len(set(names)) == len(names) and names == sorted(names)
+    assert ('000001' in names) == whole_kimg
+
 def test_strict_json():
     line = strict({'a': {'mean': float('nan'), 'num': 3}, 'b': float('-inf'), 'c': 0.5})
     assert json.dumps(line, allow_nan=False) == '{"a": {"mean": null, "num": 3}, "b": null, "c": 0.5}'
@@ -214,6 +237,26 @@ def test_sampler_starts_anywhere(ranks, shuffle):
     whole = draw(1, 0, 60)
     for start in (0, 1, 6, 7, 20, 21):
         assert draw(ranks, start, 36) == whole[start : start + 36]
+
+@pytest.mark.parametrize('ranks', [1, 2])
+def test_ten_resumes_show_every_image_as_often_as_one_run(ranks, make_zip, tmp_path):
+    """Through the loader, over some epochs; a run that began the order anew would show the same few images ten times."""
+    path, batch, parts = make_zip(tmp_path / 'set.zip', n=30, res=8), 6, 10
+    def shown(start, batches):
+        images = collections.Counter()
+        for rank in range(ranks):
+            _, loader = loading.setup_data(dict(class_name='training.dataset.ImageFolderDataset', path=path), {},
+                                           torch.device('cpu'), seed=0, num_gpus=ranks, rank=rank,
+                                           sizes=itertools.repeat(batch), batch_gpu=batch // ranks, start=start)
+            for _ in range(batches):
+                images.update(image.numpy().tobytes() for part, _labels in next(loader) for image in part)
+            loader.close()
+        return images
+    straight, resumed = shown(0, 2 * parts), collections.Counter()
+    for part in range(parts):
+        resumed += shown(part * 2 * batch, 2)
+    assert resumed == straight and len(straight) == 30 and sum(straight.values()) == 120
+    assert max(straight.values()) - min(straight.values()) <= 3
 
 def test_random_datasets_repeat_from_any_place():
     """A dataset that draws at random gives the same images at the same place, and leaves the global generators alone."""

@@ -4,8 +4,10 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from spider_plugin.errors import SpiderError
+from spider_plugin.portable.source.arguments import SpiderArguments
 from spider_plugin.portable.source.bank import SourceLost, open_source
 from spider_plugin.sources import parents
 from spider_plugin.sources.prepare import prepare_source
@@ -49,6 +51,32 @@ def test_generator(entries, prepared, tmp_path):
     altered(tmp_path / path / 'generator.json', **entries)
     with pytest.raises((SourceLost, SpiderError), match='start again with --spider-source'):
         open_source(path)
+
+class Fragile(torch.nn.Module):
+    """A network whose argument is used no earlier than when it draws."""
+
+    def __init__(self, z_dim, clamp):
+        super().__init__()
+        self.z_dim, self.clamp = z_dim, clamp
+
+    def forward(self, z, c, noise_mode='random'):
+        return torch.zeros([len(z), 3, 16, 16]).clamp(-self.clamp, self.clamp)
+
+def test_an_argument_that_fails_no_earlier_than_when_it_draws(prepared, tmp_path, declare_generator):
+    path = prepared('online')
+    torch.save({}, tmp_path / path / 'weights.pt')
+    altered(tmp_path / path / 'generator.json', class_name=declare_generator(Fragile), init_kwargs=dict(z_dim=64, clamp=1))
+    open_source(path)
+    altered(tmp_path / path / 'generator.json', init_kwargs=dict(z_dim=64, clamp='x'))
+    with pytest.raises(SpiderError, match='start again with --spider-source'):
+        open_source(path)
+
+@pytest.mark.parametrize('entries', [dict(noise='x'), dict(embed=None), dict(classes=3), dict(classes=['a']), dict(mapping=[]),
+                                     dict(gain='1'), dict(learn_skip=1)], ids=str)
+def test_entries_of_the_spider_argument_have_their_types(entries):
+    SpiderArguments.read(dict(mapping='residual', classes=[1, -1]))
+    with pytest.raises(ValueError, match='of another type'):
+        SpiderArguments.read(dict(mapping='residual') | entries)
 
 def test_a_changed_description_is_prepared_anew(make_zip, tmp_path, monkeypatch):
     monkeypatch.setenv('SPIDER_CACHE_DIR', str(tmp_path / 'cache'))

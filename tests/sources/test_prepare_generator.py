@@ -14,6 +14,7 @@ from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import sha256_of_file
 from spider_plugin.portable.source.bank import open_source
 from spider_plugin.snapshots.rebuild import load_generator
+from spider_plugin.sources import obtain
 from spider_plugin.sources.prepare import prepare_source
 from spider_plugin.sources.resize import resize_area
 
@@ -100,3 +101,11 @@ def test_url(make_snapshot, tmp_path, monkeypatch):
         with pytest.raises(SpiderError, match='64 hex digits'):
             prepare_source(f'{url}#sha256=12', bank=20)
         server.shutdown()
+
+@pytest.mark.parametrize('end', ['..', '.', '.hidden', 'a' * 400, '%2e%2e', ''])
+def test_the_name_in_a_url_stays_in_its_folder(end, monkeypatch):
+    asked = []
+    monkeypatch.setattr(obtain, 'download', lambda file, path, what: asked.append(path))
+    path = Path(obtain.fetch(f'http://127.0.0.1/a/{end}'))
+    assert asked == [path] and path.parent.parent.name == 'downloads' and path.name.strip('.') == path.name != ''
+    assert len(path.name) <= 100

@@ -11,6 +11,9 @@ from spider_plugin.portable.source.mapping import UNCLAMPED
 
 SPIDER_FORMAT = 1   # of the JSON; snapshots carry it as `spider_format`
 
+_KINDS = dict(mapping=str, source=str, noise=(int, float), embed=int, gain=(int, float), learn_skip=bool,
+              classes=(list, type(None)))
+
 @dataclasses.dataclass(frozen=True)
 class SpiderArguments:
     """How a generator is fed from an image source.
@@ -42,6 +45,9 @@ class SpiderArguments:
         if unknown or 'mapping' not in spider:
             what = f'has the unknown entry {unknown[0]!r}' if unknown else 'names no mapping'
             raise ValueError(f'the `spider` argument {what}; it was written by another version of the plugin')
+        wrong = next((name for name, value in spider.items() if not isinstance(value, _KINDS[name])), None)
+        if wrong is not None or not all(isinstance(label, int) for label in spider.get('classes') or []):
+            raise ValueError(f'the `spider` argument has a {wrong or "list of classes"} of another type than the plugin writes')
         return cls(**spider)
 
     def json(self):

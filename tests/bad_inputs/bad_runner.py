@@ -7,6 +7,7 @@ import functools
 import importlib
 import json
 import os
+import resource
 import sys
 import traceback
 
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 from spider_plugin import cli
 from spider_plugin.resources import resource_dir
 
+MEMORY  = 8 << 30      # address space, in bytes: the rest of the machine lives on if an input is not refused
 SCRIPTS = ('train', 'calc_metrics', 'gen_images', 'gen_video', 'style_mixing', 'projector', 'dataset_tool')
 
 @functools.cache
@@ -40,6 +42,7 @@ def loose_numbers():
             if type(param.type).__module__.startswith('click') and ('int' in param.type.name or 'float' in param.type.name)]
 
 if __name__ == '__main__':
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     with open(int(sys.argv[1]), 'w') as answers:
         for line in sys.stdin:
             request = json.loads(line)
