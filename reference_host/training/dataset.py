@@ -140,7 +140,7 @@ class Dataset(torch.utils.data.Dataset):
 #----------------------------------------------------------------------------
 
 MAX_FILE = 1 << 27                              # Most bytes of an image as a file,
-MAX_DECODED = 84_000_000                        # and decoded: 28 megapixels in colour.
+MAX_DECODED = 81_000_000                        # and decoded: 27 megapixels in colour.
 MAX_UNPACKED = 1 << 27, 100                     # Bytes that any zip may unpack to, and how many more for each of its own.
 MAX_LABELS = 1 << 20, 1 << 15                   # Bytes of any dataset.json, and how many more for each image.
 MAX_CLASSES = 1 << 16

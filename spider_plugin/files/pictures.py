@@ -11,7 +11,7 @@ from typing import BinaryIO
 import PIL.Image
 
 MAX_FILE  = 1 << 27     # most bytes of one image as a file,
-_DECODED  = 84_000_000  # and decoded: 28 megapixels in colour, of which decoders and copies make some six times as many
+_DECODED  = 81_000_000  # and decoded: 27 megapixels in colour, of which decoders and copies make some six times as many
 _UNPACKED = 1 << 27     # bytes that the members of any archive may unpack to,
 _RATIO    = 100         # and how many more for each of its own bytes
 _LABELS   = 1 << 20     # bytes of any dataset.json,
