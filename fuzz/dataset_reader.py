@@ -15,6 +15,7 @@ with atheris.instrument_imports(include=['spider_plugin.sources', 'spider_plugin
     import PIL.Image
 
     import dataset_tool
+    from spider_plugin.files import pictures
     from spider_plugin.sources.dataset import ImageDataset
     from training import reading
     from training.dataset import ImageFolderDataset
@@ -24,7 +25,7 @@ from members import image, images, joined, split, zipped
 from spider_plugin.errors import SpiderError
 from training.runtime import SpiderError as HostError
 
-reading.MOST_PHOTO = reading.MOST_DECODED    # its bound is that of photographs, which take more memory than a target may
+reading.MOST_PHOTO = pictures.MOST_DECODED = reading.MOST_DECODED   # photographs take more memory than a target may
 
 PATH, MADE   = FOLDER / 'fuzzed.zip', FOLDER / 'made.zip'
 WHOLE, PARTS = b'Z', b'M'

@@ -41,8 +41,8 @@ def write_whole(fname, write):
             os.remove(temp)
 
 class Checked:
-    """A binary file to write a pickle to. finish() adds the checksum that the plugin's tools check and pickle ignores: see
-    files/checksum.py of the plugin."""
+    """A binary file to write a pickle to. finish() adds the checksum that our tools check and pickle ignores: see
+    docs/resume.md."""
 
     def __init__(self, f):
         self._f, self._digest = f, hashlib.sha256()

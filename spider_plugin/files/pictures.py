@@ -7,7 +7,7 @@ import io
 
 import PIL.Image
 
-_DECODED = 84_000_000   # bytes of an image, 28 megapixels in colour, of which decoders and copies make some six times as many
+MOST_DECODED = 1 << 28      # bytes of an image, 89 megapixels in colour, of which decoders and copies make some six times as many
 
 FORMATS = ('PNG', 'JPEG', 'WEBP', 'BMP', 'GIF', 'PPM', 'TGA', 'TIFF', 'JPEG2000')
 
@@ -16,8 +16,8 @@ def open_image(data: bytes) -> PIL.Image.Image:
 
     Raises ValueError for one of too many pixels, and what Pillow raises for bytes in none of the FORMATS."""
     image = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
-    if image.width * image.height * _pixel_bytes(image.mode) > _DECODED:
-        raise ValueError(f'{image.width} x {image.height} pixels are more than {_DECODED / 1e6:.0f} MB')
+    if image.width * image.height * _pixel_bytes(image.mode) > MOST_DECODED:
+        raise ValueError(f'{image.width} x {image.height} pixels are more than {MOST_DECODED / 1e6:.0f} MB')
     return image
 
 def _pixel_bytes(mode: str) -> int:
