@@ -39,9 +39,9 @@ def no_space(monkeypatch):
 def test_space_is_looked_at_before_a_source_is_prepared(no_space, make_zip, tmp_path, spider_cache, monkeypatch):
     monkeypatch.setattr(prepare, '_dataset_blocks', lambda *args: pytest.fail('images were read'))
     with pytest.raises(SpiderError, match=r'sources/\.\S+ has 0\.0 MB free, but images.npy needs 0\.0 MB') as caught:
-        prepare_source(make_zip(tmp_path / 'a.zip', n=9, seed=301))
+        prepare_source(make_zip(tmp_path / 'full.zip', n=9, seed=301))
     assert '\n' not in caught.value.message
-    assert not list((spider_cache / 'sources').glob('a-*')) and not list((spider_cache / 'sources').glob('.a-*'))
+    assert not list((spider_cache / 'sources').glob('full-*')) and not list((spider_cache / 'sources').glob('.full-*'))
 
 def test_a_bank_on_a_small_disk(small_disk, make_zip, tmp_path):
     """In a process of its own: a map of a sparse file would end it by SIGBUS."""
