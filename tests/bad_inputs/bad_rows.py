@@ -218,7 +218,7 @@ def paths():
 # Options that lack another one, exclude another one, or are no options.
 
 def combinations():
-    for command in BASE.keys() - {'projected', 'preset'}:
+    for command in sorted(BASE.keys() - {'projected', 'preset'}):
         yield Row(command, ('--no-such-option=1',), ('--no-such-option',))
         yield Row(command, ('--seedz',), ('--seedz',))
         if command != 'neighbors':
