@@ -105,7 +105,7 @@ def test_url(make_snapshot, tmp_path, monkeypatch):
 @pytest.mark.parametrize('end', ['..', '.', '.hidden', 'a' * 400, '%2e%2e', ''])
 def test_the_name_in_a_url_stays_in_its_folder(end, monkeypatch):
     asked = []
-    monkeypatch.setattr(obtain, 'download', lambda file, path, what: asked.append(path))
+    monkeypatch.setattr(obtain, 'download_once', lambda file, path, what: asked.append(path))
     path = Path(obtain.fetch(f'http://127.0.0.1/a/{end}'))
     assert asked == [path] and path.parent.parent.name == 'downloads' and path.name.strip('.') == path.name != ''
     assert len(path.name) <= 100
