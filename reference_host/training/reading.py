@@ -12,7 +12,7 @@ from training.option_types import MOST_CLASSES
 from training.runtime import SpiderError
 
 MOST_IMAGE    = 128 << 20                   # Bytes of an image as a file,
-MOST_DECODED  = 84_000_000                  # and decoded, to train on: 28 megapixels in colour.
+MOST_DECODED  = 81_000_000                  # and decoded, to train on: 27 megapixels in colour.
 MOST_PHOTO    = 1 << 28                     # Those of one to convert, 89 megapixels. Memory for some copies is needed.
 MOST_UNPACKED = 128 << 20, 100              # Bytes that any zip may unpack to, and how many more for each of its own.
 MOST_LABELS   = 1 << 20, 1 << 15, 128 << 20 # Bytes of any dataset.json, how many more for each image, those of the largest.

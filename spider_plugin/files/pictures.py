@@ -7,7 +7,7 @@ import io
 
 import PIL.Image
 
-_DECODED = 84_000_000   # bytes of an image, 28 megapixels in colour, of which decoders and copies make some six times as many
+_DECODED = 81_000_000   # bytes of an image, 27 megapixels in colour, of which decoders and copies make some six times as many
 
 FORMATS = ('PNG', 'JPEG', 'WEBP', 'BMP', 'GIF', 'PPM', 'TGA', 'TIFF', 'JPEG2000')
 
