@@ -134,7 +134,8 @@ def environment():
     cpu = platform.processor()
     with contextlib.suppress(OSError, StopIteration), open('/proc/cpuinfo') as file:
         cpu = next(line.split(':')[1].strip() for line in file if line.startswith('model name'))
-    return dict(device='cpu: one thread', cpu=cpu, cores=os.cpu_count(), python=platform.python_version(),
+    load = [round(value, 1) for value in os.getloadavg()] if hasattr(os, 'getloadavg') else None    # Of everybody, at the end.
+    return dict(device='cpu: one thread', cpu=cpu, cores=os.cpu_count(), load=load, python=platform.python_version(),
                 torch=torch.__version__, seed=SEED)
 
 def main():
@@ -145,12 +146,12 @@ def main():
     parser.add_argument('--steps', type=int, default=16, help='length of a segment')
     args = parser.parse_args()
     torch.set_num_threads(1)
-    content = dict(environment=environment(), rounds=args.rounds, step=compare_steps(args.rounds, args.steps),
-                   saves={size: compare_saves(size, args.rounds) for size in args.sizes})
+    content = dict(rounds=args.rounds, step=compare_steps(args.rounds, args.steps),
+                   saves={size: compare_saves(size, args.rounds) for size in args.sizes}, environment=environment())
     args.out.write_text(json.dumps(content, indent=1) + '\n')
     for name, result in (('step', content['step']), *content['saves'].items()):
-        wall = result['wall']
-        print(f'{name}: ratio {wall["ratio"]:.2f}, from {wall["least"]:.2f} to {wall["most"]:.2f}')
+        print(f'{name}: ' + ', '.join(f'{clock} ratio {result[clock]["ratio"]:.2f}, from {result[clock]["least"]:.2f} to '
+                                      f'{result[clock]["most"]:.2f}' for clock in ('wall', 'cpu')))
     print(args.out)
 
 if __name__ == '__main__':

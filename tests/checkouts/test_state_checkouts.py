@@ -25,7 +25,7 @@ ADA = {'G_kwargs.mapping_kwargs.num_layers': 2, 'G_kwargs.synthesis_kwargs.chann
 HOSTS = {   # options, values for the config, packages that the host wants
     'stylegan3':             (['--cfg=stylegan2', '--map-depth=2', '--gamma=1', '--mbstd-group=2', *SMALL,
                                '--spider-source=strokes'], dict(ada_interval=1, ada_kimg=1), ['psutil']),
-    'stylegan2-ada-pytorch': (['--cfg=auto'], dict(ADA, ada_interval=1, ada_kimg=1), ['psutil']),
+    'stylegan2-ada-pytorch': (['--cfg=auto', '--gamma=1'], dict(ADA, ada_interval=1, ada_kimg=1), ['psutil']),
     'projected-gan':         (['--cfg=stylegan2', *SMALL], {}, ['psutil', 'timm', 'dill']),
 }
 
@@ -117,3 +117,14 @@ def test_a_run_continues(host, train, tmp_path):
     assert torch.equal(now['random']['torch'], state['random']['torch'])
     if host != 'stylegan2-ada-pytorch': # Without its count the average of G begins anew.
         assert now['at'] == state['at'] and not differ(actual['G_ema'], expected['G_ema'])
+
+@pytest.mark.parametrize('host', ['stylegan3', 'stylegan2-ada-pytorch'])
+def test_a_run_of_one_rank_continues_with_two(host, train):
+    """The host compares its ranks before each snapshot, so both have the state."""
+    first, _ = train(host, 0.008, '--save-state')
+    second, out = train(host, 0.016, '--save-state', '--gpus=2', f'--resume={max(first.glob("network-snapshot*.pkl"))}')
+    assert out.count('Continuing from ') == 1 and 'Anew: random numbers, ' in out
+    now = state_of(second)
+    assert now['random'] is None and now['at']['shown'] == (24 if host == 'stylegan2-ada-pytorch' else 16)
+    steps = {int(moments['step']) for moments in now['optimizers']['D']['state'].values()}
+    assert steps == {now['at']['shown'] // 4}

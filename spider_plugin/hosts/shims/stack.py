@@ -193,8 +193,8 @@ def _wrap_sqrtm(_fid):
     scipy.linalg.sqrtm = sqrtm
 
 def _mentions(module, word):
-    """Return whether the word is a keyword, or part of a string, in a function of the module."""
-    codes = [obj.__code__ for obj in vars(module).values() if isinstance(obj, types.FunctionType)]
+    """Return whether the word is a keyword, or part of a string, in a function of the module or in what it extends."""
+    codes = [inspect.unwrap(obj).__code__ for obj in vars(module).values() if isinstance(obj, types.FunctionType)]
     return any(word in const for code in codes for const in code.co_consts if isinstance(const, str | tuple))
 
 #----------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spider_plugin.errors import SpiderError
-from spider_plugin.hosts import imports
+from spider_plugin.hosts import imports, saving
 from spider_plugin.hosts.shims import stack
 
 SHIMS = {shim.name: shim for shim in stack.SHIMS}
@@ -96,6 +96,9 @@ def test_buffers(monkeypatch):
     asks = module(source='def loop(DDP, m):\n    return DDP(m, broadcast_buffers=False)')
     shim, sent = SHIMS['buffers'], []
     assert shim.asks(asks) and not shim.asks(module(source='def loop(DDP, m):\n    return DDP(m)')) and shim.needed()
+    extended = module(source='def training_loop(DDP, m):\n    return DDP(m, broadcast_buffers=False)')
+    saving.extend(extended)
+    assert shim.asks(extended)
     class Parallel(torch.nn.Module):
         def __init__(self, module, device_ids=None, broadcast_buffers=True):
             super().__init__()
