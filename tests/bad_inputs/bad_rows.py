@@ -69,9 +69,9 @@ def numbers():
         for option, (least, most) in options.items():
             whole = isinstance(most, int)
             outside = (f'{least - 1}', f'{most + 1}') if whole else (f'{least - 1e-3}', f'{most * 1.001}')
+            said = (f'{least} ', f'{most}') if whole else (f'{least:g} ', f'{most:g}')
             for value in (*(BAD_WHOLE if whole else BAD_REAL), *outside):
-                yield Row(command, (f'{option}={value}',), (option, f'{least} ' if whole else f'{least:g} ', f'{most:g}'
-                                                            if not whole else f'{most}'))
+                yield Row(command, (f'{option}={value}',), (option, *said))
 
 #----------------------------------------------------------------------------
 # Values of several numbers, words and names.
@@ -82,7 +82,8 @@ def values():
     for command, options in dict(gen_images=['--seeds'], gen_video=['--seeds'], style_mixing=['--rows', '--cols', '--styles'],
                                  generate=['--seeds']).items():
         for option in options:
-            yield from (Row(command, (f'{option}={value}',), (option,)) for value in lists)
+            most = '100000 ' if command == 'generate' else '1000000 '
+            yield from (Row(command, (f'{option}={value}',), (option, most)) for value in lists)
     for command, option, bad in (
             ('gen_images',      '--translate',      ('', '1', '1,2,3', 'nan,0', '0,inf', '1e9,0', 'x,y', '0,-101')),
             ('gen_video',       '--grid',           ('', '0x1', '1x0', '4', '1000x1', '4x', '-1x2', '2x2x2', '9' * 5000 + 'x1')),
@@ -236,6 +237,10 @@ def combinations():
             ('train',       ('--spider-size=8',),                   '--spider-size'),
             ('train',       ('--spider-size=3', '--spider-source=noise'),                           '--spider-size'),
             ('train',       ('--spider-size=4096', '--spider-source=noise'),                        '--spider-size'),
+            ('train',       ('--spider-size=1048576', '--spider-source=noise', '--spider-mapping=encoder'),  '4096'),
+            ('train',       ('--threads=1000000',),                 '1024'),
+            ('train',       ('--spider-embed=99999999999', '--spider-source=noise'),                '65536'),
+            ('train',       ('--spider-noise=nan', '--spider-source=noise'),                        'from 0 to 10'),
             ('train',       ('--spider-source=noise', '--spider-bank=online'),                      '--spider-bank'),
             ('train',       ('--spider-source=noise:',  '--spider-mapping=none'),                   '--spider-mapping'),
             ('train',       ('--spider-source=covariance',),                                        '--spider-source'),
