@@ -11,7 +11,7 @@ import torch
 
 import dnnlib
 from metrics import metric_main
-from training import ranks, runtime
+from training import option_types, ranks, runtime
 from training.runtime import SpiderError
 from training.snapshots import load_generator, load_training_set, trust_option
 
@@ -47,16 +47,16 @@ def match_dataset(kwargs, G):
 @click.command(context_settings=dict(max_content_width=120))
 @click.option('--network', 'network_pkl', help='Network pickle', metavar='[PATH|URL]', required=True)
 @click.option('--metrics', help='Quality metrics', metavar='[NAME|A,B,C|none]',
-              type=runtime.parse_list, default='fid50k_full', show_default=True)
+              type=option_types.parse_list, default='fid50k_full', show_default=True)
 @click.option('--detector', help='Feature network; a TorchScript file is code that will run', metavar='[FILE.pt|URL|demo]',
               type=str)
 @click.option('--data', help='Real images  [default: those it was trained on]', metavar='[ZIP|DIR]')
 @click.option('--mirror', help='Add mirrored real images  [default: as in training]', metavar='BOOL', type=bool)
 @click.option('--gpus', help='Number of ranks: GPUs, or processes on a CPU  [default: 1; under torchrun, its ranks]',
-              metavar='INT', type=click.IntRange(min=1))
+              metavar='INT', type=option_types.Whole(1, 1024))
 @click.option('--verbose', help='Print progress', metavar='BOOL', type=bool, default=True, show_default=True)
 @click.option('--threads', help='CPU threads of each rank  [default on a CPU: all cores, at most 8]', metavar='INT',
-              type=click.IntRange(min=1))
+              type=option_types.threads_type)
 @trust_option
 @ranks.entry
 def calc_metrics(network_pkl, metrics, detector, data, mirror, gpus, verbose, threads, trust):

@@ -6,7 +6,6 @@
 import io
 import json
 import os
-import re
 import shutil
 import sys
 import time
@@ -17,7 +16,8 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
-from training.dataset import is_image_file
+from training.dataset import is_image_file, open_image, open_zip, read_bounded, read_labels
+from training.option_types import Whole, parse_size
 from training.runtime import SpiderError
 
 #----------------------------------------------------------------------------
@@ -34,8 +34,8 @@ class Source:
                      for root, _dirs, files in os.walk(path) for name in files]
         else:
             try:
-                self.zip = zipfile.ZipFile(path)
-            except (OSError, zipfile.BadZipFile) as err:
+                self.zip = open_zip(path)
+            except Exception as err: # Broken directories of a zip raise errors of many types.
                 raise SpiderError(f'--source: {path} is neither a folder nor a readable zip ({err})') from err
             names = self.zip.namelist()
         self.names = sorted(name for name in names if is_image_file(name) and not name.startswith('__MACOSX/'))
@@ -43,20 +43,20 @@ class Source:
             raise SpiderError(f'--source: {path} holds no images; give a folder or zip with PNG or JPEG files')
         self.labels = self.read_labels() if 'dataset.json' in names else {}
 
-    def read(self, name):
-        if self.zip is not None:
-            return self.zip.read(name)
-        with open(os.path.join(self.path, name), 'rb') as f:
-            return f.read()
+    def open(self, name):
+        return open(os.path.join(self.path, name), 'rb') if self.zip is None else self.zip.open(name)
+
+    def open_image(self, name):
+        with self.open(name) as f:
+            return open_image(io.BytesIO(read_bounded(f)))
 
     def read_labels(self):
         """Return {file name: label}, empty if there are no labels."""
         try:
-            labels = json.loads(self.read('dataset.json')).get('labels')
-            return {name.replace('\\', '/'): label for name, label in labels or []}
-        except (ValueError, TypeError, AttributeError) as err:
-            raise SpiderError(f'--source: dataset.json in {self.path} is not {{"labels": [[file name, label], ...]}} '
-                              f'({err}); correct or remove it') from err
+            with self.open('dataset.json') as f:
+                return read_labels(f, len(self.names)) or {}
+        except Exception as err: # Decoders of a zip raise errors of many types on broken files.
+            raise SpiderError(f'--source: dataset.json in {self.path} cannot be read ({err}); correct or remove it') from err
 
     def bad_file(self, name, err):
         reason = (str(err) or type(err).__name__).splitlines()[0].rstrip('.')
@@ -66,14 +66,15 @@ class Source:
     def is_grey(self, name):
         """Return whether the image is grey without transparency, by its header."""
         try:
-            return PIL.Image.open(io.BytesIO(self.read(name))).mode in ('1', 'L', 'I', 'I;16', 'I;16B', 'F')
-        except Exception as err: # Pillow raises errors of many types on broken files.
+            return self.open_image(name).mode in ('1', 'L', 'I', 'I;16', 'I;16B', 'F')
+        except Exception as err: # As do those of images.
             raise self.bad_file(name, err) from err
 
     def image(self, name):
         """Return a PIL image, turned upright, in mode L or RGB; transparent parts become white."""
         try:
-            image = PIL.ImageOps.exif_transpose(PIL.Image.open(io.BytesIO(self.read(name))))
+            image = self.open_image(name)
+            PIL.ImageOps.exif_transpose(image, in_place=True)
             if image.mode in ('1', 'L'):
                 return image.convert('L')
             if image.mode.startswith('I') or image.mode == 'F': # 16 bits and more.
@@ -81,8 +82,7 @@ class Source:
                 return PIL.Image.fromarray((values / (65535 if values.max() > 255 else 255) * 255).astype(np.uint8))
             if 'A' in image.getbands() or 'transparency' in image.info:
                 image = image.convert('RGBA')
-                white = PIL.Image.new('RGBA', image.size, 'white')
-                return PIL.Image.alpha_composite(white, image).convert('RGB')
+                image = PIL.Image.alpha_composite(PIL.Image.new('RGBA', image.size, 'white'), image)
             return image.convert('RGB')
         except Exception as err:
             raise self.bad_file(name, err) from err
@@ -114,12 +114,7 @@ TRANSFORMS = {'none': resize, 'center-crop': center_crop, 'center-crop-wide': ce
 
 def parse_resolution(text):
     """Return (64, 32) for '64x32'."""
-    match = re.fullmatch(r'(\d+)[x,](\d+)', text) if isinstance(text, str) else None
-    if isinstance(text, tuple):
-        return text
-    if not match or not int(match[1]) or not int(match[2]):
-        raise click.BadParameter(f'{text!r} is not WIDTHxHEIGHT such as 64x64')
-    return int(match[1]), int(match[2])
+    return parse_size(text, 16384, 'WIDTHxHEIGHT such as 64x64')
 
 #----------------------------------------------------------------------------
 # Destinations. Both appear under their name only when they are complete.
@@ -214,7 +209,8 @@ def convert(source, dest, names, transform, resolution):
 @click.command(context_settings=dict(max_content_width=120))
 @click.option('--source', help='Folder or zip of images', metavar='PATH', required=True)
 @click.option('--dest', help='Folder or .zip to make', metavar='PATH', required=True)
-@click.option('--max-images', help='Number of images to take from the start', metavar='INT', type=click.IntRange(min=1))
+@click.option('--max-images', help='Number of images to take from the start', metavar='INT',
+              type=Whole(1, 10**9))
 @click.option('--transform', help='Way of making the images square',
               type=click.Choice(list(TRANSFORMS)), default='none', show_default=True)
 @click.option('--resolution', help='Size of the images, such as 64x64', metavar='WxH', type=parse_resolution)

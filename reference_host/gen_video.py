@@ -13,7 +13,7 @@ import torch
 
 import tool_utils
 import video_utils
-from training import runtime
+from training import option_types, runtime
 from training.runtime import SpiderError
 from training.snapshots import load_generator, trust_option
 
@@ -68,28 +68,33 @@ class Walk:
         images = [tool_utils.to_uint8(self.G.synthesis(part, noise_mode='const')) for part in ws.split(BATCH)]
         return tool_utils.tile(np.concatenate(images), self.columns)
 
+def parse_grid(text):
+    """Return columns and rows, such as (4, 2) for '4x2'."""
+    return option_types.parse_size(text, 100, 'a number of columns and rows such as 4x2')
+
 #----------------------------------------------------------------------------
 
 @click.command(context_settings=dict(max_content_width=120))
 @click.option('--network', 'network_pkl', help='Network pickle', metavar='[PATH|URL]', required=True)
 @click.option('--output', help='Video to write', metavar='FILE.[mp4|gif]', required=True)
 @click.option('--seeds', help='Random seeds to walk through, such as 0,2,5-7', metavar='LIST',
-              type=tool_utils.parse_range, required=True)
+              type=option_types.parse_range, required=True)
 @click.option('--shuffle-seed', help='Shuffle the seeds by this random seed', metavar='INT',
-              type=click.IntRange(min=0, max=2**32 - 1))
+              type=option_types.seed_type)
 @click.option('--grid', help='Columns and rows of images', metavar='WxH',
-              type=tool_utils.parse_grid, default='1x1', show_default=True)
+              type=parse_grid, default='1x1', show_default=True)
 @click.option('--num-keyframes', help='Seeds for each cell of the grid  [default: all, divided among the cells]', metavar='INT',
-              type=click.IntRange(min=1))
+              type=option_types.Whole(1, option_types.MOST_SEEDS))
 @click.option('--w-frames', help='Frames from one seed to the next', metavar='INT',
-              type=click.IntRange(min=1), default=120, show_default=True)
+              type=option_types.Whole(1, 100_000), default=120, show_default=True)
 @click.option('--fps', help='Frames per second; at most 50 in a gif', metavar='INT',
-              type=click.IntRange(min=1), default=60, show_default=True)
+              type=option_types.Whole(1, 1000), default=60, show_default=True)
 @click.option('--trunc', 'truncation_psi', help='Truncation psi', metavar='FLOAT',
-              type=float, default=1, show_default=True)
-@click.option('--class', 'class_idx', help='Class, for a network with labels', metavar='INT', type=int)
+              type=option_types.trunc_type, default=1, show_default=True)
+@click.option('--class', 'class_idx', help='Class, for a network with labels', metavar='INT',
+              type=option_types.class_type)
 @click.option('--threads', help='CPU threads of torch  [default on a CPU: all, at most 8]', metavar='INT',
-              type=click.IntRange(min=1))
+              type=option_types.threads_type)
 @trust_option
 @torch.no_grad()
 def generate_video(network_pkl, output, seeds, shuffle_seed, grid, num_keyframes, w_frames, fps, truncation_psi, class_idx,

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 import tool_utils
 import video_utils
 from metrics import detectors, metric_utils
-from training import runtime
+from training import option_types, runtime
 from training.runtime import SpiderError
 from training.snapshots import load_generator, trust_option
 
@@ -205,18 +205,19 @@ def image_of(G, w, device):
 @click.option('--network', 'network_pkl', help='Network pickle', metavar='[PATH|URL]', required=True)
 @click.option('--target', 'target_fname', help='Image to project', metavar='FILE', required=True)
 @click.option('--num-steps', help='Optimisation steps', metavar='INT',
-              type=click.IntRange(min=1), default=1000, show_default=True)
+              type=option_types.Whole(1, 1_000_000), default=1000, show_default=True)
 @click.option('--loss', help='Distance to minimise', type=click.Choice(['features', 'pixel']), default='features',
               show_default=True)
 @click.option('--detector', help='Feature network; a TorchScript file is code that will run  [default: the VGG16 of LPIPS]',
               metavar='[FILE.pt|URL]')
-@click.option('--class', 'class_idx', help='Class, for a network with labels', metavar='INT', type=int)
-@click.option('--seed', help='Random seed', metavar='INT', type=click.IntRange(min=0, max=2**32 - 1), default=303,
+@click.option('--class', 'class_idx', help='Class, for a network with labels', metavar='INT',
+              type=option_types.class_type)
+@click.option('--seed', help='Random seed', metavar='INT', type=option_types.seed_type, default=303,
               show_default=True)
 @click.option('--save-video', help='Video of the steps', metavar='BOOL', type=bool, default=True, show_default=True)
 @click.option('--outdir', help='Folder to put the results into', metavar='DIR', required=True)
 @click.option('--threads', help='CPU threads of torch  [default on a CPU: all, at most 8]', metavar='INT',
-              type=click.IntRange(min=1))
+              type=option_types.threads_type)
 @trust_option
 def run_projection(network_pkl, target_fname, num_steps, loss, detector, class_idx, seed, save_video, outdir, threads, trust):
     """Project an image into W.

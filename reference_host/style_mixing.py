@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import tool_utils
-from training import runtime
+from training import option_types, runtime
 from training.runtime import SpiderError
 from training.snapshots import load_generator, trust_option
 
@@ -38,19 +38,20 @@ def mix(ws_row, ws_col, styles):
 @click.command(context_settings=dict(max_content_width=120))
 @click.option('--network', 'network_pkl', help='Network pickle', metavar='[PATH|URL]', required=True)
 @click.option('--rows', 'row_seeds', help='Random seeds of the rows', metavar='LIST',
-              type=tool_utils.parse_range, required=True)
+              type=option_types.parse_range, required=True)
 @click.option('--cols', 'col_seeds', help='Random seeds of the columns', metavar='LIST',
-              type=tool_utils.parse_range, required=True)
+              type=option_types.parse_range, required=True)
 @click.option('--styles', help='Layers whose styles come from the columns  [default: 0-6, or all of a smaller network]',
-              metavar='LIST', type=tool_utils.parse_range)
+              metavar='LIST', type=option_types.parse_range)
 @click.option('--trunc', 'truncation_psi', help='Truncation psi', metavar='FLOAT',
-              type=float, default=1, show_default=True)
-@click.option('--class', 'class_idx', help='Class, for a network with labels', metavar='INT', type=int)
+              type=option_types.trunc_type, default=1, show_default=True)
+@click.option('--class', 'class_idx', help='Class, for a network with labels', metavar='INT',
+              type=option_types.class_type)
 @click.option('--noise-mode', help='Noise inputs',
               type=click.Choice(['const', 'random', 'none']), default='const', show_default=True)
 @click.option('--outdir', help='Folder to put the images into', metavar='DIR', required=True)
 @click.option('--threads', help='CPU threads of torch  [default on a CPU: all, at most 8]', metavar='INT',
-              type=click.IntRange(min=1))
+              type=option_types.threads_type)
 @trust_option
 @torch.no_grad()
 def mix_styles(network_pkl, row_seeds, col_seeds, styles, truncation_psi, class_idx, noise_mode, outdir, threads, trust):

@@ -1,52 +1,15 @@
-"""The common parts of the tools for trained networks: option types, latents, pictures, files, progress."""
+"""The common parts of the tools for trained networks: latents, pictures, files, progress."""
 
 import contextlib
 import os
-import re
 import time
 
-import click
 import numpy as np
 import PIL.Image
 import torch
 
 import dnnlib
 from training.runtime import SpiderError
-
-#----------------------------------------------------------------------------
-# Option types.
-
-def parse_range(text):
-    """Return [0, 2, 5, 6, 7] for '0,2,5-7'."""
-    if isinstance(text, list):
-        return text
-    numbers = []
-    for part in text.split(','):
-        match = re.fullmatch(r'\s*(\d+)(?:-(\d+))?\s*', part)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if not first <= last < 2 ** 32:
-            raise click.BadParameter(f'{text!r} is not a list of numbers below 2^32 and ranges such as 0,2,5-7')
-        numbers += range(first, last + 1)
-    return numbers
-
-def parse_vec2(text):
-    """Return (0.3, 1.0) for '0.3,1'."""
-    if isinstance(text, tuple):
-        return text
-    try:
-        x, y = map(float, text.split(','))
-        return x, y
-    except ValueError:
-        raise click.BadParameter(f'{text!r} is not a pair of numbers such as 0.3,1') from None
-
-def parse_grid(text):
-    """Return columns and rows, at least one of each, such as (4, 2) for '4x2'."""
-    if isinstance(text, tuple):
-        return text
-    match = re.fullmatch(r'([1-9]\d*)[x,]([1-9]\d*)', text)
-    if not match:
-        raise click.BadParameter(f'{text!r} is not a number of columns and rows such as 4x2')
-    return int(match[1]), int(match[2])
 
 #----------------------------------------------------------------------------
 # From options to inputs of the network.

@@ -13,6 +13,7 @@ import torch
 import dnnlib
 from metrics import metric_main
 from training import augment, ranks, relaunch, run_dir, runtime
+from training.option_types import MOST_KIMG, Real, Whole, parse_list, parse_words, seed_type, threads_type
 from training.runtime import SpiderError
 
 #----------------------------------------------------------------------------
@@ -45,12 +46,12 @@ def print_options(c):
 def launch_training(c, desc, outdir, dry_run):
     """Makes the numbered run directory, writes the options into it, and trains with the config `c` in all ranks."""
     run_dir.check_outdir(outdir)
-    c.run_dir = run_dir.next_run_dir(outdir, desc)
+    c.run_dir = run_dir.next_run_dir(outdir, desc) if dry_run else run_dir.make(outdir, desc)
     print_options(c)
     if dry_run:
         print('Dry run; exiting.')
         return
-    run_dir.make(c.run_dir, c, given_options())
+    run_dir.record(c.run_dir, c, given_options())
     ranks.launch('training.training_loop.run_rank', c.num_gpus, **c)
 
 def continue_training(folder, dry_run):
@@ -101,6 +102,13 @@ def check_augmentation(opts):
     for name, modes in (('p', ['fixed']), ('target', ['ada']), ('augpipe', ['ada', 'fixed'])):
         if opts[name] is not None and opts.aug not in modes:
             raise SpiderError(f'--{name}: it has no effect with --aug={opts.aug}; leave it out or use --aug={modes[0]}')
+
+def check_freezed(freezed, resolution):
+    """Raises SpiderError where D has fewer layers than --freezed."""
+    layers = 3 * (resolution.bit_length() - 3) + 1  # Three in each block from the resolution down to 8, and the colours.
+    if freezed > layers:
+        raise SpiderError(f'--freezed: D has {layers} layers for {resolution}x{resolution} images, not {freezed}; give at most '
+                          f'{layers}')
 
 def check_required():
     """Raises click's error for the first option that a new run needs and that nobody gave."""
@@ -215,9 +223,9 @@ REQUIRED = ('outdir', 'cfg', 'data', 'batch', 'gamma')  # By a new run. One that
 @click.option('--cfg', help='Base configuration  [required]', type=click.Choice(list(CFG_PRESETS)))
 @click.option('--data', help='Training images  [required]', metavar='[ZIP|DIR]', type=str)
 @click.option('--gpus', help='Number of ranks: GPUs, or processes on a CPU  [default: 1; under torchrun, its ranks]',
-              metavar='INT', type=click.IntRange(min=1))
-@click.option('--batch', help='Images per iteration  [required]', metavar='INT', type=click.IntRange(min=1))
-@click.option('--gamma', help='Weight of R1  [required]', metavar='FLOAT', type=click.FloatRange(min=0))
+              metavar='INT', type=Whole(1, 1024))
+@click.option('--batch', help='Images per iteration  [required]', metavar='INT', type=Whole(1, 2**20))
+@click.option('--gamma', help='Weight of R1  [required]', metavar='FLOAT', type=Real(0, 10**6))
 
 # Features.
 @click.option('--cond', help='Train with labels', metavar='BOOL', type=bool, default=False, show_default=True)
@@ -227,61 +235,62 @@ REQUIRED = ('outdir', 'cfg', 'data', 'batch', 'gamma')  # By a new run. One that
 @click.option('--resume', help='Continue exactly, in its directory, a run or the latest run of --outdir, with the options it was '
               'started with; or fine-tune a network pickle in a new run', metavar='[latest|RUN_DIR|PKL|URL]', type=str)
 @click.option('--freezed', help='Freeze the first layers of D', metavar='INT',
-              type=click.IntRange(min=0), default=0, show_default=True)
+              type=Whole(0, 100), default=0, show_default=True)
 
 # Hyperparameters.
 @click.option('--p', help='Probability of --aug=fixed  [default: 0.2]', metavar='FLOAT',
-              type=click.FloatRange(min=0, max=1))
+              type=Real(0, 1))
 @click.option('--target', help='Mean sign of D that --aug=ada steers to  [default: 0.6]', metavar='FLOAT',
-              type=click.FloatRange(min=-1, max=1))
+              type=Real(-1, 1))
 @click.option('--augpipe', help='What may be augmented: b(lit) g(eometry) c(olour) f(ilter) n(oise) c(utout)  [default: bgc]',
               type=click.Choice(list(augment.augpipe_specs)))
-@click.option('--batch-gpu', help='Images handled at a time  [default: all]', metavar='INT', type=click.IntRange(min=1))
+@click.option('--batch-gpu', help='Images handled at a time  [default: all]', metavar='INT', type=Whole(1, 2**20))
 @click.option('--cbase', help='Feature maps times resolution', metavar='INT',
-              type=click.IntRange(min=1), default=32768, show_default=True)
+              type=Whole(1, 2**22), default=32768, show_default=True)
 @click.option('--cmax', help='Most feature maps', metavar='INT',
-              type=click.IntRange(min=1), default=512, show_default=True)
+              type=Whole(1, 8192), default=512, show_default=True)
 @click.option('--glr', help='Learning rate of G  [default: 0.002, 0.0025 for stylegan3]', metavar='FLOAT',
-              type=click.FloatRange(min=0))
+              type=Real(0, 10))
 @click.option('--dlr', help='Learning rate of D', metavar='FLOAT',
-              type=click.FloatRange(min=0), default=0.002, show_default=True)
+              type=Real(0, 10), default=0.002, show_default=True)
 @click.option('--map-depth', help='Layers of the mapping network  [default: 8, 2 for stylegan3]', metavar='INT',
-              type=click.IntRange(min=1))
+              type=Whole(1, 64))
 @click.option('--style-mixing', help='Probability of mixing styles; 0 suits images of 32 pixels and less  '
-              '[default: 0.9, 0 for stylegan3]', metavar='FLOAT', type=click.FloatRange(min=0, max=1))
+              '[default: 0.9, 0 for stylegan3]', metavar='FLOAT', type=Real(0, 1))
 @click.option('--pl-weight', help='Weight of path length regularization; 0 suits images of 32 pixels and less  '
-              '[default: 2, 0 for stylegan3]', metavar='FLOAT', type=click.FloatRange(min=0))
+              '[default: 2, 0 for stylegan3]', metavar='FLOAT', type=Real(0, 10**6))
 @click.option('--mbstd-group', help='Group size of the minibatch standard deviation', metavar='INT',
-              type=click.IntRange(min=1), default=4, show_default=True)
+              type=Whole(1, 4096), default=4, show_default=True)
 
 # The rest.
-@click.option('--desc', help='Words for the name of the run directory', metavar='STR', type=str)
+@click.option('--desc', help='Words for the name of the run directory', metavar='STR',
+              type=parse_words)
 @click.option('--metrics', help='Quality metrics', metavar='[NAME|A,B,C|none]',
-              type=runtime.parse_list, default='none', show_default=True)
+              type=parse_list, default='none', show_default=True)
 @click.option('--detector', help='Feature network of the metrics; a TorchScript file is code that will run',
               metavar='[FILE.pt|URL|demo]', type=str)
 @click.option('--metric-at-start', help='Evaluate the metrics before training, too', metavar='BOOL',
               type=bool, default=False, show_default=True)
 @click.option('--kimg', help='Length of the training in thousands of images', metavar='KIMG',
-              type=click.FloatRange(min=0, min_open=True), default=25000, show_default=True)
+              type=Real(0, MOST_KIMG, min_open=True), default=25000, show_default=True)
 @click.option('--tick', help='Interval of progress lines', metavar='KIMG',
-              type=click.FloatRange(min=0, min_open=True), default=4, show_default=True)
+              type=Real(0, MOST_KIMG, min_open=True), default=4, show_default=True)
 @click.option('--snap', help='Interval of snapshots', metavar='TICKS',
-              type=click.IntRange(min=1), default=50, show_default=True)
+              type=Whole(1, 10**9), default=50, show_default=True)
 @click.option('--snap-minutes', help='Also a snapshot when so many minutes have passed since the last', metavar='MINUTES',
-              type=click.FloatRange(min=0, min_open=True))
-@click.option('--keep', help='Keep this many snapshots and their states, the newest  [default: all]', metavar='INT',
-              type=click.IntRange(min=1))
+              type=Real(0, 10**7, min_open=True))
+@click.option('--keep', help='Keep this many snapshots and their states, the newest, and the best by the first of --metrics  '
+              '[default: all]', metavar='INT', type=Whole(1, 10**6))
 @click.option('--on-nan', help='When losses or weights are no longer finite: stop, or go back to the last snapshot and on with '
               'other random numbers', type=click.Choice(['stop', 'rollback']), default='stop', show_default=True)
-@click.option('--seed', help='Random seed', metavar='INT', type=click.IntRange(min=0), default=0, show_default=True)
+@click.option('--seed', help='Random seed', metavar='INT', type=seed_type, default=0, show_default=True)
 @click.option('--fp32', help='No mixed precision (never on a CPU)', metavar='BOOL',
               type=bool, default=False, show_default=True)
 @click.option('--nobench', help='No cuDNN benchmarking', metavar='BOOL', type=bool, default=False, show_default=True)
 @click.option('--workers', help='Processes that load data', metavar='INT',
-              type=click.IntRange(min=0), default=2, show_default=True)
+              type=Whole(0, 256), default=2, show_default=True)
 @click.option('--threads', help='CPU threads of each rank  [default on a CPU: all cores, at most 8]', metavar='INT',
-              type=click.IntRange(min=1))
+              type=threads_type)
 @click.option('-n', '--dry-run', help='Print the options and exit', is_flag=True)
 @ranks.entry
 def main(**kwargs):
@@ -311,6 +320,7 @@ def main(**kwargs):
 
     c = dnnlib.EasyDict()
     dataset_name = configure_data(c, opts)
+    check_freezed(opts.freezed, c.training_set_kwargs.resolution)
     configure_networks(c, opts)
     configure_loss(c, opts)
     configure_augmentation(c, opts)

@@ -14,6 +14,7 @@ import click
 from spider_plugin import __version__
 from spider_plugin.errors import SpiderError
 from spider_plugin.hosts.edge import click_errors, guard
+from spider_plugin.options.types import MOST_CLASSES, MOST_IMAGES, MOST_SEED, Real, Seeds, Whole
 from spider_plugin.resources import resource_dir
 
 class _Spider(click.Group):
@@ -129,9 +130,9 @@ def init(directory):
 @main.command()
 @click.option('--outdir',  help='Folder for datasets, runs, summary.json and report.html', metavar='DIR',
               default='spider-demo', show_default=True)
-@click.option('--seed',    help='Random seed', metavar='INT', type=click.IntRange(min=0), default=0, show_default=True)
+@click.option('--seed',    help='Random seed', metavar='INT', type=Whole(0, MOST_SEED), default=0, show_default=True)
 @click.option('--threads', help='CPU threads of each of the two runs', metavar='INT',
-              type=click.IntRange(min=1), default=1, show_default=True)
+              type=Whole(1, 1024), default=1, show_default=True)
 @click.option('--quick',   help='Take one minute instead of four, with rougher curves', is_flag=True)
 def demo(outdir, seed, threads, quick):
     """Train from noise and from a friendly neighbour dataset, side by side, and write a report."""
@@ -140,10 +141,11 @@ def demo(outdir, seed, threads, quick):
 
 @main.command()
 @click.option('--network',  help='Snapshot of a generator', metavar='[PKL|URL]', required=True)
-@click.option('--seeds',    help='Seeds, for example 0-3,7', metavar='LIST', default='0-3', show_default=True)
+@click.option('--seeds',    help='Seeds, for example 0-3,7', metavar='LIST', type=Seeds(), default='0-3', show_default=True)
 @click.option('--outdir',   help='Folder for the images', metavar='DIR', required=True)
-@click.option('--class',    'class_idx', help='Class of a conditional generator', metavar='INT', type=click.IntRange(min=0))
-@click.option('--trunc',    help='Truncation psi', metavar='FLOAT', type=float, default=1.0, show_default=True)
+@click.option('--class',    'class_idx', help='Class of a conditional generator', metavar='INT',
+              type=Whole(0, MOST_CLASSES - 1))
+@click.option('--trunc',    help='Truncation psi', metavar='FLOAT', type=Real(-10, 10), default=1.0, show_default=True)
 @click.option('--grid',     help='Also write all images as grid.png', is_flag=True)
 @click.option('--sources',  help='Also write the source image of each output', is_flag=True)
 @click.option('--walk',     help='Also write a walk from seed to seed that moves the source image, the latent or w alone, or '
@@ -151,18 +153,17 @@ def demo(outdir, seed, threads, quick):
 @click.option('--walk-out', help='File of the walk, in --outdir where it is a name without a folder  '
               '[default: walk-KIND.gif]', metavar='NAME.[gif|mp4|png]')
 @click.option('--stage',    help='Stage of a cascade to walk through, 1 for its first generator  [default: the last]',
-              metavar='INT', type=click.IntRange(min=1))
+              metavar='INT', type=Whole(1, 32))
 @click.option('--stages',   help='Also write stages.png, the images of every stage of a cascade and walks at each', is_flag=True)
 @click.option('--parent',   'parents', help='Snapshot of an earlier stage that is not found automatically; may be repeated',
               metavar='PKL', multiple=True)
 @click.option('--frames',   help='Frames of the walk between two seeds', metavar='INT',
-              type=click.IntRange(min=1), default=24, show_default=True)
+              type=Whole(1, 10_000), default=24, show_default=True)
 @click.option('--trust-pickle', 'trust', help='Unpickle as hosts do, which runs code that the file carries', is_flag=True)
 def generate(network, seeds, outdir, **options):
     """Draw images from a snapshot, without running code that it carries."""
     from spider_plugin.generate.command import generate as draw
-    from spider_plugin.generate.command import parse_seeds
-    for path in draw(network, parse_seeds(seeds), outdir, **options):
+    for path in draw(network, seeds, outdir, **options):
         click.echo(path)
 
 @main.command()
@@ -185,7 +186,7 @@ def export(network, out, **options):
 @click.option('--by',         help='Measure that ranks: the absolute value of SID, FID, or KID', default='sid', show_default=True,
               type=click.Choice(['sid', 'fid', 'kid']))
 @click.option('--max-images', help='Most images of a set to use, chosen uniformly', metavar='INT',
-              type=click.IntRange(min=100), default=50000, show_default=True)
+              type=Whole(100, MOST_IMAGES), default=50000, show_default=True)
 @click.option('--detector',   help='Feature network, as in calc_metrics.py; a TorchScript file is code that will run  '
               '[default: Inception]', metavar='[FILE.pt|URL|demo]', envvar='SPIDER_DETECTOR', show_envvar=True)
 @click.option('--host',       help='Checkout whose metrics load the detector  [default: the embedded host]', metavar='DIR')

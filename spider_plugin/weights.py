@@ -16,7 +16,7 @@ from pathlib import Path
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import atomic_file, cache_dir, sha256_of_file
-from spider_plugin.files.download import File, download, exclusive
+from spider_plugin.files.download import File, download_once
 
 WHAT = '--disc-backbone'
 
@@ -48,7 +48,8 @@ for _number, _begins in enumerate(['0aa007d2', 'bde8b488', 'dcccb7df', 'b733e338
     _name = f'tf_efficientnet_lite{_number}'
     _file = f'{_name}-{_begins}.pth'
     registry.feature_networks.register(_name)(FeatureNetwork(
-        _HALF, _HALF, 'Apache-2.0', _PAGE, File(_file, (f'{_TIMM}/{_file}',)), _begins, _PACKAGES.get(_number, ())))
+        _HALF, _HALF, 'Apache-2.0', _PAGE, File(_file, (f'{_TIMM}/{_file}',), kinds=('zip', 'pickle')), _begins,
+        _PACKAGES.get(_number, ())))
 
 registry.feature_networks.register('random')(FeatureNetwork(_HALF, _HALF, 'none needed, drawn from a seed', ''))
 
@@ -96,18 +97,16 @@ def _published(name, known):
         if spec is not None and spec.origin and (path := Path(spec.origin).parent / known.package[1]).is_file():
             return path
     path = cache_dir('downloads', 'backbones') / known.file.name
-    with exclusive(path.with_name(f'{path.name}.lock'), f'{WHAT}={name}'):
-        if not path.is_file():
-            try:
-                download(known.file, path, what=f'{WHAT}={name}')
-            except SpiderError as error:
-                package = f'pip install {known.package[0]}, ' if known.package else ''
-                raise SpiderError(f'{error.message.rstrip(".")}, {package}or train with {WHAT}=random, whose features are '
-                                  'worse.') from error
-            if not sha256_of_file(path).startswith(known.begins):
-                path.unlink()
-                raise SpiderError(f'{WHAT}={name}: {known.file.urls[0]} is not the published file, whose sha256 begins with '
-                                  f'{known.begins}; try again later, or fetch it by other means and give {WHAT}={name}:PATH.')
+    try:
+        sha256 = download_once(known.file, path, what=f'{WHAT}={name}')
+    except SpiderError as error:
+        package = f'pip install {known.package[0]}, ' if known.package else ''
+        raise SpiderError(f'{error.message.rstrip(".")}, {package}or train with {WHAT}=random, whose features are '
+                          'worse.') from error
+    if not sha256.startswith(known.begins):
+        path.unlink()
+        raise SpiderError(f'{WHAT}={name}: {known.file.urls[0]} is not the published file, whose sha256 begins with '
+                          f'{known.begins}; try again later, or fetch it by other means and give {WHAT}={name}:PATH.')
     return path
 
 #----------------------------------------------------------------------------

@@ -114,6 +114,6 @@ def test_generate_and_export_take_a_url(published, tmp_path):
 def test_user_errors(tmp_path):
     assert spider('run', tmp_path / 'nothing.py').exit_code == 2
     result = spider('generate', '--network=missing.pkl', '--outdir', tmp_path, '--seeds=1-')
-    assert result.exit_code == 2 and '--seeds=1-' in result.output
+    assert result.exit_code == 2 and "'--seeds': '1-' is not" in result.output
     result = spider('generate', '--network=missing.pkl', '--outdir', tmp_path)
     assert result.exit_code == 2 and 'missing.pkl' in result.output

@@ -108,7 +108,8 @@ def test_generate_and_export(run, request, spider, tmp_path):
     assert torch.load(tmp_path / 'weights.pt', weights_only=True)
 
 def test_without_the_package_a_sentence_names_what_is_missing(sketch, palette, spider, tmp_path):
-    for (snapshot, _), words in ((sketch, 'SketchGenerator, which is not a known class'), (palette, "the mapping 'palette'")):
+    for (snapshot, _), words in ((sketch, 'SketchGenerator, which is not a known class'), (palette, "the mapping 'palette'"),
+                                 (sketch, 'install sketch_gan, or'), (palette, 'install sketch_gan, or')):
         done = spider('generate', f'--network={snapshot}', '--seeds=0', f'--outdir={tmp_path}', package=False)
         assert done.returncode == 2 and words in done.stderr and 'Traceback' not in done.stderr
 
@@ -135,9 +136,21 @@ def test_what_is_refused(spider, make_zip, tmp_path):
     target = make_zip(tmp_path / 'target.zip', n=16, res=16)
     command = ['train', f'--outdir={tmp_path}', f'--data={target}', '--cfg=sketch', '--gpus=1', '--batch=8', '--gamma=1']
     for options, words in ((['--map-depth=2'], '--map-depth cannot be used with --cfg=sketch'),
+                           (['--cfg=dcgan', '--sketch-width=8'], '--sketch-width has no effect without --cfg=sketch'),
+                           (['--sketch-width=0'], 'sketch-width'),
                            (['--cbase=64'], 'whose width is fixed')):
         done = spider(*command, *options)
         assert done.returncode == 2 and words in done.stderr, done.stderr
+
+def test_it_brings_an_option(spider, make_zip, tmp_path):
+    assert 'Sketch options:' in (text := spider('train', '--help').stdout) and '--sketch-width INT' in text
+    preset = tmp_path / 'mine.json'
+    preset.write_text('{"title": "mine", "options": {"sketch-width": {"value": 5}, "cfg": {"value": "sketch"}}}')
+    target = make_zip(tmp_path / 'target.zip', n=16, res=16)
+    command = ['train', f'--outdir={tmp_path}', f'--data={target}', '--gpus=1', '--batch=8', '--gamma=1', '--dry-run']
+    for options, width in ((['--cfg=sketch'], 16), (['--cfg=sketch', '--sketch-width=8'], 8), ([f'--preset={preset}'], 5)):
+        done = spider(*command, *options)
+        assert done.returncode == 0 and f'"width": {width}' in done.stdout, done.stderr + done.stdout
 
 #----------------------------------------------------------------------------
 
@@ -146,7 +159,7 @@ def test_a_module_that_is_not_portable_is_said_at_launch(site, spider, make_zip,
     stock = [(path, path.read_text()) for path in (net, other)]
     try:
         for path, text in stock:
-            path.write_text(text.replace('import torch\n', 'import click\nimport torch\n', 1) + '\n_ = click\n')
+            path.write_text(text.replace('import torch\n', 'import spider_plugin.errors\nimport torch\n', 1))
         target, flies = (make_zip(tmp_path / f'{name}.zip', n=16, res=16) for name in ('target', 'flies'))
         command = ['train', f'--outdir={tmp_path / "runs"}', f'--data={target}', *TINY, f'--spider-source={flies}']
         runs = [spider(*command, '--cfg=sketch'), spider(*command, '--cfg=dcgan', '--spider-mapping=palette'),
@@ -155,8 +168,8 @@ def test_a_module_that_is_not_portable_is_said_at_launch(site, spider, make_zip,
         for path, text in stock:
             path.write_text(text)
     note = 'Note: snapshots open only where sketch_gan is installed: '
-    for done, words in zip(runs, ('--cfg=sketch is not portable, since sketch_gan.net imports click.',
-                                  '--spider-mapping=palette is not portable, since sketch_gan.palette imports click.')):
+    for done, what, module in zip(runs, ('--cfg=sketch', '--spider-mapping=palette'), ('net', 'palette')):
+        words = f'{what} is not portable, since sketch_gan.{module} imports spider_plugin.errors as a module.'
         assert done.returncode == 0 and note + words in done.stdout, done.stderr + done.stdout
     assert runs[2].returncode == 2 and 'cannot be used here, since sketch_gan.net.SketchGenerator' in runs[2].stderr
     with open(sorted((tmp_path / 'runs').glob('*sketch*/network-snapshot-*.pkl'))[-1], 'rb') as file:

@@ -20,6 +20,7 @@ import torch_utils_ext
 from spider_plugin.evaluation import RankedSource
 from spider_plugin.options import presets
 from spider_plugin.options.table import OPTIONS
+from spider_plugin.options.types import Real, Whole
 from spider_plugin.sources.prepare import PreparedSource
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -152,7 +153,8 @@ OPTIONS_HEAD = """\
 
 This page lists the options that the attached line adds to a host's `train.py`, that `spider train` has, and that
 [`edit_config`](api.md#edit_config) takes. `tools/make_docs.py` writes it from the code, where the help texts are, and a test
-compares the two. An option that is not given changes nothing. A host's options are those of its own `--help`.
+compares the two. An option that is not given changes nothing. A host's options are those of its own `--help`, where those of
+generators of other packages are too.
 """
 
 def options_page():
@@ -161,7 +163,8 @@ def options_page():
         lines += [f'## {group}', '']
         for option in OPTIONS:
             if option.group == group:
-                lines += [f'### `{option.name}{_takes(option)}`', '', *_text(option.help, option.default), '']
+                text = _text(option.help, option.default, _range(option.type))
+                lines += [f'### `{option.name}{_takes(option)}`', '', *text, '']
     preset = presets.option(click.Option)
     return '\n'.join([*lines, '## Presets', '', f'### `--preset={preset.metavar}`', '', *_text(preset.help, None)]) + '\n'
 
@@ -170,14 +173,20 @@ def _takes(option):
         return ''
     return f'={option.metavar or "[" + "|".join(option.type.choices) + "]"}'
 
-def _text(help, default):
+def _range(kind):
+    """The words for the numbers that an option takes, none for other types."""
+    if not isinstance(kind, (Whole, Real)):
+        return ''
+    return f' {"Above" if kind.min_open else "From"} {kind.min} to {kind.max}.'
+
+def _text(help, default, said_last=''):
     """Lines of a help text, and of the default that it names in brackets or that is given here."""
     words, _, named = help.partition('  [default: ')
     if named:
         said = f' Default: {named.removesuffix("]")}.'
     else:
         said = '' if default is None or default is False else f' Default: `{default}`.'
-    return textwrap.wrap(f'{words}.{said}', width=120, break_long_words=False, break_on_hyphens=False)
+    return textwrap.wrap(f'{words}.{said}{said_last}', width=120, break_long_words=False, break_on_hyphens=False)
 
 #----------------------------------------------------------------------------
 

@@ -39,6 +39,10 @@ def detector_of(metric, detector):
     pick = getattr(_metric_dict[metric], 'pick_detector', None)
     return detector if pick is None else pick(detector)
 
+def rises(metric):
+    """Return whether a larger value of the metric is a better one."""
+    return getattr(_metric_dict[metric], 'rises', False)
+
 def check_metrics(metrics, detector, resolution, get_G=None):
     """Raise SpiderError if a metric is unknown, lacks a detector that fits the images, or does not suit the generator get_G().
 
@@ -140,6 +144,9 @@ def eqr(opts, name, num_samples):
 
 for fn in (eqt_int, eqt_frac, eqr):
     fn.check_generator = equivariance.check_generator
+
+for fn in (pr, score, eqt_int, eqt_frac, eqr):
+    fn.rises = True
 
 #----------------------------------------------------------------------------
 # The metrics. Those of 50k are the public ones; NAME50k compares at most 50000 real images, NAME50k_full all of them. In the

@@ -139,6 +139,11 @@ class Dataset(torch.utils.data.Dataset):
 
 #----------------------------------------------------------------------------
 
+MAX_FILE = 1 << 27                              # Most bytes of an image, as a file and decoded: 44 megapixels in colour.
+MAX_UNPACKED = 1 << 27, 100                     # Bytes that any zip may unpack to, and how many more for each of its own.
+MAX_LABELS = 1 << 20, 1 << 15                   # Bytes of any dataset.json, and how many more for each image.
+MAX_CLASSES = 1 << 16
+FORMATS = ('PNG', 'JPEG', 'WEBP', 'BMP', 'GIF', 'PPM', 'TGA', 'TIFF', 'JPEG2000')    # Pillow starts programs for some others.
 PNG_CHANNELS = {0: 1, 2: 3}                     # PNG colour type -> channels; the others have a palette or alpha.
 PIL_CHANNELS = {'L': 1, 'RGB': 3}
 REMEDY = 'convert the images with dataset_tool.py --source=... --dest=OUT.zip --transform=center-crop --resolution=WxH'
@@ -157,8 +162,43 @@ def read_header(f):
         width, height, bits, colour = struct.unpack('>IIBB', head[16:])
         return width, height, PNG_CHANNELS.get(colour) if bits == 8 else None
     f.seek(0)
-    with PIL.Image.open(f) as image:
+    with open_image(f) as image:
         return image.width, image.height, PIL_CHANNELS.get(image.mode)
+
+def open_zip(path):
+    """A zip that may not unpack to many times its size. Raises ValueError where it would, and what zipfile raises."""
+    archive = zipfile.ZipFile(path)
+    base, ratio = MAX_UNPACKED
+    if sum(info.file_size for info in archive.infolist()) > base + ratio * os.path.getsize(path):
+        archive.close()
+        raise ValueError(f'its files are more than {ratio} times larger than the zip')
+    return archive
+
+def read_bounded(f, most=MAX_FILE):
+    """The rest of an open file. Raises ValueError if that is more than `most` bytes."""
+    data = f.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f'it is larger than {most >> 20} MiB')
+    return data
+
+def read_labels(f, num_images):
+    """The labels in an open dataset.json, {file name: label}, or None. Raises ValueError where it is another thing."""
+    base, each = MAX_LABELS
+    try:
+        labels = json.loads(read_bounded(f, base + each * num_images)).get('labels')
+        return labels if labels is None else {fname.replace('\\', '/'): label for fname, label in labels}
+    except (ValueError, TypeError, AttributeError, RecursionError) as err:
+        raise ValueError(f'dataset.json is not {{"labels": [[file name, class or vector], ...]}} ({err})') from err
+
+def open_image(f):
+    """The PIL image in an open file. Raises ValueError for one larger than MAX_FILE, and what Pillow raises."""
+    image = PIL.Image.open(f, formats=FORMATS)
+    check_size(image.width, image.height, 8 if image.mode[0] in 'IF' else PIL.Image.getmodebands(image.mode))
+    return image
+
+def check_size(width, height, pixel_bytes):
+    if width * height * pixel_bytes > MAX_FILE:
+        raise ValueError(f'{width} x {height} pixels are more than {MAX_FILE >> 20} MiB')
 
 #----------------------------------------------------------------------------
 
@@ -210,8 +250,8 @@ class ImageFolderDataset(Dataset):
     def _get_zipfile(self):
         if self._zipfile is None or self._zipfile_pid != os.getpid(): # A forked worker must not share our file offset.
             try:
-                self._zipfile = zipfile.ZipFile(self._path)
-            except (zipfile.BadZipFile, OSError) as err:
+                self._zipfile = open_zip(self._path)
+            except Exception as err: # Broken directories of a zip raise errors of many types.
                 raise SpiderError(f'{self._path} is not a readable zip ({err}); copy it again or make it with '
                                   'dataset_tool.py') from err
             self._zipfile_pid = os.getpid()
@@ -233,6 +273,7 @@ class ImageFolderDataset(Dataset):
         try:
             with self._open_file(fname) as f:
                 width, height, channels = read_header(f)
+            check_size(width, height, channels or 1)
         except SpiderError:
             raise
         except Exception as err: # Pillow raises nearly anything on broken files.
@@ -261,11 +302,13 @@ class ImageFolderDataset(Dataset):
         fname = self._image_fnames[raw_idx]
         try:
             with self._open_file(fname) as f:
-                data = f.read()
+                data = read_bounded(f)
+            width, height, channels = read_header(io.BytesIO(data))
+            check_size(width, height, channels or 1)
             if pyspng is not None and fname.lower().endswith('.png'):
                 image = pyspng.load(data)
             else:
-                image = np.array(PIL.Image.open(io.BytesIO(data)))
+                image = np.array(open_image(io.BytesIO(data)))
         except SpiderError:
             raise
         except Exception as err:
@@ -282,22 +325,23 @@ class ImageFolderDataset(Dataset):
     def _load_raw_labels(self):
         if 'dataset.json' not in self._all_fnames:
             return None
+        where = f'dataset.json in {self._path}'
         try:
             with self._open_file('dataset.json') as f:
-                labels = json.load(f).get('labels')
-            if labels is None:
+                by_name = read_labels(f, len(self._image_fnames))
+            if by_name is None:
                 return None
-            by_name = {fname.replace('\\', '/'): label for fname, label in labels}
             labels = np.array([by_name[fname] for fname in self._image_fnames])
         except KeyError as err:
-            raise SpiderError(f'dataset.json in {self._path} has no label for {err.args[0]}; label every image or none') from err
-        except (ValueError, TypeError, AttributeError) as err: # Not JSON, not pairs, or vectors of several lengths.
-            raise SpiderError(f'dataset.json in {self._path} is not {{"labels": [[file name, class or vector], ...]}} '
-                              f'({err}); write it with dataset_tool.py') from err
+            raise SpiderError(f'{where} has no label for {err.args[0]}; label every image or none') from err
+        except Exception as err: # Not JSON, not pairs, vectors of several lengths; decoders of a zip raise anything.
+            raise SpiderError(f'{where} cannot be read ({err}); write it with dataset_tool.py') from err
         if labels.ndim not in (1, 2) or labels.dtype.kind not in 'iuf' or (labels.ndim == 1 and (labels % 1 != 0).any()):
-            raise SpiderError(f'dataset.json in {self._path} must give each image an integer class or a vector of numbers')
-        if labels.ndim == 1 and labels.min() < 0:
-            raise SpiderError(f'dataset.json in {self._path} has a negative class; number the classes from 0')
+            raise SpiderError(f'{where} must give each image an integer class or a vector of numbers')
+        if labels.ndim == 1 and not 0 <= labels.min() <= labels.max() < MAX_CLASSES:
+            raise SpiderError(f'{where} has a negative class or one above {MAX_CLASSES - 1}; number the classes from 0')
+        if labels.ndim == 2 and not (0 < labels.shape[1] <= MAX_CLASSES and (abs(labels) <= np.finfo(np.float32).max).all()):
+            raise SpiderError(f'{where} has an empty vector, or a number that is not finite; correct it')
         return labels.astype({1: np.int64, 2: np.float32}[labels.ndim])
 
     # Identity.

@@ -14,6 +14,7 @@ except ImportError: # Not a POSIX system.
 
 from training.runtime import SpiderError
 
+CHECKSUM = b'\nspider-sha256 %s\n'
 TORCH = ('PytorchStreamWriter', 'unexpected pos')  # How torch.save tells a full disk, by a RuntimeError.
 
 #----------------------------------------------------------------------------
@@ -38,6 +39,33 @@ def write_whole(fname, write):
     finally:
         with contextlib.suppress(OSError):
             os.remove(temp)
+
+class Checked:
+    """A binary file to write a pickle to. finish() adds the checksum that the plugin's tools check and pickle ignores: see
+    spider_plugin/files/checksum.py."""
+
+    def __init__(self, f):
+        self._f, self._digest = f, hashlib.sha256()
+
+    def write(self, data):
+        self._digest.update(data)
+        return self._f.write(data)
+
+    def finish(self):
+        self._f.write(CHECKSUM % self._digest.hexdigest().encode())
+
+def check_checksum(fname):
+    """Raises SpiderError where the bytes of a pickle differ from the checksum at its end; a pickle need not have one."""
+    length = len(CHECKSUM % bytes(64))
+    left = os.path.getsize(fname) - length
+    digest = hashlib.sha256()
+    with open(fname, 'rb') as f:
+        while left > 0 and (chunk := f.read(min(left, 1 << 20))):
+            digest.update(chunk)
+            left -= len(chunk)
+        found = f.read()
+    if re.fullmatch(CHECKSUM % b'[0-9a-f]{64}', found) and found != CHECKSUM % digest.hexdigest().encode():
+        raise SpiderError(f'{fname} has changed since it was written; copy it again, or take another snapshot')
 
 def check_space(folder, needed, what):
     """Raises SpiderError unless `needed` bytes are free on the disk of a folder."""

@@ -160,7 +160,7 @@ class Reporter:
             snapshots.save_pickle(snapshots.snapshot_data(self.training_set_kwargs, **self.run.networks), snapshot)
             state.save(data, snapshot)
             files.link(snapshot, os.path.join(self.folder, 'network-snapshot-latest'))
-            run_dir.prune(self.folder, self.keep)
+            run_dir.prune(self.folder, self.keep, self.best())
         self.saved_time = time.time()
 
     def evaluate(self, name, metrics=None):
@@ -176,6 +176,13 @@ class Reporter:
                 self.warn(self.watch.see_metric(result.results))
                 metric_main.report_metric(result, run_dir=self.folder, cur_nimg=self.run.at.nimg,
                                           snapshot_pkl=os.path.join(self.folder, f'network-snapshot-{name}.pkl'))
+                if (best := self.best()) is not None:
+                    files.link(os.path.join(self.folder, best), os.path.join(self.folder, 'network-snapshot-best'))
+
+    def best(self):
+        """Name of the snapshot with the best value of the first metric; None without a value."""
+        metric = next(iter(self.metrics), None)
+        return metric and run_dir.best_snapshot(self.folder, metric, rises=metric_main.rises(metric))
 
     def metric_failed(self, metric, name, err):
         """Says so. Other ranks may wait inside of the metric for this one, so with them the run ends, by SpiderError."""

@@ -1,7 +1,9 @@
 """Run directories: their numbers and names, which one --resume means, and what is tidied in one that continues."""
 
 import contextlib
+import itertools
 import json
+import math
 import os
 import re
 
@@ -33,13 +35,32 @@ def next_run_dir(outdir, desc):
     """outdir/00000-desc, with the number after the highest one that is there."""
     return os.path.join(outdir, f'{max(numbered(outdir), default=-1) + 1:05d}-{desc}')
 
-def make(run_dir, config, given):
-    """Makes the directory with the options in it; they are whole or not there."""
+def make(outdir, desc):
+    """Makes outdir/00000-desc with a number that no other run has, and returns it. Raises SpiderError."""
     try:
-        os.makedirs(run_dir)
+        os.makedirs(outdir, exist_ok=True)
+        first = max(numbered(outdir), default=-1) + 1
+        return next(filter(None, (claim(outdir, f'{number:05d}', desc) for number in itertools.count(first))))
     except OSError as err:
-        raise SpiderError(f'--outdir: {run_dir} cannot be made ({err.strerror}); choose another folder, or try again if other '
-                          'runs start there at this moment') from err
+        raise SpiderError(f'--outdir: no run can be put into {outdir} ({err.strerror}); choose another folder') from err
+
+def claim(outdir, number, desc):
+    """Makes outdir/NUMBER-desc; None if another run has the number.
+
+    Of runs that start at the same moment, the one that makes the folder NUMBER may look at the others, and name it."""
+    claimed, run_dir = os.path.join(outdir, number), os.path.join(outdir, f'{number}-{desc}')
+    try:
+        os.mkdir(claimed)
+    except FileExistsError:
+        return None
+    if any(name.startswith(f'{number}-') for name in os.listdir(outdir)):
+        os.rmdir(claimed)
+        return None
+    os.rename(claimed, run_dir)
+    return run_dir
+
+def record(run_dir, config, given):
+    """Writes the options into a run directory; they are whole or not there."""
     write_json(os.path.join(run_dir, GIVEN), given)
     write_json(os.path.join(run_dir, OPTIONS), config)
 
@@ -138,9 +159,22 @@ def cut_scores(path, nimg):
                     kept.append(line)
     files.write_whole(path, lambda f: f.write(''.join(kept).encode()))
 
-def prune(run_dir, keep):
-    """Removes all but the newest `keep` snapshots and their states; None keeps all."""
-    for name in snapshots_of(run_dir)[:-keep] if keep is not None else []:
+def best_snapshot(run_dir, metric, rises):
+    """Name of the snapshot with the best value of a metric, its first number, of those that are there; None without any.
+
+    rises: is a larger value a better one?"""
+    there, scores = snapshots_of(run_dir), {}
+    with contextlib.suppress(FileNotFoundError), open(os.path.join(run_dir, f'metric-{metric}.jsonl'), encoding='utf-8') as f:
+        for line in map(json.loads, f):
+            value = next(iter(line['results'].values()))
+            if line['snapshot_pkl'] in there and math.isfinite(value):
+                scores[line['snapshot_pkl']] = -value if rises else value
+    return min(scores, key=scores.get, default=None)
+
+def prune(run_dir, keep, best=None):
+    """Removes all but the newest `keep` snapshots and `best`, with their states; keep=None removes none."""
+    old = snapshots_of(run_dir)[:-keep] if keep is not None else []
+    for name in [name for name in old if name != best]:
         for path in (state.path_of(os.path.join(run_dir, name)), os.path.join(run_dir, name)):
             with contextlib.suppress(FileNotFoundError):
                 os.remove(path)

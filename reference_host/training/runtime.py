@@ -17,7 +17,13 @@ class SpiderError(click.ClickException):
 
     def __init__(self, message):
         # A DataLoader worker hands its exception over as a traceback in text: keep the sentence at its end.
-        super().__init__(message.rsplit('SpiderError: ', 1)[-1].strip())
+        super().__init__(printable(message.rsplit('SpiderError: ', 1)[-1].strip()))
+
+def printable(text, limit=2000):
+    """A text for one line of a terminal: what it would obey or hide is escaped, and it is cut. Names of files hold anything."""
+    line = ''.join(letter if letter.isprintable() else letter.encode('unicode_escape', 'surrogatepass').decode()
+                   for letter in text[:limit])
+    return line if len(line) <= limit else line[: limit - 3] + '...'
 
 @contextlib.contextmanager
 def named(option):
@@ -28,14 +34,6 @@ def named(option):
         raise SpiderError(f'{option}: {err.message}') from err
 
 #----------------------------------------------------------------------------
-
-def parse_list(text):
-    """'a,b' -> ['a', 'b']; None, '' and 'none' -> []. A type for click options."""
-    if isinstance(text, list):
-        return text
-    if text is None or text.lower() in ('', 'none'):
-        return []
-    return [item.strip() for item in text.split(',')]
 
 def pick_device(index=0):
     """The accelerator that this process uses, CUDA device `index` or MPS, or the CPU where there is none."""

@@ -104,6 +104,7 @@ def read(url, option, function, stock, trust=False):
             return getattr(reader, function)(path)
         if not trust:
             print(f'{option}: {url} is unpickled, which runs code that it carries', file=sys.stderr)
+        files.check_checksum(path)
         with open(path, 'rb') as f:
             return stock(legacy.load_network_pkl(f))
     except Exception as err: # A foreign file can fail anywhere while it is unpickled.
@@ -134,7 +135,11 @@ def load_generator(network_pkl, device, trust=False):
     return G
 
 def save_pickle(data, fname):
-    """Writes a pickle that is there whole or not at all."""
-    files.write_whole(fname, lambda f: pickle.dump(data, f))
+    """Writes a pickle that is there whole or not at all, with a checksum."""
+    def write(f):
+        checked = files.Checked(f)
+        pickle.dump(data, checked)
+        checked.finish()
+    files.write_whole(fname, write)
 
 #----------------------------------------------------------------------------

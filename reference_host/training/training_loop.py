@@ -63,7 +63,7 @@ def training_loop(
     abort_fn                = None,     # Called at every tick; training ends when it returns True.
     progress_fn             = None,     # Called with (kimg so far, total kimg).
 ):
-    device = setup_process(random_seed * num_gpus + rank, rank, num_gpus, cudnn_benchmark, threads)
+    device = setup_process((random_seed * num_gpus + rank) % 2**32, rank, num_gpus, cudnn_benchmark, threads)
     saved = None if state_file is None else state.load(state_file)
     at = state.start(round(resume_kimg * 1000))
     at.update(saved['at'] if saved else {})

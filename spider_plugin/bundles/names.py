@@ -6,11 +6,14 @@
                                                       network is the Dummy of that module: every mapping kind but `residual`
     dcgan                                             the classes of spider_plugin.portable.generators.dcgan
     my_package__net                                   the classes of my_package.net, which another package declares
-    dcgan_with_palette                                dcgan, and the mapping kind `palette` of another package
+    my_net__                                          those of my_net, a package of one module
+    dcgan_with_palette                                dcgan, and the mapping kind `palette` of another package; of a kind's name,
+                                                      H stands for "-" and U for "_"
     spider_with_palette_on_training__networks_stylegan2
 """
 
 import dataclasses
+import hashlib
 import re
 
 from spider_plugin import registry
@@ -96,12 +99,12 @@ class BundleName:
         return ''.join(FEATURES[name].label for name in self.features) + 'Generator'
 
 def _slug(kind):
-    return re.sub('[-_]', '', kind)
+    return kind.replace('-', 'H').replace('_', 'U')
 
 def _kind_named(slug):
-    kind = next((kind for kind in registry.mappings if _slug(kind) == slug), None)
-    if kind is None:
-        raise KeyError(f'no installed package has a mapping named {slug}')
+    kind = slug.replace('H', '-').replace('U', '_')
+    if kind not in registry.mappings:
+        raise KeyError(f'no installed package has a mapping named {kind}')
     return kind
 
 #----------------------------------------------------------------------------
@@ -142,14 +145,22 @@ def _parse_class(class_name):
         return BundleName.parse(module[len(PACKAGE):])
     if name != 'Generator' or not module:
         raise ValueError(f'a bundle cannot go over {class_name}: expected a class named Generator in a module')
+    if '__' in module or '_.' in module or '._' in module:
+        raise ValueError(f'a bundle cannot go over {class_name}: its module has two underscores, or one beside a dot')
     return BundleName(host=module)
 
 #----------------------------------------------------------------------------
 # Declared networks: entries of registry.generators and registry.discriminators.
 
 def bundle_of(module):
-    """Name of the bundle of a declared network's module: the last part of a portable module of the plugin's, else all of it."""
-    return module.rpartition('.')[2] if module.startswith(_PORTABLE) else module.replace('.', '__')
+    """Name of the bundle of a declared network's module: the last part of a portable module of the plugin's, else all of it with
+    two underscores for a dot. Where that would be read in another way, a digest stands for the underscores."""
+    if module.startswith(_PORTABLE):
+        return module.rpartition('.')[2]
+    name = module.replace('.', '__') if '.' in module else f'{module}__'
+    if name.removesuffix('__').replace('__', '.') == module and not re.search('_(on|with)_', name):
+        return name
+    return f'{module.replace(".", "").replace("_", "")}__{hashlib.sha256(module.encode()).hexdigest()[:12]}'
 
 def declared_class(module, name):
     """Dotted name of a declared network's class in its bundle."""
@@ -176,6 +187,7 @@ def with_mapping_kind(class_name, kind):
 
 def kind_module(kind):
     """The module of a mapping kind of another package, None for one of the plugin's and for no kind. Raises KeyError."""
-    return None if kind is None else registry.mappings[kind].module
+    module = None if kind is None else registry.mappings[kind].module
+    return None if module is None or module.startswith(_PORTABLE) else module
 
 #----------------------------------------------------------------------------

@@ -7,24 +7,24 @@ lets the host's `torch_utils.persistence` decorate the classes. Importing `spide
 
 from spider_plugin import __version__
 from spider_plugin.bundles.names import FEATURES, BundleName, declared_module, kind_module
-from spider_plugin.bundles.parts import join, not_portable
+from spider_plugin.bundles.parts import join, not_portable, package_of
 
 #----------------------------------------------------------------------------
 
 def bundle_source(name):
     """Source text of the bundle `name`. Raises KeyError where there is none of that name, ValueError where its modules cannot be
-    joined."""
+    joined: a SpiderError where names of them clash."""
     name = BundleName.parse(name)
     modules = [FEATURES[feature].module for feature in name.features] or [declared_module(name.declared)]
     kind = kind_module(name.kind)
     imported = kind if kind is not None and not_portable(kind) else None
     if kind is not None and not imported:
         modules.append(kind)
-    text = [_HEADER.format(version=__version__, host_import=f'import {name.host} as _host\n' if name.host else '')]
-    classes = []
-    for part in join(modules):
+    parts = join(modules, taken=_names_taken(name, imported))
+    text = [_header(name, parts, imported)]
+    for part in parts:
         text.append(f'\n# {part.module}\n\n{part.text}')
-        classes += part.classes
+    classes = [c for part in parts for c in part.classes]
     if imported:
         text.append(_IMPORTED_KIND.format(module=imported, kind=name.kind))
     text.append('\n# Classes that pickles refer to.\n\n')
@@ -36,8 +36,29 @@ def bundle_source(name):
 _HEADER = '''"""Portable module of the spider plugin {version} (MIT licence), snapshot format 1. Made by joining its parts; see
 the plugin's spider_plugin/bundles/source.py."""
 
-from torch_utils import persistence
-{host_import}'''
+{packages}{future}from torch_utils import persistence
+{host}'''
+
+_PACKAGES = '# Packages: '      # a line of the source: of what, beside the plugin, it was made, and what must be installed
+
+def _header(name, parts, imported):
+    """imported: the module of a mapping kind that stays in its package, or None."""
+    packages = {package_of(module) for module in (*(part.module for part in parts), imported) if module}.union(
+        *(part.needs for part in parts)) - {'spider_plugin', 'torch_utils_ext'}
+    futures = sorted(set().union(*(part.futures for part in parts)))
+    return _HEADER.format(
+        version=__version__, packages=f'{_PACKAGES}{", ".join(sorted(packages))}\n\n' if packages else '',
+        future=f'from __future__ import {", ".join(futures)}\n\n' if futures else '',
+        host=f'import {name.host} as _host\n' if name.host else '')
+
+def packages_stated(source):
+    """The packages that the source of a bundle names, 'a, b'; '' where it names none."""
+    return next((line.removeprefix(_PACKAGES) for line in source.splitlines()[:8] if line.startswith(_PACKAGES)), '')
+
+def _names_taken(name, imported):
+    """Names that the text binds around its parts."""
+    classes = [part[0] for feature in name.features for part in FEATURES[feature].parts]
+    return ['persistence', *(['_host', name.generator, *classes] if name.host else []), *(['_installed'] if imported else [])]
 
 # A mapping kind whose module is not portable stays in its package; snapshots open where that package and the plugin are.
 

@@ -78,16 +78,6 @@ def generate(network, seeds, outdir, *, trunc=1.0, class_idx=None, grid=False, s
 def _place(outdir, name):
     return Path(name) if os.path.dirname(name) else outdir / name
 
-def parse_seeds(text):
-    """Return the seeds of a list such as '0-3,7', here [0, 1, 2, 3, 7]. Raises SpiderError."""
-    seeds = []
-    for part in text.split(','):
-        first, dash, last = part.strip().partition('-')
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise SpiderError(f'--seeds={text} is not a list of numbers and ranges such as 0-3,7.')
-        seeds += range(int(first), int(last or first) + 1)
-    return seeds
-
 #----------------------------------------------------------------------------
 # The inputs that the hosts' gen_images.py draws for a seed, so that pictures can be compared across tools.
 

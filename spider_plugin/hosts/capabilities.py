@@ -57,7 +57,7 @@ class Host:
         Raises SpiderError if a Spider generator cannot be made of it, because it has no mapping network that takes z."""
         class_name = self._c['G_kwargs']['class_name']
         try:
-            module, G = importlib.import_module(class_name.rpartition('.')[0]), self._network('G')
+            module, G = importlib.import_module(class_name.rpartition('.')[0]), self.network('G')
             stylegan = all(isinstance(getattr(G, part), getattr(module, network, ()))
                            for part, network in (('mapping', 'MappingNetwork'), ('synthesis', 'SynthesisNetwork')))
             mapping = type(G.mapping).__name__
@@ -78,13 +78,14 @@ class Host:
 
         D is None if it cannot be built here, for example because it would download a feature network."""
         try:
-            D = self._network('D')
+            D = self.network('D')
         except Exception: # The host's code may raise errors of any type in an environment that it was not made for.
             D = None
-        return dict(G=self._network('G'), D=D)
+        return dict(G=self.network('G'), D=D)
 
-    def _network(self, name):
-        """The network as training will build it, built once for the arguments in the config; callers leave it as it is."""
+    def network(self, name):
+        """Return the network `name`, 'G' or 'D', as training will build it: once for the arguments in the config, so callers
+        leave it as it is."""
         import torch
         kwargs = dict(self._c[f'{name}_kwargs'])
         key = name, json.dumps(kwargs, sort_keys=True, default=str)
@@ -99,13 +100,13 @@ class Host:
         cannot be built here."""
         from spider_plugin.snapshots.families import family_of_tensors
         try:
-            return family_of_tensors(self._network('G').state_dict())
+            return family_of_tensors(self.network('G').state_dict())
         except Exception: # Of a host's code, in an environment that it may not have been made for.
             return None
 
     def generator_has(self, attribute, value):
         """Return whether a module of the generator has this attribute with this value."""
-        return any(getattr(module, attribute, None) == value for module in self._network('G').modules())
+        return any(getattr(module, attribute, None) == value for module in self.network('G').modules())
 
     def loss_keyword(self, name):
         """Return the value that the loss will get for a keyword; None if it has no such keyword, or the config no loss."""

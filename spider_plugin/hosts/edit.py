@@ -13,12 +13,13 @@ import click
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError
 from spider_plugin.hosts.capabilities import Host
-from spider_plugin.options.table import OPTIONS, apply_options
+from spider_plugin.options import packages
+from spider_plugin.options.table import all_options, apply_options
 
 Config = TypeVar('Config', bound=dict[str, Any])
 
 # The entries of a host's config that options edit, or ask about.
-PARTS = ('training_set_kwargs', 'G_kwargs', 'D_kwargs', 'G_opt_kwargs', 'D_opt_kwargs', 'loss_kwargs')
+PARTS = ('training_set_kwargs', *packages.PARTS)
 
 def edit_config(config: Config, options: Sequence[str] | Mapping[str, Any], *, host: str | Path | None = None,
                 given: Collection[str] = (), log: Callable[[str], object] = print) -> Config:
@@ -64,7 +65,7 @@ def _shown(named: set[str]) -> str:
 # ({key: value} of all options, the keys that were given).
 
 def _command() -> click.Command:
-    return click.Command('edit_config', params=[*(option.on_command() for option in OPTIONS), click.Option(['--cfg'])],
+    return click.Command('edit_config', params=[*(option.on_command() for option in all_options()), click.Option(['--cfg'])],
                          add_help_option=False)
 
 def _from_command_line(args: Sequence[str]) -> tuple[dict[str, Any], set[str]]:

@@ -44,7 +44,7 @@ def install():
     imports.after_import(READING_MODULE, _give_reader)
     imports.after_import(_is_bundle, _watch_source)
     imports.after_import('torch_utils.training_stats', _watch_collapse)
-    imports.after_import(saving.LOOP_MODULE, saving.save_whole)
+    imports.after_import(saving.LOOP_MODULE, saving.extend)
     with edge.exit_on_errors():
         stack.arm()
         cpu_device.arm()
@@ -161,12 +161,12 @@ class _PluginOption(click.Option):
         return super().get_help_record(ctx)
 
 def _extend_training(command, params):
-    from spider_plugin.options.table import OPTIONS
+    from spider_plugin.options.table import all_options
     taken = {text for param in command.params
              for text in (*param.opts, *param.secondary_opts, f'--{param.name}'.replace('_', '-'))}
     def made(make, name, group):
         return make(functools.partial(_PluginOption, plugin_name=name, group=group), name=_free_name(name, taken))
-    options = {option.key: made(option.on_command, option.name, option.group) for option in OPTIONS}
+    options = {option.key: made(option.on_command, option.name, option.group) for option in all_options()}
     added = [made(presets.option, presets.NAME, 'Presets'), *options.values()]
     command.params += added
     names = {key: option.name for key, option in options.items()}
@@ -227,16 +227,31 @@ def _training_callback(callback, names, plugin_cfgs, stand_in):
                 cpu_device.mend_launch(c)
             return desc
         with _edited_launch(inspect.unwrap(callback).__globals__, edit, asked):
-            return callback(*args, **kwargs)
+            return _with_a_free_number(lambda: callback(*args, **kwargs))
     return train
+
+def _with_a_free_number(start):
+    """Return start(), which is called again where another run makes the numbered run directory before this one.
+
+    Hosts take the number after the highest one and make the directory later, so a second call takes another number."""
+    taken = None
+    while True:
+        try:
+            return start()
+        except FileExistsError as error:
+            if error.filename == taken or not re.match(r'\d{5}-', os.path.basename(str(error.filename))):
+                raise
+            taken = error.filename
+            print(f'spider-plugin: another run took {taken} at this moment; taking the next number', file=sys.stderr)
 
 def _resumes_source(c):
     """Return whether the host would resume from a snapshot of a Spider generator, whose source then goes on.
 
     A file that the restricted reader does not open, and a URL that cannot be fetched, are left to the host, as without the
-    plugin. Raises SpiderError for a snapshot of training that diverged."""
+    plugin. Raises SpiderError for a snapshot of training that diverged, and for one whose bytes have changed."""
     if not isinstance(c.get('resume_pkl'), str):
         return False
+    from spider_plugin.files.checksum import Changed
     from spider_plugin.hosts.capabilities import Host
     from spider_plugin.options.resume import generator_of, is_spider
     from spider_plugin.snapshots.records import read_pickle
@@ -244,6 +259,8 @@ def _resumes_source(c):
     try:
         path = Host(c).local_file(c['resume_pkl'])
         contents = read_pickle(path)
+    except Changed:
+        raise
     except Exception: # Of the reader, or of any type of a host's way to fetch a URL.
         return False
     check_resumable(path, contents)

@@ -1,68 +1,50 @@
-"""Pickles that a host's training loop saves are there whole or not at all.
+"""What a host's training loop saves: pickles that are there whole or not at all, and training states where its config asks.
 
 Hosts write a snapshot under its final name; a process that is killed meanwhile leaves a truncated file there. In a training loop
-that calls `open`, the name gets the function below, which serves binary writing of a *.pkl by a temporary file beside it."""
+that calls `open`, the name gets the function below, which serves binary writing of a *.pkl by a temporary file beside it, and
+ends the pickle by a checksum (files/checksum.py), which hosts ignore."""
 
 import builtins
-import contextlib
-import io
+import functools
+import inspect
 import os
-import re
-import time
 from pathlib import Path
 
-LOOP_MODULE = 'training.training_loop'
-TEMPORARY   = re.compile(r'.+\.pkl\.[0-9]+\.tmp')
-LEFTOVER    = 3600      # Seconds after which a temporary file belongs to nobody.
+from spider_plugin.files.checksum import PickleFile
+from spider_plugin.files.whole import remove_leftovers
 
-def save_whole(loop):
-    """Give a host's training loop, a module, the `open` of this one, unless it has a name `open` already."""
+LOOP_MODULE = 'training.training_loop'
+
+def extend(loop):
+    """Give a host's training loop, a module, the `open` of this one, unless it has a name `open` already, and let its function
+    training_loop() tidy before it trains, and keep training states."""
     if not hasattr(loop, 'open'):
         loop.open = open_whole
+    if hasattr(loop, 'training_loop'):
+        loop.training_loop = _extended(loop, loop.training_loop)
 
-def open_whole(file, mode='r', *args, **kwargs):
-    """open(), but a *.pkl opened by mode 'wb' gets its name when it is closed, with all of it on the disk."""
+def open_whole(file, mode='r', *args, then=lambda path: None, **kwargs):
+    """open(), but a *.pkl opened by mode 'wb' gets its checksum and its name when it is closed, with all of it on the disk.
+
+    then:   called with the path of such a file when it is there."""
     if mode != 'wb' or not os.fspath(file).endswith('.pkl'):
         return builtins.open(file, mode, *args, **kwargs)
-    _remove_leftovers(Path(file).parent.parent)
-    return _WholeFile(file)
+    return PickleFile(file, then)
 
-class _WholeFile(io.BufferedWriter):
-    """A file that becomes `path` by close(), but not when its `with` block ends by an exception or nobody closes it."""
-
-    def __init__(self, path):
-        self._path, self._temp = os.fspath(path), f'{os.fspath(path)}.{os.getpid()}.tmp'
-        super().__init__(io.FileIO(self._temp, 'wb'))
-
-    def close(self):
-        if self.closed:
-            return
-        try:
-            self.flush()
-            os.fsync(self.fileno())
-        except OSError:
-            self._discard()
-            raise
-        super().close()
-        os.replace(self._temp, self._path)
-
-    def _discard(self):
-        self.raw.close()
-        os.remove(self._temp)
-
-    def __exit__(self, kind, error, traceback):
-        if kind is None:
-            self.close()
-        elif not self.closed:
-            self._discard()
-
-    def __del__(self):
-        if not self.closed:
-            self._discard()
-
-def _remove_leftovers(outdir):
-    """Remove the temporary files of killed processes, to which nobody has written for an hour, from the runs in a directory."""
-    for path in outdir.glob('*/*.tmp'):
-        with contextlib.suppress(OSError):  # Other processes clean up, too.
-            if TEMPORARY.fullmatch(path.name) and time.time() - path.stat().st_mtime > LEFTOVER:
-                path.unlink()
+def _extended(loop, train):
+    """Return a host's training_loop() that removes what killed processes left in the runs beside its own, and keeps the training
+    state that the argument `spider_state` describes (options/state.py)."""
+    @functools.wraps(train)
+    def training_loop(*args, spider_state=None, **kwargs):
+        call = inspect.signature(train).bind(*args, **kwargs)
+        call.apply_defaults()
+        if call.arguments.get('rank', 0) == 0 and 'run_dir' in call.arguments:
+            remove_leftovers(Path(call.arguments['run_dir']).absolute().parent)
+        if spider_state is None:
+            return train(*args, **kwargs)
+        from spider_plugin.training.loop_state import LoopState
+        state = LoopState(call.arguments, **spider_state)
+        loop.open = functools.partial(open_whole, then=state.save)
+        with state.applied(loop.misc):
+            return train(*call.args, **call.kwargs)
+    return training_loop

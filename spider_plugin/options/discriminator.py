@@ -10,8 +10,9 @@ import click
 
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError
-from spider_plugin.options.generators import network_class
-from spider_plugin.options.types import Blur, Option
+from spider_plugin.options.generators import ProjectedDefaults, needed_package, network_class
+from spider_plugin.options.packages import check_config, check_module, foreign, of_package
+from spider_plugin.options.types import MOST_SIDE, Blur, Option, Whole
 
 #----------------------------------------------------------------------------
 
@@ -26,8 +27,8 @@ OPTIONS = [
            'separable otherwise]', GROUP),
     Option('--disc-blur',       Blur(), None,      'SIGMA[:KIMG]', 'Blur of the images that it sees, in pixels, and when it is '
            'gone  [default: 0 for FastGAN and where a run is resumed, 2:300 otherwise]', GROUP),
-    Option('--disc-size',       int,    None,       'INT', 'Side at which its feature network sees the images: less is faster  '
-           '[default: 224 for smaller images, their own otherwise]', GROUP),
+    Option('--disc-size',       Whole(1, MOST_SIDE), None, 'INT', 'Side at which its feature network sees the images: less is '
+           'faster  [default: 224 for smaller images, their own otherwise]', GROUP),
     Option('--disc-skips',      click.BOOL, None,   'BOOL', 'false: a StyleGAN2 generator makes colours in its last block only, '
            'as its authors advise', GROUP),
     Option('--disc-embed',      click.BOOL, True,   'BOOL', 'Snapshots carry the feature network, not its path only', GROUP),
@@ -36,19 +37,15 @@ OPTIONS = [
 #----------------------------------------------------------------------------
 @dataclasses.dataclass(frozen=True)
 class PluginDiscriminator:
-    """edit(c, options, given, host): puts the network and its loss into the host's config; lines for the launch log.
+    """edit(c, options, given, host): puts the network and its loss into the host's config; a list of lines for the launch log.
     module:     dotted name of the portable module that holds its class; None: the class stays in its package."""
 
     edit:   Callable
     module: str | None = None
 
-@dataclasses.dataclass(frozen=True)
-class ProjectedDefaults:
-    """Heads, D's rate and the blur in pixels of --disc=projected for one family of generators."""
-
-    heads:  str
-    dlr:    float
-    blur:   float
+    def check(self, name):
+        """Raise SpiderError for values that cannot be; the registry calls it."""
+        check_module(f'discriminator {name!r}', self.module)
 
 # Rates of the public code; for StyleGANs its authors' advice (issue 65 of autonomousvision/stylegan-xl) and that code's blur.
 
@@ -67,7 +64,13 @@ def apply_disc(c, options, given, host):
             raise SpiderError(f'--{lonely[0].replace("_", "-")} has no effect without --disc=projected; add that, or '
                               'leave it out.')
         return []
-    return registry.discriminators.lookup(options['disc'], '--disc').edit(c, options, given, host)
+    declared, what, before = registry.discriminators.lookup(options['disc'], '--disc'), f'--disc={options["disc"]}', dict(c)
+    if not foreign(declared.module):
+        return declared.edit(c, options, given, host)
+    with of_package(what):
+        lines = list(declared.edit(c, options, given, host) or [])
+    check_config(c, before, what)
+    return lines + needed_package(declared.module, what)
 
 #----------------------------------------------------------------------------
 

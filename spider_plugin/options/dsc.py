@@ -8,7 +8,7 @@ import click
 
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError
-from spider_plugin.options.types import Option, Window
+from spider_plugin.options.types import Option, Whole, Window
 
 CONVS = {'1': [1], '2': [2], 'both': [1, 2]}    # of a block of FastGAN
 
@@ -21,7 +21,7 @@ OPTIONS = [
            'the dense ones', GROUP),
     Option('--dsc-order',       click.Choice(['depthwise', 'pointwise']), 'depthwise', '[depthwise|pointwise]', 'Which factor of '
            'a layer that upsamples comes first; pointwise runs at low resolution', GROUP),
-    Option('--dsc-rank',        click.IntRange(1, 9), 1, 'INT', 'Filters per channel', GROUP),
+    Option('--dsc-rank',        Whole(1, 9), 1, 'INT', 'Filters per channel', GROUP),
     Option('--dsc-res',         Window(), None,    'LOW-HIGH', 'Resolutions whose layers are separable  [default: all]', GROUP),
     Option('--dsc-convs',       click.Choice(['1', '2', 'both']), 'both', '[1|2|both]', 'Which of the two convolutions in each '
            'block of FastGAN are separable', GROUP),
@@ -62,6 +62,8 @@ def _apply_dsc(c, options, host):
         c['G_kwargs']['dsc']['convs'] = CONVS[options['dsc_convs']]
     try:
         layers = {name: layer for name, layer in host.networks()['G'].named_modules() if hasattr(layer, 'dw_weight')}
+    except SpiderError:
+        raise
     except (ValueError, TypeError, AttributeError) as error:
         raise SpiderError(f'--dsc cannot be used with this generator: {error}; choose other --dsc-* options, or leave '
                           'it out.') from error

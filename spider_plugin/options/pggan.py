@@ -5,7 +5,7 @@ import click
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError
 from spider_plugin.options.generators import IMAGE, NO_STYLES, VECTOR, PluginGenerator, put_networks
-from spider_plugin.options.types import Option, Pairs
+from spider_plugin.options.types import MOST_KIMG, MOST_SIDE, Option, Pairs, Real
 
 #----------------------------------------------------------------------------
 # Published rates (Karras et al. 2018, appendix A.1, and the code released with it): 0.001 to 64^2, then by these factors.
@@ -21,10 +21,10 @@ MODULE  = 'spider_plugin.portable.generators.pggan'
 GROUP = 'PGGAN options'
 
 OPTIONS = [
-    Option('--pg-kimg',         click.FloatRange(min=0, min_open=True), 800.0, 'KIMG', 'Length of each phase of --cfg=pggan: a '
+    Option('--pg-kimg',         Real(0, MOST_KIMG, min_open=True), 800.0, 'KIMG', 'Length of each phase of --cfg=pggan: a '
            'resolution, or fading in the next', GROUP),
-    Option('--pg-batch',        Pairs(), None,     'R:N,R:N', 'Batches of N images from resolution R of --cfg=pggan on, in the '
-           'reference host  [default: --batch]', GROUP),
+    Option('--pg-batch',        Pairs(MOST_SIDE, 2**20), None, 'R:N,R:N', 'Batches of N images from resolution R of '
+           '--cfg=pggan on, in the reference host  [default: --batch]', GROUP),
     Option('--pg-loss',         click.Choice(LOSSES), 'wgan-gp', None, 'Loss of --cfg=pggan; nonsaturating has --gamma', GROUP),
 ]
 

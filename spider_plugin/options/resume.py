@@ -8,6 +8,7 @@ from spider_plugin import registry
 from spider_plugin.errors import SpiderError, shown
 from spider_plugin.options.dsc import check_resumed_dsc
 from spider_plugin.options.generators import IMAGE
+from spider_plugin.options.packages import of_package
 
 #----------------------------------------------------------------------------
 
@@ -113,15 +114,38 @@ def resume_from_what_fits(c, options, host, resumed):
     if resumed is None:
         return []
     from spider_plugin.snapshots.resume_plan import convert
-    from spider_plugin.snapshots.warm_start import fit_layers
     lines = [f'{"Resume from:":<21s}{resumed.name}']
-    check_resumed_dsc(c, getattr(generator_of(resumed.contents), 'init_kwargs', {}).get('dsc'))
-    declared = registry.generators[options['cfg']] if options['cfg'] else None
-    fit = pkgutil.resolve_name(declared.warm_start) if declared and declared.warm_start else fit_layers
+    dsc_before = getattr(generator_of(resumed.contents), 'init_kwargs', {}).get('dsc')
+    check_resumed_dsc(c, dsc_before)
+    fit = _fit(options['cfg'], c, fresh_layers=dsc_before is None and 'dsc' in c['G_kwargs'])
     c['resume_pkl'], plans, fits = convert(resumed.path, resumed.contents, host.networks(), fit)
     for layer, error in fits.items():
         lines.append(f'{"":<21s}{layer}: fitted to the dense kernel, relative error {error:.2f}')
     return lines + [f'{"":<21s}{plan.line()}' for plan in plans.values()]
+
+def _fit(cfg, c, fresh_layers):
+    """The function that makes a dense snapshot's tensors fit the separable layers of --cfg.
+
+    fresh_layers: whether the config has such layers and the snapshot none. Raises SpiderError where they cannot be fitted."""
+    from spider_plugin.snapshots.warm_start import fit_layers
+    if cfg is None:
+        return fit_layers
+    name = registry.generators[cfg].warm_start
+    if name is not None:
+        with of_package(f'--cfg={cfg}'):
+            fit = pkgutil.resolve_name(name)
+        return fit if name.startswith('spider_plugin.') else _fit_of_package(cfg, fit)
+    if fresh_layers:
+        raise SpiderError(f'--dsc cannot start from --resume={c["resume_pkl"]}, which was trained without it: --cfg={cfg} '
+                          'declares no way to fit its layers to dense ones; leave --dsc out.')
+    return lambda state, network: (state, {})
+
+def _fit_of_package(cfg, fit):
+    def fitted(state, network):
+        with of_package(f'--cfg={cfg} with --dsc and --resume'):
+            state, errors = fit(state, network)
+            return dict(state), {str(layer): float(error) for layer, error in errors.items()}
+    return fitted
 
 def describe(identity):
     """A text of an identity's name, transform and digest, by which two are compared."""

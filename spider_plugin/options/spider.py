@@ -10,7 +10,7 @@ from spider_plugin.errors import SpiderError, shown
 from spider_plugin.options.generators import IMAGE, default_mapping, mapping_kinds, needed_package
 from spider_plugin.options.mappings import BUILTIN
 from spider_plugin.options.resume import describe, resume_spider
-from spider_plugin.options.types import Bank, Option, Pairs
+from spider_plugin.options.types import MOST_CLASSES, MOST_SIDE, Bank, Option, Pairs, Real, Whole
 from spider_plugin.snapshots.lineage import cascade_stages, describe_stages
 
 #----------------------------------------------------------------------------
@@ -23,18 +23,19 @@ OPTIONS = [
            '[default: that of the snapshot in --resume, if it has one]', GROUP),
     Option('--spider-mapping',  str,    None,       f'[{"|".join(BUILTIN)}]', 'How the source enters G  [default: residual; '
            'encoder for StyleGAN3 and the FastGAN of a host; paper-16x32 for dcgan_paper; as it was with --resume]', GROUP),
-    Option('--spider-size',     click.IntRange(min=1), None, 'INT', 'Resolution of the source images, a power of two  '
+    Option('--spider-size',     Whole(1, MOST_SIDE), None, 'INT', 'Resolution of the source images, a power of two  '
            '[default: the smaller of source and target for residual, at most 32 otherwise]', GROUP),
     Option('--spider-match',    click.Choice(['covariance', 'none']), None, '[covariance|none]', 'Move the images of a dataset '
            'source to the mean and covariance of --data  [default: covariance for residual, none otherwise]', GROUP),
     Option('--spider-skip',     click.Choice(['learned', 'fixed']), None, '[learned|fixed]', 'Factor of the source in pixels, 1 '
            'at first, in a residual  [default: learned in a fresh StyleGAN2 or dcgan; as it was with --resume]', GROUP),
-    Option('--spider-noise',    click.FloatRange(min=0), 0.0, 'STD', 'Gaussian noise added to source images in [-1, 1]', GROUP),
+    Option('--spider-noise',    Real(0, 10), 0.0, 'STD', 'Gaussian noise added to source images in [-1, 1]', GROUP),
     Option('--spider-bank',     Bank(), None,      '[INT|online]', 'Most source images; online runs a generator source '
            'for every batch  [default: all of a dataset, 16384 of a generator]', GROUP),
-    Option('--spider-embed',    click.IntRange(min=0), 64, 'MIB', 'Source images that a snapshot carries, 0 for none', GROUP),
-    Option('--spider-classes',  Pairs(), None,     'T:S,T:S', 'Class T of --data draws source images of class S, other '
-           'classes draw from all  [default: each from its own, where there are equally many]', GROUP),
+    Option('--spider-embed',    Whole(0, 65536), 64, 'MIB', 'Source images that a snapshot carries, 0 for none', GROUP),
+    Option('--spider-classes',  Pairs(MOST_CLASSES - 1, MOST_CLASSES - 1), None, 'T:S,T:S', 'Class T of --data draws '
+           'source images of class S, other classes draw from all  [default: each from its own, where there are equally many]',
+           GROUP),
     Option('--spider-force',    bool,   False,      None,   'Resume a snapshot that was trained with another source', GROUP),
     Option('--trust-pickle',    bool,   False,      None,   'Unpickle the source generator as hosts do: this runs code '
            'that the file carries', GROUP),

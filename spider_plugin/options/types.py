@@ -1,4 +1,7 @@
-"""What an option is, and the types of values that click has no name for."""
+"""What an option is, and the types of values that click has no name for.
+
+Every number is finite and has a least and a most; the sentence about a value outside says both. A value of a preset, which need
+not be a text, is read as the text of it would be."""
 
 import dataclasses
 import re
@@ -7,53 +10,127 @@ from typing import Any
 
 import click
 
+from spider_plugin.errors import shown
+
+MOST_IMAGES  = 10**8        # of a bank
+MOST_CLASSES = 100_000      # of a dataset: a label is as many numbers
+MOST_KIMG    = 10**9
+MOST_SEED    = 2**32 - 1    # that numpy takes
+MOST_SIDE    = 4096         # of an image, in pixels
+
 #----------------------------------------------------------------------------
 
+def _quoted(value):
+    return f"'{shown(value, 40)}'"
+
+def _number(text, most, least=0):
+    """Return the whole number that a text of digits is; None where it is none, or out of range."""
+    number = int(text) if re.fullmatch('[0-9]{1,12}', text) else -1
+    return number if least <= number <= most else None
+
+class Whole(click.IntRange):
+    """A whole number from `min` to `max`."""
+
+    def convert(self, value, param, ctx):
+        try:
+            return super().convert(str(value), param, ctx)
+        except click.BadParameter:
+            self.fail(f'{_quoted(value)} is not a whole number from {self.min} to {self.max}.', param, ctx)
+
+class Real(click.FloatRange):
+    """A finite number from `min`, which min_open excludes, to `max`."""
+
+    def convert(self, value, param, ctx):
+        try:
+            number = super().convert(str(value), param, ctx)
+        except click.BadParameter:
+            number = None
+        if number is None or number != number:      # NaN is in every range of click's
+            least = f'above {self.min:g} and at most' if self.min_open else f'from {self.min:g} to'
+            self.fail(f'{_quoted(value)} is not a number {least} {self.max:g}.', param, ctx)
+        return number
+
+class Seeds(click.ParamType):
+    """A list of seeds, such as 0-3,7: [0, 1, 2, 3, 7]."""
+
+    name = 'seeds'
+    most = 100_000      # seeds in a list
+
+    def convert(self, value, param, ctx):
+        seeds = []
+        for part in str(value).split(','):
+            ends = [_number(text, MOST_SEED) for text in part.strip().split('-', 1)]
+            if None in ends or not 0 <= ends[-1] - ends[0] < self.most - len(seeds):
+                self.fail(f'{_quoted(value)} is not a list of at most {self.most} seeds and ranges, such as 0-3,7; a seed is '
+                          f'at most {MOST_SEED}.', param, ctx)
+            seeds += range(ends[0], ends[-1] + 1)
+        return seeds
+
 class Bank(click.ParamType):
+    """A number of images, such as 100k, or 'online'."""
+
     name = 'bank'
 
     def convert(self, value, param, ctx):
-        if isinstance(value, int) or value == 'online':
+        if value == 'online':
             return value
-        number = re.fullmatch(r'([0-9]{1,9})([kM]?)', value)
-        if number and int(number[1]) > 0:
-            return int(number[1]) * {'': 1, 'k': 1_000, 'M': 1_000_000}[number[2]]
-        self.fail(f'{value!r} is neither a number of images, such as 5000 or 100k, nor "online".', param, ctx)
+        digits, unit = re.fullmatch('(.*?)([kM]?)', str(value), re.DOTALL).groups()
+        number = _number(digits, MOST_IMAGES)
+        if number is None or not 2 <= (number := number * {'': 1, 'k': 1_000, 'M': 1_000_000}[unit]) <= MOST_IMAGES:
+            self.fail(f'{_quoted(value)} is neither a number of images from 2 to {MOST_IMAGES}, such as 5000 or 100k, nor '
+                      '"online".', param, ctx)
+        return number
 
 class Pairs(click.ParamType):
+    """A list of two whole numbers each, such as 0:3,1:5; first, second: the most of each."""
+
     name = 'pairs'
 
+    def __init__(self, first, second):
+        self.first, self.second = first, second
+
     def convert(self, value, param, ctx):
-        if not isinstance(value, str):
-            return value
-        pairs = [tuple(map(int, part)) for part in re.findall(r'(?:^|,) *(\d+) *: *(\d+) *(?=,|$)', value)]
-        if len(pairs) != value.count(',') + 1:
-            self.fail(f'{value!r} is not a list of two numbers each, such as 0:3,1:5.', param, ctx)
+        if isinstance(value, list) and all(isinstance(pair, tuple) for pair in value):
+            value = ','.join(':'.join(map(str, pair)) for pair in value)
+        pairs = [part.split(':') for part in str(value).split(',')]
+        pairs = [(_number(pair[0].strip(), self.first), _number(pair[1].strip(), self.second)) if len(pair) == 2 else (None,)
+                 for pair in pairs]
+        if any(None in pair for pair in pairs):
+            self.fail(f'{_quoted(value)} is not a list of two numbers each, such as 0:3,1:5, the first at most {self.first} and '
+                      f'the second at most {self.second}.', param, ctx)
         if len(dict(pairs)) != len(pairs):
-            self.fail(f'{value!r} names a number before ":" twice.', param, ctx)
+            self.fail(f'{_quoted(value)} names a number before ":" twice.', param, ctx)
         return pairs
 
 class Window(click.ParamType):
+    """A resolution or two, such as 8-64: (8, 64)."""
+
     name = 'window'
 
     def convert(self, value, param, ctx):
-        if not isinstance(value, str):
-            return value
-        window = re.fullmatch(r'(\d{1,5})(?:-(\d{1,5}))?', value)
-        if not window or int(window[1]) > int(window[2] or window[1]):
-            self.fail(f'{value!r} is not a resolution or two, such as 8-64.', param, ctx)
-        return int(window[1]), int(window[2] or window[1])
+        if isinstance(value, tuple):
+            value = '-'.join(map(str, value))
+        low, dash, high = str(value).partition('-')
+        low = _number(low, MOST_SIDE, least=1)
+        high = _number(high, MOST_SIDE, least=1) if dash else low
+        if low is None or high is None or low > high:
+            self.fail(f'{_quoted(value)} is not a resolution or two from 1 to {MOST_SIDE}, such as 8-64.', param, ctx)
+        return low, high
 
 class Blur(click.ParamType):
+    """Pixels, or pixels and kimg, such as 2:300: (2.0, 300.0), or (2.0, None)."""
+
     name = 'blur'
+    most = 1000     # pixels
 
     def convert(self, value, param, ctx):
         if isinstance(value, tuple):
-            return value
-        number = r'(\d+\.?\d*|\.\d+)'
+            value = ':'.join(str(part) for part in value if part is not None)
+        number = r'([0-9]+\.?[0-9]*|\.[0-9]+)'
         blur = re.fullmatch(f'{number}(?::{number})?', str(value))
-        if not blur:
-            self.fail(f'{value!r} is not a blur in pixels, or that and how many kimg it lasts, such as 2 or 2:300.', param, ctx)
+        if not blur or float(blur[1]) > self.most or float(blur[2] or 0) > MOST_KIMG:
+            self.fail(f'{_quoted(value)} is not a blur in pixels, or that and how many kimg it lasts, such as 2 or 2:300; they '
+                      f'are at most {self.most} and {MOST_KIMG}.', param, ctx)
         return float(blur[1]), None if blur[2] is None else float(blur[2])
 
 #----------------------------------------------------------------------------

@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable
 
 from spider_plugin import registry
-from spider_plugin.bundles.names import PACKAGE, BundleName, class_with, features_named, with_mapping_kind
+from spider_plugin.bundles.names import PACKAGE, BundleName, class_with, features_named, host_class, with_mapping_kind
+from spider_plugin.bundles.source import packages_stated
 from spider_plugin.errors import SpiderError, shown
 from spider_plugin.resources import resource_dir
 from spider_plugin.snapshots.records import PersistentRecord
@@ -70,15 +71,15 @@ def known_class(record, path):
     """The Known for a record; `path` is for messages. Raises SpiderError for a network without a known class."""
     family = network_family(record)
     if family is None:
-        raise SpiderError(f'{path} holds a {record.class_name}, which is not a known class; give a snapshot of a StyleGAN2, '
-                          'StyleGAN3 or FastGAN generator or of a generator of the plugin, or pass --trust-pickle if you trust '
-                          'the file.')
+        remedy = _install_packages(record) or ('give a snapshot of a StyleGAN2, StyleGAN3 or FastGAN generator or of a generator '
+                                               'of the plugin')
+        raise SpiderError(f'{path} holds a {record.class_name}, which is not a known class; {remedy}, or pass --trust-pickle if '
+                          'you trust the file.')
     _check_arguments(record, path)
     add_host_to_path()
-    spider = record.init_kwargs.get('spider')
     if (found := declared_generator(record.class_name)) is not None:    # a checkout may have a family of the same name
         bare, kwargs = found[1].class_name, dict(record.init_kwargs)
-        return Known(family, _with_kind(bare, spider, path), bare, kwargs)
+        return Known(family, _with_kind(bare, record, path), bare, kwargs)
     module = host_module(family)
     if module is None:
         raise SpiderError(f'{path} holds a {family} generator, which this host does not have; set PYTHONPATH to the checkout '
@@ -88,7 +89,7 @@ def known_class(record, path):
         mapping = HOST_FAMILIES[family].mapping if feature == 'spider' else None
         names[True] = class_with(names[True], feature if mapping is None else 'mapped', mapping)
         names[False] = names[False] if feature == 'spider' else class_with(names[False], feature)
-    return Known(family, _with_kind(names[True], spider, path), names[False], _arguments(record, family, module))
+    return Known(family, _with_kind(names[True], record, path), names[False], _arguments(record, family, module))
 
 def _check_arguments(record, path):
     """A source is read at one place, the keyword `spider`. Raises SpiderError for one by position, by its own name, or among the
@@ -100,25 +101,41 @@ def _check_arguments(record, path):
         raise SpiderError(f'{path} holds arguments that no host writes, a source in another place than `spider` for example; it '
                           'was not opened: use a snapshot from where you trust it.')
 
-def _with_kind(class_name, spider, path):
+def _install_packages(record):
+    """The remedy where a package is missing of which the snapshot says that it was made; '' where it says nothing."""
+    packages = packages_stated(record.module_src)
+    return packages and f'install {shown(packages, 80)}'
+
+def _with_kind(class_name, record, path):
     """The class in a bundle that has the mapping kind of the snapshot."""
+    spider = record.init_kwargs.get('spider')
     kind = spider.get('mapping') if isinstance(spider, dict) else None
     if kind is None:
         return class_name
     if kind not in registry.mappings:
-        raise SpiderError(f'{path} was trained with the mapping {shown(kind, 40)!r}, which no installed package has; install the '
-                          'package that adds it, or pass --trust-pickle if you trust the file.')
+        remedy = _install_packages(record) or 'install the package that adds it'
+        raise SpiderError(f'{path} was trained with the mapping {shown(kind, 40)!r}, which no installed package has; {remedy}, '
+                          'or pass --trust-pickle if you trust the file.')
     return with_mapping_kind(class_name, kind)
 
+def without_source(name):
+    """The class of the same network that needs no source to be built."""
+    if '_on_' not in name:
+        return name
+    features, bare = host_class(name)
+    for feature in [feature for feature in features if feature not in ('spider', 'mapped')]:
+        bare = class_with(bare, feature)
+    return bare
+
 def class_named(name):
-    """The class that a generator.json names. Raises ValueError for any that is not in the two tables, which is not imported."""
+    """The class that a generator.json names. Raises SpiderError for any that is not in the two tables, which is not imported."""
     module, _, class_name = name.rpartition('.')
     try:
         known = _is_declared(name) or _is_of_host(name, module, class_name)
     except (KeyError, ValueError):
         known = False
     if not known:
-        raise ValueError(f'{shown(name)} is not a known class')
+        raise SpiderError(f'{shown(name)} is not a known class.')
     return getattr(importlib.import_module(module), class_name)
 
 def _is_declared(name):

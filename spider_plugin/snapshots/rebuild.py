@@ -6,14 +6,23 @@ tensors, all of them, with equal shapes."""
 
 import contextlib
 import importlib
+import os
 import pickle
 import sys
 
 import torch
 
 from spider_plugin.errors import SpiderError, shown
+from spider_plugin.files import checksum
 from spider_plugin.resources import resource_dir
-from spider_plugin.snapshots.families import add_host_to_path, known_class, lacks_family, network_family
+from spider_plugin.snapshots.families import (
+    add_host_to_path,
+    class_named,
+    known_class,
+    lacks_family,
+    network_family,
+    without_source,
+)
 from spider_plugin.snapshots.records import PersistentRecord, read_pickle, record_in
 from spider_plugin.snapshots.sizes import check_size
 
@@ -74,6 +83,24 @@ def _import_class(class_name, path):
         raise SpiderError(f'{path} needs {class_name}, which is not here ({error}); set PYTHONPATH to the checkout '
                           'that wrote it.') from error
 
+def prepared_generator(path, info):
+    """The generator in a prepared directory (sources/prepare.py); `info` is its generator.json.
+
+    Whatever path the file names, the source of a Spider generator is the one inside the directory. Raises SpiderError."""
+    kwargs = dict(info['init_kwargs'])
+    try:
+        generator_class = class_named(info['class_name'])
+        if isinstance(kwargs.get('spider'), dict):
+            kwargs['spider'] = dict(kwargs['spider'], source=os.path.join(path, 'source'))
+        tensors = torch.load(os.path.join(path, 'weights.pt'), map_location='cpu', weights_only=True)
+        check_size(class_named(without_source(info['class_name'])), (), kwargs, tensors)
+        generator = generator_class(**kwargs)
+        generator.load_state_dict(tensors)
+    except Exception as error:  # a class can raise errors of any type for arguments that it was not made for
+        raise SpiderError(f'{path} holds no generator that can be built ({shown(error)}); remove that directory and start again '
+                          'with --spider-source, which prepares it anew.') from error
+    return generator
+
 #----------------------------------------------------------------------------
 # A checkout may lack the family that a source generator is of. The reference host has the StyleGANs; while its class is built,
 # its modules go by the names that the checkout's have otherwise.
@@ -111,10 +138,16 @@ def unpickle(path):
     """Contents of the host pickle at `path`, read as hosts do. Runs code that the file carries."""
     add_host_to_path()
     try:
+        checksum.check(path)
         with open(path, 'rb') as file:
             return dict(pickle.load(file))
+    except checksum.Changed:
+        raise
     except OSError as error:
         raise SpiderError(f'Cannot read {path} ({error.strerror}); check the path.') from error
+    except ModuleNotFoundError as error:
+        raise SpiderError(f'{path} needs the package {shown(error.name)}, which cannot be imported here; install it, or set '
+                          'PYTHONPATH to the checkout that wrote the file.') from error
     except Exception as error:      # code that the file carries ran here
         raise SpiderError(f'{path} cannot be unpickled ({type(error).__name__}: {shown(error)}); set PYTHONPATH to the '
                           'checkout that wrote it.') from error

@@ -7,7 +7,6 @@ machine (snapshots/pickle_machine.py) follows the pickle's instructions, and can
 
 import io
 import math
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 
 from spider_plugin.errors import SpiderError, shown
+from spider_plugin.files import checksum
 from spider_plugin.snapshots.pickle_machine import ENTRY, SLOT, Damaged, Forbidden, PickleMachine, StandIn, checked_key
 from spider_plugin.snapshots.plain_data import check_plain
 
@@ -273,13 +273,14 @@ def read_pickle(path):
     """Return the contents of the host pickle at `path`, a dict whose persistent objects are `PersistentRecord`s; tensors on cpu.
 
     Nothing in the file is executed or imported, and memory stays within a few times the file's size. Raises SpiderError if the
-    file is missing or damaged, is not a dict, or names anything outside the table above."""
+    file is missing, damaged or changed since it was written, is not a dict, or names anything outside the table above."""
     path = Path(path)
     try:
-        with open(path, 'rb') as file:
-            size = os.fstat(file.fileno()).st_size
+        with checksum.checked(path) as (file, size):
             contents = PickleMachine(file, size, _resolve, _fill).load()
         check_plain([contents], _parts_of_record, _PLAIN_BYTES + 4 * size)
+    except checksum.Changed:
+        raise
     except OSError as error:
         raise SpiderError(f'Cannot read {path} ({error.strerror or error}); check the path.') from error
     except Forbidden as error:

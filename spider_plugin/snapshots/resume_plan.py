@@ -20,6 +20,7 @@ from spider_plugin.snapshots.warm_start import fit_layers
 
 FORMAT   = 2    # Version of the converted pickle.
 NETWORKS = ('G', 'D', 'G_ema')
+RUNNING  = ('running_mean', 'running_var')  # Statistics of norms, which training does not read.
 SAID     = 3    # Most names in a list; the rest are counted.
 
 #----------------------------------------------------------------------------
@@ -33,11 +34,13 @@ class Plan:
     differ:  dict   # name -> (shape there, shape here) of tensors that are not copied.
     new:     list   # Names that exist only here; they keep their initial values.
     unused:  list   # Names that exist only there.
+    afresh:  list   # Names of running statistics that are not finite there; they keep their initial values.
     cut:     dict = dataclasses.field(default_factory=dict)     # name -> (shape there, shape here) if only first rows are copied.
 
     def line(self):
         """Return one line for the launch log."""
-        parts = [f'{len(self.copied)} of {len(self.copied) + len(self.differ) + len(self.new)} tensors copied']
+        total = len(self.copied) + len(self.differ) + len(self.new) + len(self.afresh)
+        parts = [f'{len(self.copied)} of {total} tensors copied']
         if self.cut:
             rows = [f'{name} {there[0]} -> {here[0]}' for name, (there, here) in self.cut.items()]
             parts.append(f'{len(self.cut)} of them by their first rows: {_listed(rows)}')
@@ -46,6 +49,8 @@ class Plan:
             parts.append(f'{len(self.differ)} of other shapes skipped: {_listed(shapes)}')
         if self.new:
             parts.append(f'{len(self.new)} not in the file: {_listed(self.new)}')
+        if self.afresh:
+            parts.append(f'{len(self.afresh)} not finite in the file, from their initial values: {_listed(self.afresh)}')
         if self.unused:
             parts.append(f'{len(self.unused)} only in the file: {_listed(self.unused)}')
         return f'{self.network}: ' + '; '.join(parts)
@@ -56,8 +61,10 @@ def make_plan(network, there, here):
     there:  {name: tensor} of the snapshot.
     here:   the module that will train. None if it cannot be built in this process; then all tensors count as fitting, and the
             host will check them."""
+    afresh = [name for name, tensor in there.items() if _running(name) and not_finite({name: tensor})]
+    there = {name: tensor for name, tensor in there.items() if name not in afresh}
     if here is None:
-        return Plan(network, dict(there), {}, [], [])
+        return Plan(network, there, {}, [], [], afresh)
     shapes = {name: tensor.shape for name, tensor in [*here.named_parameters(), *here.named_buffers()]}
     longer = [name for name in getattr(here, 'resume_first_rows', ()) if name in there and name in shapes
               and there[name].shape[1:] == shapes[name][1:] and len(there[name]) > shapes[name][0]]
@@ -68,7 +75,8 @@ def make_plan(network, there, here):
                 copied = {name: there[name] for name in common if there[name].shape == shapes[name]},
                 differ = {name: (tuple(there[name].shape), tuple(shapes[name])) for name in common
                           if there[name].shape != shapes[name]},
-                new    = [name for name in shapes if name not in there],
+                new    = [name for name in shapes if name not in there and name not in afresh],
+                afresh = [name for name in afresh if name in shapes],
                 unused = [name for name in there if name not in shapes])
 
 def _listed(names):
@@ -76,11 +84,15 @@ def _listed(names):
 
 #----------------------------------------------------------------------------
 
+def _running(name):
+    return name.rpartition('.')[2] in RUNNING
+
 def check_resumable(path, contents):
-    """Return {network: {name: tensor}} of the result of read_pickle(path). Raises SpiderError if a number is not finite."""
+    """Return {network: {name: tensor}} of the result of read_pickle(path). Raises SpiderError if a number is not finite, except
+    in running statistics: hosts can leave NaN there in a network that trains well."""
     states = {name: contents[name].state_dict() for name in NETWORKS if hasattr(contents.get(name), 'state_dict')}
     for name, tensors in states.items():
-        if (bad := not_finite(tensors)) is not None:
+        if (bad := not_finite({key: tensor for key, tensor in tensors.items() if not _running(key)})) is not None:
             raise SpiderError(f'--resume={path} is of training that diverged: {bad} of its {name} is not finite; take an earlier '
                               'snapshot.')
     return states

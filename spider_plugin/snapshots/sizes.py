@@ -49,7 +49,7 @@ def check_size(generator_class, args, kwargs, tensors):
     for name in ('z_dim', 'c_dim', 'img_resolution', 'img_channels'):   # given by position, or by default
         if not 0 <= getattr(trial, name, 0) <= _LIMITS[name]:
             raise ValueError(f'{name} is {getattr(trial, name)}')
-    if _widest(tensors.values(), trial.img_resolution) > _DRAWN + _EACH * numbers:
+    if _widest(tensors.values(), getattr(trial, 'img_resolution', 0)) > _DRAWN + _EACH * numbers:
         raise ValueError('larger images than so few numbers draw')
 
 def batch_for(generator, most):

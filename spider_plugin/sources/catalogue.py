@@ -8,6 +8,7 @@ Another package adds entries by an entry point (spider_plugin/registry.py), whos
     registry.datasets.register('mine')(Dataset(title='Mine', files=(File('mine.zip', ...),), ...))"""
 
 import dataclasses
+from collections.abc import Callable
 
 from spider_plugin.files.download import File
 from spider_plugin.registry import datasets
@@ -23,7 +24,7 @@ class Dataset:
     resolution: int             # side of the images, as published or cut to a square
     channels:   int
     classes:    int             # 0 without labels
-    reader:     str             # a name in spider_plugin.sources.convert.READERS, or a function like those
+    reader:     str | Callable  # a name in spider_plugin.sources.convert.READERS, or a function like those
     files:      tuple           # of File
     licence:    str             # terms of use, in a few words
     page:       str             # the publisher's page

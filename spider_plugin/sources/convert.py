@@ -23,6 +23,7 @@ import PIL.Image
 
 from spider_plugin.errors import SpiderError, out_of_memory
 from spider_plugin.files.cache import atomic_file
+from spider_plugin.files.pictures import check_members, most_unpacked, open_image, read_bounded
 
 _CHUNK = 256    # images decoded at a time
 
@@ -37,11 +38,13 @@ def _members(path, pattern):
         yield from _matching(names, pattern, lambda file: file.open('rb'))
     elif zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
+            check_members(path, (info.file_size for info in archive.infolist()))
             names = {info.filename: info for info in archive.infolist() if not info.is_dir()}
             yield from _matching(names, pattern, archive.open)
     else:
         with tarfile.open(path) as archive:
             names = {info.name: info for info in archive if info.isfile()}
+            check_members(path, (info.size for info in names.values()))
             yield from _matching(names, pattern, archive.extractfile)
 
 def _matching(names, pattern, opener):
@@ -58,7 +61,7 @@ def read_images(paths, pattern):
     classes = sorted({match['label'] for match, _ in _members(path, pattern) if 'label' in match.groupdict()})
     for match, opener in _members(path, pattern):
         with opener() as stream:
-            yield stream.read(), classes.index(match['label']) if classes else None
+            yield read_bounded(stream), classes.index(match['label']) if classes else None
 
 #----------------------------------------------------------------------------
 # Records of equal length, as in the binary versions of CIFAR and STL-10. A record has `label_bytes` bytes, of which the last is
@@ -90,7 +93,7 @@ def read_idx(paths):
 
 def _read_array(path, ndim):
     with gzip.open(path) as stream:
-        data = stream.read()
+        data = read_bounded(stream, most_unpacked(Path(path)))
     shape = struct.unpack_from(f'>{ndim}I', data, 4) if data[:4] == bytes([0, 0, 8, ndim]) else None
     if shape is None or len(data) != 4 + 4 * ndim + np.prod(shape, dtype=np.int64):
         raise ValueError(f'{Path(path).name} is not an IDX file of {ndim} axes')
@@ -103,7 +106,7 @@ def read_svhn(paths):
     import scipy.io
     (path,) = paths.values()
     data = scipy.io.loadmat(path, appendmat=False, variable_names=['X', 'y'])
-    yield from zip(data['X'].transpose(3, 0, 1, 2), (data['y'].reshape(-1) % 10).tolist())
+    yield from zip(data['X'].transpose(3, 0, 1, 2), (data['y'].reshape(-1).astype(np.int64) % 10).tolist())
 
 READERS = dict(images=read_images, records=read_records, idx=read_idx, svhn=read_svhn)
 
@@ -130,7 +133,7 @@ def read(reader, paths, options, *, channels, what):
 
 def _encode(image, channels):
     mode = 'L' if channels == 1 else 'RGB'
-    data, image = (image, PIL.Image.open(io.BytesIO(image))) if isinstance(image, bytes) else (None, PIL.Image.fromarray(image))
+    data, image = (image, open_image(image)) if isinstance(image, bytes) else (None, PIL.Image.fromarray(image))
     plain = image.mode == mode and image.width == image.height and 'transparency' not in image.info
     if data is not None and plain and image.format in ('JPEG', 'PNG'):
         return data, {'JPEG': 'jpg', 'PNG': 'png'}[image.format]

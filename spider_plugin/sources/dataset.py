@@ -2,9 +2,9 @@
 
 import functools
 import hashlib
-import io
 import json
 import os
+import struct
 import zipfile
 from pathlib import Path
 
@@ -13,8 +13,10 @@ import PIL.Image
 import pyspng
 
 from spider_plugin.errors import SpiderError, out_of_memory
+from spider_plugin.files.pictures import check_members, most_labels, open_image, read_bounded
 
-_CHANNELS = {'1': 1, 'L': 1, 'RGB': 3, 'P': 3}      # Pillow modes that are read; bilevel and palette images are expanded
+_CHANNELS    = {'1': 1, 'L': 1, 'RGB': 3, 'P': 3}   # Pillow modes that are read; bilevel and palette images are expanded
+_MAX_CLASSES = 1 << 16      # as many as a network may have that is read from a snapshot
 
 #----------------------------------------------------------------------------
 
@@ -84,10 +86,13 @@ class ImageDataset:
 
     #------------------------------------------------------------------------
 
-    def _read(self, name):
+    def _read(self, name, *most):
         try:
-            return self._zip.read(name) if self._zip is not None else (self.path / name).read_bytes()
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+            with (self.path / name).open('rb') if self._zip is None else self._zip.open(name) as stream:
+                return read_bounded(stream, *most)
+        except Exception as error:      # the decoders of a zip raise errors of many types on broken data
+            if out_of_memory(error):
+                raise
             raise SpiderError(f'{name} in {self.path} cannot be read ({_reason(error)}); '
                               'replace or remove it.') from error
 
@@ -95,11 +100,11 @@ class ImageDataset:
         """Return (resolution, channels) of an encoded image. Raises SpiderError if it cannot be used."""
         where = f'{name} in {self.path}'
         try:
-            header = PIL.Image.open(io.BytesIO(data))
+            header = open_image(data)
         except Exception as error:      # as above
             if out_of_memory(error):
                 raise
-            raise SpiderError(f'{where} is not an image that can be read; replace or remove it.') from error
+            raise SpiderError(f'{where} is not an image that can be read ({_reason(error)}); replace or remove it.') from error
         if header.mode in ('RGBA', 'LA', 'PA') or 'transparency' in header.info:
             raise SpiderError(f'{where} has an alpha channel; flatten the images to RGB or grey first.')
         if header.format == 'PNG' and data[24] == 16:       # bit depth, in the IHDR chunk
@@ -124,9 +129,11 @@ class ImageDataset:
 
     def _read_info(self):
         try:
-            info = json.loads(self._read('dataset.json'))
+            info = json.loads(self._read('dataset.json', most_labels(self.num_images)))
             info['labels'] = [(name.replace('\\', '/'), label) for name, label in info.get('labels') or []]
-        except (ValueError, AttributeError, TypeError) as error:
+        except SpiderError:
+            raise
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
             raise SpiderError(f'dataset.json in {self.path} is not {{"labels": [[file name, label], ...]}}; '
                               'correct it, or remove it to use the images without labels.') from error
         return info
@@ -140,14 +147,15 @@ class ImageDataset:
                 raise SpiderError(f'{where} has no label for {name}; add it, or remove dataset.json.')
         try:
             labels = np.array([table[name] for name in self.file_names])
-        except ValueError:              # labels of different lengths
+        except (ValueError, OverflowError):     # labels of different lengths, numbers that no array holds
             labels = np.array(None)
-        if labels.ndim == 1 and labels.dtype.kind == 'i' and labels.min() >= 0:
+        if labels.ndim == 1 and labels.dtype.kind == 'i' and 0 <= labels.min() <= labels.max() < _MAX_CLASSES:
             return labels.astype(np.int64)
-        if labels.ndim == 2 and labels.dtype.kind in 'if':
+        if labels.ndim == 2 and labels.dtype.kind in 'if' and 0 < labels.shape[1] <= _MAX_CLASSES and \
+                (np.abs(labels) <= np.finfo(np.float32).max).all():
             return labels.astype(np.float32)
-        raise SpiderError(f'{where} must give every image a class number from 0, or every image a list of equally many '
-                          'numbers.')
+        raise SpiderError(f'{where} must give every image a class number from 0 to {_MAX_CLASSES - 1}, or every image a list '
+                          'of equally many finite numbers.')
 
 #----------------------------------------------------------------------------
 
@@ -159,22 +167,29 @@ def _open(path):
         raise SpiderError(f'{path} does not exist; give the path of a zip or a folder of images.')
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise SpiderError(f'{path} is not a readable zip file; give a zip or a folder of images.') from error
+        check_members(path, (info.file_size for info in archive.infolist()))
+    except Exception as error:      # broken directories raise errors of many types
+        raise SpiderError(f'{path} is not a readable zip file ({_reason(error)}); give a zip or a folder of images.') from error
     return archive, {name for name in archive.namelist() if not name.endswith('/')}
 
 def _decode(data, channels):
     """Return an encoded image as uint8 [C, H, W]."""
-    if data[:4] == b'\x89PNG' and data[24] == 8 and data[25] in (0, 2):     # plain 8-bit grey or RGB
+    image = open_image(data)
+    if _is_plain_png(data, image.size):
         pixels = pyspng.load(data)
     else:
-        pixels = np.asarray(PIL.Image.open(io.BytesIO(data)).convert('L' if channels == 1 else 'RGB'))
+        pixels = np.asarray(image.convert('L' if channels == 1 else 'RGB'))
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     if pixels.shape[2] != channels:
         raise ValueError(f'{pixels.shape[2]} channels')
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
+def _is_plain_png(data, size):
+    """Return whether it is an 8-bit grey or RGB PNG whose first chunk says that size."""
+    return data[:4] == b'\x89PNG' and struct.unpack('>4sII', data[12:24]) == (b'IHDR', *size) and \
+        data[24] == 8 and data[25] in (0, 2)
+
 def _reason(error):
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip('.')
 
 #----------------------------------------------------------------------------

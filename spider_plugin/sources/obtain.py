@@ -3,18 +3,17 @@
 The cache holds
 
     datasets/NAME-<hash>/NAME.zip       a dataset; the hash is of the files' published digests and of how they are read
-    downloads/<hash>/FILE               the file of a URL"""
+    downloads/<hash>/FILE               the file of a URL (files/download.py)"""
 
 import hashlib
 import json
 import re
 import sys
-import urllib.parse
 from pathlib import Path
 
 from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import cache_dir
-from spider_plugin.files.download import File, WrongFile, check_file, download, exclusive
+from spider_plugin.files.download import File, WrongFile, check_file, download, download_once, exclusive, hidden
 from spider_plugin.files.progress import Progress
 from spider_plugin.registry import datasets
 from spider_plugin.sources.convert import read, write_zip
@@ -46,24 +45,28 @@ def resolve(spec):
 
 def local_file(path, option):
     """Return a path as it is, and the path of a downloaded copy for a URL. Raises SpiderError naming the option."""
-    return fetch(path, option) if str(path).startswith(('http://', 'https://')) else path
+    return fetch(path, option) if '://' in str(path) else path
 
 def fetch(url, option='--spider-source'):
     """Return the path of the file at a URL; download it where the cache lacks it.
 
     The URL may end in #sha256=HEX, the digest that the file must have. Raises SpiderError naming the option."""
     address, _, fragment = url.partition('#')
-    what, sha256 = f'{option}={address}', fragment.removeprefix('sha256=') or None
+    what, sha256 = f'{option}={hidden(address)}', fragment.removeprefix('sha256=') or None
+    if not re.match('https?://', address):
+        raise SpiderError(f'{what} cannot be downloaded; give an address that begins with https:// or http://, or a path.')
     if sha256 is not None and not re.fullmatch('[0-9a-fA-F]{64}', sha256):
         raise SpiderError(f'{what}#{fragment} does not end in a digest; give #sha256= and 64 hex digits, or nothing.')
-    name = re.sub(r'[^A-Za-z0-9._-]', '_', urllib.parse.urlsplit(address).path.rpartition('/')[2]) or 'download'
-    path = cache_dir('downloads', hashlib.sha256(address.encode()).hexdigest()[:16]) / name
-    file = File(name, (address,), sha256=sha256)
-    if sha256 is not None or not path.exists():
-        with exclusive(path.with_name(f'{name}.lock'), what):
-            if sha256 is not None or not path.exists():
-                download(file, path, what=what)
+    name = file_name(address)
+    path = cache_dir('downloads', hashlib.sha256(address.encode('utf-8', 'surrogateescape')).hexdigest()[:16]) / name
+    kind = 'pickle' if name.endswith('.pkl') else 'zip'
+    download_once(File(name, (address,), sha256=sha256, kinds=(kind,)), path, what=what)
     return str(path)
+
+def file_name(address):
+    """Return a name for the file at an address: its last part in plain letters, cut to the last hundred, and no hidden one."""
+    last = re.split('[?#]', address)[0].rpartition('/')[2]
+    return re.sub(r'[^A-Za-z0-9._-]', '_', last)[-100:].lstrip('.-') or 'download'
 
 def _make(name, dataset, paths, digests, final, what):
     print(f'{what}: {dataset.title}, {dataset.images} images; licence: {dataset.licence}; {dataset.page}', file=sys.stderr)

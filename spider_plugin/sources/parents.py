@@ -34,9 +34,17 @@ def one_hot(labels, c_dim):
 
 def remember_parent(path, sha256):
     entry = cache_dir('parents') / f'{sha256}.json'
-    if not entry.is_file() or json.loads(entry.read_text(encoding='utf-8'))['path'] != str(Path(path).resolve()):
+    if _remembered(entry) != str(Path(path).resolve()):
         with atomic_file(entry) as temp:
             temp.write_text(json.dumps(dict(path=str(Path(path).resolve()))) + '\n', encoding='utf-8')
+
+def _remembered(entry):
+    """The path in a file of remember_parent; None where there is no such file, or none that is whole."""
+    try:
+        path = json.loads(entry.read_text(encoding='utf-8'))['path']
+        return path if isinstance(path, str) and path.isprintable() else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 def find_parent(identity, network, given=()):
     """Return the path of the generator with this identity.
@@ -49,9 +57,8 @@ def find_parent(identity, network, given=()):
         return given[sha256]
     if re.fullmatch('[0-9a-f]{64}', sha256):
         entry = cache_dir('parents') / f'{sha256}.json'
-        known = [json.loads(entry.read_text(encoding='utf-8'))['path']] if entry.is_file() else []
         beside = Path(network).resolve().parent / f'{Path(identity["name"]).name}.pkl'
-        for path in map(Path, [*known, beside]):
+        for path in map(Path, filter(None, [_remembered(entry), beside])):
             if path.is_file() and sha256_of_file(path) == sha256:
                 return str(path)
     raise SpiderError(f'{network} needs {identity["name"]}.pkl (sha256 {sha256[:12]}...), the generator that rendered its source '

@@ -22,12 +22,14 @@ import torch
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError, out_of_memory
 from spider_plugin.files.cache import allocated, atomic_dir, cache_dir, sha256_of_file
+from spider_plugin.files.download import hidden
 from spider_plugin.files.progress import Progress
+from spider_plugin.portable.source.bank import read_json
 from spider_plugin.snapshots.lineage import cascade_stages
 from spider_plugin.snapshots.sizes import batch_for
 from spider_plugin.sources.dataset import ImageDataset
 from spider_plugin.sources.match import GaussianTransport
-from spider_plugin.sources.obtain import local_file, resolve
+from spider_plugin.sources.obtain import file_name, local_file, resolve
 from spider_plugin.sources.parents import one_hot, remember_parent, rendered_labels, rendered_latents
 from spider_plugin.sources.resize import resize_area
 from torch_utils_ext.cache_root import cache_root
@@ -82,8 +84,8 @@ def prepare_source(spec: str, *, size: int | None = None, max_size: int | None =
     if bank is not None and bank != 'online' and (not isinstance(bank, int) or bank < 1):
         raise SpiderError(f'--spider-bank={bank} is neither a number of images nor "online".')
     if match is not None and not is_dataset(spec):
-        raise SpiderError(f'--spider-match=covariance moves the images of a dataset, which {spec} is not; leave it out, or '
-                          'render images with `spider generate` and give their folder.')
+        raise SpiderError(f'--spider-match=covariance moves the images of a dataset, which {hidden(spec)} is not; leave it out, '
+                          'or render images with `spider generate` and give their folder.')
     spec = local_file(spec, '--spider-source')
     name, _, argument = spec.partition(':')
     def pick_size(native):      # None for a source without a resolution
@@ -105,7 +107,7 @@ def prepare_source(spec: str, *, size: int | None = None, max_size: int | None =
 
 def is_dataset(spec):
     """Return whether a spec names a dataset of images rather than a generator or a procedural source."""
-    path = spec.partition('#')[0] if '://' in spec else spec
+    path = file_name(spec) if '://' in spec else spec
     return path.partition(':')[0] not in registry.sources and not path.endswith('.pkl')
 
 #----------------------------------------------------------------------------
@@ -289,7 +291,7 @@ def write_source(plan):
     if not final.is_dir():
         with atomic_dir(final) as temp:
             _write_images(temp / 'images.npy', plan)
-            _write_json(temp / 'bank.json', dict(format=_FORMAT, identity=plan.identity, labels=plan.labels))
+            _write_json(temp / 'bank.json', _described(plan))
             if plan.extra is not None:
                 plan.extra(temp, final)
     return PreparedSource(
@@ -314,19 +316,25 @@ def _npy_header(shape):
     np.lib.format.write_array_header_1_0(file, dict(descr='|u1', fortran_order=False, shape=tuple(map(int, shape))))
     return file.getvalue()
 
+def _described(plan):
+    """The content of bank.json."""
+    return dict(format=_FORMAT, identity=plan.identity, labels=plan.labels)
+
 def _is_whole(final, plan):
     """Return whether the files of a prepared directory are complete; they may not be after a crash or a hand in the cache."""
     try:
-        json.loads((final / 'bank.json').read_text(encoding='utf-8'))
+        described = read_json(final / 'bank.json') == json.loads(json.dumps(_described(plan)))
         with open(final / 'images.npy', 'rb') as file:
             np.lib.format.read_magic(file)
             shape, _, dtype = np.lib.format.read_array_header_1_0(file)
             size = file.tell() + math.prod(shape)
         whole = tuple(shape) == tuple(plan.shape) and dtype == np.uint8 and os.path.getsize(final / 'images.npy') == size
+        if plan.extra is not None:
+            read_json(final / 'generator.json', class_name=str, init_kwargs=dict, z_dim=int, c_dim=int)
     except (OSError, ValueError):
         return False
     extra = ('generator.json', 'weights.pt') if plan.extra is not None else ()
-    return whole and all((final / name).is_file() and (final / name).stat().st_size > 0 for name in extra)
+    return described and whole and all((final / name).is_file() and (final / name).stat().st_size > 0 for name in extra)
 
 def _write_json(path, content):
     path.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')

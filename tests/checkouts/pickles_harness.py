@@ -2,9 +2,11 @@
 
     python pickles_harness.py HOST_DIR write SNAPSHOT RESULTS.pt CLASS_NAME KWARGS_JSON [dill]
     python pickles_harness.py HOST_DIR rebuild SNAPSHOT RESULTS.pt
+    python pickles_harness.py HOST_DIR stock SNAPSHOT RESULTS.pt
 
-`write` makes a snapshot as the host's training does, of a tiny G whose tensors are moved away from where they start. `rebuild`
-loads it by the plugin's reader. Both save the state dict of G_ema and images of it."""
+`write` makes a snapshot as the training of an attached host does, or by dill, of a tiny G whose tensors are moved away from
+where they start. `rebuild` loads it by the plugin's reader, `stock` by the host's. All save the state dict of G_ema and images
+of it."""
 
 import importlib.util
 import json
@@ -51,7 +53,8 @@ def write(snapshot, class_name, kwargs, *how):
         data['progress'] = dict(cur_nimg=torch.LongTensor([64]), best_fid=9999)
     elif importlib.util.find_spec('training.augment'):
         data['augment_pipe'] = importlib.import_module('training.augment').AugmentPipe(xflip=1, brightness=1, imgfilter=1)
-    with open(snapshot, 'wb') as file:
+    from spider_plugin.hosts.saving import open_whole
+    with (open if how else open_whole)(snapshot, 'wb') as file:
         (importlib.import_module('dill') if how else pickle).dump(data, file)
     return G
 
@@ -60,6 +63,11 @@ def rebuild(snapshot):
     G = load_generator(snapshot)
     assert not any(name.startswith('_imported_module_') for name in sys.modules)
     return G
+
+def stock(snapshot):
+    import legacy
+    with open(snapshot, 'rb') as file:
+        return legacy.load_network_pkl(file)['G_ema']
 
 def draw(G):
     torch.manual_seed(1) # FastGAN draws noise in its noise layers regardless of its arguments.
@@ -73,6 +81,7 @@ if __name__ == '__main__':
     harness.mend()
     library = harness.mend_torchvision()
     torch.set_num_threads(1)
-    network = write(snapshot, rest[0], json.loads(rest[1]), *rest[2:]) if call == 'write' else rebuild(snapshot)
+    load = dict(rebuild=rebuild, stock=stock)
+    network = write(snapshot, rest[0], json.loads(rest[1]), *rest[2:]) if call == 'write' else load[call](snapshot)
     modules = [cls.__module__ for cls in type(network).__mro__]
     torch.save(dict(state=network.state_dict(), images=draw(network), modules=modules), results)

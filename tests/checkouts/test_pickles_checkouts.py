@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 
+from spider_plugin.files import checksum
 from spider_plugin.snapshots.export import export
 from spider_plugin.snapshots.families import network_family
 from spider_plugin.snapshots.records import PersistentRecord, read_pickle
@@ -84,6 +85,9 @@ def test_snapshot(case, tmp_path):
     assert_equal(torch.load(tmp_path / 'g.pt', weights_only=True), written['state'])
     assert json.loads((tmp_path / 'g.json').read_text())['network']['resolution'] == kwargs['img_resolution']
 
+    assert checksum.check(snapshot)
+    if contents['D'] is not None:   # which projected-gan's reader wants
+        assert torch.equal(run(host, 'stock', snapshot)['images'], written['images'])
     here = run(host, 'rebuild', snapshot)
     assert class_name.rpartition('.')[0] in here['modules'] and torch.equal(here['images'], written['images'])
     for other in others:

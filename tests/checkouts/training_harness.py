@@ -2,6 +2,7 @@
 
 SPIDER_TINY is JSON: values for the config, by dotted name, and `log`, a prefix of files. Each rank writes LOG-RANK.json."""
 
+import functools
 import hashlib
 import json
 import os
@@ -55,6 +56,7 @@ def _watch_loop(training_loop):
                     _watch_source(type(obj))
         return obj
 
+    @functools.wraps(stock_loop)
     def loop(rank=0, **c):
         dnnlib.util.construct_class_by_name = construct
         stock_loop(rank=rank, **c)
@@ -70,6 +72,8 @@ def _watch_loop(training_loop):
         with open(f'{TINY["log"]}-{rank}.json', 'w') as file:
             json.dump(result, file)
     training_loop.training_loop = loop
+    # It runs networks on uninitialised memory, of which stylegan2-ada-pytorch's w_avg may keep NaN.
+    training_loop.misc.print_module_summary = lambda module, inputs: None
 
 def _features(D):
     """Return a digest of the weights of a frozen feature network."""
@@ -105,6 +109,27 @@ def _step(self, *args, **kwargs):
 torch.optim.Adam.step = _step
 
 imports.after_import('training.training_loop', _watch_loop)
+
+#----------------------------------------------------------------------------
+# A save that never ends: TINY['hang'] is a file that appears when half of the second snapshot is written.
+
+def _hang_at_the_second_save(training_loop):
+    import pickle
+    import time
+    import types
+    saves = []
+    def dump(data, file):
+        whole = pickle.dumps(data)
+        saves.append(file)
+        file.write(whole if len(saves) == 1 else whole[:len(whole) // 2])
+        if len(saves) == 2:
+            file.flush()
+            open(TINY['hang'], 'w').close()
+            time.sleep(600)
+    training_loop.pickle = types.SimpleNamespace(dump=dump)
+
+if 'hang' in TINY:
+    imports.after_import('training.training_loop', _hang_at_the_second_save)
 
 #----------------------------------------------------------------------------
 # projected-gan: a feature network with random weights, from timm, which imports torchvision.

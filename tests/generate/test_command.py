@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spider_plugin.errors import SpiderError
-from spider_plugin.generate.command import generate, parse_seeds
+from spider_plugin.generate.command import generate
 from spider_plugin.snapshots.rebuild import load_generator
 from spider_plugin.sources.prepare import prepare_source
 
@@ -83,12 +83,6 @@ def test_walk_of_a_generator_without_source(make_snapshot, tmp_path, kwargs):
     assert PIL.Image.open(file).n_frames == 6
 
 #----------------------------------------------------------------------------
-
-def test_seeds():
-    assert parse_seeds('0-3,7') == [0, 1, 2, 3, 7]
-    for text in ('', 'a', '3-', '-3', '1,,2'):
-        with pytest.raises(SpiderError, match='--seeds'):
-            parse_seeds(text)
 
 @pytest.mark.parametrize('c_dim, kwargs, words', [
     (0, dict(seeds=[]), '--seeds'),

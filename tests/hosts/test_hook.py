@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import re
 import runpy
 import sys
@@ -149,6 +150,28 @@ def test_a_host_that_sets_up_and_launches_itself(train, toy_plugin, tmp_path, mo
         result = CliRunner().invoke(command, ['--outdir', str(tmp_path / 'out'), '--data=x', f'--cfg={cfg}'])
         assert result.exit_code == 0, result.output
         assert started['c']['G_kwargs'] == dict(class_name=class_name) and started['desc'] == f'{cfg}-run'
+
+@pytest.mark.parametrize('names', [{}, ADA])
+def test_a_run_that_loses_its_number_takes_the_next(train, tmp_path, monkeypatch, names):
+    command, tried = train(**names), []
+    def start(c, desc, outdir, dry_run):
+        tried.append(desc)
+        if len(tried) <= 2: # Another run makes the directory between the choice of the number and this.
+            os.makedirs(tmp_path / f'0000{len(tried)}-{desc}')
+            os.makedirs(tmp_path / f'0000{len(tried)}-{desc}')
+    monkeypatch.setitem(command.callback.__wrapped__.__globals__, names.get('launch', 'launch_training'), start)
+    result = CliRunner().invoke(command, ['--outdir', str(tmp_path / 'out'), '--data=x'])
+    assert result.exit_code == 0 and tried == ['tiny-run'] * 3
+    assert result.stderr.count('taking the next number') == 2 and '00002-tiny-run' in result.stderr
+
+@pytest.mark.parametrize('name', ['00007-run', 'cache'])
+def test_a_directory_that_stays_in_the_way_is_an_error(train, tmp_path, monkeypatch, name):
+    command = train()
+    (tmp_path / name).mkdir()
+    monkeypatch.setitem(command.callback.__wrapped__.__globals__, 'launch_training',
+                        lambda c, desc, outdir, dry_run: os.makedirs(tmp_path / name))
+    result = CliRunner().invoke(command, ['--outdir', str(tmp_path / 'out'), '--data=x'])
+    assert isinstance(result.exception, FileExistsError)
 
 #----------------------------------------------------------------------------
 # In processes: three ways to attach, and a spawned child each time.

@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from spider_plugin.files import whole
 from spider_plugin.hosts import saving
 
 LOOP = """
@@ -20,13 +22,15 @@ def save(path, data):
 def log(path):
     with open(path, 'wt') as f:
         f.write('line')
+def training_loop(run_dir='.', rank=0):
+    save(run_dir + '/network-snapshot-000000.pkl', 'next')
 """
 CHILD = """
 import sys, time
 from spider_plugin.hosts import saving
 sys.path.insert(0, sys.argv[1])
 import loop
-saving.save_whole(loop)
+saving.extend(loop)
 class Slow:
     def __reduce__(self):
         print('half', flush=True)
@@ -40,7 +44,7 @@ def loop(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, 'loop', raising=False)
     module = importlib.import_module('loop')
-    saving.save_whole(module)
+    saving.extend(module)
     return module
 
 @pytest.fixture
@@ -75,12 +79,24 @@ def test_a_kill_while_saving(loop, run_dir):
         assert process.stdout.readline() == 'half\n'
         process.kill()
     left, = run_dir.iterdir()
-    assert left.name == f'{path.name}.{process.pid}.tmp'
-    loop.save(path, 'next')
-    assert left.exists()    # Of a process that may still write, on another machine.
-    os.utime(left, (time.time() - 2 * saving.LEFTOVER,) * 2)
-    loop.save(path, 'next')
-    assert os.listdir(run_dir) == [path.name]
+    assert left.name == f'{path.name}.{whole.HOST}-{process.pid}.tmp'
+    after = run_dir.parent / '00001-stylegan2'
+    after.mkdir()
+    loop.training_loop(str(after), rank=1)
+    assert left.exists()    # Rank 0 tidies.
+    loop.training_loop(str(after))
+    assert not os.listdir(run_dir) and os.listdir(after) == [path.name]
+
+def test_files_of_living_processes_and_of_other_machines_stay(loop, run_dir):
+    names = [f'a.pkl.{whole.HOST}-{os.getpid()}.tmp', f'a.pkl.{whole.HOST}-{2 ** 22 + 1}.tmp', 'a.pkl.elsewhere-2-1.tmp',
+             'b.pt.elsewhere-2-1.tmp', 'notes.tmp']
+    for name in names:
+        (run_dir / name).touch()
+    hours_ago = (time.time() - 2 * whole.LEFTOVER,) * 2
+    for name in names[:1] + names[3:]:
+        os.utime(run_dir / name, hours_ago)
+    whole.remove_leftovers(Path(run_dir.parent))
+    assert {path.name for path in run_dir.iterdir()} == {names[0], names[2], names[4]}
 
 HOOKED = """
 import sys

@@ -75,7 +75,7 @@ def test_the_detector_of_the_environment(sets, monkeypatch):
     ('--detector=nowhere.pt',   'nowhere.pt does not exist'),
     ('--detector=target.zip',   'target.zip'),
     ('--host=cache',            '--host=cache has no metrics/metric_utils.py'),
-    ('--max-images=10',         '10 is not in the range'),
+    ('--max-images=10',         "'10' is not a whole number from 100"),
     ('--outdir=a.zip',          'Cannot write a.zip'),
     ('--json=.',                'is a folder'),
 ])

@@ -280,6 +280,54 @@ def test_the_newest_snapshots_are_kept(tmp_path):
                                             'network-snapshot-latest', 'training-state-000002500.pt', 'training-state-000010.pt']
     assert os.readlink(tmp_path / 'network-snapshot-latest') == 'network-snapshot-000010.pkl'
 
+def test_the_best_snapshot_is_kept(tmp_path):
+    scores = {'000001': 30.0, '000002': 5.0, '000003': float('nan'), '000004': 9.0, '000005': 7.0, '000000': 1.0}
+    lines = [json.dumps(dict(results=dict(fid1k=score, other=0), snapshot_pkl=f'network-snapshot-{digits}.pkl', cur_nimg=0))
+             for digits, score in scores.items()]
+    (tmp_path / 'metric-fid1k.jsonl').write_text('\n'.join(lines) + '\n')
+    for digits in sorted(scores)[1:]: # 000000 is gone.
+        (tmp_path / f'network-snapshot-{digits}.pkl').write_text('')
+        (tmp_path / f'training-state-{digits}.pt').write_text('')
+    assert run_dir.best_snapshot(tmp_path, 'fid1k', rises=True) == 'network-snapshot-000001.pkl'
+    assert run_dir.best_snapshot(tmp_path, 'fid5k', rises=False) is None
+    best = run_dir.best_snapshot(tmp_path, 'fid1k', rises=False)
+    assert best == 'network-snapshot-000002.pkl'
+    run_dir.prune(tmp_path, 1, best)
+    assert run_dir.snapshots_of(tmp_path) == ['network-snapshot-000002.pkl', 'network-snapshot-000005.pkl']
+    assert (tmp_path / 'training-state-000002.pt').exists() and not (tmp_path / 'training-state-000004.pt').exists()
+
+def test_which_metrics_rise():
+    from metrics import metric_main
+    rising = [name for name in metric_main.list_valid_metrics() if metric_main.rises(name)]
+    assert {'pr50k3_full', 'is50k', 'eqt50k_int', 'eqr50k'} <= set(rising)
+    assert not {'fid50k_full', 'kid50k_full', 'ppl2_wend'} & set(rising)
+
+RACER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from training import run_dir
+print('ready', flush=True)
+sys.stdin.readline()
+for _ in range(10):
+    print(run_dir.make(*sys.argv[2:]))
+"""
+
+def test_runs_that_start_at_once_have_numbers_of_their_own(tmp_path):
+    """Half of them with names of their own, which alone would not collide."""
+    command = [sys.executable, '-c', RACER, os.path.dirname(os.path.dirname(run_dir.__file__)), tmp_path / 'runs']
+    racers = [subprocess.Popen([*command, f'cfg{i // 2}'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+              for i in range(8)]
+    for racer in racers:
+        assert racer.stdout.readline() == 'ready\n'
+    for racer in racers:
+        racer.stdin.write('\n')
+        racer.stdin.flush()
+    made = [line for racer in racers for line in racer.communicate()[0].splitlines()]
+    assert [racer.returncode for racer in racers] == [0] * 8
+    names = sorted(os.listdir(tmp_path / 'runs'))
+    assert sorted(made) == [str(tmp_path / 'runs' / name) for name in names]
+    assert [name.partition('-')[0] for name in names] == [f'{number:05d}' for number in range(80)]
+
 def test_one_process_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(run_dir, 'PATIENCE', 0)
     hold = 'import fcntl, sys\nf = open(sys.argv[1], "a")\nfcntl.lockf(f, fcntl.LOCK_EX)\nprint(1, flush=True)\nsys.stdin.read()'

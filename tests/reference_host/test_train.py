@@ -88,6 +88,8 @@ def test_statistics_and_metrics_of_a_run(trained):
     assert all(line['results']['fid1k'] > 0 for line in scores)
     assert scores[0]['results'] != scores[1]['results']
     assert scores[1]['snapshot_pkl'] == 'network-snapshot-000000040.pkl' and scores[1]['detector'] == 'pooled'
+    best = min(scores, key=lambda line: line['results']['fid1k'])
+    assert os.readlink(trained / 'network-snapshot-best') == best['snapshot_pkl']
 
 def test_snapshot(trained):
     data = last_snapshot(trained)

@@ -15,7 +15,8 @@ EVIL = ['os.system', 'builtins.exec', 'antigravity.fly', 'spider_plugin.bundles.
 
 @pytest.mark.parametrize('name', EVIL)
 def test_other_names_are_refused(name, tmp_path):
-    (tmp_path / 'generator.json').write_text(json.dumps(dict(class_name=name, init_kwargs=dict(command='echo > executed'))))
+    info = dict(identity={}, class_name=name, init_kwargs=dict(command='echo > executed'), z_dim=4, c_dim=0)
+    (tmp_path / 'generator.json').write_text(json.dumps(info))
     with pytest.raises(ValueError, match='is not a known class') as error:
         open_source(str(tmp_path))
     assert str(error.value).isprintable() and 'antigravity' not in sys.modules

@@ -30,7 +30,7 @@ def bad(request, make_snapshot, tmp_path_factory):
         pickle.dump(data, file)
     return str(path)
 
-LIKE = types.SimpleNamespace(channels=3, resolution=16)
+LIKE = types.SimpleNamespace(channels=3, resolution=16, num_images=200)
 
 @pytest.mark.parametrize('use', [
     load_generator,
@@ -41,7 +41,7 @@ LIKE = types.SimpleNamespace(channels=3, resolution=16)
     lambda path: generate(path, [0], Path(path).parent / 'out'),
     lambda path: export(path, Path(path).parent / 'x.pt'),
     lambda path: check_resumable(path, read_pickle(path)),
-    lambda path: hook._check_resumed(dict(resume_pkl=path)),
+    lambda path: hook._resumes_source(dict(resume_pkl=path)),
 ], ids=['load', 'trust', 'source', 'online', 'neighbors', 'generate', 'export', 'resume', 'host'])
 def test_it_is_refused(bad, use):
     words = 'is of training that diverged: synthesis.b8.conv1.weight of its .* is not finite'
@@ -53,12 +53,12 @@ def test_it_is_refused(bad, use):
 def test_a_good_one_is_not(make_snapshot):
     path = make_snapshot()
     load_generator(path)
-    hook._check_resumed(dict(resume_pkl=path))
+    hook._resumes_source(dict(resume_pkl=path))
 
 def test_what_the_host_reads_alone_is_left_to_it(tmp_path):
     (tmp_path / 'x.pkl').write_bytes(b'not a pickle')
     for path in (str(tmp_path / 'x.pkl'), 'https://example.com/x.pkl', None):
-        hook._check_resumed(dict(resume_pkl=path))
+        hook._resumes_source(dict(resume_pkl=path))
 
 def test_integers_are_finite():
     assert not_finite(dict(a=torch.ones([2], dtype=torch.int64), b=torch.ones([2]))) is None

@@ -3,6 +3,7 @@
 import importlib
 import pickle
 import pickletools
+import types
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch
 from spider_plugin.errors import SpiderError
 from spider_plugin.snapshots.rebuild import add_host_to_path
 from spider_plugin.snapshots.records import read_pickle
-from spider_plugin.snapshots.resume_plan import convert, make_plan
+from spider_plugin.snapshots.resume_plan import check_resumable, convert, make_plan
 
 @pytest.fixture
 def generator():
@@ -34,6 +35,21 @@ def test_plan_compares_names_and_shapes():
     assert plan.line() == ('G: 1 of 3 tensors copied; 1 of other shapes skipped: a.bias [1] -> [3]; 1 not in the file: b.weight; '
                            '1 only in the file: c')
     assert make_plan('D', there, None).line() == 'D: 3 of 3 tensors copied'
+
+def test_running_statistics_that_are_not_finite_start_afresh():
+    here = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2))
+    statistics = {'1.running_mean': torch.tensor([1, float('nan')]), '1.running_var': torch.full([2], float('inf'))}
+    there = here.state_dict() | statistics
+    contents = dict(G=types.SimpleNamespace(state_dict=lambda: there))
+    assert check_resumable('x.pkl', contents) == dict(G=there)
+    plan, unbuilt = make_plan('G', there, here), make_plan('G', there, None)
+    assert plan.afresh == unbuilt.afresh == list(statistics) and not plan.new and not plan.unused
+    assert plan.line() == ('G: 5 of 7 tensors copied; 2 not finite in the file, from their initial values: 1.running_mean, '
+                           '1.running_var')
+    assert '1.running_mean' not in plan.copied | unbuilt.copied
+    there['1.weight'] = torch.tensor([float('nan'), 1])
+    with pytest.raises(SpiderError, match='1.weight of its G is not finite'):
+        check_resumable('x.pkl', contents)
 
 def test_the_pickle_that_the_host_reads(make_snapshot, generator):
     path, G = make_snapshot(seed=3), generator()

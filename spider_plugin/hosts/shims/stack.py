@@ -146,6 +146,25 @@ def _start_from_equal_buffers(_training_loop):
     DDP.__init__ = init
 
 #----------------------------------------------------------------------------
+# Hosts print a summary of G and D, for which these run once, in training mode, on tensors of torch.empty. Memory that nobody
+# wrote can hold NaN, and these then stay in running means for good.
+
+def _summarises_unwritten_memory(training_loop):
+    loop = inspect.unwrap(getattr(training_loop, 'training_loop', None))
+    return isinstance(loop, types.FunctionType) and {'empty', 'print_module_summary'} <= set(loop.__code__.co_names)
+
+def _summarise_finite_numbers(training_loop):
+    import torch
+    misc = training_loop.misc
+    stock = misc.print_module_summary
+    @functools.wraps(stock)
+    def print_module_summary(module, inputs, *args, **kwargs):
+        finite = [torch.nan_to_num(x, 0.0, 0.0, 0.0).clamp(-1, 1) if torch.is_tensor(x) and x.is_floating_point() else x
+                  for x in inputs]
+        return stock(module, finite, *args, **kwargs)
+    misc.print_module_summary = print_module_summary
+
+#----------------------------------------------------------------------------
 # timm's EfficientNet has its first activation inside bn1, so the act1 that hosts read can be an identity.
 
 def _no_act1():
@@ -204,6 +223,9 @@ SHIMS = [
     Shim(name='buffers', where='training.training_loop', asks=lambda module: _mentions(module, 'broadcast_buffers'),
          reason='torch no longer starts ranks with equal buffers, which the host checks at every snapshot',
          needed=_ddp_leaves_buffers, apply=_start_from_equal_buffers),
+    Shim(name='summary', where='training.training_loop', asks=_summarises_unwritten_memory,
+         reason='the host runs its networks once on memory that nobody wrote, and NaN there would stay in their running means',
+         needed=lambda: True, apply=_summarise_finite_numbers),
     Shim(name='act1', where='pg_modules.projector', asks=lambda module: hasattr(module, '_make_efficientnet'),
          reason='timm\'s EfficientNet has its first activation inside its normalisation, where the host does not look',
          needed=_no_act1, apply=_add_act1),

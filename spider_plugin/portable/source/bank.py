@@ -70,7 +70,26 @@ def as_pixels(images):
 # z's bits pick the image and the seed of its noise: two hashes of the same row.
 
 _NOT_PICKLED = ('_by_class', '_resident', '_mapped', '_init_args', '_init_kwargs')
-_REPAIR = 'start again with --spider-source, which prepares it anew'
+_REPAIR      = 'start again with --spider-source, which prepares it anew'
+_CLASSES     = 1 << 20      # most classes of a bank; one count for each is made
+
+def read_json(path, **entries):
+    """The dict in a JSON file whose entries have these types. Raises ValueError for other contents, OSError."""
+    with open(path, encoding='utf-8') as file:
+        try:
+            info = json.load(file)
+        except RecursionError as error:
+            raise ValueError('it is nested without end') from error
+    for name, kind in entries.items():
+        if not isinstance(info, dict) or not isinstance(info.get(name, ...), kind):
+            raise ValueError(f'{os.path.basename(path)} has no {name} of the right kind')
+    return info
+
+def _check_bank(images, labels):
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or images.shape[2] != images.shape[3]:
+        raise ValueError(f'it holds {images.dtype} {list(images.shape)}')
+    if labels is not None and not (len(labels) == len(images) and all(type(x) is int and 0 <= x < _CLASSES for x in labels)):
+        raise ValueError('its labels are not a class for each image')
 
 class ImageBank:
     """Images held in memory or mapped from disk; key = (index, noise seed), integers below 2^24.
@@ -85,9 +104,9 @@ class ImageBank:
         file = os.path.join(path, 'images.npy')
         try:
             images = np.load(file, mmap_mode='c')   # refuses a file shorter than its header says
-            with open(os.path.join(path, 'bank.json'), encoding='utf-8') as f:
-                info = json.load(f)
-        except (OSError, ValueError, EOFError) as error:
+            info = read_json(os.path.join(path, 'bank.json'), identity=dict, labels=(list, type(None)))
+            _check_bank(images, info['labels'])
+        except Exception as error:  # numpy raises errors of many types on a damaged header
             raise SourceLost(f'{file} or the bank.json beside it is cut or damaged ({error}); {_REPAIR}') from error
         self._fill(torch.from_numpy(images), info['identity'], info['labels'], noise, embed, classes)
         if isinstance(images.base, mmap.mmap):
@@ -208,12 +227,13 @@ class GeneratorSource:
     the class is hashed from z as well."""
 
     def __init__(self, path, noise=0.0, embed=64, clamp=True, classes=None):
-        with open(os.path.join(path, 'generator.json'), encoding='utf-8') as f:
-            info = json.load(f)
-        table = importlib.import_module('spider_plugin.snapshots.families')     # a class is known only where the plugin is
-        network = table.class_named(info['class_name'])(**info['init_kwargs'])
-        network.load_state_dict(torch.load(os.path.join(path, 'weights.pt'), map_location='cpu', weights_only=True))
-        self.network = network.eval().requires_grad_(False)
+        file = os.path.join(path, 'generator.json')
+        try:
+            info = read_json(file, identity=dict, class_name=str, init_kwargs=dict, z_dim=int, c_dim=int)
+        except (OSError, ValueError) as error:
+            raise SourceLost(f'{file} is cut or damaged ({error}); {_REPAIR}') from error
+        rebuild = importlib.import_module('spider_plugin.snapshots.rebuild')    # a class is known only where the plugin is
+        self.network = rebuild.prepared_generator(path, info).eval().requires_grad_(False)
         self.bank = ImageBank(path, noise=noise, embed=embed, classes=classes)
         self.noise, self.clamp, self.classes = float(noise), bool(clamp), classes
         self.z_dim, self.c_dim, self.key_dim = info['z_dim'], info['c_dim'], info['z_dim'] + 1

@@ -79,11 +79,12 @@ def mapping_input(kind, clamp=True):
     """Decorator: files a function build(source, z_dim) -> module, images [N, C, R, R] -> [N, z_dim], under the name of a kind.
 
     A function, not the module's class: hosts replace the class by one that can be pickled after this module has run.
-    clamp: False leaves a generator's output unclamped. Raises TypeError for a class, ValueError for a name that is taken."""
+    clamp: False leaves a generator's output unclamped. Raises TypeError for a class, ValueError for the name of another module's
+    kind."""
     def decorator(build):
         if isinstance(build, type):
             raise TypeError(f'the mapping {kind} needs a function that builds {build.__name__}, not the class')
-        if kind in MAPPING_INPUTS:
+        if MAPPING_INPUTS.get(kind, build).__module__ != build.__module__:
             raise ValueError(f'there is a mapping named {kind!r} already')
         MAPPING_INPUTS[kind] = build
         UNCLAMPED.update([] if clamp else [kind])

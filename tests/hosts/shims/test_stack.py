@@ -107,6 +107,24 @@ def test_buffers(monkeypatch):
     assert Parallel(norm).module is norm and not sent           # torch does it itself
     assert asks.loop(Parallel, norm).module is norm and [x for x, src in sent] == list(norm.buffers())
 
+LOOP = '''
+import torch
+def training_loop(G):
+    z = torch.empty([1, 2])
+    z.fill_(float('nan'))       # memory that nobody wrote
+    z[0, 0] = 1e30
+    misc.print_module_summary(G, [z, None])
+'''
+
+def test_a_summary_leaves_no_nan_in_running_means():
+    host, seen = module(source=LOOP), []
+    host.misc = types.SimpleNamespace(print_module_summary=lambda G, inputs: seen.append(inputs))
+    shim = SHIMS['summary']
+    assert shim.asks(host) and not shim.asks(module(source=LOOP.replace('empty', 'zeros'))) and not shim.asks(module())
+    shim.apply(host)
+    host.training_loop(None)
+    assert seen[0][0].tolist() == [[1.0, 0.0]] and seen[0][1] is None
+
 def test_act1(monkeypatch):
     class Old:
         def __init__(self):
