@@ -42,7 +42,7 @@ def write_whole(fname, write):
 
 class Checked:
     """A binary file to write a pickle to. finish() adds the checksum that the plugin's tools check and pickle ignores: see
-    spider_plugin/files/checksum.py."""
+    files/checksum.py of the plugin."""
 
     def __init__(self, f):
         self._f, self._digest = f, hashlib.sha256()

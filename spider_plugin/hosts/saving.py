@@ -1,8 +1,8 @@
 """What a host's training loop saves: pickles that are there whole or not at all, and training states where its config asks.
 
-Hosts write a snapshot under its final name; a process that is killed meanwhile leaves a truncated file there. In a training loop
-that calls `open`, the name gets the function below, which serves binary writing of a *.pkl by a temporary file beside it, and
-ends the pickle by a checksum (files/checksum.py), which hosts ignore."""
+Hosts write a snapshot under its final name; a process that is killed meanwhile leaves a truncated file there. In a training
+loop that calls `open`, the name gets the function below, which serves binary writing of a *.pkl by a temporary file beside it,
+and ends the pickle by a checksum (files/checksum.py), which hosts ignore."""
 
 import builtins
 import functools

@@ -11,7 +11,7 @@ import click
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError
 from spider_plugin.options.generators import ProjectedDefaults, needed_package, network_class
-from spider_plugin.options.packages import check_config, check_module, foreign, of_package
+from spider_plugin.options.packages import check_config, check_module, foreign, of_package, parts_with_a_class
 from spider_plugin.options.types import MOST_SIDE, Blur, Option, Whole
 
 #----------------------------------------------------------------------------
@@ -64,9 +64,10 @@ def apply_disc(c, options, given, host):
             raise SpiderError(f'--{lonely[0].replace("_", "-")} has no effect without --disc=projected; add that, or '
                               'leave it out.')
         return []
-    declared, what, before = registry.discriminators.lookup(options['disc'], '--disc'), f'--disc={options["disc"]}', dict(c)
+    declared, what = registry.discriminators.lookup(options['disc'], '--disc'), f'--disc={options["disc"]}'
     if not foreign(declared.module):
         return declared.edit(c, options, given, host)
+    before = parts_with_a_class(c)
     with of_package(what):
         lines = list(declared.edit(c, options, given, host) or [])
     check_config(c, before, what)

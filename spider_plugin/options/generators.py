@@ -8,7 +8,14 @@ from collections.abc import Callable, Mapping, Set
 
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError
-from spider_plugin.options.packages import check_config, check_module, check_options, foreign, of_package
+from spider_plugin.options.packages import (
+    check_config,
+    check_module,
+    check_options,
+    foreign,
+    of_package,
+    parts_with_a_class,
+)
 from spider_plugin.options.types import Option
 
 # Uses of a source: a generator has some of them, a mapping kind needs one.
@@ -33,7 +40,8 @@ class PluginGenerator:
     edit(c, given, host, **values): puts the networks, their rates and loss into the host's config `c`; `given` holds the names of
                 the parameters that the user set, `values` the value of each of `options` by its key. Raises SpiderError.
     module:     dotted name of the module that holds its classes. Where that is portable (docs/write-a-plugin.md), the classes go
-                into a bundle and snapshots open without the package; None: edit() names a class that snapshots refer to.
+                into a bundle and snapshots open without the package; None: edit() names a class that snapshots refer to, and the
+                generator is not built before training to see whether it can be.
     generator:  name of the generator's class in it. Pickles are recognised by this name.
     source:     {VECTOR, IMAGE} or a part of it: what its class does with the arguments `spider` and `source`; none for a
                 generator that takes no source.
@@ -112,7 +120,7 @@ def apply_generator(c, options, given, host):
     for key in sorted(given & set(declared.refuses)):
         raise SpiderError(f'--{key.replace("_", "-")} cannot be used with --cfg={options["cfg"]}, {declared.refuses[key]}; leave '
                           'it out.')
-    what, before = f'--cfg={options["cfg"]}', dict(c)
+    what, before = f'--cfg={options["cfg"]}', parts_with_a_class(c)
     values = {option.key: options[option.key] for option in declared.options}
     if foreign(declared.module):
         with of_package(what):

@@ -1,7 +1,6 @@
 """What is asked of the declarations of other packages, so that their mistakes are sentences before training and end no rank."""
 
 import contextlib
-import importlib
 import json
 import re
 from collections.abc import Iterator
@@ -49,13 +48,17 @@ def of_package(what: str) -> Iterator[None]:
 #----------------------------------------------------------------------------
 # The config after an edit, and the generator that is built of it.
 
-PARTS = ('G_kwargs', 'D_kwargs', 'G_opt_kwargs', 'D_opt_kwargs', 'loss_kwargs')     # each names a class
+PARTS = ('G_kwargs', 'D_kwargs', 'G_opt_kwargs', 'D_opt_kwargs', 'loss_kwargs')
+
+def parts_with_a_class(c):
+    """Return the parts of a config that name a class."""
+    return [part for part in PARTS if isinstance(c.get(part), dict) and 'class_name' in c[part]]
 
 def check_config(c, before, what):
     """Raise SpiderError where the edit of another package left a part of the config that cannot train.
 
-    before: the config as it was, of which no part may be lost; what: the option with its value."""
-    for part in (part for part in PARTS if part in before):
+    before: what parts_with_a_class returned before the edit; what: the option with its value."""
+    for part in before:
         entry = c.get(part)
         if not isinstance(entry, dict) or not isinstance(entry.get('class_name'), str):
             raise SpiderError(f'{what} leaves {part} without a class_name; report it to the author of its package.')
@@ -64,22 +67,19 @@ def check_config(c, before, what):
         except (TypeError, ValueError) as error:
             raise SpiderError(f'{what} puts a value into {part} that is no JSON ({shown(error)}); report it to the author of its '
                               'package.') from error
-    for part in (part for part in ('G_kwargs', 'D_kwargs') if part in before):
-        module, _, name = c[part]['class_name'].rpartition('.')
-        with of_package(what):
-            getattr(importlib.import_module(module), name)
 
 # Attributes that hosts and tools read of a generator.
 _READ = ('z_dim', 'c_dim', 'img_resolution', 'img_channels', 'num_ws', 'mapping', 'synthesis')
 
 def check_build(c, options, host):
-    """Build the generator of the config here, where a package other than the plugin has a part in it: what it raises would end a
-    rank. Raises SpiderError."""
+    """Build the generator of the config here, where a module of another package has a part in it: an error would end a rank.
+
+    A generator without a module is not built. Raises SpiderError."""
     mapping = (c['G_kwargs'].get('spider') or {}).get('mapping')    # as given, by default, or that of the resumed snapshot
     kind = None if mapping is None else registry.mappings[mapping]
     declared = registry.generators[options['cfg']] if options['cfg'] is not None else None
-    parts = [f'--cfg={options["cfg"]}'] * (declared is not None and foreign(declared.module))
-    parts += [f'--spider-mapping={mapping}'] * (kind is not None and foreign(kind.module))
+    modules = {f'--cfg={options["cfg"]}': declared and declared.module, f'--spider-mapping={mapping}': kind and kind.module}
+    parts = [option for option, module in modules.items() if module is not None and foreign(module)]
     if parts:
         what = ' with '.join(parts)
         with of_package(what):

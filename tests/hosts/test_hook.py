@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from spider_plugin.errors import SpiderError
 from spider_plugin.options.generators import PluginGenerator
 from spider_plugin.options.table import OPTIONS
+from spider_plugin.options.types import Option
 
 SIDS = ['sid50k_full', 'sid50k', 'sid5k', 'sid1k'] # Built in.
 
@@ -114,6 +115,21 @@ def test_the_hosts_own_name_wins(train, monkeypatch):
     monkeypatch.setitem(registry.generators._entries, 'tiny', PluginGenerator(lambda c, given, host: None))
     text = CliRunner().invoke(train(), ['--help'], terminal_width=200).output
     assert re.search(r'\[stylegan2\|tiny\|dcgan\|.*pggan.*\|spider-tiny\]', text)
+
+def test_an_option_that_the_host_has_stays_the_hosts(train, tmp_path, monkeypatch):
+    """The plugin's gets its default, and what the user gives is for the host."""
+    from spider_plugin import registry
+    seen = []
+    options = tuple(Option(name, int, 3, 'INT', 'Width', 'Mine') for name in ('--code', '--mine-depth'))
+    def edit(c, given, host, code, mine_depth):
+        seen.append((code, mine_depth, sorted(given)))
+    monkeypatch.setitem(registry.generators._entries, 'mine', PluginGenerator(edit, options=options))
+    command = train()
+    text = CliRunner().invoke(command, ['--help'], terminal_width=200).output
+    assert text.count('--code') == 1 and '--mine-depth INT' in text.split('Mine:')[1]
+    assert '--spider-code INT' in text.split('Mine:')[1]
+    CliRunner().invoke(command, ['--outdir', str(tmp_path / 'out'), '--data=x', '--cfg=mine', '--code=0', '--mine-depth=5'])
+    assert seen == [(3, 5, ['cfg', 'data', 'mine_depth', 'outdir'])]
 
 @pytest.mark.parametrize(['args', 'code', 'words'], [
     (['--spider-mapping=encoder'],          2, '--spider-mapping has no effect without --spider-source'),

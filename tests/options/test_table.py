@@ -571,7 +571,7 @@ def host_with(network):
     return made
 
 def put(c, given, host):
-    c['G_kwargs'] = dict(class_name='collections.OrderedDict')
+    c['G_kwargs'] = dict(class_name='my_package.net.MyNet')
 
 def drop_class(c, given, host):
     c['D_kwargs'] = dict(width=3)
@@ -582,30 +582,24 @@ def drop_part(c, given, host):
 def put_no_json(c, given, host):
     c['G_kwargs'] = dict(class_name='collections.OrderedDict', width=torch.zeros(1))
 
-def put_unknown_module(c, given, host):
-    c['G_kwargs'] = dict(class_name='no_such_package.net.Net')
+def put_another(c, given, host):
+    c['G_kwargs'] = dict(class_name='my_package.net.OtherNet')
 
 @pytest.mark.parametrize('edit_it, network, words', [
     (drop_class,            Built,          '--cfg=mine leaves D_kwargs without a class_name'),
     (drop_part,             Built,          '--cfg=mine leaves loss_kwargs without a class_name'),
     (put_no_json,           Built,          '--cfg=mine puts a value into G_kwargs that is no JSON'),
-    (put_unknown_module,    Built,          "--cfg=mine failed .*ModuleNotFoundError: No module named .*no_such_package"),
+    (put_another,           Built,          '--cfg=mine puts a OtherNet into the config, but declares the generator MyNet'),
     (lambda c: None,        Built,          '--cfg=mine failed in the code of its package .TypeError: .*positional argument'),
     (lambda *_: {}['rate'], Built,          '--cfg=mine failed in the code of its package .KeyError: .*rate'),
     (put,                   lambda: 1 / 0,  '--cfg=mine failed in the code of its package .ZeroDivisionError'),
     (put,                   object,         '--cfg=mine makes a generator without z_dim, which hosts read'),
 ])
 def test_an_edit_of_another_package_that_fails_is_one_sentence(foreign, edit_it, network, words):
-    foreign(edit_it)
-    c = host_config(D_kwargs=dict(class_name='collections.Counter'))
+    foreign(edit_it, module='my_package.net', generator='MyNet')
     with pytest.raises(SpiderError, match=words) as caught:
-        edit(c, host=host_with(network), cfg='mine', given=['cfg'])
+        edit(host=host_with(network), cfg='mine', given=['cfg'])
     assert '\n' not in caught.value.message and caught.value.message.endswith('.')
-
-def test_a_generator_that_puts_another_class_is_refused(foreign):
-    foreign(put, module='my_package.net', generator='MyNet')
-    with pytest.raises(SpiderError, match='puts a OrderedDict into the config, but declares the generator MyNet'):
-        edit(host_config(D_kwargs=dict(class_name='collections.Counter')), host=host_with(Built), cfg='mine', given=['cfg'])
 
 @pytest.mark.parametrize('warm_start, words', [
     (None,                              '--dsc cannot start from --resume=old.pkl, .*: --cfg=mine declares no way'),
@@ -639,8 +633,7 @@ def test_an_option_that_a_generator_brings_reaches_its_edit(foreign):
     foreign(put_width, options=(WIDTH,))
     assert all_options() == [*OPTIONS, WIDTH]
     for options, kwargs in (({}, dict(width=3, given=False)), (dict(mine_width=5), dict(width=5, given=True))):
-        c = host_config(D_kwargs=dict(class_name='collections.Counter'))
-        c, _ = edit(c, host=host_with(Built), cfg='mine', given=['cfg'], **options)
+        c, _ = edit(host=host_with(Built), cfg='mine', given=['cfg'], **options)
         assert c['G_kwargs'] == dict(class_name='collections.OrderedDict', **kwargs)
     with pytest.raises(SpiderError, match='--mine-width has no effect without --cfg=mine; leave it out'):
         edit(cfg='dcgan', given=['cfg'], mine_width=5)
