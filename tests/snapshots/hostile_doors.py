@@ -55,7 +55,7 @@ def doors(folder):
         generator = rebuild.load_generator(path)
         return lineage.cascade_stages(generator.source.identity, path) if getattr(generator, 'source', None) else None
 
-    like = type('Like', (), dict(resolution=16, channels=3))
+    like = type('Like', (), dict(resolution=16, channels=3, num_images=100))
     return {
         'generate':         draw,
         'export':           lambda path: export.export(path, folder / 'out' / 'evil.pt'),
