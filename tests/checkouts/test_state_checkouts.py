@@ -117,3 +117,11 @@ def test_a_run_continues(host, train, tmp_path):
     assert torch.equal(now['random']['torch'], state['random']['torch'])
     if host != 'stylegan2-ada-pytorch': # Without its count the average of G begins anew.
         assert now['at'] == state['at'] and not differ(actual['G_ema'], expected['G_ema'])
+
+def test_source_and_state_follow_together(train, monkeypatch):
+    options, *rest = HOSTS['stylegan3']
+    first, _ = train('stylegan3', 0.008, '--save-state')
+    plain = [option for option in options if not option.startswith('--spider')]
+    monkeypatch.setitem(HOSTS, 'stylegan3', (plain, *rest))
+    _, out = train('stylegan3', 0.012, '--save-state', f'--resume={max(first.glob("network-snapshot*.pkl"))}')
+    assert len(plain) < len(options) and 'Spider resume:       as in the snapshot, ' in out and 'Continuing from ' in out
