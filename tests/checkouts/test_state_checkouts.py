@@ -128,3 +128,11 @@ def test_a_run_of_one_rank_continues_with_two(host, train):
     assert now['random'] is None and now['at']['shown'] == (24 if host == 'stylegan2-ada-pytorch' else 16)
     steps = {int(moments['step']) for moments in now['optimizers']['D']['state'].values()}
     assert steps == {now['at']['shown'] // 4}
+
+def test_source_and_state_follow_together(train, monkeypatch):
+    options, *rest = HOSTS['stylegan3']
+    first, _ = train('stylegan3', 0.008, '--save-state')
+    plain = [option for option in options if not option.startswith('--spider')]
+    monkeypatch.setitem(HOSTS, 'stylegan3', (plain, *rest))
+    _, out = train('stylegan3', 0.012, '--save-state', f'--resume={max(first.glob("network-snapshot*.pkl"))}')
+    assert len(plain) < len(options) and 'Spider resume:       as in the snapshot, ' in out and 'Continuing from ' in out
