@@ -86,12 +86,14 @@ def data(tmp_path_factory, make_zip):
     return path
 
 def make_marker(path, image):
+    """Four images; one differs by a grey level in a corner, since equal ones are refused."""
     import io
     import zipfile
-    buffer = io.BytesIO()
-    PIL.Image.fromarray(image).save(buffer, format='png')
     with zipfile.ZipFile(path, 'w') as archive:
         for i in range(4):
+            marked, buffer = image.copy(), io.BytesIO()
+            marked[0, 0] += i == 3
+            PIL.Image.fromarray(marked).save(buffer, format='png')
             archive.writestr(f'{i}.png', buffer.getvalue())
 
 @pytest.fixture(scope='module')
@@ -180,12 +182,13 @@ def test_w_avg_draws_from_the_source(checkout, data, tmp_path):
     assert [u for u in uses if u[0] == 'fetch' and 'discriminator_fake' in u[1] and 'generator_main' not in u[1]]
     record = generator_record(last_snapshot(run_dir), 'G')
     mapping = record.state['_modules']['mapping'].state_dict()
-    # One image, so one w: with a learning rate of zero the average is w (1 - beta^8), a Gaussian z would not be parallel.
+    # Hardly more than one image, so one w: with a learning rate of zero the average is w (1 - beta^8), a Gaussian z would not be
+    # parallel.
     sys.path.insert(0, str(checkout))
     from spider_plugin.snapshots.rebuild import rebuild_generator
     G = rebuild_generator(record, 'snapshot')
     w = G.mapping(torch.randn([3, 512]), None)[:, 0]
-    assert torch.allclose(w[0], w[1], atol=1e-6)
+    assert torch.cosine_similarity(w[0], w[1], dim=0) > 0.9999
     assert torch.cosine_similarity(w[0], mapping['w_avg'], dim=0) > 0.9999
 
 def test_grids_and_metrics_show_a_marker(still_run):

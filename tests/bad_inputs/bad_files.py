@@ -162,9 +162,11 @@ def no_files(folder):
         os.mkdir(found[name])
     strange(folder / 'only_strange')
     os.mkfifo(found['fifo'])
+    before = os.getcwd()
     with socket.socket(socket.AF_UNIX) as server:
         os.chdir(folder)        # the path of a socket has a hundred letters at most
         server.bind('socket')
+    os.chdir(before)
     os.symlink('loop_zip', found['loop_zip'])
     os.symlink('nowhere', found['hole_zip'])
     for kind in ('pkl', 'npz', 'pt', 'json', 'png'):

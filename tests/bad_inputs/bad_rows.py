@@ -27,12 +27,15 @@ BASE = {
     'dataset_tool': ('--source={data}', '--dest={out}.zip'),
     'generate':     ('--network={net}', '--seeds=0-1', '--outdir={out}'),
     'neighbors':    ('{source}', '--target={target}', '--detector=demo'),
+    'ranked':       ('--target={target}', '--detector=demo'),
     'demo':         ('--outdir={out}', '--quick'),
     'projected':    ('--network={net}', '--outdir={out}'),
     'preset':       ('--outdir={out}', '--data={data}', '--workers=0', '--dry-run'),
 }
 
-SCRIPTS = {'projected': 'gen_images', 'preset': 'train'}     # the commands of BASE that are others, without some of their options
+# The commands of BASE that are others, without some of their options or arguments. Of several sources, neighbors leaves out bad
+# ones.
+SCRIPTS = {'projected': 'gen_images', 'preset': 'train', 'ranked': 'neighbors'}
 
 #----------------------------------------------------------------------------
 # Numbers: (least, most) of each option; those of floats are floats.
@@ -118,7 +121,7 @@ def values():
 # Sets of images, and their labels.
 
 def image_sets():
-    strict = ('train', ('--data={%s}',)), ('train', ('--spider-source={%s}',)), ('neighbors', ('{%s}',)), \
+    strict = ('train', ('--data={%s}',)), ('train', ('--spider-source={%s}',)), ('ranked', ('{%s}',)), \
              ('neighbors', ('--target={%s}',))
     loose = ('dataset_tool', ('--source={%s}',))
     names = [*files.IMAGE_SETS, 'cut_zip', 'claims_png', 'unfolds_png', 'claims_json', 'unfolds_json', 'sparse_json',
@@ -154,13 +157,13 @@ def other_files():
         yield on('export', ('{%s}', '--out={out}.pt'), name)
         if name.endswith('_pkl') or name.startswith('net'):
             yield on('train', ('--spider-source={%s}',), name)
-            yield on('neighbors', ('{%s}',), name)
+            yield on('ranked', ('{%s}',), name)
         if name != 'folder_pkl':
             yield on('train', ('--resume={%s}', '--dsc'), name)
     shapes = ['claims', 'overflow', 'other', 'object', 'words', 'flat', 'none', 'complex', 'unfolds']
     for name in [*(f'features_{shape}' for shape in shapes), 'features_nan', 'features_whole', 'features_equal', 'features_few',
                  'fifo_npz', 'folder_npz', 'empty_npz', 'text_npz']:
-        yield on('neighbors', ('{%s}',), name)
+        yield on('ranked', ('{%s}',), name)
         yield on('neighbors', ('--target={%s}',), name)
     for name in [*(f'w_{shape}' for shape in shapes), 'w_nan', 'fifo_npz', 'folder_npz', 'empty_npz', 'text_npz']:
         yield Row('projected', (f'--projected-w={{{name}}}',), ('--projected-w',))
@@ -218,7 +221,7 @@ def paths():
 # Options that lack another one, exclude another one, or are no options.
 
 def combinations():
-    for command in sorted(BASE.keys() - {'projected', 'preset'}):
+    for command in sorted(BASE.keys() - SCRIPTS.keys()):
         yield Row(command, ('--no-such-option=1',), ('--no-such-option',))
         yield Row(command, ('--seedz',), ('--seedz',))
         if command != 'neighbors':
@@ -272,7 +275,7 @@ def combinations():
             ('generate',    ('--sources',),                         '--sources'),
             ('generate',    ('--parent=no-such-file',),             'no-such-file'),
             ('generate',    ('--walk=sideways',),                   '--walk'),
-            ('neighbors',   ('no-such-source',),                    'no-such-source'),
+            ('ranked',      ('no-such-source',),                    'no-such-source'),
             ('neighbors',   ('--target=noise',),                    '--target'),
             ('demo',        ('--outdir={full}',),                   '--outdir'),
             ('sources',     ('no-such-source',),                    'no-such-source'),

@@ -149,6 +149,7 @@ def test_plan_holds_what_the_rules_ask():
         assert not any(arms.ARMS[arm].pretrained for arm in cells.arms) or 'pretraining' in cells.arms
     assert {len(grid) for grid in arms.GRIDS.values()} == {4}
 
+@pytest.mark.slow
 def test_quick_run_and_its_resumption(tmp_path):
     command = [sys.executable, '-m', 'benchmarks.convergence.study', 'run', '--quick', f'--work={tmp_path}', '--processes=1']
     first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

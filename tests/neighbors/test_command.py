@@ -187,7 +187,7 @@ def test_a_failing_rank_ends_the_others_before_the_work(sets):
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         errors = list(pool.map(run, range(2)))
     assert [error.exit_code for error in errors] == [1, 2]
-    assert errors[0].message.startswith('rank 1 failed: --detector=gone.pt does not exist')
+    assert errors[0].message.startswith('rank 1 failed: --detector: gone.pt does not exist')
     assert not (sets / 'cache' / 'features').exists()
 
 def test_a_source_that_fails_in_one_rank_is_left_out_by_all(sets):

@@ -201,6 +201,7 @@ def test_bad_weights_are_named():
 @pytest.mark.parametrize('bad', ['G', 'D', 'G_ema'])
 def test_snapshots_that_diverged_are_refused(bad, tmp_path):
     run, path = make_run(seed=0), str(tmp_path / 'network-snapshot-000001.pkl')
+    run.networks.augment_pipe = None
     next(run.networks[bad].parameters()).view(-1)[0] = float('nan')
     snapshots.save_pickle(snapshots.snapshot_data({}, **run.networks), path)
     with pytest.raises(SpiderError, match=f'--resume: .* of {bad} in .* is not finite, as training diverged'):

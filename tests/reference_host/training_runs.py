@@ -21,6 +21,8 @@ CASES = {
     'dcgan':     ['--cfg=dcgan', '--spider-source=strokes', '--target=-0.9', '--workers=2'],        # Its skip is learned.
 }
 
+DIVERGES = ['--map-depth=8', '--style-mixing=0', '--glr=10', '--dlr=10', '--workers=0']     # Within some ten iterations.
+
 def case_of(name, data, *more):
     """(arguments, command) of a training run of CASES."""
     launcher = ['-m', 'spider_plugin.hosts.run'] if name in ('pggan', 'dcgan') else []
