@@ -10,9 +10,12 @@ import tempfile
 import types
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
 from typing import Any
 
 import requests
+
+MOST_DOWNLOAD = 100 << 30   # Bytes.
 
 #----------------------------------------------------------------------------
 
@@ -160,7 +163,7 @@ def open_url(url: str, cache_dir: str | None = None, num_attempts: int = 10, ver
     """Open a local path, a file:// URL or an http(s) URL for binary reading, or return its local file name.
 
     A download is stored in the cache under the hash of its URL, and appears there complete or not at all. cache=False
-    downloads into memory instead, so it excludes return_filename. Raises OSError.
+    downloads into memory instead, so it excludes return_filename. Raises OSError, also for a web page.
     """
     if not is_url(url):
         is_file_url = is_url(url, allow_file_urls=True)
@@ -191,17 +194,33 @@ def _cached_download(url, folder, num_attempts, verbose):
             raise
     return path
 
+def without_login(url: str) -> str:
+    """Return a URL for messages, without the name and password that it may hold."""
+    parts = urllib.parse.urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()
+
+def body_of(reply: requests.Response) -> Iterator[bytes]:
+    """Yield the body of a reply in parts. Raises OSError where it is a web page, as of a login, or larger than MOST_DOWNLOAD."""
+    if reply.headers.get('Content-Type', '').lower().startswith(('text/html', 'application/xhtml')):
+        raise OSError('it is a web page and no file')
+    count = 0
+    for chunk in reply.iter_content(1 << 18):
+        count += len(chunk)
+        if count > MOST_DOWNLOAD:
+            raise OSError(f'it is larger than {MOST_DOWNLOAD >> 30} GiB')
+        yield chunk
+
 def _download(url, file, num_attempts, verbose):
     """Write the content of url into file, from its start. Lost connections are tried again, refusals (4xx) are not."""
     if verbose:
-        print(f'Downloading {url} ...', flush=True)
+        print(f'Downloading {without_login(url)} ...', flush=True)
     for attempts_left in reversed(range(num_attempts)):
         try:
             file.seek(0)
             file.truncate()
             with requests.get(url, stream=True, timeout=60) as reply:
                 reply.raise_for_status()
-                for chunk in reply.iter_content(1 << 20):
+                for chunk in body_of(reply):
                     file.write(chunk)
             return file
         except requests.RequestException as error:

@@ -86,7 +86,9 @@ def find(url):
             try:
                 download(url, path)
             except (OSError, ValueError) as err:
-                raise SpiderError(f'--detector: {url} cannot be downloaded ({first_line(err)}); give a file instead') from err
+                shown = dnnlib.util.without_login(url)
+                reason = first_line(err).replace(url, shown)
+                raise SpiderError(f'--detector: {shown} cannot be downloaded ({reason}); give a file instead') from err
         return path
     if not os.path.isfile(url): # A pipe would be waited for.
         raise SpiderError(f'--detector: {url} does not exist, or is no file; give a file written by torch.jit.save')
@@ -163,7 +165,7 @@ def download(url, path, sha256=None, timeout=(5, 30)):
             reply.raise_for_status()
             total = int(reply.headers.get('Content-Length', 0))
             digest, done, progress = hashlib.sha256(), 0, DownloadProgress(url, total)
-            for chunk in reply.iter_content(1 << 18):
+            for chunk in dnnlib.util.body_of(reply):
                 f.write(chunk)
                 digest.update(chunk)
                 done += len(chunk)
@@ -185,7 +187,7 @@ class DownloadProgress:
         self.total = total
         self.interval = interval
         self.start = self.last = time.monotonic()
-        print(f'Downloading {url} ...', flush=True)
+        print(f'Downloading {dnnlib.util.without_login(url)} ...', flush=True)
 
     def update(self, done):
         now = time.monotonic()

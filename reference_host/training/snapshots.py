@@ -98,6 +98,7 @@ def read(url, option, function, stock, trust=False):
     """The result of the reader's function for a path or URL; stock(contents of the pickle) without a reader and with `trust`.
 
     Raises SpiderError, which names the option it came from."""
+    shown = dnnlib.util.without_login(url)
     try:
         path = dnnlib.util.open_url(url, return_filename=True)
         if not os.path.isfile(path): # A pipe would be waited for.
@@ -105,15 +106,15 @@ def read(url, option, function, stock, trust=False):
         if reader is not None and not trust:
             return getattr(reader, function)(path)
         if not trust:
-            print(f'{option}: {url} is unpickled, which runs code that it carries', file=sys.stderr)
+            print(f'{option}: {shown} is unpickled, which runs code that it carries', file=sys.stderr)
         files.check_checksum(path)
         with open(path, 'rb') as f:
             return stock(legacy.load_network_pkl(f))
     except Exception as err: # A foreign file can fail anywhere while it is unpickled.
         if hasattr(err, 'message'):
             raise SpiderError(f'{option}: {err.message}') from err
-        reason = ascii((str(err).strip() or type(err).__name__).splitlines()[0].rstrip('.'))[1:-1][:160]
-        raise SpiderError(f'{option}: {url} cannot be read as a network pickle ({reason}); give a network-snapshot-*.pkl '
+        reason = ascii((str(err).replace(url, shown).strip() or type(err).__name__).splitlines()[0].rstrip('.'))[1:-1][:160]
+        raise SpiderError(f'{option}: {shown} cannot be read as a network pickle ({reason}); give a network-snapshot-*.pkl '
                           'or its URL') from err
 
 def load_networks(url, option):

@@ -96,6 +96,22 @@ def test_open_url(tmp_path, server, monkeypatch):
     with pytest.raises(FileNotFoundError):
         open_url(str(tmp_path / 'absent'))
 
+    (tmp_path / 'www' / 'login.html').write_text('<html>')
+    with pytest.raises(OSError, match='it is a web page'):
+        open_url(f'{root}/login.html')
+    monkeypatch.setattr(dnnlib.util, 'MOST_DOWNLOAD', 3)
+    for cache_it in (True, False):
+        with pytest.raises(OSError, match='it is larger than'):
+            open_url(f'{root}/data.bin?again', cache=cache_it)
+    assert len(list(cache.iterdir())) == 1
+
+def test_a_login_in_a_url_is_not_shown(tmp_path, capsys):
+    assert dnnlib.util.without_login('https://me:secret@x.org:80/a.pkl?b=c') == 'https://x.org:80/a.pkl?b=c'
+    assert dnnlib.util.without_login('runs/a@b.pkl') == 'runs/a@b.pkl'
+    with pytest.raises(requests.RequestException):
+        dnnlib.util.open_url('http://me:secret@127.0.0.1:9/a.pkl', cache_dir=str(tmp_path), num_attempts=1)
+    assert 'secret' not in capsys.readouterr().out
+
 def test_cache_dir(monkeypatch, tmp_path):
     monkeypatch.setenv('DNNLIB_CACHE_DIR', str(tmp_path))
     assert dnnlib.make_cache_dir_path('a', 'b') == str(tmp_path / 'a' / 'b')
