@@ -199,7 +199,8 @@ def test_bad_weights_are_named():
     assert not_finite(net) == 'running_var'
 
 @pytest.mark.parametrize('bad', ['G', 'D', 'G_ema'])
-def test_snapshots_that_diverged_are_refused(bad, tmp_path):
+def test_snapshots_that_diverged_are_refused(bad, tmp_path, monkeypatch):
+    monkeypatch.setattr(snapshots, 'reader', None)  # As without the plugin, which another test may have attached in this process.
     run, path = make_run(seed=0), str(tmp_path / 'network-snapshot-000001.pkl')
     run.networks.augment_pipe = None
     next(run.networks[bad].parameters()).view(-1)[0] = float('nan')
