@@ -3,7 +3,6 @@
 import pickle
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -11,14 +10,11 @@ import torch
 
 from spider_plugin.errors import SpiderError
 from spider_plugin.files import checksum
-from spider_plugin.generate.command import generate
 from spider_plugin.hosts import hook, saving
-from spider_plugin.neighbors.features import open_set
 from spider_plugin.resources import resource_dir
 from spider_plugin.snapshots import host_door
-from spider_plugin.snapshots.export import export
 from spider_plugin.snapshots.rebuild import add_host_to_path, load_generator, unpickle
-from spider_plugin.sources.prepare import prepare_source
+from tests.snapshots.readers import READERS
 
 def by_attached_host(data, path):
     with saving.open_whole(path, 'wb') as file:
@@ -47,20 +43,9 @@ def bad(good, tmp_path):
     path.write_bytes(data)
     return str(path)
 
-LIKE = types.SimpleNamespace(channels=3, resolution=16, num_images=8)
+USES = READERS | {'networks': host_door.read_networks, 'training set': host_door.read_training_set}
 
-@pytest.mark.parametrize('use', [
-    load_generator,
-    lambda path: load_generator(path, trust=True),
-    lambda path: prepare_source(path, bank=8),
-    lambda path: prepare_source(path, bank='online'),
-    lambda path: open_set(path, max_images=200, like=LIKE),
-    lambda path: generate(path, [0], Path(path).parent / 'out'),
-    lambda path: export(path, Path(path).parent / 'x.pt'),
-    lambda path: hook._resumes_source(dict(resume_pkl=path)),
-    host_door.read_networks,
-    host_door.read_training_set,
-], ids=['load', 'trust', 'source', 'online', 'neighbors', 'generate', 'export', 'resume', 'networks', 'training set'])
+@pytest.mark.parametrize('use', USES.values(), ids=USES)
 def test_it_is_refused(bad, use):
     with pytest.raises(SpiderError, match='changed.pkl has changed since it was written') as caught:
         use(bad)

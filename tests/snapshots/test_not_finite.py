@@ -1,21 +1,17 @@
 """A snapshot of training that diverged is refused wherever one is read."""
 
 import pickle
-import types
 from pathlib import Path
 
 import pytest
 import torch
 
 from spider_plugin.errors import SpiderError
-from spider_plugin.generate.command import generate
 from spider_plugin.hosts import hook
-from spider_plugin.neighbors.features import open_set
-from spider_plugin.snapshots.export import export
 from spider_plugin.snapshots.rebuild import add_host_to_path, load_generator, not_finite
 from spider_plugin.snapshots.records import read_pickle
 from spider_plugin.snapshots.resume_plan import check_resumable
-from spider_plugin.sources.prepare import prepare_source
+from tests.snapshots.readers import READERS
 
 @pytest.fixture(scope='module', params=[float('nan'), float('inf')])
 def bad(request, make_snapshot, tmp_path_factory):
@@ -30,19 +26,9 @@ def bad(request, make_snapshot, tmp_path_factory):
         pickle.dump(data, file)
     return str(path)
 
-LIKE = types.SimpleNamespace(channels=3, resolution=16, num_images=8)
+USES = READERS | {'resume': lambda path: check_resumable(path, read_pickle(path))}
 
-@pytest.mark.parametrize('use', [
-    load_generator,
-    lambda path: load_generator(path, trust=True),
-    lambda path: prepare_source(path, bank=8),
-    lambda path: prepare_source(path, bank='online'),
-    lambda path: open_set(path, max_images=200, like=LIKE),
-    lambda path: generate(path, [0], Path(path).parent / 'out'),
-    lambda path: export(path, Path(path).parent / 'x.pt'),
-    lambda path: check_resumable(path, read_pickle(path)),
-    lambda path: hook._resumes_source(dict(resume_pkl=path)),
-], ids=['load', 'trust', 'source', 'online', 'neighbors', 'generate', 'export', 'resume', 'host'])
+@pytest.mark.parametrize('use', USES.values(), ids=USES)
 def test_it_is_refused(bad, use):
     words = 'is of training that diverged: synthesis.b8.conv1.weight of its .* is not finite'
     with pytest.raises(SpiderError, match=words) as caught:
