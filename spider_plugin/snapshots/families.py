@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from spider_plugin import registry
 from spider_plugin.bundles.names import PACKAGE, BundleName, class_with, features_named, host_class, with_mapping_kind
@@ -170,6 +171,13 @@ def add_host_to_path():
     if importlib.util.find_spec('torch_utils') is None:
         sys.path.append(str(resource_dir('reference_host')))
 
+def runs_reference_host():
+    """Return whether `torch_utils` is the reference host's, and not that of a checkout on the path."""
+    add_host_to_path()
+    found = importlib.util.find_spec('torch_utils')
+    folder = resource_dir('reference_host').resolve()
+    return found is None or folder in [Path(place).resolve().parent for place in found.submodule_search_locations or ()]
+
 def _is_here(module):
     try:
         return importlib.util.find_spec(module) is not None
@@ -189,8 +197,11 @@ def _arguments(record, family, module):
     if module not in _NESTED:
         return kwargs
     kwargs.pop('fused_modconv_default', None)       # a matter of speed, which stylegan2-ada-pytorch does not know
-    outer = {key: value for key, value in kwargs.items() if key in _OUTER}
-    return dict(outer, synthesis_kwargs={key: value for key, value in kwargs.items() if key not in _OUTER})
+    outer = set(_OUTER)
+    if isinstance(record.init_kwargs.get('synthesis_kwargs'), dict):    # a fork's Generator may have arguments of its own
+        outer |= record.init_kwargs.keys() - nested.keys()
+    return dict({key: value for key, value in kwargs.items() if key in outer},
+                synthesis_kwargs={key: value for key, value in kwargs.items() if key not in outer})
 
 def _part(record, *names):
     """The module of a record by that path; an empty record where there is none."""
