@@ -216,9 +216,9 @@ def _folder(path: Path) -> Kind:
     if pickles:
         return Kind('folder', f'a folder that holds {shown(pickles[-1], 60)}', 'give the path of that file')
     if 'model_index.json' in names or 'config.json' in names:
-        return Kind('folder', 'a folder of a Hugging Face model', 'run `spider import` on a file of tensors in it, if it is a '
-                    'StyleGAN2 or StyleGAN3; other networks are not read' if tensors or 'config.json' in names else
-                    'give the snapshot of a generator, a .pkl')
+        remedy = f'run `spider import {{path}}/{shown(tensors[0], 60)} --out NAME.pkl`, which reads StyleGAN2 and StyleGAN3' \
+            if tensors else 'give the snapshot of a generator, a .pkl'
+        return Kind('folder', 'a folder of a Hugging Face model', remedy)
     if 'saved_model.pb' in names:
         return Kind('folder', 'a folder of a TensorFlow model', 'give the snapshot of a generator, a .pkl')
     return Kind('folder', 'a folder', 'give the path of a snapshot, a .pkl')

@@ -16,6 +16,7 @@ from spider_plugin.bundles.names import PACKAGE, BundleName, class_with, feature
 from spider_plugin.bundles.source import packages_stated
 from spider_plugin.errors import SpiderError, shown
 from spider_plugin.resources import resource_dir
+from spider_plugin.snapshots.drawing import CAMERAS
 from spider_plugin.snapshots.records import PersistentRecord
 
 #----------------------------------------------------------------------------
@@ -71,6 +72,8 @@ def family_of_tensors(names):
 def known_class(record, path):
     """The Known for a record; `path` is for messages. Raises SpiderError for a network without a known class."""
     family = network_family(record)
+    if family is None and 'rendering_kwargs' in record.init_kwargs:
+        raise SpiderError(f'{path} holds a {record.class_name}, which {CAMERAS}.')
     if family is None:
         remedy = _install_packages(record) or ('give a snapshot of a StyleGAN2, StyleGAN3 or FastGAN generator or of a generator '
                                                'of the plugin')

@@ -77,9 +77,8 @@ def rebuild_generator(record, path):
         known = known_class(record, path)
         _check_parts(record, path)
         generator_class, tensors = _import_class(known.class_name, path), record.state_dict()
-        bare = _import_class(known.bare_class, path)
         try:
-            kwargs = without_unused(known.kwargs, lambda kwargs: check_size(bare, record.init_args, kwargs, tensors))
+            kwargs = fitting_arguments(record, known, path)
             generator = generator_class(*record.init_args, **kwargs, **_embedded_source(record, generator_class))
             generator.load_state_dict(tensors, strict=True)
         except Exception as error:  # a host's class can raise errors of any type for arguments that it was not made for
@@ -88,15 +87,21 @@ def rebuild_generator(record, path):
                               'pass --trust-pickle if you trust the file.') from error
     return generator
 
+def fitting_arguments(record, known, path):
+    """Return the arguments of the Known class with which a trial of it succeeds. Raises what its constructor raises, ValueError for
+    a larger network than the file fills, and SpiderError."""
+    bare, tensors = _import_class(known.bare_class, path), record.state_dict()
+    return without_unused(known.kwargs, lambda kwargs: check_size(bare, record.init_args, kwargs, tensors))
+
 def _check_parts(record, path):
     """Raise SpiderError for a network with a part whose class is in no table: the known class would leave out what that does."""
     stack, seen = [record], set()
     while stack:
         module = stack.pop()
         if isinstance(module, HeldRecord):
-            raise SpiderError(f'{path}: its {record.class_name} has a part of the class {module.class_name}, which is not a known '
-                              'class; pass --trust-pickle if you trust the file, with PYTHONPATH set to the checkout that wrote '
-                              'it.')
+            raise SpiderError(f'{path}: its {record.class_name} has a part of the class {module.class_name}, which is not a '
+                              'known class; set PYTHONPATH to the checkout that wrote it, and pass --trust-pickle if you trust '
+                              'the file.')
         if id(module) not in seen:
             seen.add(id(module))
             stack.extend(part for part in module.state.get('_modules', {}).values() if isinstance(part, PersistentRecord))

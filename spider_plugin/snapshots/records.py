@@ -219,7 +219,7 @@ def _numbers(machine, data, dtype, shape):
 
 def _array_of_dill(machine, make, args, state, attributes=None):
     """An array as dill writes one: the call of numpy's reduction, and its state."""
-    if make is not GLOBALS['numpy.core.multiarray', '_reconstruct'] and make is not GLOBALS['numpy._core.multiarray', '_reconstruct']:
+    if not any(make is GLOBALS[f'{core}.multiarray', '_reconstruct'] for core in ('numpy.core', 'numpy._core')):
         raise Damaged('an array that numpy does not make')
     array = make.make(machine, *_of_kind(args, tuple))
     _fill(machine, array, state)
@@ -271,7 +271,6 @@ GLOBALS = {
     ('builtins', 'int'):                                           None,
     ('builtins', 'float'):                                         None,
     ('argparse', 'Namespace'):                                     _by_reference('argparse.Namespace', HeldRecord),
-    ('pathlib', 'PosixPath'):                                      _by_reference('pathlib.PosixPath', HeldRecord),
     ('torch', 'device'):                                           _by_reference('torch.device', HeldRecord),
     ('dill._dill', '_create_array'):                               StandIn(_array_of_dill),
     ('torch', 'Size'):                                             StandIn(_size),
@@ -289,6 +288,9 @@ for _core in ('numpy.core', 'numpy._core'):
     GLOBALS[f'{_core}.numeric', '_frombuffer'] = StandIn(_array_from_buffer)
 for _dtype in ('float16', 'bfloat16', 'float32', 'float64', 'uint8', 'int8', 'int16', 'int32', 'int64', 'bool'):
     GLOBALS['torch', _dtype] = getattr(torch, _dtype)
+
+for _path in ('PosixPath', 'PurePosixPath', 'WindowsPath', 'PureWindowsPath'):
+    GLOBALS['pathlib', _path] = GLOBALS['pathlib._local', _path] = _by_reference(f'pathlib.{_path}', HeldRecord)
 
 # Packages whose modules are pickled by the name of their class. Every name in them makes a record. Projected GAN's networks are
 # of this kind, including the feature network in its D.
@@ -374,5 +376,6 @@ def network_in(contents, key, kind, path):
     if key == 'G_ema' and isinstance(contents.get('G'), kind):
         print(f'{shown(path)} holds no G_ema, the average of its generator over training; its G is used.', file=sys.stderr)
         return contents['G']
-    names = ', '.join(shown(name, 40) for name, value in list(contents.items())[:20] if isinstance(value, kind)) or 'no network'
-    raise SpiderError(f'{path} holds no network {key}, but {names}; use a snapshot written by a StyleGAN2/3-style host.')
+    names = ', '.join(shown(name, 40) for name, value in list(contents.items())[:20] if isinstance(value, kind))
+    holds = f'no network {key}, but {names}' if names else f'no {key} and no other network'
+    raise SpiderError(f'{path} holds {holds}; use a snapshot written by a StyleGAN2/3-style host.')
