@@ -62,6 +62,13 @@ def _signals_passed_on():
         for signum, handler in previous.items():
             signal.signal(signum, handler)
 
+def _arm_shims():
+    """Let a checkout on PYTHONPATH, whose classes draw here, find what a current Python stack lacks."""
+    from spider_plugin.hosts import imports
+    from spider_plugin.hosts.shims import stack
+    imports.install()
+    stack.arm()
+
 def _host_script(name):
     return resource_dir('reference_host') / name
 
@@ -163,6 +170,7 @@ def demo(outdir, seed, threads, quick):
 @click.option('--trust-pickle', 'trust', help='Unpickle as hosts do, which runs code that the file carries', is_flag=True)
 def generate(network, seeds, outdir, **options):
     """Draw images from a snapshot, without running code that it carries."""
+    _arm_shims()
     from spider_plugin.generate.command import generate as draw
     for path in draw(network, seeds, outdir, **options):
         click.echo(path)
@@ -175,6 +183,7 @@ def generate(network, seeds, outdir, **options):
 @click.option('--trust-pickle', 'trust', help='Unpickle as hosts do, which runs code that the file carries', is_flag=True)
 def export(network, out, **options):
     """Turn a snapshot into tensors and a JSON card, without running code that it carries."""
+    _arm_shims()
     from spider_plugin.snapshots.export import export as write
     from spider_plugin.sources.obtain import local_file
     for path in write(local_file(network, 'IN.pkl', 'pickle'), out, **options):
@@ -202,6 +211,7 @@ def neighbors(sources, target, **options):
     `spider sources` lists, or one of noise, strokes, shapes and covariance:PATH. Features are kept in the cache, by content.
     Under torchrun (torchrun ... -m spider_plugin.cli neighbors ...) the ranks share the sources. An interrupted run
     continues where it stopped."""
+    _arm_shims()
     from spider_plugin.neighbors.command import run_neighbors
     run_neighbors(sources, target, **options)
 

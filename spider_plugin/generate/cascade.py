@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from spider_plugin.errors import SpiderError
+from spider_plugin.snapshots.drawing import check_drawable
 from spider_plugin.snapshots.lineage import cascade_stages
 from spider_plugin.snapshots.rebuild import load_generator
 from spider_plugin.sources.parents import find_parent, given_parents, one_hot, rendered_labels, rendered_latents
@@ -62,6 +63,7 @@ class Cascade:
     def __init__(self, network, device, parents=(), trust=False, psi=1.0, noise_mode='const'):
         self.network, self.device, self.trust, self.psi, self.noise_mode = network, device, trust, psi, noise_mode
         self.last = load_generator(network, trust=trust).to(device)
+        check_drawable(self.last, network)
         source = getattr(self.last, 'source', None)
         identities = [] if source is None else cascade_stages(source.identity, network)
         self.before = [identity for identity in identities if 'latents' in identity]    # the generators before, nearest first

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spider_plugin.errors import SpiderError, shown
+from spider_plugin.errors import SpiderError
+from spider_plugin.files.recognise import check_network_file
 from spider_plugin.generate import pictures, walks
 from spider_plugin.generate.cascade import Cascade
+from spider_plugin.snapshots.drawing import classes_of, draw
 from spider_plugin.snapshots.sizes import batch_for
 from spider_plugin.sources.obtain import local_file
 from spider_plugin.sources.parents import one_hot
@@ -48,21 +50,22 @@ def generate(network, seeds, outdir, *, trunc=1.0, class_idx=None, grid=False, s
         raise SpiderError(f'{lonely} has no effect without --walk; add --walk=w, for example.')
     kind, walk_out = (None, None) if walk is None else walks.parse_walk(walk, walk_out)
     network = local_file(network, '--network', 'pickle')
+    check_network_file(network)
     if not os.path.isfile(network):
         raise SpiderError(f'--network={network} does not exist, or is no file; give the path of a snapshot (.pkl).')
     device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     cascade = Cascade(network, device, parents, trust=trust, psi=trunc, noise_mode=noise_mode)
     G = cascade.last
+    if (walk is not None or stages) and not (hasattr(G, 'mapping') and hasattr(G, 'synthesis')):
+        raise SpiderError(f'--{"stages" if walk is None else "walk"}: {network} holds a generator without a mapping and a synthesis '
+                          'network; leave the option out.')
     if sources and getattr(G, 'source', None) is None:
         raise SpiderError(f'--sources: {network} is not a Spider generator and has no source images; leave the option out.')
     z = torch.stack([_latent(seed, G.z_dim) for seed in seeds]).to(device)
     c = _labels(G, class_idx, network).expand(len(seeds), -1).to(device)
 
     names = [f'seed{seed:04d}' for seed in seeds]
-    try:
-        images = _render(G, z, c, dict(truncation_psi=trunc, noise_mode=noise_mode))
-    except RuntimeError as error:   # of tensors whose shapes do not fit each other
-        raise SpiderError(f'{network} cannot be drawn from ({shown(error)}); copy or download it again.') from error
+    images = _render(G, z, c, network, dict(truncation_psi=trunc, noise_mode=noise_mode))
     files = {f'{name}.png': image for name, image in zip(names, images)}
     if sources:
         files |= {f'{name}-source.png': image for name, image in zip(names, pictures.to_uint8(G.source.sample(z, c)))}
@@ -81,21 +84,21 @@ def generate(network, seeds, outdir, *, trunc=1.0, class_idx=None, grid=False, s
 # The inputs that the hosts' gen_images.py draws for a seed, so that pictures can be compared across tools.
 
 def _latent(seed, z_dim):
-    return torch.from_numpy(np.random.RandomState(seed).randn(z_dim))
+    return torch.from_numpy(np.random.RandomState(seed).randn(z_dim)).to(torch.float32)
 
 def _labels(G, class_idx, network):
-    if G.c_dim == 0:
+    c_dim = classes_of(G)
+    if c_dim == 0:
         if class_idx is not None:
             raise SpiderError(f'--class={class_idx}: {network} is not conditional; leave the option out.')
         return torch.zeros([1, 0])
-    if class_idx is None or not 0 <= class_idx < G.c_dim:
-        raise SpiderError(f'{network} is conditional; give --class=0 to --class={G.c_dim - 1}.')
-    return one_hot(torch.tensor([class_idx]), G.c_dim)
+    if class_idx is None or not 0 <= class_idx < c_dim:
+        raise SpiderError(f'{network} is conditional; give --class=0 to --class={c_dim - 1}.')
+    return one_hot(torch.tensor([class_idx]), c_dim)
 
-@torch.no_grad()
-def _render(G, z, c, options, batch=16):
+def _render(G, z, c, network, options, batch=16):
     batch = batch_for(G, batch)
     parts = zip(z.split(batch), c.split(batch))
-    return np.concatenate([pictures.to_uint8(G(z_part, c_part, **options)) for z_part, c_part in parts])
+    return np.concatenate([pictures.to_uint8(draw(G, z_part, c_part, network, **options)) for z_part, c_part in parts])
 
 #----------------------------------------------------------------------------

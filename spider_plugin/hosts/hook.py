@@ -259,11 +259,12 @@ def _resumes_source(c):
     """Return whether the host would resume from a snapshot of a Spider generator, whose source then goes on.
 
     A file that the restricted reader does not open, and a URL that cannot be fetched, are left to the host, as without the
-    plugin. Raises SpiderError for a snapshot of training that diverged, and for one whose bytes have changed since it was
-    written."""
+    plugin. Raises SpiderError for a snapshot of training that diverged, for one whose bytes have changed since it was written,
+    and for a file that no host can read, such as a web page."""
     if not isinstance(c.get('resume_pkl'), str):
         return False
     from spider_plugin.files.checksum import Changed
+    from spider_plugin.files.recognise import HOPELESS, Foreign
     from spider_plugin.hosts.capabilities import Host
     from spider_plugin.options.resume import generator_of, is_spider
     from spider_plugin.snapshots.records import read_pickle
@@ -273,6 +274,10 @@ def _resumes_source(c):
         contents = read_pickle(path)
     except Changed:
         raise
+    except Foreign as error:
+        if error.kind.name in HOPELESS:
+            raise SpiderError(f'--resume: {error.message}') from error
+        return False
     except Exception: # Of the reader, or of any type of a host's way to fetch a URL.
         return False
     check_resumable(path, contents)

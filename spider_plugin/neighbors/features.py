@@ -31,7 +31,7 @@ from spider_plugin.files.progress import Progress
 from spider_plugin.metrics.sid import MIN_DIM, MIN_SAMPLES
 from spider_plugin.sources.dataset import ImageDataset
 from spider_plugin.sources.obtain import resolve
-from spider_plugin.sources.prepare import prepare_source
+from spider_plugin.sources.prepare import names_generator, prepare_source
 from spider_plugin.sources.resize import resize_area
 
 FORMAT  = 1         # Version of the cached file and of the code that decides its content.
@@ -82,7 +82,7 @@ def open_set(spec, *, max_images, like=None, trust=False):
     trust:      unpickle a generator as hosts do, which runs code that the file carries.
     Raises SpiderError if the set does not exist, cannot be read, or is too small."""
     name, _, argument = spec.partition(':')
-    if like is None and (name in registry.sources or spec.endswith('.pkl')):
+    if like is None and (name in registry.sources or names_generator(spec)):
         raise SpiderError(f'--target={spec} is not a dataset; give the zip or folder that you want to train on, or an .npz of '
                           'its features.')
     if name in registry.sources:
@@ -94,7 +94,7 @@ def open_set(spec, *, max_images, like=None, trust=False):
     elif spec.endswith('.npz'):
         count, dim = read_npz(spec).shape
         found = ImageSet(spec, Path(spec).stem, 'features', count, dim=dim)
-    elif spec.endswith('.pkl'):
+    elif names_generator(spec):
         found = _open_generator(spec, _renders(max_images, like), like, trust)
     else:
         dataset = ImageDataset(resolve(spec))

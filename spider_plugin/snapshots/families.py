@@ -9,12 +9,14 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from spider_plugin import registry
 from spider_plugin.bundles.names import PACKAGE, BundleName, class_with, features_named, host_class, with_mapping_kind
 from spider_plugin.bundles.source import packages_stated
 from spider_plugin.errors import SpiderError, shown
 from spider_plugin.resources import resource_dir
+from spider_plugin.snapshots.drawing import CAMERAS
 from spider_plugin.snapshots.records import PersistentRecord
 
 #----------------------------------------------------------------------------
@@ -70,6 +72,8 @@ def family_of_tensors(names):
 def known_class(record, path):
     """The Known for a record; `path` is for messages. Raises SpiderError for a network without a known class."""
     family = network_family(record)
+    if family is None and 'rendering_kwargs' in record.init_kwargs:
+        raise SpiderError(f'{path} holds a {record.class_name}, which {CAMERAS}.')
     if family is None:
         remedy = _install_packages(record) or ('give a snapshot of a StyleGAN2, StyleGAN3 or FastGAN generator or of a generator '
                                                'of the plugin')
@@ -170,6 +174,13 @@ def add_host_to_path():
     if importlib.util.find_spec('torch_utils') is None:
         sys.path.append(str(resource_dir('reference_host')))
 
+def runs_reference_host():
+    """Return whether `torch_utils` is the reference host's, and not that of a checkout on the path."""
+    add_host_to_path()
+    found = importlib.util.find_spec('torch_utils')
+    folder = resource_dir('reference_host').resolve()
+    return found is None or folder in [Path(place).resolve().parent for place in found.submodule_search_locations or ()]
+
 def _is_here(module):
     try:
         return importlib.util.find_spec(module) is not None
@@ -189,8 +200,11 @@ def _arguments(record, family, module):
     if module not in _NESTED:
         return kwargs
     kwargs.pop('fused_modconv_default', None)       # a matter of speed, which stylegan2-ada-pytorch does not know
-    outer = {key: value for key, value in kwargs.items() if key in _OUTER}
-    return dict(outer, synthesis_kwargs={key: value for key, value in kwargs.items() if key not in _OUTER})
+    outer = set(_OUTER)
+    if isinstance(record.init_kwargs.get('synthesis_kwargs'), dict):    # a fork's Generator may have arguments of its own
+        outer |= record.init_kwargs.keys() - nested.keys()
+    return dict({key: value for key, value in kwargs.items() if key in outer},
+                synthesis_kwargs={key: value for key, value in kwargs.items() if key not in outer})
 
 def _part(record, *names):
     """The module of a record by that path; an empty record where there is none."""

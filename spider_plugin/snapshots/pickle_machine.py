@@ -34,9 +34,13 @@ class Forbidden(ValueError):
 
 @dataclass(frozen=True)
 class StandIn:
-    """The replacement of a name in a pickle; `make(machine, *args)` builds data. The machine calls no other object."""
+    """The replacement of a name in a pickle; `make(machine, *args)` builds data. The machine calls no other object.
+
+    held:   the name of a class that stays inert: its objects are made as Python makes an object before it has a state (NEWOBJ),
+            and a call of it is refused."""
 
     make: Callable
+    held: str = ''
 
 #----------------------------------------------------------------------------
 
@@ -73,11 +77,12 @@ class PickleMachine:
     resolve:     (module, name) -> StandIn, or data; raises Forbidden.
     fill:        (machine, object, state) -> None, gives a new object its state.
     persistent:  identifier -> object; without it, pickles with identifiers are refused.
+    inert:       type of objects whose own items, such as those of a dict of a fork's class, are read and dropped.
     budget:      Budget shared by the pickles inside a pickle; default a new one for this size."""
 
-    def __init__(self, file, size, resolve, fill, persistent=None, budget=None):
+    def __init__(self, file, size, resolve, fill, persistent=None, budget=None, inert=()):
         self.file, self.position, self.size = file, 0, size
-        self.resolve, self.fill, self.persistent = resolve, fill, persistent
+        self.resolve, self.fill, self.persistent, self.inert = resolve, fill, persistent, inert
         self.budget = budget or Budget(size)
 
     def read(self, count):
@@ -124,6 +129,8 @@ class PickleMachine:
 
     def top(self, kind):
         """Return the object on top. Raises Damaged unless its type is exactly `kind`, as instructions that change data need."""
+        if self.stack and isinstance(self.stack[-1], self.inert):
+            return kind()
         if not self.stack or type(self.stack[-1]) is not kind:
             raise Damaged(f'there is no {kind.__name__} to add to')
         return self.stack[-1]
@@ -295,10 +302,17 @@ def _line(machine):
             raise Damaged('a name without an end')
     return text_of(machine.budget, line[:-1])
 
-@_on(pickle.REDUCE, pickle.NEWOBJ)
-def _make(machine):
+@_on(pickle.NEWOBJ)
+def _new(machine):
     args = machine.pop(tuple)
     machine.push_made(machine.pop(), args)
+
+@_on(pickle.REDUCE)
+def _call(machine):
+    args, function = machine.pop(tuple), machine.pop()
+    if isinstance(function, StandIn) and function.held:
+        raise Forbidden(function.held)
+    machine.push_made(function, args)
 
 @_on(pickle.BUILD)
 def _build(machine):

@@ -8,22 +8,34 @@ import contextlib
 import importlib
 import os
 import pickle
+import re
 import sys
 
 import torch
 
 from spider_plugin.errors import SpiderError, shown
 from spider_plugin.files import checksum
+from spider_plugin.files.recognise import Foreign, check_network_file
 from spider_plugin.resources import resource_dir
+from spider_plugin.snapshots.class_names import of_tensorflow
 from spider_plugin.snapshots.families import (
     add_host_to_path,
     class_named,
     known_class,
     lacks_family,
     network_family,
+    runs_reference_host,
     without_source,
 )
-from spider_plugin.snapshots.records import PersistentRecord, read_pickle, record_in
+from spider_plugin.snapshots.records import (
+    TENSORFLOW,
+    HeldRecord,
+    PersistentRecord,
+    network_in,
+    networks_in,
+    read_pickle,
+    record_in,
+)
 from spider_plugin.snapshots.sizes import check_size
 
 #----------------------------------------------------------------------------
@@ -35,9 +47,7 @@ def load_generator(path: str, key: str = 'G_ema', trust: bool = False) -> torch.
     trust:  unpickle as hosts do, which runs code that the file carries.
     Raises SpiderError where the file has none, or one whose class is not in the table."""
     if trust:
-        generator = unpickle(path).get(key)
-        if generator is None:
-            raise SpiderError(f'{path} holds no {key}; use a snapshot written by a StyleGAN2/3-style host.')
+        generator = network_in(unpickle(path), key, torch.nn.Module, path)
     else:
         generator = rebuild_generator(_record_fed_with_noise(path, key), path)
     check_finite(generator.state_dict(), path)
@@ -65,15 +75,55 @@ def rebuild_generator(record, path):
     """The module that a record describes; `path` is for messages."""
     with _host_with(network_family(record)):
         known = known_class(record, path)
+        _check_parts(record, path)
         generator_class, tensors = _import_class(known.class_name, path), record.state_dict()
         try:
-            check_size(_import_class(known.bare_class, path), record.init_args, known.kwargs, tensors)
-            generator = generator_class(*record.init_args, **known.kwargs, **_embedded_source(record, generator_class))
+            kwargs = fitting_arguments(record, known, path)
+            generator = generator_class(*record.init_args, **kwargs, **_embedded_source(record, generator_class))
             generator.load_state_dict(tensors, strict=True)
         except Exception as error:  # a host's class can raise errors of any type for arguments that it was not made for
-            raise SpiderError(f'{path}: its {record.class_name} does not fit {known.class_name} ({shown(error)}); set PYTHONPATH '
-                              'to the checkout that wrote it, or pass --trust-pickle if you trust the file.') from error
+            checkout = 'set PYTHONPATH to the checkout that wrote it, or ' if runs_reference_host() else ''
+            raise SpiderError(f'{path}: its {record.class_name} does not fit {known.class_name} ({shown(error)}); {checkout}'
+                              'pass --trust-pickle if you trust the file.') from error
     return generator
+
+def fitting_arguments(record, known, path):
+    """Return the arguments of the Known class with which a trial of it succeeds. Raises what its constructor raises, ValueError for
+    a larger network than the file fills, and SpiderError."""
+    bare, tensors = _import_class(known.bare_class, path), record.state_dict()
+    return without_unused(known.kwargs, lambda kwargs: check_size(bare, record.init_args, kwargs, tensors))
+
+def _check_parts(record, path):
+    """Raise SpiderError for a network with a part whose class is in no table: the known class would leave out what that does."""
+    stack, seen = [record], set()
+    while stack:
+        module = stack.pop()
+        if isinstance(module, HeldRecord):
+            raise SpiderError(f'{path}: its {record.class_name} has a part of the class {module.class_name}, which is not a '
+                              'known class; set PYTHONPATH to the checkout that wrote it, and pass --trust-pickle if you trust '
+                              'the file.')
+        if id(module) not in seen:
+            seen.add(id(module))
+            stack.extend(part for part in module.state.get('_modules', {}).values() if isinstance(part, PersistentRecord))
+
+def without_unused(kwargs, build):
+    """Return the arguments with which build(kwargs) succeeds: as they are, or without some that its class does not know and that
+    are off (0, False or None), as forks write for features of their own. Raises what build raises."""
+    while True:
+        try:
+            build(kwargs)
+            return kwargs
+        except TypeError as error:
+            unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+            fewer = unknown and _without_off(kwargs, unknown[1])
+            if not fewer or fewer == kwargs:
+                raise
+            kwargs = fewer
+
+def _without_off(kwargs, name):
+    """The arguments without those of this name that are off, in nested dicts as well."""
+    return {key: _without_off(value, name) if isinstance(value, dict) else value for key, value in kwargs.items()
+            if key != name or (value is not None and value is not False and value != 0)}
 
 def _import_class(class_name, path):
     module, _, name = class_name.rpartition('.')
@@ -141,20 +191,24 @@ def _exchange(out, into):
 def unpickle(path):
     """Contents of the host pickle at `path`, read as hosts do. Runs code that the file carries."""
     add_host_to_path()
+    check_network_file(path)
     try:
         checksum.check(path)
         with open(path, 'rb') as file:
-            return dict(pickle.load(file))
+            contents = pickle.load(file)
     except checksum.Changed:
         raise
     except OSError as error:
         raise SpiderError(f'Cannot read {path} ({error.strerror}); check the path.') from error
     except ModuleNotFoundError as error:
+        if of_tensorflow(str(error.name)):
+            raise Foreign(path, TENSORFLOW) from error
         raise SpiderError(f'{path} needs the package {shown(error.name)}, which cannot be imported here; install it, or set '
                           'PYTHONPATH to the checkout that wrote the file.') from error
     except Exception as error:      # code that the file carries ran here
         raise SpiderError(f'{path} cannot be unpickled ({type(error).__name__}: {shown(error)}); set PYTHONPATH to the '
                           'checkout that wrote it.') from error
+    return networks_in(contents, torch.nn.Module, path)
 
 #----------------------------------------------------------------------------
 # A Spider generator draws from the bank that its pickle carries, whatever directory its arguments name.

@@ -5,9 +5,11 @@ table of stand-ins that only hold data; persistent objects become `PersistentRec
 machine (snapshots/pickle_machine.py) follows the pickle's instructions, and can call nothing else.
 """
 
+import contextlib
 import io
 import math
 import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,12 +18,13 @@ import torch
 
 from spider_plugin.errors import SpiderError, shown
 from spider_plugin.files import checksum
+from spider_plugin.files.recognise import Foreign, Kind, check_network_file
+from spider_plugin.snapshots.class_names import MAX_CLASS, in_its_place, may_stay_inert, of_tensorflow
 from spider_plugin.snapshots.pickle_machine import ENTRY, SLOT, Damaged, Forbidden, PickleMachine, StandIn, checked_key
 from spider_plugin.snapshots.plain_data import check_plain
 
 MAX_ENTRIES  = 100_000  # Most modules and tensors of one network, because a pickle can make modules contain each other.
 MAX_NAME     = 1000     # Most letters in the dotted name of a tensor.
-MAX_CLASS    = 200      # Most letters in the name of a class.
 _PLAIN_BYTES = 1 << 25  # Bytes that the plain data of any file may take where each reference counts as a copy.
 
 #----------------------------------------------------------------------------
@@ -65,6 +68,9 @@ class PersistentRecord:
         if sum(tensor.nbytes for tensor in tensors.values()) > 4 * sum(storages.values()) + (1 << 20):
             raise SpiderError(f'{self.class_name} names the same tensors too often; its pickle is damaged.')
         return tensors
+
+class HeldRecord(PersistentRecord):
+    """A record of an object whose class is in no table; it is held, and nothing is built from it."""
 
 def _checked_state(machine, state):
     groups = [state.get(key, {}) for key in ('_parameters', '_buffers', '_modules')] if isinstance(state, dict) else [None]
@@ -122,11 +128,18 @@ def _persistent(machine, meta):
         state       = {key: value for key, value in state.items() if key not in ('_init_args', '_init_kwargs')},
     )
 
-def _by_reference(class_name):
+def _by_reference(class_name, kind=PersistentRecord, held=''):
     def make(machine, *args):
         machine.budget.spend(5 * ENTRY)
-        return PersistentRecord(class_name=class_name, module_src='', init_args=args)
-    return StandIn(make)
+        return kind(class_name=class_name, module_src='', init_args=args)
+    return StandIn(make, held)
+
+def _encoded(machine, text, encoding):
+    """Bytes, as protocols below 3 write them."""
+    if _of_kind(encoding, str) != 'latin1':
+        raise Damaged('bytes of another encoding')
+    machine.budget.spend(len(_of_kind(text, str)))
+    return text.encode('latin1')
 
 #----------------------------------------------------------------------------
 # Tensors. A storage is a file inside the pickle in torch's legacy format, which is five pickles, a count and the numbers.
@@ -204,6 +217,14 @@ def _numbers(machine, data, dtype, shape):
     machine.budget.spend(len(data))
     return data, dtype, shape
 
+def _array_of_dill(machine, make, args, state, attributes=None):
+    """An array as dill writes one: the call of numpy's reduction, and its state."""
+    if not any(make is GLOBALS[f'{core}.multiarray', '_reconstruct'] for core in ('numpy.core', 'numpy._core')):
+        raise Damaged('an array that numpy does not make')
+    array = make.make(machine, *_of_kind(args, tuple))
+    _fill(machine, array, state)
+    return array
+
 def _array_from_buffer(machine, data, dtype, shape, order):
     data, dtype, shape = _numbers(machine, data, dtype, shape)
     return np.frombuffer(data, dtype=dtype).reshape(shape, order='F' if order == 'F' else 'C')
@@ -218,7 +239,12 @@ def _numpy_scalar(machine, dtype, data):
 # Objects whose state follows them in the pickle.
 
 def _fill(machine, obj, state):
-    if isinstance(obj, PersistentRecord) and not obj.module_src and not obj.state:
+    if isinstance(obj, HeldRecord):
+        with contextlib.suppress(Damaged):      # its class may have a state of any form
+            obj.state = _checked_state(machine, state)
+    elif isinstance(obj, dict) and isinstance(state, dict) and set(state) == {'_metadata'}:
+        pass        # versions of the modules, which torch keeps at a dict of tensors
+    elif isinstance(obj, PersistentRecord) and not obj.module_src and not obj.state:
         obj.state = _checked_state(machine, state)
     elif isinstance(obj, _Dtype):
         order = _of_kind(state, tuple)[1]
@@ -237,6 +263,16 @@ GLOBALS = {
     ('collections', 'OrderedDict'):                                StandIn(_dict),
     ('dnnlib.util', 'EasyDict'):                                   StandIn(_dict),
     ('builtins', 'set'):                                           StandIn(_set),
+    ('__builtin__', 'set'):                                        StandIn(_set),
+    ('_codecs', 'encode'):                                         StandIn(_encoded),
+    ('collections', 'defaultdict'):                                StandIn(lambda machine, factory=None: {}),
+    ('builtins', 'list'):                                          None, # Used only as an argument of defaultdict,
+    ('builtins', 'dict'):                                          None, # as are these.
+    ('builtins', 'int'):                                           None,
+    ('builtins', 'float'):                                         None,
+    ('argparse', 'Namespace'):                                     _by_reference('argparse.Namespace', HeldRecord),
+    ('torch', 'device'):                                           _by_reference('torch.device', HeldRecord),
+    ('dill._dill', '_create_array'):                               StandIn(_array_of_dill),
     ('torch', 'Size'):                                             StandIn(_size),
     ('torch._utils', '_rebuild_parameter'):                        StandIn(_parameter),
     ('torch._utils', '_rebuild_tensor_v2'):                        StandIn(_tensor),
@@ -253,17 +289,27 @@ for _core in ('numpy.core', 'numpy._core'):
 for _dtype in ('float16', 'bfloat16', 'float32', 'float64', 'uint8', 'int8', 'int16', 'int32', 'int64', 'bool'):
     GLOBALS['torch', _dtype] = getattr(torch, _dtype)
 
+for _path in ('PosixPath', 'PurePosixPath', 'WindowsPath', 'PureWindowsPath'):
+    GLOBALS['pathlib', _path] = GLOBALS['pathlib._local', _path] = _by_reference(f'pathlib.{_path}', HeldRecord)
+
 # Packages whose modules are pickled by the name of their class. Every name in them makes a record. Projected GAN's networks are
 # of this kind, including the feature network in its D.
 RECORDED = ('torch.nn.modules.', 'torch.nn.utils.spectral_norm.', 'torch.ao.nn.', 'torchvision.transforms.', 'timm.',
             'pg_modules.')
 
-def _resolve(module, name):
+class _TensorFlow(Forbidden):
+    """A network of a TensorFlow host."""
+
+def resolve(module, name):
+    """Return the stand-in of a name in a pickle. Raises Forbidden."""
+    module = in_its_place(module)
     if (module, name) in GLOBALS:
         return GLOBALS[module, name]
-    if f'{module}.'.startswith(RECORDED) and re.fullmatch(rf'[\w.]{{1,{MAX_CLASS}}}', module, re.ASCII) and \
-            name.isidentifier() and len(name) <= MAX_CLASS:
-        return _by_reference(f'{module}.{name}')
+    if of_tensorflow(module):
+        raise _TensorFlow(f'{module}.{name}')
+    if may_stay_inert(module, name):
+        known = f'{module}.'.startswith(RECORDED)
+        return _by_reference(f'{module}.{name}', *(() if known else (HeldRecord, f'{module}.{name}')))
     raise Forbidden(f'{module}.{name}')
 
 #----------------------------------------------------------------------------
@@ -273,24 +319,39 @@ def read_pickle(path):
     """Return the contents of the host pickle at `path`, a dict whose persistent objects are `PersistentRecord`s; tensors on cpu.
 
     Nothing in the file is executed or imported, and memory stays within a few times the file's size. Raises SpiderError if the
-    file is missing, damaged or changed since it was written, is not a dict, or names anything outside the table above."""
+    file is missing, damaged or changed since it was written, holds no networks, or names anything that no network needs; Foreign
+    if it is recognised as another kind of file. A network alone counts as G_ema, three in a tuple as G, D and G_ema."""
     path = Path(path)
+    check_network_file(path)
     try:
         with checksum.checked(path) as (file, size):
-            contents = PickleMachine(file, size, _resolve, _fill).load()
+            contents = PickleMachine(file, size, resolve, _fill, inert=HeldRecord).load()
         check_plain([contents], _parts_of_record, _PLAIN_BYTES + 4 * size)
     except checksum.Changed:
         raise
     except OSError as error:
         raise SpiderError(f'Cannot read {path} ({error.strerror or error}); check the path.') from error
+    except _TensorFlow as error:
+        raise Foreign(path, TENSORFLOW) from error
     except Forbidden as error:
         raise SpiderError(f'{path} names {_reason(error)}, which no network pickle needs, so it was not opened; '
                           'use a snapshot written by a StyleGAN2/3-style host.') from error
     except Exception as error: # Damaged or hostile bytes can raise errors of any type.
         raise SpiderError(f'{path} is not a complete network pickle ({_reason(error)}); copy or download it again.') from error
-    if not isinstance(contents, dict):
-        raise SpiderError(f'{path} is not a dict of networks; use a snapshot written by a StyleGAN2/3-style host.')
-    return contents
+    return networks_in(contents, PersistentRecord, path)
+
+TENSORFLOW = Kind('tensorflow', 'a TensorFlow snapshot', 'convert it with the legacy.py of NVlabs/stylegan3, then use the result')
+
+def networks_in(contents, kind, path):
+    """Return {name: network} of what a pickle holds: a dict as it is, a network of this type alone as G_ema, and three in a tuple
+    as G, D and G_ema. Raises SpiderError for anything else."""
+    if isinstance(contents, dict):
+        return dict(contents)
+    if isinstance(contents, kind):
+        return dict(G_ema=contents)
+    if isinstance(contents, (tuple, list)) and len(contents) == 3 and all(isinstance(network, kind) for network in contents):
+        return dict(zip(('G', 'D', 'G_ema'), contents))
+    raise SpiderError(f'{path} is neither a dict of networks nor a network; use a snapshot written by a StyleGAN2/3-style host.')
 
 def _parts_of_record(value):
     """What a record refers to; None for any other value. The networks in its state are looked at by themselves."""
@@ -305,7 +366,16 @@ def generator_record(path, key='G_ema'):
 
 def record_in(contents, key, path):
     """Return the `PersistentRecord` at `key` in the result of `read_pickle(path)`. Raises SpiderError if it has none."""
-    record = contents.get(key)
-    if not isinstance(record, PersistentRecord):
-        raise SpiderError(f'{path} holds no persistent {key}; use a snapshot written by a StyleGAN2/3-style host.')
-    return record
+    return network_in(contents, key, PersistentRecord, path)
+
+def network_in(contents, key, kind, path):
+    """Return the network of this type at `key` of {name: network}. Without a G_ema, the average over training, its G is taken,
+    and a line on stderr says so. Raises SpiderError where there is neither."""
+    if isinstance(contents.get(key), kind):
+        return contents[key]
+    if key == 'G_ema' and isinstance(contents.get('G'), kind):
+        print(f'{shown(path)} holds no G_ema, the average of its generator over training; its G is used.', file=sys.stderr)
+        return contents['G']
+    names = ', '.join(shown(name, 40) for name, value in list(contents.items())[:20] if isinstance(value, kind))
+    holds = f'no network {key}, but {names}' if names else f'no {key} and no other network'
+    raise SpiderError(f'{path} holds {holds}; use a snapshot written by a StyleGAN2/3-style host.')

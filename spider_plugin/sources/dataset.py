@@ -21,6 +21,7 @@ from spider_plugin.files.limits import (
     read_member,
 )
 from spider_plugin.files.pictures import open_image
+from spider_plugin.files.recognise import recognise
 
 _CHANNELS = {'1': 1, 'L': 1, 'RGB': 3, 'P': 3}      # Pillow modes that are read; bilevel and palette images are expanded
 
@@ -46,6 +47,7 @@ class ImageDataset:
         extensions = set(PIL.Image.registered_extensions())
         self.file_names = sorted(name for name in names if os.path.splitext(name)[1].lower() in extensions)
         if not self.file_names:
+            _check_not_a_network(path)
             raise SpiderError(f'{path} holds no images; it must be a zip or a folder of PNG or JPEG files.')
         self.num_images = len(self.file_names)
         info = self._read_info() if 'dataset.json' in names else {}
@@ -166,8 +168,15 @@ def _open(path):
     try:
         archive = open_zip(path)
     except Exception as error:      # broken directories raise errors of many types
+        _check_not_a_network(path)
         raise SpiderError(f'{path} is not a readable zip file ({_reason(error)}); give a zip or a folder of images.') from error
     return archive, {name for name in archive.namelist() if not name.endswith('/')}
+
+def _check_not_a_network(path):
+    """Raise SpiderError for a file or folder whose bytes say what it is in place of a set of images."""
+    kind = recognise(path)
+    if kind is not None and kind.name not in ('zip', 'folder'):
+        raise SpiderError(f'{path} is {kind.what}, not a zip or a folder of images; {kind.remedy.replace("{path}", str(path))}.')
 
 def _label_array(labels, where):
     """Return labels as int64 [N] for classes or float32 [N, k] for lists. Raises SpiderError."""

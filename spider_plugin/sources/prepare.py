@@ -24,13 +24,15 @@ from spider_plugin.errors import SpiderError, out_of_memory
 from spider_plugin.files.cache import allocated, atomic_dir, cache_dir, sha256_of_file
 from spider_plugin.files.download import hidden
 from spider_plugin.files.progress import Progress
+from spider_plugin.files.recognise import check_network_file, holds_network
 from spider_plugin.portable.source.bank import read_json
+from spider_plugin.snapshots.drawing import check_drawable, classes_of
 from spider_plugin.snapshots.lineage import cascade_stages
-from spider_plugin.snapshots.sizes import batch_for
 from spider_plugin.sources.dataset import ImageDataset
 from spider_plugin.sources.match import GaussianTransport
 from spider_plugin.sources.obtain import file_name, local_file, resolve
-from spider_plugin.sources.parents import one_hot, remember_parent, rendered_labels, rendered_latents
+from spider_plugin.sources.parents import remember_parent, rendered_labels
+from spider_plugin.sources.rendered import drawn_size, known_arguments, rendered_blocks
 from spider_plugin.sources.resize import resize_area
 from torch_utils_ext.cache_root import cache_root
 
@@ -93,7 +95,7 @@ def prepare_source(spec: str, *, size: int | None = None, max_size: int | None =
         return size or min(_power_of_two_below(native), max_size or native)
     if name in registry.sources:
         plan = _plan_procedural(name, argument, pick_size, bank, channels)
-    elif spec.endswith('.pkl'):
+    elif names_generator(spec):
         plan = _plan_generator(spec, pick_size, bank, channels, trust)
     else:
         plan = _plan_dataset(resolve(spec), pick_size, bank, channels, match, subset)
@@ -108,7 +110,11 @@ def prepare_source(spec: str, *, size: int | None = None, max_size: int | None =
 def is_dataset(spec):
     """Return whether a spec names a dataset of images rather than a generator or a procedural source."""
     path = file_name(spec) if '://' in spec else spec
-    return path.partition(':')[0] not in registry.sources and not path.endswith('.pkl')
+    return path.partition(':')[0] not in registry.sources and not names_generator(path)
+
+def names_generator(path):
+    """Return whether a path is that of a generator, by its name or, for a file, by its bytes."""
+    return path.endswith('.pkl') or holds_network(path)
 
 #----------------------------------------------------------------------------
 # A plan describes the content of the directory. `blocks` yields the images; it is called only if the cache lacks the directory.
@@ -207,14 +213,18 @@ def _procedural_blocks(source, shape, reference):
 
 def _plan_generator(path, pick_size, bank, channels, trust):
     from spider_plugin.snapshots.rebuild import load_generator
+    check_network_file(path)
     if not os.path.isfile(path):
         raise SpiderError(f'{path} does not exist; give the path of a generator snapshot (.pkl).')
-    generator = load_generator(path, trust=trust)
-    _check_channels(path, generator.img_channels, channels)
     online, count = bank == 'online', _DEFAULT_BANK if bank in (None, 'online') else bank
-    size = pick_size(generator.img_resolution)
-    label = rendered_labels(count, generator.c_dim)
-    transform = f'{count} images rendered, {_arrow(generator.img_resolution, size)}'
+    generator = load_generator(path, trust=trust)
+    described = known_arguments(path, trust) if online else None    # before thousands of images are rendered
+    check_drawable(generator, path)
+    c_dim, (img_channels, img_resolution) = classes_of(generator), drawn_size(generator, path, trust)
+    _check_channels(path, img_channels, channels)
+    size = pick_size(img_resolution)
+    label = rendered_labels(count, c_dim)
+    transform = f'{count} images rendered, {_arrow(img_resolution, size)}'
     identity = dict(_identity(Path(path).stem, sha256_of_file(path), transform, 'unknown'), latents=count)
     if getattr(generator, 'source', None) is not None:
         if len(getattr(generator.source, 'images', ())) == 0:
@@ -225,37 +235,19 @@ def _plan_generator(path, pick_size, bank, channels, trust):
     remember_parent(path, identity['sha256'])
     return Plan(
         identity    = identity,
-        shape       = (count, generator.img_channels, size, size),
-        blocks      = lambda: _generator_blocks(generator, label, size),
-        labels      = label.tolist() if generator.c_dim > 0 else None,
-        num_classes = generator.c_dim,
-        extra       = (lambda temp, final: _write_generator(temp, final, path, generator)) if online else None,
+        shape       = (count, img_channels, size, size),
+        blocks      = lambda: rendered_blocks(generator, label, size, path),
+        labels      = label.tolist() if c_dim > 0 else None,
+        num_classes = c_dim,
+        extra       = (lambda temp, final: _write_generator(temp, final, generator, *described)) if online else None,
         online      = online,
     )
-
-@torch.no_grad()
-def _generator_blocks(generator, label, size, batch=32):
-    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    generator = generator.to(device)
-    z, batch = rendered_latents(len(label), generator.z_dim), batch_for(generator, batch)
-    for z_batch, labels in zip(z.split(batch), label.split(batch)):
-        c_batch = one_hot(labels, generator.c_dim)
-        images = generator(z_batch.to(device), c_batch.to(device), noise_mode='const').to(torch.float32).cpu()
-        yield resize_area(((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy(), size)
 
 # Ranks build the generator again by class name. A generator with a source needs that source on disk, so the bank from its pickle
 # becomes a prepared directory inside this one.
 
-def _write_generator(temp, final, path, generator):
-    from spider_plugin.snapshots.families import known_class, lacks_family, network_family
-    from spider_plugin.snapshots.records import generator_record
-    record = generator_record(path)
-    family = network_family(record)
-    if lacks_family(family):
-        raise SpiderError(f'--spider-bank=online: {path} is a {family} generator, and this host has no such network to run for '
-                          'every batch; give a number of images to render now, such as --spider-bank=100k.')
-    known = known_class(record, path)
-    kwargs = dict(known.kwargs)
+def _write_generator(temp, final, generator, class_name, kwargs):
+    kwargs = dict(kwargs)
     identity = json.loads((temp / 'bank.json').read_text(encoding='utf-8'))['identity']
     inner = getattr(generator, 'source', None)
     if inner is not None:
@@ -266,7 +258,7 @@ def _write_generator(temp, final, path, generator):
         kwargs['spider'] = {**kwargs['spider'], 'source': str(final / 'source')}
     torch.save(generator.cpu().state_dict(), temp / 'weights.pt')
     _write_json(temp / 'generator.json', dict(
-        format=_FORMAT, identity=identity, class_name=known.class_name, init_kwargs=kwargs, z_dim=generator.z_dim,
+        format=_FORMAT, identity=identity, class_name=class_name, init_kwargs=kwargs, z_dim=generator.z_dim,
         c_dim=generator.c_dim, resolution=generator.img_resolution, channels=generator.img_channels))
 
 #----------------------------------------------------------------------------
@@ -373,6 +365,9 @@ def _transform(dataset, count, size):
 
 def _check_channels(path, channels, wanted):
     kind = {1: 'grey', 3: 'colour'}
+    if channels not in kind:
+        raise SpiderError(f'--spider-source: {path} has {channels} channels, but {wanted or "1 or 3"} are needed; give another '
+                          'source.')
     if wanted is not None and channels != wanted:
         raise SpiderError(f'--spider-source: {path} is {kind[channels]}, but {kind[wanted]} images are needed; '
                           f'convert it to {kind[wanted]}.')
