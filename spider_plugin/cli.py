@@ -189,6 +189,22 @@ def export(network, out, **options):
     for path in write(local_file(network, 'IN.pkl', 'pickle'), out, **options):
         click.echo(path)
 
+@main.command('import')
+@click.argument('file', metavar='FILE|URL')
+@click.option('--out', help='Network pickle to write', metavar='NAME.pkl', required=True)
+@click.option('--key', help='Entry of the file that is the generator  [default: g_ema or another usual name]', metavar='NAME')
+def import_checkpoint(file, out, key):
+    """Turn a checkpoint into a network pickle, without running code that it carries.
+
+    FILE is a state dict of a StyleGAN2 or StyleGAN3 in .pt, .pth or .safetensors, by the names of NVlabs or of
+    rosinality/stylegan2-pytorch, a file of `spider export`, or a pickled module. The shapes of its tensors decide the
+    configuration."""
+    _arm_shims()
+    from spider_plugin.snapshots.import_file import import_file
+    from spider_plugin.sources.obtain import local_file
+    imported = import_file(local_file(file, 'FILE', 'any'), out, key)
+    click.echo('\n'.join([f'{imported.path}: {imported.words}', *(f'  {line}' for line in imported.lines)]))
+
 @main.command()
 @click.argument('sources', nargs=-1, required=True, metavar='SOURCE...')
 @click.option('--target',     help='Dataset that you want to train on, a zip or folder of images, or an .npz of its features',

@@ -3,6 +3,7 @@
 People save web pages, pointers of Git LFS, archives and checkpoints of other programs as .pkl, or give them where a snapshot is
 asked for. A new download of the same bytes helps none of them. The sentence names what the file is, and the remedy."""
 
+import codecs
 import os
 import re
 import zipfile
@@ -16,8 +17,10 @@ from spider_plugin.files.limits import parse_json
 _HEAD  = 4096           # bytes that are looked at
 _NAMES = 100_000        # most names of files in a zip or a folder that are looked at
 
-# Kinds that no program takes for a network: no host can read them either.
-HOPELESS = ('empty', 'page', 'xml', 'json', 'pointer', 'text', 'picture', 'gzip', 'archive', 'zip')
+codecs.lookup('cp437')      # zipfile would import it for the first zip; reading a file of a stranger imports nothing
+
+# Kinds that no program takes for a network, whatever a host reads.
+HOPELESS = ('empty', 'page', 'pointer', 'gzip', 'archive')
 
 IMPORT = 'run `spider import {path} --out NAME.pkl`, which reads those of StyleGAN2 and StyleGAN3'
 
@@ -184,7 +187,7 @@ _TEXTS: dict[str, tuple[Callable[[str], object], Kind]] = {
 
 def _text(path: Path, head: bytes, size: int) -> Kind | None:
     try:
-        text = head.decode('utf-8-sig', 'strict' if size <= _HEAD else 'ignore')
+        text = head.removeprefix(codecs.BOM_UTF8).decode('utf-8', 'strict' if size <= _HEAD else 'ignore')
     except UnicodeDecodeError:
         return None
     if any(not (letter.isprintable() or letter.isspace()) for letter in text):
@@ -198,7 +201,7 @@ def _text(path: Path, head: bytes, size: int) -> Kind | None:
 def _error_of(text: str, kind: Kind) -> Kind:
     """The same, with the message in a server's answer."""
     try:
-        said = parse_json(text)
+        said = parse_json(text.encode())
     except ValueError:
         return kind
     said = said if isinstance(said, dict) else {}

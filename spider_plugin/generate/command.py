@@ -57,8 +57,8 @@ def generate(network, seeds, outdir, *, trunc=1.0, class_idx=None, grid=False, s
     cascade = Cascade(network, device, parents, trust=trust, psi=trunc, noise_mode=noise_mode)
     G = cascade.last
     if (walk is not None or stages) and not (hasattr(G, 'mapping') and hasattr(G, 'synthesis')):
-        raise SpiderError(f'--{"stages" if walk is None else "walk"}: {network} holds a generator without a mapping and a synthesis '
-                          'network; leave the option out.')
+        raise SpiderError(f'--{"stages" if walk is None else "walk"}: {network} holds a generator without a mapping and a '
+                          'synthesis network; leave the option out.')
     if sources and getattr(G, 'source', None) is None:
         raise SpiderError(f'--sources: {network} is not a Spider generator and has no source images; leave the option out.')
     z = torch.stack([_latent(seed, G.z_dim) for seed in seeds]).to(device)

@@ -1,8 +1,8 @@
 """Names in a pickle that the table of stand-ins does not hold: which of them may be there, as data that nobody looks at.
 
-A snapshot can hold objects of a fork's own classes beside the network that is asked for: an augmentation, a schedule, options. They
-become records that nothing is built from. Names of Python itself, and of packages that write programs into pickles, stay refused,
-since a network needs none of them. Nothing is imported or called for any name."""
+A snapshot can hold objects of a fork's own classes beside the network that is asked for: an augmentation, a schedule, options.
+They become records that nothing is built from. Names of Python itself, and of packages that write programs into pickles, stay
+refused, since a network needs none of them. Nothing is imported or called for any name."""
 
 import re
 import sys

@@ -52,8 +52,8 @@ def options_taken(function: object, options: dict[str, object], path: object) ->
     names = {parameter.name for parameter in parameters}
     for name in options.keys() - names:
         if name in _NEUTRAL and options[name] != _NEUTRAL[name]:
-            raise SpiderError(f'{_NAMES[name]}={options[name]}: {path} holds a generator that takes no truncation; leave the option '
-                              'out.')
+            raise SpiderError(f'{_NAMES[name]}={options[name]}: {path} holds a generator that takes no truncation; leave the '
+                              'option out.')
     return {name: value for name, value in options.items() if name in names}
 
 def images_of(result: object, count: int, path: object) -> torch.Tensor:

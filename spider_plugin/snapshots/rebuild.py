@@ -88,8 +88,8 @@ def rebuild_generator(record, path):
     return generator
 
 def fitting_arguments(record, known, path):
-    """Return the arguments of the Known class with which a trial of it succeeds. Raises what its constructor raises, ValueError for
-    a larger network than the file fills, and SpiderError."""
+    """Return the arguments of the Known class with which a trial of it succeeds. Raises what its constructor raises, ValueError
+    for a larger network than the file fills, and SpiderError."""
     bare, tensors = _import_class(known.bare_class, path), record.state_dict()
     return without_unused(known.kwargs, lambda kwargs: check_size(bare, record.init_args, kwargs, tensors))
 

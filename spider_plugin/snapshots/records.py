@@ -145,7 +145,7 @@ def _encoded(machine, text, encoding):
 # Tensors. A storage is a file inside the pickle in torch's legacy format, which is five pickles, a count and the numbers.
 
 _MAGIC, _PROTOCOL = 0x1950a86a20f9469cfc6c, 1001
-_STORAGES = {('torch', f'{name}Storage'): dtype for name, dtype in (
+STORAGES = {('torch', f'{name}Storage'): dtype for name, dtype in (
     ('Float', torch.float32), ('Double', torch.float64), ('Half', torch.float16), ('BFloat16', torch.bfloat16),
     ('Byte', torch.uint8), ('Char', torch.int8), ('Short', torch.int16), ('Int', torch.int32), ('Long', torch.int64),
     ('Bool', torch.bool))}
@@ -155,7 +155,7 @@ def _storage(machine, data):
     if type(data) is not bytes:
         raise Damaged('a storage of unknown form')
     machine.budget.spend(2 * len(data))     # the numbers are read, and copied to where they can be written
-    inner = PickleMachine(io.BytesIO(data), len(data), _storage_type, _fill, persistent=tuple, budget=machine.budget)
+    inner = PickleMachine(io.BytesIO(data), len(data), _storage_type, fill, persistent=tuple, budget=machine.budget)
     magic, protocol, _system, (kind, dtype, key, _location, count, view), keys = [inner.load() for _ in range(5)]
     known = (magic, protocol, kind, view) == (_MAGIC, _PROTOCOL, 'storage', None)
     if not known or type(key) is not str or type(keys) is not list or keys != [key]:
@@ -166,9 +166,9 @@ def _storage(machine, data):
     return torch.frombuffer(numbers, dtype=dtype) if numbers else torch.empty([0], dtype=dtype)
 
 def _storage_type(module, name):
-    if (module, name) not in _STORAGES:
+    if (module, name) not in STORAGES:
         raise Forbidden(f'{module}.{name}')
-    return _STORAGES[module, name]
+    return STORAGES[module, name]
 
 def _tensor(machine, storage, offset, size, stride, requires_grad=False, hooks=None, metadata=None):
     size, stride = _of_kind(size, tuple), _of_kind(stride, tuple)
@@ -222,7 +222,7 @@ def _array_of_dill(machine, make, args, state, attributes=None):
     if not any(make is GLOBALS[f'{core}.multiarray', '_reconstruct'] for core in ('numpy.core', 'numpy._core')):
         raise Damaged('an array that numpy does not make')
     array = make.make(machine, *_of_kind(args, tuple))
-    _fill(machine, array, state)
+    fill(machine, array, state)
     return array
 
 def _array_from_buffer(machine, data, dtype, shape, order):
@@ -238,7 +238,8 @@ def _numpy_scalar(machine, dtype, data):
 #----------------------------------------------------------------------------
 # Objects whose state follows them in the pickle.
 
-def _fill(machine, obj, state):
+def fill(machine, obj, state):
+    """Give a new object its state. Raises Damaged for objects that take none, and for states of unknown form."""
     if isinstance(obj, HeldRecord):
         with contextlib.suppress(Damaged):      # its class may have a state of any form
             obj.state = _checked_state(machine, state)
@@ -325,8 +326,8 @@ def read_pickle(path):
     check_network_file(path)
     try:
         with checksum.checked(path) as (file, size):
-            contents = PickleMachine(file, size, resolve, _fill, inert=HeldRecord).load()
-        check_plain([contents], _parts_of_record, _PLAIN_BYTES + 4 * size)
+            contents = PickleMachine(file, size, resolve, fill, inert=HeldRecord).load()
+        check_plain([contents], parts_of_record, plain_bytes(size))
     except checksum.Changed:
         raise
     except OSError as error:
@@ -353,8 +354,12 @@ def networks_in(contents, kind, path):
         return dict(zip(('G', 'D', 'G_ema'), contents))
     raise SpiderError(f'{path} is neither a dict of networks nor a network; use a snapshot written by a StyleGAN2/3-style host.')
 
-def _parts_of_record(value):
-    """What a record refers to; None for any other value. The networks in its state are looked at by themselves."""
+def plain_bytes(size):
+    """Return how many bytes the plain data of a file of this size may take where each reference counts as a copy."""
+    return _PLAIN_BYTES + 4 * size
+
+def parts_of_record(value):
+    """Return what a record refers to; None for any other value. The networks in its state are looked at by themselves."""
     return [value.init_args, value.init_kwargs, value.state] if isinstance(value, PersistentRecord) else None
 
 def _reason(error):

@@ -52,7 +52,7 @@ def fetch(url, option='--spider-source', kind=None):
     """Return the path of the file at a URL; download it where the cache lacks it.
 
     The URL may end in #sha256=HEX, the digest that the file must have.
-    kind:   of files/kinds.py, which the file must be without a digest; None: pickle for a name in .pkl, else zip.
+    kind:   of files/kinds.py, which the file must be without a digest, or 'any'; None: pickle for a name in .pkl, else zip.
     Raises SpiderError naming the option."""
     address, _, fragment = url.partition('#')
     what, sha256 = f'{option}={hidden(address)}', fragment.removeprefix('sha256=') or None
@@ -63,7 +63,7 @@ def fetch(url, option='--spider-source', kind=None):
     name = file_name(address)
     path = cache_dir('downloads', hashlib.sha256(address.encode('utf-8', 'surrogateescape')).hexdigest()[:16]) / name
     kind = kind or ('pickle' if name.endswith('.pkl') else 'zip')
-    download_once(File(name, (address,), sha256=sha256, kinds=(kind,)), path, what=what)
+    download_once(File(name, (address,), sha256=sha256, kinds=() if kind == 'any' else (kind,)), path, what=what)
     return str(path)
 
 def file_name(address):

@@ -1,5 +1,5 @@
-"""What people publish of a snapshot: the network alone, a tuple, G or G_ema without the others. A generator that is whole is drawn
-from at every door, and what is missing is named."""
+"""What people publish of a snapshot: the network alone, a tuple, G or G_ema without the others. A generator that is whole is
+drawn from at every door, and what is missing is named."""
 
 import pickle
 
