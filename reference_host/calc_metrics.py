@@ -10,7 +10,7 @@ import click
 import torch
 
 import dnnlib
-from metrics import metric_main
+from metrics import detectors, metric_main
 from training import option_types, ranks, runtime
 from training.runtime import SpiderError
 from training.snapshots import load_generator, load_training_set, trust_option
@@ -48,7 +48,7 @@ def match_dataset(kwargs, G):
 @click.option('--network', 'network_pkl', help='Network pickle', metavar='[PATH|URL]', required=True)
 @click.option('--metrics', help='Quality metrics', metavar='[NAME|A,B,C|none]',
               type=option_types.parse_list, default='fid50k_full', show_default=True)
-@click.option('--detector', help='Feature network; a TorchScript file is code that will run', metavar='[FILE.pt|URL|demo]',
+@click.option('--detector', help='Feature network; a TorchScript file is code that will run', metavar='[FILE.pt|URL|NAME]',
               type=str)
 @click.option('--data', help='Real images  [default: those it was trained on]', metavar='[ZIP|DIR]')
 @click.option('--mirror', help='Add mirrored real images  [default: as in training]', metavar='BOOL', type=bool)
@@ -63,8 +63,9 @@ def calc_metrics(network_pkl, metrics, detector, data, mirror, gpus, verbose, th
     """Evaluate quality metrics of a network pickle.
 
     Each result is printed as a line of JSON. If the pickle is in a run directory of train.py, the result is also appended to
-    metric-NAME.jsonl there. A detector is any TorchScript file that maps uint8 images [N, 3, H, W] to features [N, F]; scores
-    can be compared only with scores of the same detector. TorchScript is code, so give a file that you trust.
+    metric-NAME.jsonl there. A detector is any TorchScript file that maps uint8 images [N, 3, H, W] to features [N, F], or
+    one of inception, demo, and lite1 of the plugin; scores can be compared only with scores of the same detector. TorchScript is
+    code, so give a file that you trust.
     """
     gpus = gpus or ranks.num_started()
     ranks.check(gpus)
@@ -76,8 +77,8 @@ def calc_metrics(network_pkl, metrics, detector, data, mirror, gpus, verbose, th
     run_dir = os.path.dirname(os.path.abspath(network_pkl))
     if not os.path.isfile(os.path.join(run_dir, 'training_options.json')):
         run_dir = None
-    if detector == 'demo':
-        print('Scores of the demo detector compare only with each other, because it was trained on the demo images.')
+    if detectors.about(detector):
+        print(detectors.about(detector))
     threads = runtime.pin_threads(threads, ranks.num_local(gpus))
     ranks.launch('metrics.evaluation.evaluate', gpus, num_gpus=gpus, network_pkl=network_pkl, run_dir=run_dir, metrics=metrics,
                  dataset_kwargs=dataset_kwargs, detector=detector, verbose=verbose, threads=threads,

@@ -11,7 +11,7 @@ import click
 import torch
 
 import dnnlib
-from metrics import metric_main
+from metrics import detectors, metric_main
 from training import augment, ranks, relaunch, run_dir, runtime
 from training.option_types import MOST_KIMG, Real, Whole, parse_list, parse_words, seed_type, threads_type
 from training.runtime import SpiderError
@@ -39,8 +39,8 @@ def print_options(c):
             ('Dataset x-flips',     c.training_set_kwargs.xflip),
             ('Quality metrics',     metrics)):
         print(f'{name + ":":<21s}{value}')
-    if 'demo' == c.detector and c.metrics:
-        print('Scores of the demo detector compare only with each other, because it was trained on the demo images.')
+    if c.metrics and detectors.about(c.detector):
+        print(detectors.about(c.detector))
     print(flush=True)
 
 def launch_training(c, desc, outdir, dry_run):
@@ -268,7 +268,7 @@ REQUIRED = ('outdir', 'cfg', 'data', 'batch', 'gamma')  # By a new run. One that
 @click.option('--metrics', help='Quality metrics', metavar='[NAME|A,B,C|none]',
               type=parse_list, default='none', show_default=True)
 @click.option('--detector', help='Feature network of the metrics; a TorchScript file is code that will run',
-              metavar='[FILE.pt|URL|demo]', type=str)
+              metavar='[FILE.pt|URL|NAME]', type=str)
 @click.option('--metric-at-start', help='Evaluate the metrics before training, too', metavar='BOOL',
               type=bool, default=False, show_default=True)
 @click.option('--kimg', help='Length of the training in thousands of images', metavar='KIMG',

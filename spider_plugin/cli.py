@@ -189,7 +189,7 @@ def export(network, out, **options):
 @click.option('--max-images', help='Most images of a set to use, chosen uniformly', metavar='INT',
               type=Whole(100, MOST_IMAGES), default=50000, show_default=True)
 @click.option('--detector',   help='Feature network, as in calc_metrics.py; a TorchScript file is code that will run  '
-              '[default: Inception]', metavar='[FILE.pt|URL|demo]', envvar='SPIDER_DETECTOR', show_envvar=True)
+              '[default: Inception]', metavar='[FILE.pt|URL|demo|lite1]', envvar='SPIDER_DETECTOR', show_envvar=True)
 @click.option('--host',       help='Checkout whose metrics load the detector  [default: the embedded host]', metavar='DIR')
 @click.option('--outdir',     help='Folder for neighbors.json and neighbors.html', metavar='DIR')
 @click.option('--json',       'json_path', help='Write all numbers to this file', metavar='FILE')

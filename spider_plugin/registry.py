@@ -15,6 +15,8 @@
 
     registry.feature_networks.register('resnet50')(FeatureNetwork(...)) # --disc-backbone, spider_plugin/weights.py
 
+    registry.detectors.register('mine')(NamedDetector(...))     # --detector=mine, spider_plugin/detectors.py
+
     @registry.metrics.register('mymetric')      # (opts) -> dict of floats, as in the host's metrics/metric_main.py
     def mymetric(opts): ...
 
@@ -46,7 +48,8 @@ from spider_plugin.errors import SpiderError, printable
 ENTRY_POINTS = 'spider_plugin'
 BUILTINS     = ('spider_plugin.options.mappings', 'spider_plugin.options.dcgan', 'spider_plugin.options.fastgan',
                 'spider_plugin.options.pggan', 'spider_plugin.options.discriminator', 'spider_plugin.sources.procedural',
-                'spider_plugin.sources.catalogue', 'spider_plugin.weights', 'spider_plugin.hosts.sid_metric')
+                'spider_plugin.sources.catalogue', 'spider_plugin.weights', 'spider_plugin.detectors',
+                'spider_plugin.hosts.sid_metric')
 
 #----------------------------------------------------------------------------
 
@@ -133,13 +136,14 @@ mappings   = Registry('mapping',   'spider_plugin.options.mappings:MappingKind')
 generators = Registry('generator', 'spider_plugin.options.generators:PluginGenerator')
 discriminators   = Registry('discriminator',   'spider_plugin.options.discriminator:PluginDiscriminator')
 feature_networks = Registry('feature network', 'spider_plugin.weights:FeatureNetwork')
+detectors  = Registry('detector',  'spider_plugin.detectors:NamedDetector')
 metrics    = Registry('metric',    _FUNCTION)
 
 #----------------------------------------------------------------------------
 # Built-ins are imported first, so that no other package can take their names. An entry point that cannot be imported is reported
 # on stderr and left out, with all that it has registered until then.
 
-REGISTRIES = (sources, datasets, mappings, generators, discriminators, feature_networks, metrics)
+REGISTRIES = (sources, datasets, mappings, generators, discriminators, feature_networks, detectors, metrics)
 
 _plugins_loaded = False
 

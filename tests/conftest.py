@@ -252,6 +252,17 @@ def prepared(tmp_path, monkeypatch):
         return str(path)
     return prepare
 
+@pytest.fixture(scope='session')
+def stirred():
+    """stirred(network) -> the network, every parameter moved: a fresh residual hides much behind weights of zero."""
+    def stir(network):
+        rng = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=rng))
+        return network
+    return stir
+
 @pytest.fixture
 def make_generator(host):
     """make_generator(source directory, mapping='residual', ...) -> a tiny SpiderGenerator over the reference host."""

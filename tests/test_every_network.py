@@ -35,14 +35,6 @@ def bundle_names(every_network, cfgs=CFGS):
 def latents(G, n=3, seed=0):
     return torch.randn([n, G.z_dim], generator=torch.Generator().manual_seed(seed))
 
-def stirred(network):
-    """The network, every parameter moved: a fresh one hides much behind weights near zero."""
-    rng = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=rng))
-    return network
-
 def draw(G, z):
     return G(z, None, noise_mode='const')
 
@@ -117,7 +109,7 @@ for path in sorted(glob.glob('*.pkl')):
 '''
 
 @pytest.fixture(scope='module')
-def opened(every_network, build_network, tmp_path_factory):
+def opened(every_network, build_network, stirred, tmp_path_factory):
     """{cfg: [(options, file, what its networks gave there), ...]}"""
     path, written = tmp_path_factory.mktemp('without'), []
     for cfg in CFGS:

@@ -51,6 +51,18 @@ def public_name(url):
             return name
     return None
 
+named = None # A plugin's table of further detectors: known(name), open_detector(name, device), identity_of(name), about(name).
+
+def is_named(url):
+    """Return whether a --detector value is the name of a detector of the plugin."""
+    return named is not None and url != 'demo' and named.known(url)
+
+def about(url):
+    """Return a sentence about what the scores of a --detector value compare with, or ''."""
+    if url == 'demo':
+        return 'Scores of the demo detector compare only with each other, because it was trained on the demo images.'
+    return named.about(url) if is_named(url) else ''
+
 def get_feature_detector_name(url):
     """Return a short name for messages and file names."""
     if public_name(url) is not None:
@@ -66,6 +78,8 @@ KNOWN = {*(spec.sha256 for spec in PUBLIC.values()),
 @functools.cache # Once in a process.
 def say_that_it_is_code(url):
     """Print a line for a --detector value whose file is there and is none of the known ones."""
+    if is_named(url):
+        return
     path = find(url)
     if not is_checkpoint(path) and detector_identity(url) not in KNOWN:
         print(f'--detector={ascii(str(url))[1:-1]} (sha256 {detector_identity(url)[:12]}) is not in the table of known '
@@ -75,9 +89,14 @@ def say_that_it_is_code(url):
 # Lookup.
 
 def find(url):
-    """Return the file of a --detector value; download it if necessary. Raises SpiderError if there is none."""
+    """Return the file of a --detector value, or its name if it is one of the plugin's; download it if necessary.
+
+    Raises SpiderError if there is none."""
     if url == 'demo':
         return DEMO_DETECTOR
+    if is_named(url):
+        named.identity_of(url) # Raises an error where the network cannot be had.
+        return url
     if public_name(url) is not None:
         return find_public(public_name(url))
     if dnnlib.util.is_url(url):
@@ -141,8 +160,8 @@ def file_digest(path):
 
 @functools.cache # The loaded network is kept as well, so a change of the file has no effect.
 def detector_identity(url):
-    """Return the hex digest of a detector's file, for cache keys."""
-    return file_digest(find(url))
+    """Return the hex digest of a detector's file, or that of a plugin's detector, for cache keys."""
+    return named.identity_of(url) if is_named(url) else file_digest(find(url))
 
 def first_line(err):
     """Return the reason of an error, short enough for a sentence."""
@@ -206,6 +225,8 @@ _detectors = {} # (url, device) -> module.
 
 def get_feature_detector(url, device=torch.device('cpu'), num_gpus=1, rank=0, verbose=False):
     """Return the feature network of a --detector value, on the device, in evaluation mode."""
+    if (url, device) not in _detectors and is_named(url):
+        _detectors[url, device] = named.open_detector(url, device)
     if (url, device) not in _detectors:
         path = find(url)
         try:

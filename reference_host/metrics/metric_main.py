@@ -81,7 +81,9 @@ def calc_metric(metric, **kwargs): # See metric_utils.MetricOptions for the argu
     with runtime.seeded(opts.rank, opts.device):
         results = ranks.agree(_metric_dict[metric](opts))
     total_time = time.time() - start_time
+    label = dict(label=f'{metric} ({opts.detector})') if detectors.about(opts.detector) else {} # Not that of published scores.
     return dnnlib.EasyDict(
+        **label,
         results         = dnnlib.EasyDict({name: float(value) for name, value in results.items()}),
         metric          = metric,
         total_time      = total_time,

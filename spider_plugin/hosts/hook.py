@@ -42,6 +42,7 @@ def install():
     imports.install()
     imports.after_import(METRICS_MODULE, register_metrics)
     imports.after_import(READING_MODULE, _give_reader)
+    imports.after_import('metrics.detectors', _give_detectors)
     imports.after_import(_is_bundle, _watch_source)
     imports.after_import('torch_utils.training_stats', _watch_collapse)
     imports.after_import(saving.LOOP_MODULE, saving.extend)
@@ -106,26 +107,34 @@ def _list_metrics(formatter, has_detector):
     with formatter.section('Metrics'):
         formatter.write_text(', '.join(names))
         if not has_detector:
-            formatter.write_text('The environment variable SPIDER_DETECTOR=[FILE.pt|URL|demo] is the network of the SID; the '
-                                 'other metrics keep that of the host.')
+            formatter.write_text('The environment variable SPIDER_DETECTOR=[FILE.pt|URL|demo|lite1] is the network of the SID; '
+                                 'the other metrics keep that of the host.')
 
 #----------------------------------------------------------------------------
 # Who reads a pickle. The reference host reads by the plugin's reader; others unpickle, and are left as they are.
 
-class _Reader:
-    """The functions of snapshots/host_door.py, which is imported at the first call."""
+class _Later:
+    """The functions of a module, which is imported at the first call."""
+
+    def __init__(self, module):
+        self._module = module
 
     def __getattr__(self, name):
-        return getattr(importlib.import_module('spider_plugin.snapshots.host_door'), name)
+        return getattr(importlib.import_module(self._module), name)
 
 def _give_reader(module):
     if hasattr(module, 'reader'):
-        module.reader = _Reader()
+        module.reader = _Later('spider_plugin.snapshots.host_door')
+
+def _give_detectors(module):
+    """Give the reference host the named detectors."""
+    if hasattr(module, 'named'):
+        module.named = _Later('spider_plugin.detectors')
 
 def _host_unpickles():
     """Whether the host that is running unpickles snapshots, as all but the reference host do."""
     try:
-        return not isinstance(getattr(importlib.import_module(READING_MODULE), 'reader', None), _Reader)
+        return not isinstance(getattr(importlib.import_module(READING_MODULE), 'reader', None), _Later)
     except ImportError:
         return True
 

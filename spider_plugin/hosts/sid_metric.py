@@ -63,20 +63,28 @@ def _detector(opts, metric_utils):
     if not chosen or getattr(opts, 'detector', None) is not None:
         yield detector_url(opts)
         return
-    from spider_plugin.neighbors.detector import DEMO, demo_file, load_torchscript
-    path = demo_file() if chosen == DEMO else chosen
-    if '://' in chosen:
+    from spider_plugin import detectors
+    named, path = detectors.known(chosen), chosen
+    if named:
+        detectors.identity_of(chosen)   # raises an error where it cannot be had
+    elif '://' in chosen:
         path = importlib.import_module('dnnlib.util').open_url(chosen, return_filename=True)
-    if not os.path.isfile(path):
-        raise SpiderError(f'{DETECTOR}={chosen} does not exist; give a TorchScript file, its URL, or demo.')
+    if not named and not os.path.isfile(path):
+        raise SpiderError(f'{DETECTOR}={chosen} does not exist; give a TorchScript file, its URL, or one of '
+                          f'{", ".join(sorted(registry.detectors))}.')
     if opts.rank == 0:
         print(f'SID by the network of {DETECTOR}={printable(chosen)}; compare it with scores of the same network only.')
     stock = metric_utils.get_feature_detector
-    metric_utils.get_feature_detector = lambda url, device=None, **kwargs: load_torchscript(path, device)
+    open_it = detectors.open_detector if named else detectors.load_torchscript
+    metric_utils.get_feature_detector = lambda url, device=None, **kwargs: _plain(open_it(path, device))
     try:
         yield path
     finally:
         metric_utils.get_feature_detector = stock
+
+def _plain(features):
+    """The function of images without the keywords that hosts pass to a detector."""
+    return lambda images, **_options: features(images)
 
 def detector_url(opts):
     """Return the host's name of its Inception network, that of --detector if it has the option, else the URL in its KID."""

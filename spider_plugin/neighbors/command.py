@@ -68,5 +68,5 @@ def show(summary, words, command):
     click.echo(words)
     if command:
         click.echo(f'\n    {command}\n')
-    if summary['detector'] and summary['detector']['name'] == 'demo':
-        click.echo('Numbers of the demo detector compare only with each other, because it was trained on the demo images.')
+    if summary['detector'] and summary['detector']['about']:
+        click.echo(summary['detector']['about'])

@@ -188,7 +188,8 @@ class Job:
         return dict(
             target    = dict(name=target.name, source=target.spec, images=len(features.values), of=target.num_images,
                              path=target.path, resolution=target.resolution, features=features.values.shape[1]),
-            detector  = self.detector and dict(name=self.detector.name, sha256=self.detector.identity),
+            detector  = self.detector and dict(
+                name=self.detector.name, sha256=self.detector.identity, about=getattr(self.detector, 'about', '')),
             by        = by,
             sources   = ranked,
             disagree  = [dict(sid_first=a['source'], sid_second=b['source'], against=against)

@@ -1,4 +1,5 @@
-"""The detector of a host, a feature network for commands of the plugin, found and loaded as the host's metrics do.
+"""The detector of a host, a feature network for commands of the plugin, found and loaded as the host's metrics do; or one of the
+plugin's named detectors (spider_plugin/detectors.py), which needs no host.
 
 The host decides where it keeps detectors, which ones it downloads and how it reads them; this module does not repeat that.
 The checkout (`--host`, else the embedded host) becomes the first entry of sys.path in this process, and these of its functions
@@ -20,6 +21,8 @@ from pathlib import Path
 
 import torch
 
+from spider_plugin import detectors
+from spider_plugin.detectors import load_torchscript
 from spider_plugin.errors import SpiderError, out_of_memory, printable
 from spider_plugin.files.cache import sha256_of_file
 from spider_plugin.resources import resource_dir
@@ -37,7 +40,8 @@ KNOWN = {       # sha256 of detectors that are as they were published
 class HostDetector:
     """Maps images uint8 [N, C, H, W] to features float [N, n] on the device; grey images are repeated to RGB.
 
-    value:      value of --detector, a name that the host knows or any TorchScript file. None takes the host's default.
+    value:      value of --detector: an entry of registry.detectors, a name that the host knows or any TorchScript file.
+                None takes the host's default.
     host:       directory of a checkout; None for the embedded host.
     device:     where the network runs.
     name, path and identity (hex digest of the file) are looked up at first use; the network is loaded at the first call.
@@ -84,13 +88,25 @@ class HostDetector:
 
     @functools.cached_property
     def identity(self):
-        return sha256_of_file(self.path)
+        return detectors.identity_of(self.value) if self.is_named else sha256_of_file(self.path)
+
+    @property
+    def is_named(self):
+        """Whether it is an entry of registry.detectors."""
+        return detectors.known(self.value)
+
+    @property
+    def about(self):
+        """A sentence about what its scores compare with, '' where there is none."""
+        return detectors.about(self.value)
 
     #------------------------------------------------------------------------
 
     @functools.cached_property
     def _network(self):
         """(network, keywords of its calls)."""
+        if self.is_named:
+            return detectors.open_detector(self.value, self.device), {}
         self._say_that_it_is_code()
         if _is_torchscript(self.path):
             return self._try(lambda: load_torchscript(self.path, self.device)), {}
@@ -137,31 +153,6 @@ class HostDetector:
             raise SpiderError(f'--host={self.host}: this process has already imported another {name}, {module.__file__}; take '
                               'that off PYTHONPATH.')
         return module
-
-DEMO        = 'demo'
-DEMO_PIXELS = 32    # The side of the images that the demo's network takes.
-
-def demo_file():
-    """Return the file of the demo's network, which comes with the plugin."""
-    return str(resource_dir('reference_host') / 'metrics' / 'demo_detector.pt')
-
-def load_torchscript(path, device):
-    """Return a function of images, uint8 [N, 3, H, W] on the device, to the features [N, n] of a TorchScript network.
-
-    The function takes and ignores the keywords that hosts pass to a detector; the demo's network gets images resized."""
-    network = torch.jit.load(path, map_location=device).eval()
-    names = {argument.name for argument in network.forward.schema.arguments}
-    options = dict(return_features=True) if 'return_features' in names else {}
-    is_demo = os.path.realpath(path) == os.path.realpath(demo_file())
-    def features(images, **_options):
-        return network(_at_demo_size(images) if is_demo else images, **options)
-    return features
-
-def _at_demo_size(images):
-    if images.shape[-2:] == (DEMO_PIXELS, DEMO_PIXELS):
-        return images
-    resized = torch.nn.functional.interpolate(images.to(torch.float32), size=[DEMO_PIXELS] * 2, mode='bilinear', antialias=True)
-    return resized.round().clamp(0, 255).to(torch.uint8)
 
 def _is_torchscript(path):
     """Return whether a file is of torch.jit.save, whose archives hold code; those of torch.save hold none."""

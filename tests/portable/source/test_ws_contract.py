@@ -104,7 +104,7 @@ def test_each_use_gets_its_source(cfg, kind, use, prepared, fed_networks):
         assert not any(torch.equal(expected[a], expected[b]) for a, b in [('z1', 'z2'), ('z1', 'mean'), ('z2', 'mean')])
         images = G.synthesis(ws.float() if use is not video else ws, noise_mode='const')
         assert images.shape == (N, 3, 16, 16) and images.isfinite().all() and (images.abs() <= 1).all()
-        assert (images - expected[whose]).abs().max() < 0.2, options        # an untrained residual is the identity
+        assert (images - expected[whose].clamp(-0.96, 0.96)).abs().max() < 1e-6, options    # an untrained one returns its source
 
 @pytest.mark.parametrize('cfg', CFGS)
 @torch.no_grad()
@@ -120,8 +120,8 @@ def test_a_vector_of_the_source_is_all_that_the_styles_know(cfg, prepared, fed_n
         assert (ws[:1] - ws[1:]).abs().max() > 1e-3, options
 
 @pytest.mark.parametrize('kind', ['bank', 'online'])
-def test_path_length_sees_the_styles_and_not_the_key(kind, prepared, make_generator):
-    G = make_generator(prepared(kind))
+def test_path_length_sees_the_styles_and_not_the_key(kind, prepared, make_generator, stirred):
+    G = stirred(make_generator(prepared(kind)))
     ws = G.mapping(torch.randn([N, 64]), None).detach().requires_grad_(True)
     image = G.synthesis(ws, noise_mode='const')
     grads, = torch.autograd.grad((image * torch.randn_like(image)).sum(), ws, create_graph=True)
@@ -130,8 +130,8 @@ def test_path_length_sees_the_styles_and_not_the_key(kind, prepared, make_genera
     grads.square().sum().backward()
     assert G.synthesis.b4.conv1.weight.grad.abs().sum() > 0
 
-def test_projector_reaches_w(prepared, make_generator):
-    G = make_generator(prepared('bank'))
+def test_projector_reaches_w(prepared, make_generator, stirred):
+    G = stirred(make_generator(prepared('bank')))
     w = G.mapping.w_avg[None, None].clone().requires_grad_(True)
     G.synthesis(w.repeat(1, G.mapping.num_ws, 1), noise_mode='const').square().sum().backward()
     assert w.grad.isfinite().all() and w.grad.abs().sum() > 0
