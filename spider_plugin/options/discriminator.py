@@ -76,6 +76,7 @@ def apply_disc(c, options, given, host):
 #----------------------------------------------------------------------------
 
 MODULE = 'spider_plugin.portable.discriminator.projected'
+HINGE  = 'spider_plugin.training.hinge.ProjectedHingeLoss'
 
 def edit_projected(c, options, given, host):
     from spider_plugin.weights import prepare_backbone
@@ -96,7 +97,7 @@ def edit_projected(c, options, given, host):
         c['D_kwargs']['feature_resolution'] = _size(options['disc_size'])
     augmentation = _augmentation(c, given)
     blur, fade = _blur(c, options, defaults.blur)
-    c['loss_kwargs'] = new(class_name='spider_plugin.training.hinge.ProjectedHingeLoss', blur_init_sigma=blur,
+    c['loss_kwargs'] = new(class_name=HINGE, blur_init_sigma=blur,
                            blur_fade_kimg=fade)
     c['G_reg_interval'] = c['D_reg_interval'] = None
     lines = _drop_skips(c, host) if options['disc_skips'] is False else []
