@@ -32,8 +32,8 @@ OPTIONS = [
     Option('--spider-skip',     click.Choice(['learned', 'fixed']), None, '[learned|fixed]', 'Factor of the source in pixels, 1 '
            'at first, in a residual  [default: learned in a fresh StyleGAN2 or dcgan; as it was with --resume]', GROUP),
     Option('--spider-noise',    Real(0, 10), 0.0, 'STD', 'Gaussian noise added to source images in [-1, 1]', GROUP),
-    Option('--spider-variety',  Real(0, 1), 0.0,    'SHARE', 'With --disc=projected: what another latent at one source image should '
-           'change at least, as a share of what another source image changes', GROUP),
+    Option('--spider-variety',  Real(0, 1), 0.0,    'SHARE', 'With --disc=projected: what another latent at one source image '
+           'should change at least, as a share of what another source image changes', GROUP),
     Option('--spider-bank',     Bank(), None,      '[INT|online]', 'Most source images; online runs a generator source '
            'for every batch  [default: all of a dataset, 16384 of a generator]', GROUP),
     Option('--spider-embed',    Whole(0, 65536), 64, 'MIB', 'Source images that a snapshot carries, 0 for none', GROUP),
@@ -171,8 +171,8 @@ def _set_variety(c, options, kind, called, fresh):
         raise SpiderError(f'{what} needs a latent beside the source image, which {called} does not leave; use '
                           '--spider-mapping=residual, or leave it out.')
     if fresh and not fresh.latent:
-        raise SpiderError(f'{what} has no effect on --cfg={options["cfg"]}, whose residual draws one image for each source image; '
-                          'use another --cfg, or leave it out.')
+        raise SpiderError(f'{what} has no effect on --cfg={options["cfg"]}, whose residual draws one image for each source '
+                          'image; use another --cfg, or leave it out.')
     if c['loss_kwargs']['class_name'] != HINGE:
         raise SpiderError(f'{what} needs the loss of --disc=projected; add that, or leave it out.')
     if c.get('batch_gpu', 2) == 1:

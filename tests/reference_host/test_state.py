@@ -344,8 +344,8 @@ def test_the_best_snapshot_is_kept(tmp_path):
 def test_a_run_that_is_best_before_training(tmp_path):
     from training.report import Reporter
     def reporter(*values):
-        (tmp_path / 'metric-fid1k.jsonl').write_text(''.join(
-            json.dumps(dict(results=dict(fid1k=value), cur_nimg=i * 10, snapshot_pkl='')) + '\n' for i, value in enumerate(values)))
+        scores = [dict(results=dict(fid1k=value), cur_nimg=i * 10, snapshot_pkl='') for i, value in enumerate(values)]
+        (tmp_path / 'metric-fid1k.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in scores))
         reporter = Reporter.__new__(Reporter)
         reporter.folder, reporter.metrics = str(tmp_path), ['fid1k']
         return reporter

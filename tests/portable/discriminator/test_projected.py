@@ -122,6 +122,18 @@ def test_blur():
     assert abs(float(blurred.sum()) - 2) < 1e-5 and abs(float(blurred[0, 0, 20, 24] / blurred[0, 0, 20, 20]) - 0.5) < 1e-5
     assert gaussian_blur(spot, 0) is spot
 
+def test_heads_on_the_coarser_maps_alone(network):
+    torch.manual_seed(0)
+    D = ProjectedDiscriminator(0, 32, 3, heads='separable', augment=False, maps=3, **SMALL)
+    assert list(D.discriminator.mini_discs) == ['1', '2', '3']
+    missing, unexpected = D.load_state_dict(network.state_dict(), strict=False)
+    assert not missing and all('.mini_discs.0.' in name for name in unexpected)
+    with torch.no_grad():
+        assert torch.allclose(D.eval()(images(), None), copy.deepcopy(network).eval()(images(), None)[:, 1:], atol=1e-5)
+    for wrong in (0, 5):
+        with pytest.raises(ValueError, match=f'not {wrong}'):
+            ProjectedDiscriminator(0, 32, 3, maps=wrong, **SMALL)
+
 #----------------------------------------------------------------------------
 # The loss, with generators of every host's form.
 
@@ -206,7 +218,8 @@ class KeyedSynthesis(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.weight, self.calls = torch.nn.Parameter(torch.randn([2, 8, 3 * 32 * 32]) * torch.tensor([0.02, 0.2])[:, None, None]), []
+        weight = torch.randn([2, 8, 3 * 32 * 32]) * torch.tensor([0.02, 0.2])[:, None, None]
+        self.weight, self.calls = torch.nn.Parameter(weight), []
 
     def forward(self, ws):
         self.calls.append(ws.detach())
@@ -236,7 +249,8 @@ def test_two_latents_at_one_source_differ(network, stats):
     loss.run_D = lambda img, *args, **kwargs: 0 * img.mean(dim=[2, 3])
     for _ in range(60):
         optimizer.zero_grad()
-        loss.accumulate_gradients('Gmain', images(8), c[:1].expand(8, 0), torch.randn([8, 8]), c[:1].expand(8, 0), gain=1, cur_nimg=0)
+        batch = dict(real_img=images(8), real_c=torch.zeros([8, 0]), gen_z=torch.randn([8, 8]), gen_c=torch.zeros([8, 0]))
+        loss.accumulate_gradients('Gmain', **batch, gain=1, cur_nimg=0)
         optimizer.step()
     assert 0.4 < float(stats['Loss/G/variety'].mean()) < 0.7
 
