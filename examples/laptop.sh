@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains a small GAN on the embedded neon digits, with the embedded crayon digits as its source, and draws from it: half a minute on
-# one core. `spider demo` does the same for longer, beside a run from noise.
+# one core. `spider demo --pair=digits` does the same for longer, beside a run from noise.
 #     examples/laptop.sh [FOLDER]
 set -euo pipefail
 out=${1:-out/laptop}

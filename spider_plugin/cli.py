@@ -141,11 +141,14 @@ def init(directory):
 @click.option('--seed',    help='Random seed', metavar='INT', type=Whole(0, MOST_SEED), default=0, show_default=True)
 @click.option('--threads', help='CPU threads of each of the two runs', metavar='INT',
               type=Whole(1, 1024), default=1, show_default=True)
-@click.option('--quick',   help='Take one minute instead of four, with rougher curves', is_flag=True)
-def demo(outdir, seed, threads, quick):
+@click.option('--quick',   help='Take a minute or two instead of five, with rougher curves', is_flag=True)
+@click.option('--pair',    help='Datasets: satellite images from relief maps, or neon digits from crayon digits  [default: maps '
+              'where the networks of spider-plugin[imagenet] are installed, else digits]',
+              type=click.Choice(['maps', 'digits']))
+def demo(outdir, seed, threads, quick, pair):
     """Train from noise and from a friendly neighbour dataset, side by side, and write a report."""
     from spider_plugin.demo.run import run_demo
-    run_demo(outdir=outdir, seed=seed, threads=threads, quick=quick)
+    run_demo(outdir=outdir, seed=seed, threads=threads, quick=quick, pair=pair)
 
 @main.command()
 @click.option('--network',  help='Snapshot of a generator', metavar='[PKL|URL]', required=True)

@@ -48,6 +48,21 @@ def test_faster_projected_gan(gpus, data, tmp_path):
         assert changed >= set(moving) and len(changed) > 5
         assert not any(name.startswith('feature') for name in changed)
 
+def test_steady_training_with_variety(data, tmp_path):
+    """The options reach the loss, D and the optimizer of G, whose state has the steps that it did."""
+    args = ['--spider-source=S.zip', '--disc=projected', '--disc-backbone=random', '--disc-size=128', '--disc-heads=separable',
+            '--disc-maps=3', '--steady', '--spider-variety=0.5', '--aug=noaug']
+    run_dir, snapshot, out = train(data, tmp_path / 'run', *args)
+    assert 'Rate of G:' in out and '3 of 4 maps' in out and 'Spider variety:' in out
+    options = json.loads((run_dir / 'training_options.json').read_text())
+    assert options['G_opt_kwargs']['fade_steps'] == 2 and options['loss_kwargs']['variety'] == 0.5
+    stats = [json.loads(line) for line in (run_dir / 'stats.jsonl').read_text().splitlines()]
+    assert 0 <= stats[-1]['Loss/G/variety']['mean'] and stats[-1]['Loss/G/variety']['num'] == 4
+    assert not any('mini_discs.0.' in name for name in generator_record(snapshot, 'D').state_dict())
+    state = torch.load(sorted(run_dir.glob('training-state-*.pt'))[-1], weights_only=False)
+    group, = state['optimizers']['G']['param_groups']
+    assert group['steps_done'] == 2 and group['lr'] == group['first_lr'] / 2
+
 @pytest.mark.parametrize('gpus', [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_training(gpus, data, tmp_path):
     _run_dir, first, _ = train(data, tmp_path / 'first', '--spider-source=S.zip', '--dsc', gpus=gpus)

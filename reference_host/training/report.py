@@ -128,6 +128,7 @@ class Reporter:
         if self.is_leader:
             self.stats_jsonl.close()
             self.progress.clear()
+            self.warn(self.unimproved())
         if not signum:
             print('Done.')
             return
@@ -183,6 +184,16 @@ class Reporter:
         """Name of the snapshot with the best value of the first metric; None without a value."""
         metric = next(iter(self.metrics), None)
         return metric and run_dir.best_snapshot(self.folder, metric, rises=metric_main.rises(metric))
+
+    def unimproved(self):
+        """A sentence if the first metric, known before training, was better there than ever after; else None."""
+        metric = next(iter(self.metrics), None)
+        rises = metric is not None and metric_main.rises(metric)
+        values = metric and run_dir.untrained_and_best(self.folder, metric, rises)
+        if not values or (values[1] >= values[0]) == rises:
+            return None
+        return f'the best {metric} of this run is that of its start, {values[0]:.4g}, before training, after which it was ' \
+               f'{values[1]:.4g} at best; train longer, or give a smaller --glr'
 
     def metric_failed(self, metric, name, err):
         """Says so. Other ranks may wait inside of the metric for this one, so with them the run ends, by SpiderError."""

@@ -171,6 +171,20 @@ def best_snapshot(run_dir, metric, rises):
                 scores[line['snapshot_pkl']] = -value if rises else value
     return min(scores, key=scores.get, default=None)
 
+def untrained_and_best(run_dir, metric, rises):
+    """(value of a metric, its first number, before training, best one after it); None where one of them is not known.
+
+    rises: is a larger value a better one?"""
+    start, later = None, []
+    with contextlib.suppress(FileNotFoundError), open(os.path.join(run_dir, f'metric-{metric}.jsonl'), encoding='utf-8') as f:
+        for line in map(json.loads, f):
+            value = next(iter(line['results'].values()))
+            if line.get('cur_nimg') == 0:
+                start = value
+            elif math.isfinite(value):
+                later.append(value)
+    return None if start is None or not later else (start, max(later) if rises else min(later))
+
 def prune(run_dir, keep, best=None):
     """Removes all but the newest `keep` snapshots and `best`, with their states; keep=None removes none."""
     old = snapshots_of(run_dir)[:-keep] if keep is not None else []

@@ -23,6 +23,8 @@ ASSETS = Path(__file__).resolve().parent / 'assets'
 ASSET_SHA256 = {
     'digits.npz': 'b3b9c8cc11d765ce4264d8748bf3edbafa5038d91c93cf713ddbd6ae8652b410',
     'brick.png':  '7e99c9ad11e9326631584a7b0e011a1e42e15bd3f5d68da3f52c19738d363d1a',
+    'satellite.jpg': '6e77cc536a54abd0c81437455fe977b92864dddc3dc12f01cd6810402a90b045',
+    'relief.jpg':    '428989df4eb2e05db4db53d835323992d0f7e5ad4b3282f568e14b512e979f36',
 }
 ATTRIBUTION = (
     'Digits: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998, '

@@ -1,11 +1,49 @@
 """The demo's report, a self-contained HTML page."""
 
 import html
-import math
 
-from spider_plugin.files.html import line, page, png, strip, text
+import torch
 
-COLOURS = dict(baseline='#6b7280', spider='#d0246b', identity='#b7791f', fresh='#2f855a')
+from spider_plugin.demo import chart
+from spider_plugin.demo.analysis import GOAL
+from spider_plugin.demo.pairs import PAIRS
+from spider_plugin.files.html import page, png
+
+COLUMNS = 8
+STYLE = '''
+:root { color-scheme: light dark; --paper: #fbfaf8; --ink: #1f2328; --muted: #57606a; --rule: #e6e2dc; --sheet: #fff;
+  --spider: #c2185b; --baseline: #5b6470; --untrained: #9a6700; --fresh: #20794a; --warn: #fff7e6; --warn-rule: #f0dcae; }
+@media (prefers-color-scheme: dark) { :root { --paper: #14171c; --ink: #e8e6e1; --muted: #a2abb6; --rule: #303740;
+  --sheet: #1b2027; --spider: #ff6fa5; --baseline: #a9b4c2;
+  --untrained: #e3b341; --fresh: #5fcf8e; --warn: #2a2413; --warn-rule: #54471f; } }
+body { background: var(--paper); color: var(--ink); }
+main { max-width: 1000px; padding-top: 32px; }
+h1 { font-size: clamp(28px, 5vw, 44px); letter-spacing: -0.02em; }
+.lead, small, .note, .strip span { color: var(--muted); }
+.verdict { font-size: 20px; line-height: 1.4; margin: 20px 0; padding-left: 14px; border-left: 4px solid var(--spider); }
+.card, svg { background: var(--sheet); border-color: var(--rule); }
+.card { color: var(--muted); font-size: 14px; } .card b { color: var(--ink); }
+.card.winner { border: 2px solid var(--spider); } .card.winner b { color: var(--spider); }
+td, th { border-color: var(--rule); vertical-align: top; }
+.honest { background: var(--warn); border-color: var(--warn-rule); }
+.tiles { display: grid; grid-template-columns: repeat(8, 1fr); gap: 4px; margin: 4px 0 14px; }
+.tiles img { width: 100%; display: block; border-radius: 5px; transition: transform 0.15s; }
+.tiles img:hover { transform: scale(2.2); position: relative; z-index: 2; }
+.crisp img { image-rendering: pixelated; }
+.row { margin: 0; font-size: 15px; } .row b { font-weight: 600; } .row span { color: var(--muted); }
+.arrow { color: var(--muted); font-size: 13px; margin: -10px 0 2px; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 14px; }
+.charts figure { margin: 0; } figcaption { font-size: 15px; margin-bottom: 6px; } .number { font-weight: 600; }
+.legend { font-size: 14px; display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 8px 0; }
+.legend i { display: inline-block; width: 22px; border-top: 3px solid; vertical-align: middle; margin-right: 6px; }
+.legend .dashed { border-top-style: dashed; }
+pre { background: var(--sheet); border: 1px solid var(--rule); border-radius: 8px; padding: 12px 14px; overflow-x: auto; }
+pre { font-size: 13px; } .details td { overflow-wrap: anywhere; }
+.details td:first-child { white-space: nowrap; overflow-wrap: normal; padding-right: 14px; }
+@media (max-width: 620px) { main { padding: 20px 14px 48px; } .tiles { grid-template-columns: repeat(4, 1fr); }
+  .tiles img:nth-child(n+5) { display: none; } .cards { grid-template-columns: 1fr 1fr; }
+  td, th { padding: 5px 6px; font-size: 14px; } }
+'''
 
 #----------------------------------------------------------------------------
 
@@ -13,90 +51,95 @@ def render(summary, pictures):
     """Return the report as a string of HTML.
 
     summary:    the content of summary.json.
-    pictures:   uint8 tensors [N, 3, 32, 32] from `draw` of demo/run.py."""
+    pictures:   uint8 tensors [N, 3, R, R] from `draw` of demo/run.py."""
+    pair = PAIRS[summary['pair']]
     body = ''.join([
-        heading(summary), cards(summary),
-        '<h2>Score while training</h2>', chart(summary),
-        '<p class="note">Fr&eacute;chet distance to the target set (fid1k on the demo detector), lower is better, '
-        'logarithmic. Both runs have the same options, the same batch and the same seed; only the source differs.</p>',
-        '<h2>Source images and the samples made from them</h2>',
-        '<p class="note">Before training, the crayon digits were moved to the mean and covariance of the neon ones '
-        '(<code>--spider-match</code>).</p>', before_and_after(pictures),
-        '<h2>Samples during training</h2>', stages(pictures),
+        heading(summary, pair), hero(summary, pair, pictures), f'<p class="verdict">{html.escape(verdict(summary))}</p>',
+        cards(summary, pair), '<h2>While training</h2>', charts(summary, pair),
+        '<h2>Samples of the same latents during training</h2>', stages(pair, pictures),
         '<h2>Copies?</h2>', copy_table(summary['copy_check']),
-        '<h2>Limits of these numbers</h2>', caveats(summary),
+        '<h2>What this does not show</h2>', caveats(summary, pair),
+        '<h2>With images of yours</h2>', next_step(),
         '<h2>Details</h2>', details(summary)])
-    return page(f'Spider demo, seed {summary["seed"]}', body)
+    return page(f'Spider demo, seed {summary["seed"]}', body, STYLE)
 
-def heading(summary):
+def heading(summary, pair):
     quick = ' This was the quick demo, which is far too short for a fair comparison.' if summary['quick'] else ''
-    return ('<h1>A friendly neighbour instead of noise</h1><p class="lead">Two small GANs learn to draw neon digits on a brick '
-            'wall. One starts from Gaussian noise; the other is fed crayon drawings of other digits. '
-            f'<b>This is one seed ({summary["seed"]}).</b>{quick}</p>')
+    title = 'Maps become satellite pictures' if pair.name == 'maps' else 'A friendly neighbour instead of noise'
+    return f'<h1>{title}</h1><p class="lead">{pair.lead} <b>This is one seed ({summary["seed"]}).</b>{quick}</p>'
 
-def cards(summary):
-    spider, baseline = summary['spider']['final'], summary['baseline']['final']
-    entries = [(f'{spider:,.0f}', 'final score from crayon digits'), (f'{baseline:,.0f}', 'final score from noise'),
-               (f'{summary["identity_score"]:,.0f}', 'score of the source images that are fed, before training'),
-               (ratio_text(summary), 'of the baseline\'s iterations to reach its best score; includes a head start, see below')]
-    return '<div class="cards">' + ''.join(f'<div class="card"><b>{a}</b>{b}</div>' for a, b in entries) + '</div>'
+def verdict(summary):
+    """Return the result in plain sentences."""
+    pair, spider, untrained = PAIRS[summary['pair']], summary['spider'], summary['untrained']['score']
+    best, noise = spider['best'], summary['baseline']['best']['score']
+    if not summary['adds_to_source']:
+        return (f'The best score is that of the untrained source, {untrained:,.0f}: training added nothing to it here. The best '
+                f'from noise is {noise:,.0f}.')
+    words = (f'Training took the {pair.sources} from {untrained:,.0f} to {best["score"]:,.0f}, '
+             f'{1 - best["score"] / untrained:.0%} below the untrained source; the best from noise is {noise:,.0f}.')
+    if best['iteration'] < spider['last']['iteration']:
+        words += f' That was iteration {best["iteration"]}; the last score is {spider["last"]["score"]:,.0f}.'
+    if noise < best['score']:
+        words += ' So noise is ahead here.'
+    elif noise > untrained:
+        words += ' So noise did not come as far as the source was before training.'
+    return words
 
-def ratio_text(summary):
-    ratio = summary['iterations_ratio']
-    if ratio is None:
-        return 'not reached'
-    return ('&le; ' if summary['iterations_ratio_is_upper_bound'] else '') + f'{ratio:.2f}'
-
-#----------------------------------------------------------------------------
-# Score curves as SVG: linear iterations, logarithmic scores.
-
-def chart(summary, width=860, height=380, left=64, right=172, top=20, bottom=46):
-    curves = {name: summary[name]['curve'] for name in ('baseline', 'spider')}
-    levels = dict(identity=summary['identity_score'], fresh=summary['reference_scores']['fresh_target'])
-    values = [score for curve in curves.values() for _, score in curve] + list(levels.values())
-    low, high = math.floor(math.log10(min(values)) * 2) / 2, math.ceil(math.log10(max(values)) * 2) / 2
-    last = curves['baseline'][-1][0]
-    x = lambda iteration: left + (width - left - right) * iteration / last
-    y = lambda score: top + (height - top - bottom) * (high - math.log10(score)) / (high - low)
-    ticks = [m * 10 ** e for e in range(int(low) - 1, int(high) + 1) for m in (1, 3) if low <= math.log10(m * 10 ** e) <= high]
-    parts = [line(x(0), y(t), x(last), y(t), '#eceae6') + text(left - 8, y(t) + 5, f'{t:,.0f}', 'end') for t in ticks]
-    parts += [text(x(last * i / 4), height - bottom + 22, f'{last * i / 4:.0f}', 'middle') for i in range(5)]
-    parts.append(text(x(last / 2), height - 6, 'iterations', 'middle'))
-    labels = []
-    for name, words in dict(identity='source, before training', fresh='other real target').items():
-        parts.append(line(x(0), y(levels[name]), x(last), y(levels[name]), COLOURS[name], 'stroke-dasharray="5 5"'))
-        labels.append((y(levels[name]), words, name))
-    for name, words in dict(baseline='from noise', spider='from crayon digits').items():
-        points = ' '.join(f'{x(i):.1f},{y(s):.1f}' for i, s in curves[name])
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{COLOURS[name]}" stroke-width="3"/>')
-        parts += [f'<circle cx="{x(i):.1f}" cy="{y(s):.1f}" r="3.5" fill="{COLOURS[name]}"/>' for i, s in curves[name]]
-        labels.append((y(curves[name][-1][1]), words, name))
-    spread, previous = [], -math.inf
-    for at, words, name in sorted(labels):  # labels that would overlap are moved down
-        previous = max(at, previous + 18)
-        spread.append(text(x(last) + 10, previous + 5, words, 'start', COLOURS[name], 'font-weight="600"'))
-    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="score curves">{"".join(parts + spread)}</svg>'
+def cards(summary, pair):
+    spider, baseline = summary['spider'], summary['baseline']
+    def at(run):
+        return f'iteration {run["best"]["iteration"]}, recall {run["best"]["recall"]:.2f}; last {run["last"]["score"]:,.0f}'
+    entries = [(spider['best']['score'], f'best from {pair.sources}: {at(spider)}'),
+               (summary['untrained']['score'], f'the untrained source, recall {summary["untrained"]["recall"]:.2f}'),
+               (baseline['best']['score'], f'best from noise: {at(baseline)}'),
+               (summary['reference_scores']['fresh_target'], 'other real images of the target: as low as it can get')]
+    winner = min(entries[:3])
+    shown = ''.join(f'<div class="card{" winner" * (entry == winner)}"><b>{entry[0]:,.0f}</b>{entry[1]}</div>'
+                    for entry in entries)
+    return (f'<div class="cards">{shown}</div>'
+            f'<p class="note">{html.escape(summary["score_name"])}, the Fr&eacute;chet distance to the target images; lower is '
+            f'better. Recall is the part of the target that samples come near to; higher is better. {pair.judged}</p>')
 
 #----------------------------------------------------------------------------
-# Rows of images.
+# Pictures.
 
-def before_and_after(pictures, columns=8, rows=2):
+def tiles(images, columns=COLUMNS, crisp=False):
+    """Return uint8 images [N, 3, R, R] beside each other; a narrow screen shows the first half."""
+    pictures = ''.join(f'<img alt="" src="data:image/png;base64,{png(image[None], scale=1)}">' for image in images[:columns])
+    return f'<div class="tiles{" crisp" * crisp}">{pictures}</div>'
+
+def hero(summary, pair, pictures):
+    """What becomes of the source images, a row for each step."""
+    crisp, last, best = pictures['raw'].shape[-1] < 64, summary['spider']['last'], summary['spider']['best']
+    rows = [(pictures['raw'], pair.source, ''),
+            (pictures['sources'], 'the same as G gets them', 'moved in closed form to the mean and covariance of the target'),
+            (pictures['spider'], 'output of G', f'after {last["iteration"]} iterations')]
+    if best['iteration'] < last['iteration']:
+        rows.append((pictures['spider_best'], 'at its best score', f'after {best["iteration"]} iterations'))
+    rows += [(pictures['nearest'], 'the nearest target image', 'of all that it was trained on, by pixels'),
+             (pictures['baseline'], 'from noise', f'the other G after {summary["baseline"]["last"]["iteration"]} iterations')]
+    return ''.join(f'<p class="row"><b>{html.escape(words)}</b> <span>{html.escape(more)}</span></p>{tiles(images, crisp=crisp)}'
+                   for images, words, more in rows)
+
+def stages(pair, pictures):
     parts = []
-    for row in range(rows):
-        part = slice(row * columns, (row + 1) * columns)
-        parts += [strip('source, moved', png(pictures['sources'][part])), strip('sample', png(pictures['spider'][part]))]
-        parts.append('<p></p>')
-    parts += [strip('real target', png(pictures['fresh'][:columns])),
-              strip('from noise', png(pictures['baseline'][:columns]))]
+    for name, words in dict(spider=f'from {pair.sources}', baseline='from noise').items():
+        for iteration, images in pictures[f'{name}_stages'].items():
+            parts.append(f'<p class="row"><b>{words}</b> <span>iteration {iteration}</span></p>'
+                         + tiles(images, crisp=torch.as_tensor(images).shape[-1] < 64))
     return ''.join(parts)
 
-def stages(pictures, columns=8):
-    parts = []
-    for name, words in dict(spider='from crayon digits', baseline='from noise').items():
-        parts.append(f'<p><b>{words}</b></p>')
-        parts += [strip(f'iteration {iteration}', png(images[:columns]))
-                  for iteration, images in pictures[f'{name}_stages'].items()]
-    return ''.join(parts)
+def charts(summary, pair):
+    legend = dict(spider=(f'from {pair.sources}', ''), baseline=('from noise', ''),
+                  untrained=('untrained source', 'dashed'), fresh=('other real images', 'dashed'))
+    keys = ''.join(f'<span><i class="{kind}" style="border-color: var(--{name})"></i>{words}</span>'
+                   for name, (words, kind) in legend.items())
+    return (f'<div class="legend">{keys}</div><div class="charts">'
+            f'<figure><figcaption>{html.escape(summary["score_name"])}, logarithmic; a ring marks the best</figcaption>'
+            f'{chart.score_chart(summary)}</figure>'
+            f'<figure><figcaption>Recall</figcaption>{chart.recall_chart(summary)}</figure></div>'
+            '<p class="note">Both runs have the same options, batch and seed; only the source differs. '
+            f'{pair.held_out}</p>')
 
 #----------------------------------------------------------------------------
 # Text.
@@ -104,41 +147,54 @@ def stages(pictures, columns=8):
 COPY_ROWS = dict(
     sample_to_own_source='a sample to its own source image',
     sample_to_another_source='a sample to another source image',
+    sample_to_other_latent='a sample to one of the same source image and another latent',
+    sample_to_another_sample='a sample to another sample',
     sample_to_nearest_target='a sample to the nearest target image',
     source_to_nearest_target='a source image to the nearest target image',
-    baseline_to_nearest_target='a sample of the baseline to the nearest target image',
-    fresh_target_to_nearest_target='a target image of another seed to the nearest target image')
+    baseline_to_nearest_target='a sample from noise to the nearest target image',
+    fresh_target_to_nearest_target='another real image of the target to the nearest target image')
 
 def copy_table(check):
     rows = ''.join(f'<tr><td>{words}</td><td>{check["pixels"][key]:.1f}</td><td>{check["features"][key]:.2f}</td></tr>'
                    for key, words in COPY_ROWS.items())
-    return ('<p class="note">Mean distance (root mean square) in pixel values from 0 to 255, and in the detector\'s features. '
-            'Copies of the source images would make the first row near zero; copies of training images would make the third '
-            'row far smaller than the last.</p>'
+    own, other = (check['features'][f'sample_to_{name}'] for name in ('own_source', 'another_source'))
+    latent, both = (check['features'][f'sample_to_{name}'] for name in ('other_latent', 'another_sample'))
+    words = (f'A sample is at {own / max(other, 1e-9):.0%} of the distance to another source image from its own, and another '
+             f'latent moves it by {latent / max(both, 1e-9):.0%} of the distance between two samples (both in features): the '
+             'closer to 0 the first, the more it is a copy of its source; the closer to 0 the second, the less the latent adds.')
+    return (f'<p class="note">{words} Copies of training images would make the fifth row far smaller than the last. Mean '
+            'distances of the last snapshots (root mean square), in pixel values from 0 to 255 and in features of the network '
+            'that measures.</p>'
             f'<table><tr><th>from &hellip; to</th><th>pixels</th><th>features</th></tr>{rows}</table>')
 
-def caveats(summary):
-    spider, baseline = summary['spider'], summary['baseline']
-    identity = summary['identity_score']
+def caveats(summary, pair):
+    spider, baseline, untrained, goal = summary['spider'], summary['baseline'], summary['untrained']['score'], summary['goal']
+    when = {name: 'never' if goal[name] is None else f'at iteration {goal[name]:.0f}' for name in ('spider', 'baseline')}
+    counted = f'from {pair.sources} {when["spider"]}, from noise {when["baseline"]}'
     points = [
         '<b>One seed.</b> Another seed gives other numbers; nothing here has an error bar.',
-        '<b>A head start, not speed alone.</b> The untrained residual generator outputs its source image, moved in closed '
-        f'form to the mean and covariance of the neon digits, and scores {identity:,.0f} before any training. Much of the '
-        'gap, above all early in training, comes from this. So do not read the share of iterations as a speed. The fair '
-        f'statement is that after equal iterations the score is {spider["final"]:,.0f} against {baseline["final"]:,.0f}.',
-        '<b>A very close neighbour.</b> Source and target are digits of the same collection (no scan is in both), painted '
-        'in the same four hues. Neighbours further away help less, and some not at all.',
-        '<b>Synthetic renderings.</b> The digits are real scans and the wall is a real texture; the colours are computed.',
-        '<b>A score of this demo only.</b> The detector was trained on images of these kinds, so its scores compare with no '
-        'others. A better score does not prove that a digit is legible; look at the pictures.',
-        '<b>The skip matters.</b> The generator with a source adds its source image to its output; the one that starts from '
-        'noise has no image to add.']
-    if baseline['curve'][-1][1] < 0.97 * min(score for i, score in baseline['curve'][:-1] if i > 0):
-        points.append('<b>The baseline was still improving</b> when training stopped; a longer run would narrow the gap.')
-    if identity <= baseline['final']:
-        points.append('<b>The untrained source beats the trained baseline</b> on this score, so the share of iterations means '
-                      'nothing in this run.')
+        '<b>A head start is not speed.</b> Untrained, the generator with a source returns its source image, moved in closed '
+        f'form to the mean and covariance of the target, and scores {untrained:,.0f}. What training adds is the way down from '
+        f'there. {GOAL:.0%} of it, {goal["score"]:,.0f}, is reached {counted}.',
+        pair.neighbour,
+        '<b>A translation more than new scenes.</b> Most of a sample comes from its source image, which is added to the output; '
+        'see the table above. The generator that starts from noise has no image to add.',
+        '<b>A distance is not beauty.</b> It can reward a copy of the source. Look at the pictures and at recall.']
+    if not summary['adds_to_source']:
+        points.insert(1, '<b>Training added nothing.</b> No score is below that of the untrained source.')
+    curve = baseline['curve']
+    if len(curve) > 2 and curve[-1][1] < 0.97 * min(score for i, score in curve[:-1] if i > 0):
+        points.append('<b>Noise was still improving</b> when training stopped; a longer run would narrow the gap.')
+    if spider['last']['score'] > 1.1 * spider['best']['score']:
+        points.append(f'<b>The best was not the last.</b> The score was {spider["best"]["score"]:,.0f} at iteration '
+                      f'{spider["best"]["iteration"]} and rose to {spider["last"]["score"]:,.0f}.')
     return '<div class="honest"><ul>' + ''.join(f'<li>{point}</li>' for point in points) + '</ul></div>'
+
+def next_step():
+    return ('<p>Two folders or zips of square images of one size, one to learn and one that is near to it:</p>'
+            '<pre>spider neighbors --target=target.zip --outdir=ranking one.zip another.zip covariance:target.zip\n'
+            'spider train --outdir=runs --cfg=fastgan_lite --data=target.zip --gpus=1 --batch=8 --gamma=1 \\\n'
+            '    --disc=projected --spider-source=one.zip</pre>')
 
 def details(summary):
     settings, versions, seconds = summary['settings'], summary['versions'], summary['seconds']

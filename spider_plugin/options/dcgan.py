@@ -22,7 +22,8 @@ def edit_dcgan_paper(c, given, host):
                  preset=PAPER_PRESET, resolutions=dcgan_paper_resolutions)
 
 registry.generators.register('dcgan')(PluginGenerator(
-    edit_dcgan, MODULE, 'DCGANGenerator', source=frozenset({VECTOR, IMAGE}), learn_skip=True, refuses=NO_STYLES))
+    edit_dcgan, MODULE, 'DCGANGenerator', source=frozenset({VECTOR, IMAGE}), learn_skip=True, latent=False,
+    refuses=NO_STYLES))
 
 registry.generators.register('dcgan_paper')(PluginGenerator(
     edit_dcgan_paper, PAPER_MODULE, 'RadfordGenerator', source=frozenset({VECTOR}), mapping='paper-16x32',

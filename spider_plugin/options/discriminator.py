@@ -25,6 +25,8 @@ OPTIONS = [
            'file: tf_efficientnet_lite0 to lite4, random, or any of timm where that is installed', GROUP),
     Option('--disc-heads',      click.Choice(['standard', 'separable']), None, None, 'Its heads  [default: standard for FastGAN, '
            'separable otherwise]', GROUP),
+    Option('--disc-maps',       Whole(1, 4), None,  'INT', 'How many of its four feature maps have a head, from the coarsest '
+           'on: fewer are faster  [default: 4]', GROUP),
     Option('--disc-blur',       Blur(), None,      'SIGMA[:KIMG]', 'Blur of the images that it sees, in pixels, and when it is '
            'gone  [default: 0 for FastGAN and where a run is resumed, 2:300 otherwise]', GROUP),
     Option('--disc-size',       Whole(1, MOST_SIDE), None, 'INT', 'Side at which its feature network sees the images: less is '
@@ -76,6 +78,7 @@ def apply_disc(c, options, given, host):
 #----------------------------------------------------------------------------
 
 MODULE = 'spider_plugin.portable.discriminator.projected'
+HINGE  = 'spider_plugin.training.hinge.ProjectedHingeLoss'
 
 def edit_projected(c, options, given, host):
     from spider_plugin.weights import origin, prepare_backbone
@@ -94,9 +97,11 @@ def edit_projected(c, options, given, host):
     c['D_opt_kwargs']['betas'] = list(BETAS)
     if options['disc_size'] is not None:
         c['D_kwargs']['feature_resolution'] = _size(options['disc_size'])
+    if options['disc_maps'] not in (None, 4):
+        c['D_kwargs']['maps'] = options['disc_maps']
     augmentation = _augmentation(c, given)
     blur, fade = _blur(c, options, defaults.blur)
-    c['loss_kwargs'] = new(class_name='spider_plugin.training.hinge.ProjectedHingeLoss', blur_init_sigma=blur,
+    c['loss_kwargs'] = new(class_name=HINGE, blur_init_sigma=blur,
                            blur_fade_kimg=fade)
     c['G_reg_interval'] = c['D_reg_interval'] = None
     weight_lines = [] if weights is None else [
@@ -104,7 +109,8 @@ def edit_projected(c, options, given, host):
     lines = _drop_skips(c, host) if options['disc_skips'] is False else []
     _check_resumed(c, name, weights, options, host)
     return lines + [f'{title + ":":<21s}{value}' for title, value in (
-        ('Discriminator',   f'projected, {heads} heads on {name}' + (' (random weights)' if weights is None else '')),
+        ('Discriminator',   f'projected, {heads} heads on {_of_maps(options["disc_maps"])}{name}' +
+                            (' (random weights)' if weights is None else '')),
         *weight_lines,
         ('D augmentation',  augmentation),
         ('D blur',          f'{blur:g} pixels, gone after {fade:g} kimg' if blur else 'none'),
@@ -138,6 +144,9 @@ def _blur(c, options, default):
         sigma = 0.0 if c.get('resume_pkl') is not None else default     # D has seen details already.
     kimg = BLUR_KIMG if kimg is None else kimg
     return (sigma, kimg) if sigma and kimg else (0.0, 0.0)
+
+def _of_maps(number):
+    return '' if number in (None, 4) else f'{number} of 4 maps of '
 
 def _size(size):
     if size % 32 != 0 or size < LEAST_SIZE:

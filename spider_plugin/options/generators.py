@@ -48,6 +48,7 @@ class PluginGenerator:
     mapping:    kind of --spider-mapping where the user gives none; None: residual for a generator that takes the image, else
                 encoder.
     learn_skip: whether its residual can learn the factor of the source in pixels (`learn_skip` in `spider`).
+    latent:     whether its fresh residual draws different images at one source image, by z.
     dsc:        whether its class takes a `dsc` argument as portable/layers/dsc.py describes it, and has layers with `dw_weight`.
     warm_start: dotted name of fit(state, network) -> (state, {layer: relative error}), which makes a dense snapshot's tensors
                 fit separable layers, such as spider_plugin.snapshots.warm_start.fit_layers for modulated convolutions; None:
@@ -63,6 +64,7 @@ class PluginGenerator:
     source:     Set[str] = frozenset()
     mapping:    str | None = None
     learn_skip: bool = False
+    latent:     bool = True
     dsc:        bool = False
     warm_start: str | None = None
     refuses:    Mapping[str, str] = dataclasses.field(default_factory=dict)

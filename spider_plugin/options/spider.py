@@ -8,6 +8,7 @@ import click
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError, shown
 from spider_plugin.files.limits import MOST_CLASSES
+from spider_plugin.options.discriminator import HINGE
 from spider_plugin.options.generators import IMAGE, default_mapping, mapping_kinds, needed_package
 from spider_plugin.options.mappings import BUILTIN
 from spider_plugin.options.resume import describe, resume_spider
@@ -31,6 +32,8 @@ OPTIONS = [
     Option('--spider-skip',     click.Choice(['learned', 'fixed']), None, '[learned|fixed]', 'Factor of the source in pixels, 1 '
            'at first, in a residual  [default: learned in a fresh StyleGAN2 or dcgan; as it was with --resume]', GROUP),
     Option('--spider-noise',    Real(0, 10), 0.0, 'STD', 'Gaussian noise added to source images in [-1, 1]', GROUP),
+    Option('--spider-variety',  Real(0, 1), 0.0,    'SHARE', 'With --disc=projected: what another latent at one source image '
+           'should change at least, as a share of what another source image changes', GROUP),
     Option('--spider-bank',     Bank(), None,      '[INT|online]', 'Most source images; online runs a generator source '
            'for every batch  [default: all of a dataset, 16384 of a generator]', GROUP),
     Option('--spider-embed',    Whole(0, 65536), 64, 'MIB', 'Source images that a snapshot carries, 0 for none', GROUP),
@@ -85,7 +88,7 @@ def apply_spider(c, options, given, host, resumed):
         raise SpiderError(f'{called} of another package cannot be used here, since {error}; use a mapping of the '
                           'plugin.') from error
     return _launch_lines(source, spider, host.target, options['spider_source'] or resumed.name) + source_lines + \
-        needed_package(kind.module, called) + resume_lines
+        _set_variety(c, options, kind, called, gain > 0 and declared) + needed_package(kind.module, called) + resume_lines
 
 def _mapping(options, before, declared, layers):
     """(name of the mapping kind, what to call it in a message): as the user says, as before, or the default of the generator."""
@@ -154,6 +157,28 @@ def _can_learn_skip(wanted, kind, called, declared, cfg):
         what = f'--cfg={cfg}' if kind.needs == IMAGE else called
         raise SpiderError(f'--spider-skip=learned cannot be used with {what}; leave it out.')
     return can
+
+# The loss of --disc=projected has the term; the losses of hosts are theirs.
+
+def _set_variety(c, options, kind, called, fresh):
+    """Put --spider-variety into the loss; lines for the launch log. fresh: the declaration of a generator that starts at its
+    source."""
+    share = options['spider_variety']
+    if share == 0:
+        return []
+    what = f'--spider-variety={share:g}'
+    if kind.needs != IMAGE:
+        raise SpiderError(f'{what} needs a latent beside the source image, which {called} does not leave; use '
+                          '--spider-mapping=residual, or leave it out.')
+    if fresh and not fresh.latent:
+        raise SpiderError(f'{what} has no effect on --cfg={options["cfg"]}, whose residual draws one image for each source '
+                          'image; use another --cfg, or leave it out.')
+    if c['loss_kwargs']['class_name'] != HINGE:
+        raise SpiderError(f'{what} needs the loss of --disc=projected; add that, or leave it out.')
+    if c.get('batch_gpu', 2) == 1:
+        raise SpiderError(f'{what} compares images of a batch, and --batch-gpu=1 leaves one; give 2 or more.')
+    c['loss_kwargs']['variety'] = share
+    return [f'{"Spider variety:":<21s}another latent changes an image by at least {share:g} of what another source image does']
 
 def _check_source(source, called, kind, target, classes):
     if source.resolution < kind.min_size:

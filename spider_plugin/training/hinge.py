@@ -19,15 +19,17 @@ class ProjectedHingeLoss:
     D:                  a ProjectedDiscriminator, which takes fakes and reals in one pass.
     augment_pipe:       the host's augmentation in front of D, or None.
     blur_init_sigma:    blur of all images that D sees, in pixels, at the start. It falls to 0 over
-    blur_fade_kimg:     this many thousand real images."""
+    blur_fade_kimg:     this many thousand real images.
+    variety:            what two latents at one source image should change at least, as a share of what another source image
+                        changes; 0 leaves this to D. See `varied`."""
 
     def __init__(self, device, D, G=None, G_mapping=None, G_synthesis=None, augment_pipe=None, G_ema=None, blur_init_sigma=0,
-                 blur_fade_kimg=0):
+                 blur_fade_kimg=0, variety=0):
         self.device, self.D, self.augment_pipe = device, D, augment_pipe
         self.mapping = G.mapping if G_mapping is None else G_mapping
         self.synthesis = G.synthesis if G_synthesis is None else G_synthesis
         self.names = _keywords(self.mapping), _keywords(self.synthesis)
-        self.blur_init_sigma, self.blur_fade_kimg = blur_init_sigma, blur_fade_kimg
+        self.blur_init_sigma, self.blur_fade_kimg, self.variety = blur_init_sigma, blur_fade_kimg, variety
         self.seen = 0   # real images in all ranks, for hosts that do not pass the number
 
     def state_dict(self):
@@ -49,10 +51,11 @@ class ProjectedHingeLoss:
             self.discriminator(real_img, real_c, gen_z, gen_c, gain, sync, sigma)
 
     def generator(self, gen_z, gen_c, gain, sync, sigma):
-        logits = self.run_D(self.run_G(gen_z, gen_c, sync), gen_c, sigma, sync=False)
+        fake_img, missing = self.varied(gen_z, gen_c, sync) if self.variety > 0 else (self.run_G(gen_z, gen_c, sync), 0)
+        logits = self.run_D(fake_img, gen_c, sigma, sync=False)
         _report('fake', logits)
         _stats().report('Loss/G/loss', -logits)
-        logits.mean().mul(-gain).backward()
+        (missing - logits.mean()).mul(gain).backward()
 
     def discriminator(self, real_img, real_c, gen_z, gen_c, gain, sync, sigma):
         with torch.no_grad():
@@ -67,12 +70,30 @@ class ProjectedHingeLoss:
 
     # Networks.
 
-    def run_G(self, z, c, sync, update_emas=False):
+    def run_G(self, z, c, sync, update_emas=False, edit=None):
+        """Return images of z [N, z_dim] and c [N, c_dim]; edit: makes other ws from the mapping's, as many of them."""
         mapping, synthesis = ({name: value for name, value in (('c', c), ('update_emas', update_emas)) if name in names}
                               for names in self.names)
         with _exchange(self.mapping, sync), _exchange(self.synthesis, sync):
             mapping.pop('c', None)      # c is always the second argument
-            return self.synthesis(self.mapping(z, c, **mapping), **synthesis)
+            ws = self.mapping(z, c, **mapping)
+            return self.synthesis(ws if edit is None else edit(ws), **synthesis)
+
+    # Mode seeking (Mao et al. 2019) at one source image: with x and y the images of two latents at it, x' that of another source
+    # image, L = mean relu(variety - |x - y| / mean |x - x'|), norms over all pixels. D does not see y, which is distributed as x.
+    # Both latents go through G in one pass, since DistributedDataParallel allows one before the backward pass.
+
+    def varied(self, z, c, sync):
+        """Return images of z, and L of them, a scalar."""
+        rows = getattr(self.synthesis, 'module', self.synthesis).num_ws     # after them ws has the key of the source image
+        def same_source(ws):
+            ws, other = ws.chunk(2)
+            return torch.cat([ws, torch.cat([other[:, :rows], ws[:, rows:]], dim=1)])
+        x, y = self.run_G(torch.cat([z, torch.randn_like(z)]), torch.cat([c, c]), sync, edit=same_source).chunk(2)
+        norms = lambda difference: difference.to(torch.float32).flatten(1).square().sum(dim=1).add(1e-8).sqrt()
+        ratio = norms(x - y) / norms(x - x.roll(1, 0)).mean().detach()
+        _stats().report('Loss/G/variety', ratio)
+        return x, F.relu(self.variety - ratio).mean()
 
     def run_D(self, img, c, sigma, sync, **parts):
         img = gaussian_blur(img, sigma)

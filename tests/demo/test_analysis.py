@@ -29,16 +29,37 @@ def test_frechet_distance_of_known_gaussians():
     assert analysis.frechet_distance(x, x + 3) == pytest.approx(4 * 9)
     assert analysis.frechet_distance(x, 2 * x) == pytest.approx(4, rel=0.05)    # sum of (2 - 1)^2 + mean term
 
+def test_the_best_score_is_of_training_and_not_of_the_source():
+    assert analysis.best_after_start(BASELINE) == [300, 100.0]
+    assert analysis.best_after_start([[0, 5.0], [10, 9.0], [20, 8.0]]) == [20, 8.0]
+
+@pytest.mark.parametrize(['spider', 'adds', 'reached'], [
+    ([[0, 300.0], [100, 150.0], [200, 160.0]], True, 100.0),
+    ([[0, 300.0], [100, 420.0], [200, 105.0]], True, 150.0),
+    ([[0, 300.0], [100, 400.0], [200, 290.0]], True, None),
+    ([[0, 300.0], [100, 300.0], [200, 310.0]], False, None)])
+def test_what_training_adds_counts_from_the_untrained_source(spider, adds, reached):
+    assert analysis.adds_to_source(spider) == adds
+    goal = analysis.reached_goal(BASELINE, spider)
+    assert goal == dict(score=pytest.approx(210), spider=reached and pytest.approx(reached),
+                        baseline=pytest.approx(analysis.iterations_to(BASELINE, 210)))
+
+def test_nearest_images_are_found_by_pixels():
+    x = torch.randint(0, 256, [30, 3, 8, 8], dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(30, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(analysis.nearest(x[order] // 2 * 2, x), order)
+
 def test_copy_check_tells_copies_from_others():
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, [60, 3, 32, 32], dtype=torch.uint8, generator=generator)
-    images = dict(sources=x[:20], target=x[20:40], fresh=x[40:50], baseline=x[50:])
+    images = dict(sources=x[:20], redrawn=x[:20], target=x[20:40], fresh=x[40:50], baseline=x[50:])
     def check(spider):
         sets = dict(images, spider=spider)
         return analysis.copy_check(sets, {name: x.flatten(1)[:, :96].double() for name, x in sets.items()})
     copies, stolen = check(images['sources']), check(images['target'])['pixels']
     assert copies['pixels']['sample_to_own_source'] == copies['features']['sample_to_own_source'] == 0
     assert copies['pixels']['sample_to_another_source'] == pytest.approx((2 * 256 ** 2 / 12) ** 0.5, rel=0.02)
+    assert copies['pixels']['sample_to_other_latent'] == 0 < copies['pixels']['sample_to_another_sample']
     assert stolen['sample_to_nearest_target'] == 0 < stolen['fresh_target_to_nearest_target']
 
 def test_the_embedded_detector_ranks_sets_correctly():

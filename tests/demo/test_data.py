@@ -15,10 +15,12 @@ from spider_plugin.errors import SpiderError
 from spider_plugin.sources.dataset import ImageDataset
 
 def test_assets_are_unaltered_and_small():
-    for name in data.ASSET_SHA256:
-        assert len(data.read_asset(name)) < 100_000
+    sizes = {name: len(data.read_asset(name)) for name in data.ASSET_SHA256}
+    assert max(sizes['digits.npz'], sizes['brick.png']) < 100_000 and sum(sizes.values()) < 2_000_000
     text = (data.ASSETS / 'ATTRIBUTION.md').read_text(encoding='utf-8')
-    assert all(name in text for name in data.ASSET_SHA256) and 'CC BY 4.0' in text and 'CC0' in text
+    assert all(name in text for name in data.ASSET_SHA256)
+    assert all(words in text for words in ('CC BY 4.0', 'CC0', 'NASA', 'NOAA', 'public domain', 'LICENSE.basemap'))
+    assert 'Jeffrey Whitaker' in (data.ASSETS / 'LICENSE.basemap').read_text(encoding='utf-8')
 
 @pytest.mark.parametrize('content', [b'something else', None])
 def test_an_altered_or_missing_asset_is_named(content, tmp_path, monkeypatch):

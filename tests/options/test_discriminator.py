@@ -55,6 +55,11 @@ def test_what_the_user_says_wins():
     assert c['D_opt_kwargs']['lr'] == 0.005 and c['loss_kwargs']['blur_init_sigma'] == 5 and c['ada_target'] == 0.6
     assert c['loss_kwargs']['blur_fade_kimg'] == 300 and c['D_kwargs']['feature_resolution'] == 128
 
+def test_heads_on_fewer_maps():
+    c, lines = edit(disc_maps=3)
+    assert c['D_kwargs']['maps'] == 3 and 'separable heads on 3 of 4 maps of random' in lines
+    assert 'maps' not in edit(disc_maps=4)[0]['D_kwargs'] and 'maps' not in edit()[0]['D_kwargs']
+
 def test_the_blur_has_a_length():
     c, lines = edit(disc_blur=(1.5, 20.0))
     assert (c['loss_kwargs']['blur_init_sigma'], c['loss_kwargs']['blur_fade_kimg']) == (1.5, 20)

@@ -10,6 +10,7 @@ import torch
 from spider_plugin.errors import SpiderError
 from spider_plugin.options import table as config
 from spider_plugin.options.dcgan import PRESET
+from spider_plugin.options.discriminator import HINGE
 from spider_plugin.options.dsc import check_resumed_dsc
 from spider_plugin.options.table import OPTIONS
 from spider_plugin.registry import mappings
@@ -100,6 +101,14 @@ def test_procedural_sources_follow_the_target():
 def test_the_target_as_its_own_source_is_allowed_and_named(source):
     assert 'Warning' in edit(host=host(path=source), spider_source=source)[1]
     assert 'Warning' not in edit(spider_source=source)[1]
+
+def test_variety_is_a_part_of_the_projected_loss(source):
+    projected = dict(spider_source=source, disc='projected', disc_backbone='random', cfg='fastgan_lite')
+    c, lines = edit(host_config(batch_gpu=4), **projected, spider_variety=0.25)
+    assert c['loss_kwargs']['class_name'] == HINGE and c['loss_kwargs']['variety'] == 0.25
+    assert 'Spider variety:      another latent changes an image by at least 0.25' in lines
+    c, lines = edit(**projected)
+    assert 'variety' not in c['loss_kwargs'] and 'Spider variety' not in lines
 
 def test_path_length_off_stays_off(source):
     c = host_config()
@@ -227,6 +236,12 @@ def test_pggan_in_several_ranks_of_a_host_with_ddp():
     (dict(spider_source='SOURCE', spider_bank='online'),                '--spider-bank=online'),
     (dict(spider_source='SOURCE', host=host(channels=1)),               'flies.zip is colour, but grey'),
     (dict(spider_source='SOURCE', host=host(constant_input=False), spider_mapping='residual'), 'constant 4x4 input'),
+    (dict(spider_variety=0.5),                                          '--spider-variety has no effect without'),
+    (dict(spider_source='SOURCE', spider_variety=0.5),                  'variety=0.5 needs the loss of --disc=projected'),
+    (dict(spider_source='SOURCE', spider_variety=0.5, spider_mapping='encoder'), 'needs a latent .*=encoder'),
+    (dict(spider_source='SOURCE', spider_variety=0.5, cfg='dcgan'),     'no effect on --cfg=dcgan, whose residual draws'),
+    (dict(spider_source='SOURCE', spider_variety=0.5, c=host_config(loss_kwargs=dict(class_name=HINGE), batch_gpu=1)),
+     '--batch-gpu=1 leaves one; give 2 or more'),
     (dict(pg_kimg=5.0),                                                 '--pg-kimg has no effect without --cfg=pggan'),
     (dict(cfg='dcgan', given=['cfg'], pg_loss='wgan-gp'),               '--pg-loss has no effect without --cfg=pggan'),
     (dict(cfg='dcgan', host=host(resolution=8)),                        '--cfg=dcgan cannot draw .* not 8'),

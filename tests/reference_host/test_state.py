@@ -341,6 +341,24 @@ def test_the_best_snapshot_is_kept(tmp_path):
     assert run_dir.snapshots_of(tmp_path) == ['network-snapshot-000002.pkl', 'network-snapshot-000005.pkl']
     assert (tmp_path / 'training-state-000002.pt').exists() and not (tmp_path / 'training-state-000004.pt').exists()
 
+def test_a_run_that_is_best_before_training(tmp_path):
+    from training.report import Reporter
+    def reporter(*values):
+        scores = [dict(results=dict(fid1k=value), cur_nimg=i * 10, snapshot_pkl='') for i, value in enumerate(values)]
+        (tmp_path / 'metric-fid1k.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in scores))
+        reporter = Reporter.__new__(Reporter)
+        reporter.folder, reporter.metrics = str(tmp_path), ['fid1k']
+        return reporter
+    words = reporter(50.0, 71.25, 60.5, float('nan')).unimproved()
+    assert 'the best fid1k of this run is that of its start, 50, before training' in words and '60.5 at best' in words
+    assert reporter(50.0, 71.0, 49.0).unimproved() is None
+    assert reporter(50.0).unimproved() is None
+    assert run_dir.untrained_and_best(tmp_path, 'fid1k', rises=True) is None
+    assert run_dir.untrained_and_best(tmp_path, 'fid5k', rises=False) is None
+    nothing = reporter(1.0, 2.0)
+    nothing.metrics = []
+    assert nothing.unimproved() is None
+
 def test_which_metrics_rise():
     from metrics import metric_main
     rising = [name for name in metric_main.list_valid_metrics() if metric_main.rises(name)]

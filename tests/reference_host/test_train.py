@@ -90,6 +90,8 @@ def test_statistics_and_metrics_of_a_run(trained):
     assert scores[1]['snapshot_pkl'] == 'network-snapshot-000000040.pkl' and scores[1]['detector'] == 'pooled'
     best = min(scores, key=lambda line: line['results']['fid1k'])
     assert os.readlink(trained / 'network-snapshot-best') == best['snapshot_pkl']
+    said = 'the best fid1k of this run is that of its start' in (trained / 'log.txt').read_text()
+    assert said == (best is scores[0])
 
 def test_snapshot(trained):
     data = last_snapshot(trained)

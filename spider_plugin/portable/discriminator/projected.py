@@ -150,13 +150,15 @@ class Head(torch.nn.Module):
         return x.flatten(1)
 
 class Heads(torch.nn.Module):
-    def __init__(self, channels, separable, c_dim):
+    """Heads on the last `number` of the projected maps, the coarsest ones; their names count all maps."""
+
+    def __init__(self, channels, separable, c_dim, number=4):
         super().__init__()
         self.mini_discs = torch.nn.ModuleDict({
-            str(i): Head(width, 128 >> i, separable, c_dim) for i, width in enumerate(channels)})
+            str(i): Head(width, 128 >> i, separable, c_dim) for i, width in enumerate(channels) if i >= len(channels) - number})
 
     def forward(self, maps, c):
-        return torch.cat([head(x, c) for head, x in zip(self.mini_discs.values(), maps, strict=True)], dim=1)
+        return torch.cat([head(maps[int(i)], c) for i, head in self.mini_discs.items()], dim=1)
 
 #----------------------------------------------------------------------------
 
@@ -169,6 +171,7 @@ class ProjectedDiscriminator(torch.nn.Module):
     backbone:       name of the feature network; `random` needs no weights.
     weights:        file of its weights, as weights.py prepares it.
     heads:          'standard', or 'separable' with a fourteenth of the parameters.
+    maps:           how many of the four maps have a head, 1 to 4, from the coarsest on.
     augment:        whether every image is augmented by DiffAugment.
     feature_resolution: side of the images for the feature network, a multiple of 32, at least 128. None for the rule above.
     embed:          whether a pickle carries the feature network, or only the path of its file.
@@ -176,14 +179,16 @@ class ProjectedDiscriminator(torch.nn.Module):
                     computation is in float32.
     seed:           seed of the random projections.
 
-    forward(img [N, C, H, W] in [-1, 1], c [N, c_dim] or None, parts=1) returns logits [N, 100 at 256 pixels], over which a loss
-    takes the mean. `parts` is the number of batches of equal length that img consists of, for example fakes and reals. One pass
-    of the feature network serves all; batch norm in the heads is computed for each part.
+    forward(img [N, C, H, W] in [-1, 1], c [N, c_dim] or None, parts=1) returns logits [N, 25 for each head at 256 pixels], over
+    which a loss takes the mean. `parts` is the number of batches of equal length that img consists of, for example fakes and
+    reals. One pass of the feature network serves all; batch norm in the heads is computed for each part.
     The feature network is the same in training mode and in evaluation; norms and spectral norms of the heads follow the mode."""
 
     def __init__(self, c_dim, img_resolution, img_channels, backbone='random', weights=None, heads='standard', augment=True,
-                 feature_resolution=None, embed=True, precision='float32', seed=0):
+                 feature_resolution=None, embed=True, precision='float32', seed=0, maps=4):
         super().__init__()
+        if maps not in (1, 2, 3, 4):
+            raise ValueError(f'one to four of the four maps have a head, not {maps}')
         if img_channels not in (1, 3):
             raise ValueError(f'a projected discriminator takes grey or RGB images, not {img_channels} channels')
         if heads not in ('standard', 'separable'):
@@ -195,7 +200,7 @@ class ProjectedDiscriminator(torch.nn.Module):
         self.c_dim, self.img_resolution, self.img_channels = c_dim, img_resolution, img_channels
         self.augment, self.feature_resolution = augment, feature_resolution
         self.feature_network = ProjectedFeatures(backbone, weights, embed, seed=seed, precision=precision)
-        self.discriminator = Heads(self.feature_network.channels, heads == 'separable', c_dim)
+        self.discriminator = Heads(self.feature_network.channels, heads == 'separable', c_dim, maps)
 
     def forward(self, img, c=None, update_emas=False, parts=1):
         if c is None and self.c_dim > 0:

@@ -189,8 +189,9 @@ class FastGANSkip(torch.nn.Module):
 #----------------------------------------------------------------------------
 # With s the source image, e its encoding, a = source_gain, f4 the features of z, x the network's output, b = output_gain:
 #   f4' = f4 + a e(s),   y = lerp(x, tanh(b x + atanh(s)), a)
-# A fresh run has a = 1, fixed, and b = 0, learned (the last layer's spectrum is normalised, so its weights cannot be zero): the
-# untrained generator returns s. Where a stock generator is resumed, b = 1 and a = 0 is learned: its own images.
+# A fresh run has a = 1, fixed, and b = 0, learned (the last layer's spectrum is normalised, small weights would not do): the
+# untrained generator is the identity on s, clamped to 0.96. Where a stock generator is resumed, b = 1 and a = 0 is learned: the
+# first images are its own. A start at b = 0.05 put a pattern of one or two grey levels on every image (docs/real-images.md).
 
 class FastGANSynthesis(ResidualMixin, torch.nn.Module):
     def __init__(self, z_dim, c_dim, img_resolution, img_channels, ngf=128, lite=False, channel_max=None, dsc=None,

@@ -122,6 +122,18 @@ def test_blur():
     assert abs(float(blurred.sum()) - 2) < 1e-5 and abs(float(blurred[0, 0, 20, 24] / blurred[0, 0, 20, 20]) - 0.5) < 1e-5
     assert gaussian_blur(spot, 0) is spot
 
+def test_heads_on_the_coarser_maps_alone(network):
+    torch.manual_seed(0)
+    D = ProjectedDiscriminator(0, 32, 3, heads='separable', augment=False, maps=3, **SMALL)
+    assert list(D.discriminator.mini_discs) == ['1', '2', '3']
+    missing, unexpected = D.load_state_dict(network.state_dict(), strict=False)
+    assert not missing and all('.mini_discs.0.' in name for name in unexpected)
+    with torch.no_grad():
+        assert torch.allclose(D.eval()(images(), None), copy.deepcopy(network).eval()(images(), None)[:, 1:], atol=1e-5)
+    for wrong in (0, 5):
+        with pytest.raises(ValueError, match=f'not {wrong}'):
+            ProjectedDiscriminator(0, 32, 3, maps=wrong, **SMALL)
+
 #----------------------------------------------------------------------------
 # The loss, with generators of every host's form.
 
@@ -196,6 +208,51 @@ def test_loss(network, stats, mapping, synthesis, separate):
     for phase in ('Greg', 'Dreg'):
         loss.accumulate_gradients(phase=phase, **batch, **extra)
     assert all(p.grad is None for p in D.parameters())
+
+class KeyedMapping(torch.nn.Module):
+    def forward(self, z, c):
+        return torch.stack([z, z.sign()], dim=1)    # a style, then the key of a source image
+
+class KeyedSynthesis(torch.nn.Module):
+    num_ws = 1
+
+    def __init__(self):
+        super().__init__()
+        weight = torch.randn([2, 8, 3 * 32 * 32]) * torch.tensor([0.02, 0.2])[:, None, None]
+        self.weight, self.calls = torch.nn.Parameter(weight), []
+
+    def forward(self, ws):
+        self.calls.append(ws.detach())
+        return torch.tanh(torch.einsum('nrw,rwp->np', ws, self.weight)).reshape(-1, 3, 32, 32)
+
+def test_two_latents_at_one_source_differ(network, stats):
+    torch.manual_seed(0)
+    D, G = copy.deepcopy(network).requires_grad_(False), torch.nn.Module()
+    G.mapping, G.synthesis = KeyedMapping(), KeyedSynthesis()
+    loss, before = ProjectedHingeLoss('cpu', G=G, D=D, variety=0.5), copy.deepcopy(D)
+    z, c = torch.randn([3, 8]), torch.zeros([3, 0])
+    loss.accumulate_gradients('Gmain', images(3), c, z, c, gain=1, cur_nimg=0)
+    ws, = G.synthesis.calls                     # one pass
+    first, second = ws.chunk(2)
+    assert len(ws) == 6 and torch.equal(first[:, 0], z) and torch.equal(first[:, 1], second[:, 1])
+    assert not torch.equal(first[:, 0], second[:, 0])
+
+    given, G.synthesis.weight.grad = G.synthesis.weight.grad, None
+    x, y = G.synthesis(ws).chunk(2)
+    between = torch.stack([(x[i] - x[i - 1]).norm() for i in range(3)]).mean().detach()
+    ratio = torch.stack([(x[i] - y[i]).norm() for i in range(3)]) / between
+    assert torch.allclose(stats['Loss/G/variety'], ratio, rtol=1e-4) and ratio.max() < 0.5
+    (F.relu(0.5 - ratio).mean() - before(x, c).mean()).backward()
+    assert torch.allclose(given, G.synthesis.weight.grad, rtol=1e-3, atol=1e-6)
+
+    optimizer = torch.optim.Adam(G.parameters(), lr=3e-3)       # against a D that sees no difference
+    loss.run_D = lambda img, *args, **kwargs: 0 * img.mean(dim=[2, 3])
+    for _ in range(60):
+        optimizer.zero_grad()
+        batch = dict(real_img=images(8), real_c=torch.zeros([8, 0]), gen_z=torch.randn([8, 8]), gen_c=torch.zeros([8, 0]))
+        loss.accumulate_gradients('Gmain', **batch, gain=1, cur_nimg=0)
+        optimizer.step()
+    assert 0.4 < float(stats['Loss/G/variety'].mean()) < 0.7
 
 def test_blur_fades(network):
     G = torch.nn.Module()

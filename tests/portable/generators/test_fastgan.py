@@ -141,7 +141,7 @@ def test_untrained_a_residual_is_the_identity(lite, classes, dsc, prepared):
     G = small(lite=lite, c_dim=classes, dsc=dsc, spider=dict(mapping='residual', source=prepared('bank')))
     c = torch.eye(3)[[0, 1, 2, 0]] if classes else None
     images, source = draw(G, latents(), c), G.source.sample(latents(), c)
-    assert (images - source.clamp(-0.96, 0.96)).abs().mean() < 0.05 < source.std() and images.abs().max() <= 1
+    assert (images - source.clamp(-0.96, 0.96)).abs().max() < 1e-6 and source.std() > 0.05
 
 def test_a_resumed_stock_generator_starts_with_its_own_images(prepared):
     stock = small().eval()
