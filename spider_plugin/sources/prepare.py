@@ -23,6 +23,7 @@ from spider_plugin import registry
 from spider_plugin.errors import SpiderError, out_of_memory
 from spider_plugin.files.cache import allocated, atomic_dir, cache_dir, sha256_of_file
 from spider_plugin.files.download import hidden
+from spider_plugin.files.pictures.check import in_order
 from spider_plugin.files.progress import Progress
 from spider_plugin.portable.source.bank import read_json
 from spider_plugin.snapshots.lineage import cascade_stages
@@ -131,6 +132,7 @@ def _plan_dataset(path, pick_size, bank, channels, match, subset):
         raise SpiderError(f'--spider-source={path} does not exist; give a zip or a folder of images, a generator .pkl, one of '
                           f'{", ".join(sorted(registry.sources))}, or a name that `spider sources` lists.')
     dataset = ImageDataset(path)
+    dataset.tell()
     _check_channels(path, dataset.channels, channels)
     size = pick_size(dataset.resolution)
     sha256 = dataset.sha256
@@ -155,7 +157,7 @@ def _plan_dataset(path, pick_size, bank, channels, match, subset):
 
 def _dataset_blocks(dataset, order, size):
     for start in range(0, len(order), BLOCK):
-        yield resize_area(np.stack([dataset.image(i) for i in order[start : start + BLOCK]]), size)
+        yield resize_area(np.stack(list(in_order(dataset.image, order[start : start + BLOCK]))), size)
 
 def _trained_on(count, subset):
     """Return the indices that hosts pick from `count` images for a subset."""
