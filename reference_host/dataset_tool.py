@@ -59,7 +59,7 @@ class Source:
         if not self.pairs:
             return names, None
         found, by = labels.match(self.pairs, names)
-        say(labels.tell_match(by, self.where))
+        say(labels.tell_match(by, self.where.removeprefix('--source: ')))
         missing = found.count(None)
         if missing and unlabelled == 'refuse':
             raise SpiderError(f'{self.where} {labels.missing_words(found, names)}; correct it, or leave them out by '
@@ -74,7 +74,7 @@ class Source:
             say(f'Left out because they have no label: {missing} of {len(names)} images')
         kept = [name for name, label in zip(names, found, strict=True) if label is not None]
         made = reading.said_of(self.where, labels.to_labels, [label for label in found if label is not None])
-        say(labels.tell_classes(made.class_ids, self.where))
+        say(labels.tell_classes(made.class_ids, self.path))
         return kept, made
 
     def bad_file(self, name, err):

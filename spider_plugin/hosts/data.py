@@ -55,7 +55,8 @@ class _HostSet:
                      for name in files}
         else:
             names = set(self.zip.namelist())
-        return [name for name in names if os.path.splitext(name)[1].lower() in PIL.Image.EXTENSION]
+        known = {end for end, format in PIL.Image.EXTENSION.items() if format != 'HEIF'}    # which this process alone may have
+        return [name for name in names if os.path.splitext(name)[1].lower() in known]
 
     def read(self, name, most):
         if self.zip is not None:

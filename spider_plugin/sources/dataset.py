@@ -164,7 +164,7 @@ class ImageDataset:
                               'out by dataset_tool.py --unlabelled=drop.')
         made = self._told(labels.to_labels, found)
         self.class_ids = made.class_ids
-        told = labels.tell_match(by, self._where), labels.tell_classes(made.class_ids, self._where)
+        told = labels.tell_match(by, self._where), labels.tell_classes(made.class_ids, str(self.path))
         self.lines += [line for line in told if line is not None]
         return made.values
 

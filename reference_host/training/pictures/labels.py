@@ -90,16 +90,16 @@ def _below(name, top):
     return _plain(name, top)[len(top):]
 
 _WAYS: dict[str, Callable[[str, str], str]] = {
-    'slashes and dots': _plain,
-    'folders':          _below,
-    'case':             lambda name, top: _below(name, top).casefold(),
-    'endings':          lambda name, top: os.path.splitext(_below(name, top))[0].casefold(),
+    'written with other slashes or dots': _plain,
+    'in other folders': _below,
+    'in capitals or small letters': lambda name, top: _below(name, top).casefold(),
+    'with another ending': lambda name, top: os.path.splitext(_below(name, top))[0].casefold(),
 }
 
 def tell_match(by: collections.Counter[str], where: str) -> str | None:
     """Return a line about names that were matched by more than their letters, None for none."""
-    said = [f'{by[way]} but for {way}' for way in _WAYS if by[way]]
-    return f'Names in {where} that fit those of pictures: {", ".join(said)}' if said else None
+    said = [f'{by[way]} {way}' for way in _WAYS if by[way]]
+    return f'Names in {where} that are otherwise those of images: {", ".join(said)}' if said else None
 
 def missing_words(found: Sequence[Any], names: Sequence[str]) -> str:
     """Return the beginning of a sentence about the pictures without a label, of which there are some."""

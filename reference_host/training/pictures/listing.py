@@ -17,9 +17,10 @@ ENDINGS = frozenset(
 _MAY_LACK = {'.avif', '.avifs', '.heic', '.heics', '.heif', '.heifs', '.hif'}    # a package that reads them
 _SYSTEM   = {'__macosx', '@eadir', '$recycle.bin', 'system volume information', 'thumbs.db', 'desktop.ini'}
 
-HIDDEN, LINKS, BROKEN, STRANGE, TWICE, NO_PICTURES, OTHER_LABELS = (
-    'hidden or of the system', 'links to folders', 'broken links', 'no regular files', 'names of a zip that occur again',
-    'without an ending and no pictures', f'{LABELS} below the folder of the pictures')
+HIDDEN, LINKS, BROKEN, ZIPPED_LINK, STRANGE, TWICE, NO_PICTURE, OTHER_LABELS = (
+    'hidden or of the system', 'behind a link to a folder', 'behind a broken link', 'behind a link in a zip',
+    'of no regular kind (a pipe, a device)', 'named twice in a zip', 'without an ending and no picture',
+    f'{LABELS} below the folder of the pictures')
 _HEAD = 64      # bytes of a file that say what it is
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +62,7 @@ def list_zip(archive: zipfile.ZipFile, look: Callable[[bytes], tuple[str | None,
         for info in archive.infolist():
             if not info.is_dir():
                 link = info.create_system == 3 and stat.S_ISLNK(info.external_attr >> 16)
-                yield info.filename, TWICE if info.filename in seen else BROKEN if link else None
+                yield info.filename, TWICE if info.filename in seen else ZIPPED_LINK if link else None
                 seen.add(info.filename)
     def head(name: str) -> bytes:
         try:
@@ -118,7 +119,7 @@ def _reason(name, head, look):
     kind, lacking = look(head(name))
     if lacking is not None:
         return f'{end or f"without an ending in {kind}"} (to read them, {lacking})'
-    return None if kind or end else NO_PICTURES
+    return None if kind or end else NO_PICTURE
 
 def _labels_of(labels, pictures):
     """Return the dataset.json at the top; without one, the only one of a folder that holds all pictures."""
