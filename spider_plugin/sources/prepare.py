@@ -139,6 +139,8 @@ def _plan_dataset(path, pick_size, bank, channels, match, subset):
     order = np.random.RandomState(0).permutation(dataset.num_images)[:bank]
     classes = dataset.labels is not None and dataset.labels.ndim == 1
     identity = _identity(dataset.name, sha256, _transform(dataset, len(order), size), dataset.licence)
+    if classes and dataset.class_ids is not None:   # a snapshot then says which number each class had
+        identity['class_ids'] = ' '.join(map(str, dataset.class_ids))
     blocks = lambda: _dataset_blocks(dataset, order, size)
     if match is not None:
         target = ImageDataset(match)
@@ -183,6 +185,7 @@ def _plan_procedural(name, argument, pick_size, bank, channels):
     count, reference, sha256, licence = bank or _DEFAULT_BANK, None, '', 'none needed'
     if argument:
         dataset = ImageDataset(resolve(argument))
+        dataset.tell()
         _check_channels(argument, dataset.channels, channels)
         sha256, licence = dataset.sha256, dataset.licence
         size, channels = pick_size(dataset.resolution), dataset.channels

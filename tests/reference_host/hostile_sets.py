@@ -80,5 +80,6 @@ CASES = {
     'a directory that claims too much':         lambda: claims(1 << 31),
     'no zip':                                   lambda: b'PK\x05\x06' + bytes(18) + b'x' * 100,
     'half a zip':                               lambda: zipped(a=image())[: -30],
+    'a name of no letters':                     lambda: of({'': image()}),
     'a name that steers a terminal':            lambda: of({ESCAPE: b'no image'}),
 }

@@ -16,8 +16,11 @@ from odd_sets import LABELS, PICTURES, REFUSED, SIDE, encoded, noise
 import dataset_tool
 import projector
 from spider_plugin import errors
+from spider_plugin.files.pictures import decode
 from spider_plugin.neighbors.features import open_set
+from spider_plugin.portable.source.bank import open_source
 from spider_plugin.resources import resource_dir
+from spider_plugin.sources import convert
 from spider_plugin.sources.dataset import ImageDataset
 from spider_plugin.sources.prepare import prepare_source
 from training.dataset import ImageFolderDataset
@@ -138,6 +141,29 @@ def test_labels_beside_the_pictures_of_a_folder_in_a_zip(tmp_path):
         'set/dataset.json': labels, '__MACOSX/set/._0.png': b'\0\5'})
     assert [answer(door, path)[1] for door in DOORS] == [[0, 1, 2, 3]] * len(DOORS)
 
+def test_class_ids_of_a_source_travel_in_its_identity(tmp_path, capsys):
+    names, labels, wanted = LABELS['dates']
+    files = {fname: encoded(noise(i)) for i, fname in enumerate(names)}
+    prepared = prepare_source(str(folder(tmp_path / 'set', files | {'dataset.json': json.dumps(dict(labels=labels)).encode()})))
+    bank = open_source(prepared.path)
+    assert bank.identity['class_ids'] == '20230101 20230102 20240101' and prepared.num_classes == 3
+    assert sorted(bank.labels.tolist()) == sorted(wanted)
+    assert 'class=id: 0=20230101, 1=20230102, 2=20240101' in capsys.readouterr().err
+    files |= {'dataset.json': json.dumps(dict(labels=LABELS['as they are'][1])).encode()}
+    assert 'class_ids' not in prepare_source(str(folder(tmp_path / 'other', files))).identity
+
+def test_archives_are_converted_by_the_same_rules(tmp_path):
+    """Those of the catalogue: bytes that no rule changes are kept, others become PNGs."""
+    for name in sorted(PICTURES.keys() - REFUSED):
+        fname, made = PICTURES[name]
+        path = folder(tmp_path / name.replace(' ', '-'), {fname: made()})
+        dataset = ImageDataset(path)
+        ((data, extension, _label),) = convert.read('images', {'x': path}, dict(pattern='.'), channels=dataset.channels, what='x')
+        pixels = decode.decode(data).pixels
+        assert np.array_equal(pixels.reshape(SIDE, SIDE, -1).transpose(2, 0, 1), dataset.image(0)), name
+        kept = {'PNG', 'grey PNG', 'JPEG', 'grey JPEG', 'EXIF 1', 'sRGB profile', 'JPEG named .png', 'damaged EXIF'}
+        assert data == made() or name not in kept, name
+
 #----------------------------------------------------------------------------
 # What is left out.
 
@@ -166,7 +192,6 @@ def check_left_out(text, path):
 
 def test_what_is_left_out_is_counted_in_a_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None if name == 'pillow_heif' else os)
-    from spider_plugin.files.pictures import decode
     from training.pictures import decode as copy
     decode.lacks.cache_clear(), copy.lacks.cache_clear()
     path = odd_folder(tmp_path / 'set')

@@ -60,7 +60,7 @@ def list_zip(archive: zipfile.ZipFile, look: Callable[[bytes], tuple[str | None,
     def names() -> Iterator[tuple[str, str | None]]:
         seen = set()
         for info in archive.infolist():
-            if not info.is_dir():
+            if not info.filename.endswith('/') and info.filename:       # is_dir() fails for a name of no letters
                 link = info.create_system == 3 and stat.S_ISLNK(info.external_attr >> 16)
                 yield info.filename, TWICE if info.filename in seen else ZIPPED_LINK if link else None
                 seen.add(info.filename)
