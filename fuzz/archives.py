@@ -12,7 +12,7 @@ from harness import FOLDER, fuzz
 with atheris.instrument_imports(include=['spider_plugin.sources', 'zipfile', 'tarfile', 'gzip', 'PIL']):
     import PIL.Image
 
-    from spider_plugin.files import pictures
+    from spider_plugin.files.pictures import decode
     from spider_plugin.sources import convert
     from spider_plugin.sources.dataset import ImageDataset
     PIL.Image.init()    # imports a module for each format
@@ -22,7 +22,7 @@ from members import SEPARATOR, gzipped, image, images, joined, split, tarred, zi
 
 from spider_plugin.errors import SpiderError
 
-pictures.MOST_DECODED = 81_000_000      # more takes more memory than a target may
+decode.MOST_DECODED = 81_000_000      # more takes more memory than a target may
 
 IMAGES  = dict(pattern=r'(^|/)(?P<label>\w*)/?[^/]*\.\w+$')
 RECORDS = dict(pattern=r'\.bin$', side=4, label_bytes=2)

@@ -11,21 +11,22 @@ import atheris
 from harness import FOLDER, check_message, fuzz
 
 with atheris.instrument_imports(include=['spider_plugin.sources', 'spider_plugin.files', 'training.dataset', 'training.reading',
-                                         'dataset_tool', 'zipfile', 'PIL']):
+                                         'training.pictures', 'dataset_tool', 'zipfile', 'PIL']):
     import PIL.Image
 
     import dataset_tool
-    from spider_plugin.files import pictures
+    from spider_plugin.files.pictures import decode
     from spider_plugin.sources.dataset import ImageDataset
     from training import reading
     from training.dataset import ImageFolderDataset
+    from training.pictures import decode as host_decode
     PIL.Image.init()    # imports a module for each format
 from members import image, images, joined, split, zipped
 
 from spider_plugin.errors import SpiderError
 from training.runtime import SpiderError as HostError
 
-reading.MOST_PHOTO = pictures.MOST_DECODED = reading.MOST_DECODED   # photographs take more memory than a target may
+decode.MOST_DECODED = host_decode.MOST_DECODED = reading.MOST_DECODED   # photographs take more memory than a target may
 
 PATH, MADE   = FOLDER / 'fuzzed.zip', FOLDER / 'made.zip'
 WHOLE, PARTS = b'Z', b'M'
@@ -52,7 +53,7 @@ def host(path):
 def tool(path):
     MADE.unlink(missing_ok=True)
     with contextlib.redirect_stderr(io.StringIO()):     # lines of progress
-        dataset_tool.convert_dataset.callback(str(path), str(MADE), None, 'center-crop', (8, 8))
+        dataset_tool.convert_dataset.callback(str(path), str(MADE), None, 'center-crop', (8, 8), 'drop')
 
 def read(data):
     PATH.write_bytes(data[1:] if data[:1] == WHOLE else zipped(split(data[1:])))
@@ -69,6 +70,7 @@ def seeds():
     sets += [{'a.png': colour, 'b.png': colour, 'dataset.json': labels([['a.png', 1], ['b.png', 0]])},
              {'a.png': grey, 'b/c.png': grey, 'dataset.json': labels([['a.png', [0.5, 1]], ['b/c.png', [1, 2]]])},
              {'a.png': grey, 'b.png': image(16), 'dataset.json': labels(None)},
+             {'images/a.png': colour, 'images/dataset.json': labels([['A.jpg', 70000]]), '.b.png': b'x', 'c': grey},
              {'a.jpg': image(format='jpeg', exif=PIL.Image.Exif().tobytes()), 'b.jpg': grey}]
     return [PARTS + joined(members) for members in sets] + [WHOLE + zipped(members.items()) for members in sets[-4:]]
 

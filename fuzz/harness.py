@@ -6,6 +6,7 @@ interpreter that runs or opens something else, more than 512 MiB or ten seconds 
 import contextlib
 import encodings
 import importlib
+import os
 import pkgutil
 import resource
 import sys
@@ -18,6 +19,7 @@ import atheris
 ROOT   = Path(__file__).resolve().parents[1]
 FOLDER = Path(tempfile.mkdtemp(prefix='fuzz-', dir='/dev/shm' if Path('/dev/shm').is_dir() else None))
 sys.path[:0] = [str(ROOT), str(ROOT / 'reference_host')]
+os.environ.update(SPIDER_CACHE_DIR=str(FOLDER / 'cache'), DNNLIB_CACHE_DIR=str(FOLDER / 'cache'))    # of what was checked
 
 MAX_BYTES  = 1 << 16    # of an input
 MAX_MEMORY = 512 << 10  # KiB that a run may add to the peak of the process

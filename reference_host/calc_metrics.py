@@ -21,6 +21,8 @@ def pick_dataset_kwargs(trained_on, data, mirror):
     """Return the options of the dataset to compare with, the one at `data` or the one the network was trained on."""
     if data is not None:
         kwargs = dnnlib.EasyDict(class_name='training.dataset.ImageFolderDataset', path=data)
+        if trained_on and trained_on.get('class_ids') is not None:
+            kwargs.class_ids = trained_on['class_ids'] # So that a class is the same in both.
     elif trained_on:
         kwargs = dnnlib.EasyDict(trained_on)
     else:

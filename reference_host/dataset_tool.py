@@ -3,99 +3,114 @@
     python dataset_tool.py --source=photos --dest=images.zip --transform=center-crop --resolution=64x64
 """
 
+import collections
 import io
 import json
 import os
 import shutil
 import sys
-import time
 import zipfile
 
 import click
 import numpy as np
 import PIL.Image
-import PIL.ImageOps
 
 from training import reading
-from training.dataset import is_image_file, list_folder
 from training.option_types import Whole, parse_size
-from training.runtime import SpiderError
+from training.pictures import check, decode, labels
+from training.runtime import SpiderError, printable
 
 #----------------------------------------------------------------------------
 # Sources.
 
 class Source:
-    """The image files of a folder (searched recursively) or a zip, and the labels of its dataset.json."""
+    """The pictures of a folder (searched recursively) or a zip, and the labels of its dataset.json."""
 
     def __init__(self, path):
         self.path = path
         self.zip = None
-        if os.path.isdir(path):
-            names = list(list_folder(path))
-        else:
+        if not os.path.isdir(path):
             try:
                 self.zip = reading.open_zip(path)
             except Exception as err: # Broken directories of a zip raise errors of many types.
                 raise SpiderError(f'--source: {path} is neither a folder nor a readable zip ({err}); give one of them') from err
-            names = self.zip.namelist()
-        self.names = sorted(name for name in names if is_image_file(name) and not name.startswith('__MACOSX/'))
+        self.listing = reading.list_set(path, self.zip)
+        self.names = self.listing.pictures
+        left_out = self.listing.tell(path)
         if not self.names:
-            raise SpiderError(f'--source: {path} holds no images; give a folder or zip with PNG or JPEG files')
-        self.where = f'--source: dataset.json in {path}'
-        self.labels = reading.read_labels(self.read, len(self.names), self.where) if 'dataset.json' in names else {}
+            raise SpiderError(f'--source: {path} holds no images; give a folder or zip with PNG or JPEG files'
+                              f'{"" if left_out is None else f" ({left_out})"}')
+        self.where = f'--source: {self.listing.labels} in {path}'
+        self.pairs = []
+        if self.listing.labels is not None:
+            self.pairs = reading.read_pairs(self.read, len(self.names), self.listing.labels, self.where)[1]
+        say(left_out)
 
     def read(self, name, most=reading.MOST_IMAGE):
         if self.zip is not None:
             return reading.read_member(self.zip, name, most)
         return reading.read_file(os.path.join(self.path, name), most)
 
-    def open_image(self, name):
-        return reading.open_image(io.BytesIO(self.read(name)), reading.MOST_PHOTO)
+    def labels_of(self, names, unlabelled):
+        """Return (names of the images to take, their Labels or None).
 
-    def labels_of(self, names):
-        """Return the label of each image, or None if one of them has none. Raises SpiderError for labels that cannot be used."""
-        found = [self.labels.get(name) for name in names]
+        unlabelled: what becomes of images without a label where others have one, a key of UNLABELLED.
+        Raises SpiderError for labels that cannot be used."""
+        if not self.pairs:
+            return names, None
+        found, by = labels.match(self.pairs, names)
+        say(labels.tell_match(by, self.where.removeprefix('--source: ')))
         missing = found.count(None)
-        if missing == 0:
-            reading.label_array(found, self.where)
-            return found
-        if missing < len(found):
-            print(f'Labels are left out, because dataset.json has none for {missing} of {len(names)} images', file=sys.stderr)
-        return None
+        if missing and unlabelled == 'refuse':
+            raise SpiderError(f'{self.where} {labels.missing_words(found, names)}; correct it, or leave them out by '
+                              '--unlabelled=drop, or take all images without labels by --unlabelled=keep')
+        if missing and unlabelled == 'keep':
+            say(f'Labels are left out, because dataset.json has none for {missing} of {len(names)} images')
+            return names, None
+        if missing == len(names):
+            raise SpiderError(f'{self.where} has a label for none of the {len(names)} images; correct its names, or use '
+                              '--unlabelled=keep')
+        if missing:
+            say(f'Left out because they have no label: {missing} of {len(names)} images')
+        kept = [name for name, label in zip(names, found, strict=True) if label is not None]
+        made = reading.said_of(self.where, labels.to_labels, [label for label in found if label is not None])
+        say(labels.tell_classes(made.class_ids, self.path))
+        return kept, made
 
     def bad_file(self, name, err):
-        reason = (str(err) or type(err).__name__).splitlines()[0].rstrip('.')
-        return SpiderError(f'--source: {name} in {self.path} cannot be read as an image ({reason}); replace or remove '
-                           'that file')
+        return SpiderError(f'--source: {name} in {self.path} cannot be read as an image ({reading.reason_of(err)}); replace or '
+                           'remove that file')
 
     def is_grey(self, name):
-        """Return whether the image is grey without transparency, by its header."""
+        """Return whether the image is grey without an alpha channel, by its header."""
         try:
-            return self.open_image(name).mode in ('1', 'L', 'I', 'I;16', 'I;16B', 'F')
-        except Exception as err: # As do those of images.
+            return decode.read_shape(self.read(name))[2] == 1
+        except Exception as err: # Those of images are of any type.
             raise self.bad_file(name, err) from err
 
     def image(self, name):
-        """Return a PIL image, turned upright, in mode L or RGB; transparent parts become white."""
+        """Return (a PIL image, upright, in mode L or RGB, notes of training/pictures/decode.py)."""
         try:
-            image = self.open_image(name)
-            PIL.ImageOps.exif_transpose(image, in_place=True)
-            if image.mode in ('1', 'L'):
-                return image.convert('L')
-            if image.mode.startswith('I') or image.mode == 'F': # 16 bits and more.
-                values = np.asarray(image, dtype=np.float64)
-                return PIL.Image.fromarray((values / (65535 if values.max() > 255 else 255) * 255).astype(np.uint8))
-            if 'A' in image.getbands() or 'transparency' in image.info:
-                image = image.convert('RGBA')
-                image = PIL.Image.alpha_composite(PIL.Image.new('RGBA', image.size, 'white'), image)
-            return image.convert('RGB')
+            return decode.to_plain(decode.open_image(self.read(name)))
         except Exception as err:
             raise self.bad_file(name, err) from err
+
+def say(line):
+    """Print a line on stderr, if there is one."""
+    if line is not None:
+        print(printable(line), file=sys.stderr)
+
+UNLABELLED = {
+    'refuse':   'stop with a sentence',
+    'drop':     'leave these images out',
+    'keep':     'take all images, without labels',
+}
 
 #----------------------------------------------------------------------------
 # Transforms from PIL image to PIL image.
 
 def resize(image, size):
+    """Return the image in a size, stretched if it has other proportions."""
     return image if size is None or image.size == size else image.resize(size, PIL.Image.Resampling.LANCZOS)
 
 def center_crop(image, size):
@@ -111,11 +126,32 @@ def center_crop_wide(image, size):
     crop_width, crop_height = round(width * fit), round(height * fit)
     left, top = (image.width - crop_width) // 2, (image.height - crop_height) // 2
     image = resize(image.crop([left, top, left + crop_width, top + crop_height]), size)
-    square = PIL.Image.new(image.mode, [width, width])
-    square.paste(image, [0, (width - height) // 2])
-    return square
+    return on_square(image, 'constant')
 
-TRANSFORMS = {'none': resize, 'center-crop': center_crop, 'center-crop-wide': center_crop_wide}
+def letterbox(image, size):
+    """Return the whole image in the middle of a black square, resized."""
+    return resize(on_square(image, 'constant'), size)
+
+def pad(image, size):
+    """Return the whole image in the middle of a square whose bars repeat the image's edges, resized."""
+    return resize(on_square(image, 'edge'), size)
+
+def on_square(image, mode):
+    """Return the image in the middle of a square of its longer side; mode: of np.pad, for the bars."""
+    side = max(image.size)
+    bars = [(left := (side - length) // 2, side - length - left) for length in (image.height, image.width)]
+    pixels = np.asarray(image)
+    return PIL.Image.fromarray(np.pad(pixels, bars + [(0, 0)] * (pixels.ndim - 2), mode=mode))
+
+def same_shape(image, size):
+    """Return the image in a size of its proportions."""
+    if size is not None and image.width * size[1] != image.height * size[0]:
+        raise ValueError(f'{image.width}x{image.height}, which --resolution={size[0]}x{size[1]} would stretch; use '
+                         '--transform=center-crop, pad or letterbox, or stretch if that is meant')
+    return resize(image, size)
+
+TRANSFORMS = {'none': same_shape, 'center-crop': center_crop, 'center-crop-wide': center_crop_wide, 'pad': pad,
+              'letterbox': letterbox, 'stretch': resize}
 
 def parse_resolution(text):
     """Return (64, 32) for '64x32'."""
@@ -179,16 +215,29 @@ def check_square(name, size, transform):
     """Raise SpiderError unless the transformed size is one that train.py takes."""
     width, height = size
     if width != height or width & (width - 1) != 0:
-        remedy = '--transform=center-crop --resolution=WxH' if transform == 'none' else '--resolution=WxH'
+        remedy = '--transform=center-crop, pad or letterbox, with --resolution=WxH' if transform == 'none' else '--resolution=WxH'
         raise SpiderError(f'--source: {name} gives a {width}x{height} image, but images must be square with a power of two '
                           f'as their side; use {remedy}')
 
-def convert(source, dest, names, transform, resolution):
+def look(function, names, what):
+    """Yield function(name) of each image by several threads, with a line of progress every few seconds."""
+    def progress(done, seconds):
+        print(f'{what}: {done}/{len(names)} images, {done / seconds:.0f}/s', file=sys.stderr, flush=True)
+    yield from check.in_order(function, names, progress)
+
+def convert(source, dest, names, transform, resolution, unlabelled):
     """Write the transformed images and dataset.json to dest, with a line of progress on stderr."""
-    mode = 'L' if all(map(source.is_grey, names)) else 'RGB'
-    labels, written, first, shown = source.labels_of(names), [], None, 0
-    for i, name in enumerate(names):
-        image = TRANSFORMS[transform](source.image(name).convert(mode), resolution)
+    names, found = source.labels_of(names, unlabelled)
+    mode = 'L' if all(list(look(source.is_grey, names, 'Reading headers'))) else 'RGB'
+    def made(name):
+        image, changed = source.image(name)
+        try:
+            return TRANSFORMS[transform](image if image.mode == mode else image.convert(mode), resolution), changed
+        except ValueError as err:
+            raise SpiderError(f'--source: {name} is {err}') from err
+    written, first, notes = [], None, collections.Counter()
+    for i, (name, (image, changed)) in enumerate(zip(names, look(made, names, 'Converting'), strict=True)):
+        notes.update(changed)
         check_square(name, image.size, transform)
         if first is None:
             first = name, image.size
@@ -200,13 +249,12 @@ def convert(source, dest, names, transform, resolution):
         out_name = f'{i // 1000:05d}/img{i:08d}.png'
         dest.write(out_name, data.getvalue())
         written.append(out_name)
-        if time.time() - shown > 0.5 or i + 1 == len(names):
-            shown = time.time()
-            end = '\r' if sys.stderr.isatty() and i + 1 < len(names) else '\n'
-            if end == '\r' or i + 1 == len(names):
-                print(f'{i + 1}/{len(names)} images', end=end, file=sys.stderr, flush=True)
-    pairs = None if labels is None else list(zip(written, labels, strict=True))
-    dest.write('dataset.json', json.dumps(dict(labels=pairs)).encode())
+    say(decode.tell_notes(notes, source.path))
+    print(f'{len(names)}/{len(names)} images', file=sys.stderr, flush=True)
+    entries = dict(labels=None if found is None else list(zip(written, found.values.tolist(), strict=True)))
+    if found is not None and found.class_ids is not None:
+        entries['class_ids'] = found.class_ids # Of the classes 0 to n - 1, in their order.
+    dest.write('dataset.json', json.dumps(entries).encode())
 
 @click.command(context_settings=dict(max_content_width=120))
 @click.option('--source', help='Folder or zip of images', metavar='PATH', required=True)
@@ -216,12 +264,19 @@ def convert(source, dest, names, transform, resolution):
 @click.option('--transform', help='Way of making the images square',
               type=click.Choice(list(TRANSFORMS)), default='none', show_default=True)
 @click.option('--resolution', help='Size of the images, such as 64x64', metavar='WxH', type=parse_resolution)
-def convert_dataset(source, dest, max_images, transform, resolution):
+@click.option('--unlabelled', help='When dataset.json has labels for some images: '
+              + ', '.join(f'{key} ({what})' for key, what in UNLABELLED.items()),
+              type=click.Choice(list(UNLABELLED)), default='refuse', show_default=True)
+def convert_dataset(source, dest, max_images, transform, resolution, unlabelled='refuse'):
     """Make a dataset of equally sized PNGs for train.py.
 
-    The labels of the source's dataset.json, {"labels": [[file name, class or vector], ...]}, are kept. Images become
-    grey if all of them are, and RGB otherwise. `none` only resizes; `center-crop` takes the largest square in the
-    middle; `center-crop-wide` the largest part of the aspect ratio of --resolution, on a black square.
+    The content of a file decides about its format: docs/pictures.md has the rules. What is left out is counted in a line. The
+    labels of the source's dataset.json, {"labels": [[file name, class or vector], ...]}, are kept; numbers that are ids
+    become the classes 0 to n - 1. Images become grey if all of them are, and RGB otherwise.
+
+    Images that are not square: `center-crop` takes the largest square in the middle; `pad` the whole image, with bars that
+    repeat its edges; `letterbox` the whole image, with black bars; `center-crop-wide` the largest part of the aspect ratio of
+    --resolution, on a black square; `stretch` changes the proportions. `none` only resizes, and refuses to stretch.
     """
     if transform != 'none' and resolution is None:
         raise SpiderError(f'--resolution: --transform={transform} needs it, such as --resolution=64x64')
@@ -230,7 +285,7 @@ def convert_dataset(source, dest, max_images, transform, resolution):
     source = Source(source)
     dest = open_dest(dest)
     try:
-        convert(source, dest, source.names[:max_images], transform, resolution)
+        convert(source, dest, source.names[:max_images], transform, resolution, unlabelled)
         dest.commit()
     except BaseException: # Ctrl-C also leaves nothing behind.
         dest.abort()

@@ -7,7 +7,6 @@ The method is in appendix D of Karras et al., "Analyzing and Improving the Image
 if __import__('importlib.util').util.find_spec('spider_plugin') or __name__ == '__main__' and print('spider-plugin is not installed: going on without it', file=__import__('sys').stderr): import spider_plugin.hosts.hook  # attaches spider-plugin  # noqa
 
 import copy
-import io
 import math
 import os
 
@@ -22,6 +21,7 @@ import tool_utils
 import video_utils
 from metrics import detectors, metric_utils
 from training import option_types, reading, runtime
+from training.pictures import decode
 from training.runtime import SpiderError
 from training.snapshots import load_generator, trust_option
 
@@ -153,11 +153,13 @@ def project(G, distance, label, num_steps, seed):
 def load_target(fname, G, device):
     """Return an image file as [1, C, R, R] in [-1, 1], cropped to its middle square. Raises SpiderError."""
     try:
-        image = reading.open_image(io.BytesIO(reading.read_file(fname, reading.MOST_IMAGE)), reading.MOST_PHOTO)
-        image = PIL.ImageOps.exif_transpose(image).convert('L' if G.img_channels == 1 else 'RGB')
+        image, notes = decode.to_plain(decode.open_image(reading.read_file(fname, reading.MOST_IMAGE)))
+        image = image.convert('L' if G.img_channels == 1 else 'RGB')
     except Exception as err: # Damaged files and files of other kinds cause errors of many types.
-        reason = 'no such file' if isinstance(err, FileNotFoundError) else type(err).__name__
+        reason = 'no such file' if isinstance(err, FileNotFoundError) else reading.reason_of(err)
         raise SpiderError(f'--target: {fname} cannot be read as an image ({reason}); give a PNG or a JPEG') from err
+    if notes:
+        print(f'Target {", ".join(notes)}')
     size, side = image.size, min(image.size)
     image = PIL.ImageOps.fit(image, [G.img_resolution] * 2, PIL.Image.Resampling.LANCZOS)
     if size != image.size:

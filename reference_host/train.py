@@ -58,6 +58,9 @@ def continue_training(folder, dry_run):
     """Trains on in a run directory, with the options that are recorded there and what may change."""
     c = relaunch.config_of(folder, given_options())
     metric_main.check_metrics(c.get('metrics', []), c.get('detector'), c.training_set_kwargs.get('resolution'))
+    with runtime.named('--data'):
+        dataset = dnnlib.util.construct_class_by_name(**c.training_set_kwargs)
+        dataset.check_images()
     print_options(c)
     state_file = run_dir.state_to_continue(folder)
     print(f'Continuing the run in {folder} from {state_file or "its beginning, as it has no snapshot yet"}')
@@ -80,7 +83,13 @@ def init_dataset_kwargs(data):
                              xflip=False)
     with runtime.named('--data'):
         dataset = dnnlib.util.construct_class_by_name(**kwargs)
-        dataset.check_images()
+        class_ids, lines = dataset.number_classes()
+        if class_ids is not None:               # Into the options of the run and of its snapshots.
+            kwargs.class_ids = class_ids
+            dataset = dnnlib.util.construct_class_by_name(**kwargs)
+        for line in [dataset.left_out, dataset.check_images(), *lines]:
+            if line is not None:
+                print(runtime.printable(line))
         kwargs.resolution = dataset.resolution  # Be explicit about it.
         kwargs.use_labels = dataset.has_labels  # Labels can only be used if there are any.
         kwargs.max_size = len(dataset)          # Be explicit about it.
@@ -148,6 +157,8 @@ def configure_data(c, opts):
         raise SpiderError(f'--cond: {opts.data} has no labels; add them to its dataset.json or use --cond=False')
     if c.training_set_kwargs.use_labels and not opts.cond:
         print('The dataset has labels, which are not used; use them with --cond=True')
+    if not opts.cond:
+        c.training_set_kwargs.pop('class_ids', None)
     c.training_set_kwargs.update(use_labels=opts.cond, xflip=opts.mirror, random_seed=opts.seed)
     c.data_loader_kwargs = dnnlib.EasyDict(pin_memory=torch.cuda.is_available(), num_workers=opts.workers)
     if opts.workers > 0:

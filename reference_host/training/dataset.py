@@ -1,22 +1,17 @@
-"""Image datasets: a zip or a folder of square images, with labels in its dataset.json."""
+"""Image datasets: a zip or a folder of square images, with labels in its dataset.json. pictures/ has the rules."""
 
+import collections
 import hashlib
-import io
 import os
-import struct
+import sys
 
 import numpy as np
-import PIL.Image
 import torch
 
 import dnnlib
 from training import reading
+from training.pictures import check, decode, labels
 from training.runtime import SpiderError
-
-try:
-    import pyspng
-except ImportError: # Pillow reads everything, only slower.
-    pyspng = None
 
 #----------------------------------------------------------------------------
 
@@ -138,42 +133,14 @@ class Dataset(torch.utils.data.Dataset):
 
 #----------------------------------------------------------------------------
 
-PNG_CHANNELS = {0: 1, 2: 3}                     # PNG colour type -> channels; the others have a palette or alpha.
-PIL_CHANNELS = {'L': 1, 'RGB': 3}
 REMEDY = 'convert the images with dataset_tool.py --source=... --dest=OUT.zip --transform=center-crop --resolution=WxH'
-CHECK_PIXELS_BELOW = 64 << 20                   # Bytes of image files up to which check_images() also decodes them.
 
-def is_image_file(fname):
-    """Does the name end like an image that Pillow can read?"""
-    PIL.Image.init()
-    return os.path.splitext(fname)[1].lower() in PIL.Image.EXTENSION
-
-def list_folder(path):
-    """Yield the names of the images in a folder and those below it, and dataset.json, with forward slashes. What is no regular
-    file, a pipe or a broken link, is left out."""
-    for root, _dirs, files in os.walk(path):
-        for fname in files:
-            fname = os.path.join(root, fname)
-            name = os.path.relpath(fname, path).replace('\\', '/')
-            if (name == 'dataset.json' or is_image_file(name)) and os.path.isfile(fname):
-                yield name
-
-def read_header(f):
-    """(width, height, channels) from the first bytes of an open image file; channels is None for what is neither grey
-    nor RGB with 8 bits. Raises ValueError for an image that is too large, and what Pillow raises."""
-    head = f.read(26)
-    if head[:8] == b'\x89PNG\r\n\x1a\n' and len(head) == 26:
-        width, height, bits, colour = struct.unpack('>IIBB', head[16:])
-        reading.check_size(width, height)
-        return width, height, PNG_CHANNELS.get(colour) if bits == 8 else None
-    f.seek(0)
-    with reading.open_image(f) as image:
-        return image.width, image.height, PIL_CHANNELS.get(image.mode)
-
-#----------------------------------------------------------------------------
+def shape_words(channels, height, width):
+    return f'{"RGB" if channels == 3 else "grey"} {width}x{height}'
 
 class ImageFolderDataset(Dataset):
-    """A folder (searched recursively) or a zip of equally sized, square, grey or RGB images.
+    """A folder (searched recursively) or a zip of equally sized, square images, which become 8-bit grey or RGB by the rules of
+    docs/pictures.md.
 
     Its dataset.json may hold labels: {"labels": [[file name, class or vector], ...]}. The object can be pickled and used
     in DataLoader workers: every process opens the zip for itself."""
@@ -181,23 +148,29 @@ class ImageFolderDataset(Dataset):
     def __init__(self,
         path,                   # Path of a folder or a zip.
         resolution = None,      # Ensure this resolution. None = whatever the images have.
+        class_ids  = None,      # The number of each class in dataset.json, in their order. None = the numbers are the classes.
         **super_kwargs,         # Arguments of Dataset.
     ):
         self._path = os.fspath(path)
         self._zipfile = None
         self._zipfile_pid = None
         self._type = 'dir' if os.path.isdir(self._path) else 'zip'
-        self._all_fnames = self._list_files()
-        self._image_fnames = sorted(fname for fname in self._all_fnames if is_image_file(fname))
+        self._class_ids = class_ids
+        self._listing = self._list_files()
+        self._image_fnames = self._listing.pictures
         if not self._image_fnames:
-            raise SpiderError(f'{self._path} holds no images; give a folder or zip with PNG or JPEG files')
+            left_out = f' ({", ".join(f"{n} {reason}" for reason, n in self._listing.left_out.items())})' \
+                if self._listing.left_out else ''
+            raise SpiderError(f'{self._path} holds no images{left_out}; give a folder or zip with PNG or JPEG files')
 
-        shape = self._check_header(self._image_fnames[0])
+        shape = self._check_shape(0, *self._read_shape(self._image_fnames[0]))
         if resolution is not None and shape[1] != resolution:
             raise SpiderError(f'{self._path} holds {shape[1]}x{shape[1]} images, but {resolution}x{resolution} is asked '
                               'for; resize them with dataset_tool.py')
         name = os.path.splitext(os.path.basename(os.path.abspath(self._path)))[0]
         super().__init__(name=name, raw_shape=[len(self._image_fnames)] + shape, **super_kwargs)
+        if class_ids is not None and self._use_labels:
+            self._label_shape = [len(class_ids)]
 
     def __getstate__(self):
         return dict(super().__getstate__(), _zipfile=None)
@@ -210,11 +183,9 @@ class ImageFolderDataset(Dataset):
     # Files.
 
     def _list_files(self):
-        if self._type == 'dir':
-            return set(list_folder(self._path))
-        if not os.path.isfile(self._path):
+        if self._type == 'zip' and not os.path.isfile(self._path):
             raise SpiderError(f'{self._path} does not exist, or is no file; give a folder or a zip of images')
-        return set(self._get_zipfile().namelist())
+        return reading.list_set(self._path, self._get_zipfile() if self._type == 'zip' else None)
 
     def _get_zipfile(self):
         if self._zipfile is None or self._zipfile_pid != os.getpid(): # A forked worker must not share our file offset.
@@ -226,103 +197,137 @@ class ImageFolderDataset(Dataset):
             self._zipfile_pid = os.getpid()
         return self._zipfile
 
-    def _open_file(self, fname):
-        if self._type == 'dir':
-            return open(os.path.join(self._path, fname), 'rb')
-        return self._get_zipfile().open(fname)
-
     def _read_file(self, fname, most):
         if self._type == 'dir':
             return reading.read_file(os.path.join(self._path, fname), most)
         return reading.read_member(self._get_zipfile(), fname, most)
 
     def _bad_file(self, fname, err):
-        reason = str(err).splitlines()[0].rstrip('.') if str(err) else type(err).__name__
-        return SpiderError(f'{fname} in {self._path} cannot be read as an image ({reason}); replace or remove that file')
+        return SpiderError(f'{fname} in {self._path} cannot be read as an image ({reading.reason_of(err)}); replace or remove '
+                           'that file')
 
     # Images.
 
-    def _check_header(self, fname):
-        """[channels, height, width] of one file from its header."""
+    def _read_shape(self, fname):
+        """(width, height, channels) of one file from its header."""
         try:
-            with self._open_file(fname) as f:
-                width, height, channels = read_header(f)
-        except SpiderError:
-            raise
+            return decode.read_shape(self._read_file(fname, reading.MOST_IMAGE), reading.MOST_DECODED)
         except Exception as err: # Pillow raises nearly anything on broken files.
             raise self._bad_file(fname, err) from err
-        if channels is None:
-            raise SpiderError(f'{fname} in {self._path} is neither an 8-bit grey nor an 8-bit RGB image; {REMEDY}')
+
+    def _check_shape(self, raw_idx, width, height, channels):
+        """[channels, height, width]. Raises SpiderError for an image that is no square of a power of two."""
         if width != height or width & (width - 1) != 0:
-            raise SpiderError(f'{fname} in {self._path} is {width}x{height}, but images must be square with a power of two '
-                              f'as their side; {REMEDY}')
+            raise SpiderError(f'{self._image_fnames[raw_idx]} in {self._path} is {width}x{height}, but images must be square '
+                              f'with a power of two as their side; {REMEDY}')
         return [channels, height, width]
 
-    def check_images(self):
-        """Checks the header of every image against the first one, and every pixel where the files are few and small.
-
-        Raises SpiderError that names the first bad file."""
-        for fname in self._image_fnames:
-            shape = self._check_header(fname)
-            if shape != self.image_shape:
-                first, here = (f'{"RGB" if c == 3 else "grey"} {w}x{h}' for c, h, w in (self.image_shape, shape))
-                raise SpiderError(f'{fname} in {self._path} is {here}, but {self._image_fnames[0]} is {first}; {REMEDY}')
-        sizes = {name: size for name, size, _mark in self._file_marks() if name != 'dataset.json'}
-        largest = max(sizes, key=sizes.get)
-        if sizes[largest] > reading.MOST_IMAGE:
-            raise SpiderError(f'{largest} in {self._path} is larger than {reading.MOST_IMAGE >> 20} MiB; {REMEDY}')
-        if sum(sizes.values()) < CHECK_PIXELS_BELOW:
-            for raw_idx in range(len(self._image_fnames)):
-                self._load_raw_image(raw_idx)
-
-    def _load_raw_image(self, raw_idx):
+    def _decode(self, raw_idx):
+        """(uint8 [C, H, W], notes of training/pictures/decode.py) of one image."""
         fname = self._image_fnames[raw_idx]
         try:
-            data = self._read_file(fname, reading.MOST_IMAGE)
-            read_header(io.BytesIO(data)) # Its bound, before pyspng decodes.
-            if pyspng is not None and fname.lower().endswith('.png'):
-                image = pyspng.load(data)
-            else:
-                image = np.array(reading.open_image(io.BytesIO(data)))
-        except SpiderError:
-            raise
+            picture = decode.decode(self._read_file(fname, reading.MOST_IMAGE), reading.MOST_DECODED)
         except Exception as err:
             raise self._bad_file(fname, err) from err
-        if image.ndim == 2:
-            image = image[:, :, np.newaxis]
-        return image.transpose(2, 0, 1)
+        pixels = picture.pixels
+        return (pixels[np.newaxis] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)), picture.notes
+
+    def _load_raw_image(self, raw_idx):
+        return self._decode(raw_idx)[0]
+
+    def _look(self, raw_idx):
+        """(notes, None) of an image that can be trained on, else ((), the SpiderError about it)."""
+        try:
+            image, notes = self._decode(raw_idx)
+            channels, height, width = image.shape
+            shape = self._check_shape(raw_idx, width, height, channels)
+            if shape != self.image_shape:
+                raise SpiderError(f'{self._image_fnames[raw_idx]} in {self._path} is {shape_words(*shape)}, but '
+                                  f'{self._image_fnames[0]} is {shape_words(*self.image_shape)}; {REMEDY}')
+            return notes, None
+        except SpiderError as err:
+            return (), err
+
+    def check_images(self):
+        """Decodes every image, by several threads and once for the same files, and returns a line about those that a rule of
+        docs/pictures.md changed, or None.
+
+        Raises SpiderError that names the first bad file and counts the others."""
+        folder = dnnlib.util.make_cache_dir_path('checks')
+        key = check.key_of(decode.VERSION, reading.MOST_DECODED, self.image_shape, self._file_marks(), self._zip_mark())
+        kept = check.recall(folder, key)
+        if kept is None:
+            kept = self._check_each()
+            check.remember(folder, key, kept)
+        return decode.tell_notes(collections.Counter(kept), self._path)
+
+    def _check_each(self):
+        """{note: images} of all images. Raises SpiderError."""
+        notes, bad, total = collections.Counter(), [], len(self._image_fnames)
+        def say(done, seconds):
+            print(f'Checking {self._path}: {done}/{total} images, {done / seconds:.0f}/s', file=sys.stderr, flush=True)
+        for found, err in check.in_order(self._look, range(total), say):
+            notes.update(found)
+            bad += [] if err is None else [err]
+        if bad:
+            raise SpiderError(bad[0].message + (f'; {len(bad) - 1} more of the {total} images cannot be used' if bad[1:] else ''))
+        return dict(notes)
 
     def describe(self, idx):
         return f'{self._image_fnames[self._entries[idx][0]]} in {self._path}'
 
+    @property
+    def left_out(self):
+        """A line that counts the files that are no images by reason, or None."""
+        return self._listing.tell(self._path)
+
     # Labels.
 
+    def _read_labels(self, number):
+        """(Labels or None, a line about names that fit but for their folder, case or ending, or None)."""
+        where = f'{self._listing.labels} in {self._path}'
+        pairs = [] if self._listing.labels is None else \
+            reading.read_pairs(self._read_file, len(self._image_fnames), self._listing.labels, where)[1]
+        if not pairs:
+            if self._class_ids is not None:
+                raise SpiderError(f'{self._path} has no labels, but the run began with {len(self._class_ids)} classes; give the '
+                                  'images that it began with')
+            return None, None
+        found, by = labels.match(pairs, self._image_fnames)
+        if None in found:
+            raise SpiderError(f'{where} {labels.missing_words(found, self._image_fnames)}; label every image or none, or leave '
+                              'the others out by dataset_tool.py --unlabelled=drop')
+        return reading.said_of(where, labels.to_labels, found, self._class_ids, number), labels.tell_match(by, where)
+
     def _load_raw_labels(self):
-        if 'dataset.json' not in self._all_fnames:
-            return None
-        where = f'dataset.json in {self._path}'
-        labels = reading.read_labels(self._read_file, len(self._image_fnames), where)
-        if not labels:
-            return None
-        for fname in self._image_fnames:
-            if fname not in labels:
-                raise SpiderError(f'{where} has no label for {fname}; label every image or none')
-        return reading.label_array([labels[fname] for fname in self._image_fnames], where)
+        found, _line = self._read_labels(number=False)
+        return None if found is None else found.values
+
+    def number_classes(self):
+        """(class_ids that a new run needs or None, lines to print about the labels)."""
+        found, line = self._read_labels(number=True)
+        ids = None if found is None else found.class_ids
+        return ids, [text for text in (line, labels.tell_classes(ids, self._path)) if text is not None]
 
     # Identity.
 
     def _file_marks(self):
         """(name, size, mark) of every image and dataset.json; the mark is a zip's checksum or a file's time stamp."""
-        names = self._image_fnames + [name for name in ('dataset.json',) if name in self._all_fnames]
+        names = self._image_fnames + [name for name in (self._listing.labels,) if name is not None]
         if self._type == 'zip':
             infos = [self._get_zipfile().getinfo(name) for name in names]
             return [(info.filename, info.file_size, info.CRC) for info in infos]
         stats = [os.stat(os.path.join(self._path, name)) for name in names]
         return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in zip(names, stats, strict=True)]
 
+    def _zip_mark(self):
+        """(size, time stamp) of a zip, whose bytes may change beneath its directory; None of a folder."""
+        stat = os.stat(self._path)
+        return (stat.st_size, stat.st_mtime_ns) if self._type == 'zip' else None
+
     @property
     def fingerprint(self):
         """Hex digest that changes with the files, found without reading them: a key for caches."""
-        return hashlib.md5(repr(self._file_marks()).encode()).hexdigest()
+        return hashlib.md5(repr(self._file_marks()).encode('utf-8', 'surrogateescape')).hexdigest()
 
 #----------------------------------------------------------------------------

@@ -12,7 +12,8 @@ import click
 
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError
-from spider_plugin.hosts.capabilities import Host
+from spider_plugin.hosts.capabilities import Host, import_name
+from spider_plugin.hosts.data import check_host_data
 from spider_plugin.options import packages
 from spider_plugin.options.table import all_options, apply_options
 
@@ -47,8 +48,10 @@ def edit_config(config: Config, options: Sequence[str] | Mapping[str, Any], *, h
     if values['cfg'] is not None:
         registry.generators.lookup(values['cfg'], '--cfg')
     edited = copy.deepcopy(config)
+    data = edited['training_set_kwargs']
     try:
-        lines = apply_options(edited, values, given=named | set(given), host=Host(edited))
+        lines = check_host_data(data.get('path'), _class_of(data['class_name'])) if named else []
+        lines += apply_options(edited, values, given=named | set(given), host=Host(edited))
     except KeyError as error:
         if error.args[0] not in PARTS:
             raise
@@ -57,6 +60,13 @@ def edit_config(config: Config, options: Sequence[str] | Mapping[str, Any], *, h
     for line in lines:
         log(line)
     return edited
+
+def _class_of(class_name: str) -> type | None:
+    """Return the class of a data set; None where it cannot be imported, which whoever opens it says."""
+    try:
+        return import_name(class_name)
+    except (ImportError, AttributeError):
+        return None
 
 def _shown(named: set[str]) -> str:
     return ' or '.join(f'--{key.replace("_", "-")}' for key in sorted(named))

@@ -221,6 +221,10 @@ def _training_callback(callback, names, plugin_cfgs, stand_in):
         options['cfg'] = plugin_cfgs.get(cfg)
         if options['cfg'] is not None:
             kwargs['cfg'] = stand_in
+        if asked:
+            from spider_plugin.hosts.data import check_host_data
+            for line in check_host_data(kwargs.get('data')):
+                print(printable(line))
         def edit(c, desc):
             if asked or _resumes_source(c):
                 from spider_plugin.hosts.capabilities import Host

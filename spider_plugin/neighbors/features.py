@@ -98,6 +98,7 @@ def open_set(spec, *, max_images, like=None, trust=False):
         found = _open_generator(spec, _renders(max_images, like), like, trust)
     else:
         dataset = ImageDataset(resolve(spec))
+        dataset.tell()
         found = ImageSet(spec, dataset.name, 'images', dataset.num_images, dataset.resolution, dataset.channels,
                          path=str(dataset.path), content=lambda: dataset.sha256, open_images=lambda: dataset.image)
     if found.num_images < MIN_SAMPLES:

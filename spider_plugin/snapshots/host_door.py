@@ -11,7 +11,8 @@ from spider_plugin.snapshots.resume_plan import NETWORKS, module_of
 __all__ = ['load_generator', 'read_networks', 'read_training_set']
 
 _DATASET = 'training.dataset.ImageFolderDataset'
-_KEYS    = dict(path=str, use_labels=bool, max_size=int, xflip=bool, random_seed=int, resolution=int)    # of its options
+_KEYS    = dict(path=str, use_labels=bool, max_size=int, xflip=bool, random_seed=int, resolution=int,    # of its options
+                class_ids=list)
 
 def read_networks(path):
     """Return {'G', 'D', 'G_ema': bare modules of their tensors, 'augment_pipe': one or None} of the host pickle at `path`.
@@ -35,6 +36,7 @@ def read_training_set(path):
         return None
     if not isinstance(kwargs, dict) or kwargs.get('class_name') != _DATASET or not isinstance(kwargs.get('path'), str):
         raise SpiderError(f'{path} names its training set in a way that hosts do not; give the dataset by --data.')
-    if any(not isinstance(kwargs.get(key), (kind, type(None))) for key, kind in _KEYS.items()):
+    if any(not isinstance(kwargs.get(key), (kind, type(None))) for key, kind in _KEYS.items()) or \
+            any(not isinstance(number, int) for number in kwargs.get('class_ids') or ()):
         raise SpiderError(f'{path} holds options of its training set that hosts do not write; give the dataset by --data.')
     return dict(class_name=_DATASET, **{key: kwargs[key] for key in _KEYS if key in kwargs})

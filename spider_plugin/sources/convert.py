@@ -24,7 +24,8 @@ import PIL.Image
 from spider_plugin.errors import SpiderError, out_of_memory
 from spider_plugin.files.cache import atomic_file
 from spider_plugin.files.limits import MOST_IMAGE, check_members, most_unpacked, open_zip, read_stream
-from spider_plugin.files.pictures import open_image
+from spider_plugin.files.pictures.decode import BAD_PROFILE, open_image, plain_png, to_plain
+from spider_plugin.files.pictures.listing import is_hidden
 
 _CHUNK = 256    # images decoded at a time
 
@@ -49,8 +50,7 @@ def _members(path, pattern):
 
 def _matching(names, pattern, opener):
     for name in sorted(names):
-        hidden = name.rpartition('/')[2].startswith('.')        # macOS leaves such files beside the images
-        if not hidden and (match := re.search(pattern, name)):
+        if not is_hidden(name) and (match := re.search(pattern, name)):
             yield match, lambda name=name: opener(names[name])
 
 #----------------------------------------------------------------------------
@@ -116,8 +116,8 @@ def read(reader, paths, options, *, channels, what):
     """Yield (file content, extension, label) of every image that a reader finds.
 
     reader:    a name in READERS, or a function like those in it; `options` are its keywords.
-    channels:  1 or 3. Square JPEGs and PNGs with that many channels keep their bytes; other images become PNGs, cropped to
-               the largest square in the middle.
+    channels:  1 or 3. Square JPEGs and PNGs with that many channels that no rule of docs/pictures.md changes keep their
+               bytes; other images become PNGs, cropped to the largest square in the middle.
     what:      the option that asked for the images; every message begins with it.
     Raises SpiderError if the archive cannot be read."""
     try:
@@ -134,9 +134,14 @@ def read(reader, paths, options, *, channels, what):
 def _encode(image, channels):
     mode = 'L' if channels == 1 else 'RGB'
     data, image = (image, open_image(image)) if isinstance(image, bytes) else (None, PIL.Image.fromarray(image))
-    plain = image.mode == mode and image.width == image.height and 'transparency' not in image.info
-    if data is not None and plain and image.format in ('JPEG', 'PNG'):
-        return data, {'JPEG': 'jpg', 'PNG': 'png'}[image.format]
+    if data is not None:
+        extension = {'JPEG': 'jpg', 'PNG': 'png'}.get(image.format)
+        fits = extension is not None and image.mode == mode and image.width == image.height
+        if fits and (plain_png(data) or extension == 'jpg' and not image.info.keys() & {'exif', 'icc_profile', 'xmp'}):
+            return data, extension
+        image, notes = to_plain(image)
+        if fits and not set(notes) - {BAD_PROFILE}:
+            return data, extension
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     buffer = io.BytesIO()

@@ -23,6 +23,7 @@ from spider_plugin import registry
 from spider_plugin.errors import SpiderError, out_of_memory
 from spider_plugin.files.cache import allocated, atomic_dir, cache_dir, sha256_of_file
 from spider_plugin.files.download import hidden
+from spider_plugin.files.pictures.check import in_order
 from spider_plugin.files.progress import Progress
 from spider_plugin.files.recognise import check_network_file, holds_network
 from spider_plugin.portable.source.bank import read_json
@@ -137,12 +138,15 @@ def _plan_dataset(path, pick_size, bank, channels, match, subset):
         raise SpiderError(f'--spider-source={path} does not exist; give a zip or a folder of images, a generator .pkl, one of '
                           f'{", ".join(sorted(registry.sources))}, or a name that `spider sources` lists.')
     dataset = ImageDataset(path)
+    dataset.tell()
     _check_channels(path, dataset.channels, channels)
     size = pick_size(dataset.resolution)
     sha256 = dataset.sha256
     order = np.random.RandomState(0).permutation(dataset.num_images)[:bank]
     classes = dataset.labels is not None and dataset.labels.ndim == 1
     identity = _identity(dataset.name, sha256, _transform(dataset, len(order), size), dataset.licence)
+    if classes and dataset.class_ids is not None:   # a snapshot then says which number each class had
+        identity['class_ids'] = ' '.join(map(str, dataset.class_ids))
     blocks = lambda: _dataset_blocks(dataset, order, size)
     if match is not None:
         target = ImageDataset(match)
@@ -161,7 +165,7 @@ def _plan_dataset(path, pick_size, bank, channels, match, subset):
 
 def _dataset_blocks(dataset, order, size):
     for start in range(0, len(order), BLOCK):
-        yield resize_area(np.stack([dataset.image(i) for i in order[start : start + BLOCK]]), size)
+        yield resize_area(np.stack(list(in_order(dataset.image, order[start : start + BLOCK]))), size)
 
 def _trained_on(count, subset):
     """Return the indices that hosts pick from `count` images for a subset."""
@@ -187,6 +191,7 @@ def _plan_procedural(name, argument, pick_size, bank, channels):
     count, reference, sha256, licence = bank or _DEFAULT_BANK, None, '', 'none needed'
     if argument:
         dataset = ImageDataset(resolve(argument))
+        dataset.tell()
         _check_channels(argument, dataset.channels, channels)
         sha256, licence = dataset.sha256, dataset.licence
         size, channels = pick_size(dataset.resolution), dataset.channels

@@ -57,11 +57,11 @@ IMAGE_SETS = {      # name: files
     'wide':         first(encoded((32, 16))),
     'other_size':   images() | {'9.png': encoded((32, 32))},
     'other_mode':   images() | {'9.png': encoded(mode='L')},
+    'floats':       first(encoded(mode='F', kind='tiff'), name='0.tif'),
+    'wide_integers': first(encoded(mode='I', kind='tiff'), name='0.tif'),
 }
 ONLY_STRICT = {     # sets that dataset_tool.py makes usable ones of
-    'sixteen_bits': first(encoded(mode='I;16')),
-    'alpha':        first(encoded(mode='RGBA')),
-    'cmyk':         first(encoded(mode='CMYK', kind='jpeg'), name='0.jpg'),
+    'sixteen_bits': first(encoded(mode='I;16')),    # grey beside colour
 }
 ONLY_SOURCE = {     # sets that can be trained on
     'one_image':    images(1),
@@ -84,8 +84,10 @@ LABELS = {          # name: content of dataset.json beside the images 0.png and 
     'name_null':        {'labels': [[None, 0], ['1.png', 0]]},
     'missing':          {'labels': [['0.png', 0]]},
     'twice':            {'labels': [['0.png', 0], ['1.png', 1], ['0.png', 1]]},
+    'twice_dot':        {'labels': [['0.png', 0], ['1.png', 0], ['./1.png', 1]]},
+    'names_of_others':  {'labels': [['x.png', 0], ['y.png', 1]]},
     'twice_slash':      {'labels': [['a\\0.png', 0], ['a/0.png', 1], ['0.png', 0], ['1.png', 0]]},
-    'class_huge':       {'labels': [['0.png', 10**9], ['1.png', 0]]},
+    'class_huge':       {'labels': [['0.png', 10**30], ['1.png', 0]]},
     'class_endless':    b'{"labels": [["0.png", 1' + b'0' * 400 + b'], ["1.png", 0]]}',
     'class_negative':   {'labels': [['0.png', -1], ['1.png', 0]]},
     'class_half':       {'labels': [['0.png', 0.5], ['1.png', 0]]},

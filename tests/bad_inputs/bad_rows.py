@@ -138,8 +138,7 @@ def image_sets():
         yield on('train', ('--spider-source={%s}',), name)
     for name in files.LABELS:
         yield from (on(command, args, name) for command, args in strict[:3])
-        if name not in ('missing', 'class_null'):
-            yield on(*loose, name)
+        yield on(*loose, name)
 
 def on(command, args, name):
     """Return the row of a file, which the sentence names."""

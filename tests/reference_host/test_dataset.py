@@ -1,17 +1,23 @@
 """training/dataset.py: reading of datasets, and errors about files that cannot be read."""
 
+import io
 import json
 import os
 import pickle
 import shutil
 import zipfile
+import zlib
 
 import numpy as np
 import PIL.Image
 import pytest
 import torch
 
+import calc_metrics
+import train
+from spider_plugin.errors import SpiderError as PluginError
 from spider_plugin.hosts.capabilities import Host
+from spider_plugin.snapshots.host_door import read_training_set
 from spider_plugin.sources.dataset import ImageDataset
 from spider_plugin.sources.prepare import prepare_source
 from training.dataset import ImageFolderDataset
@@ -128,8 +134,7 @@ def test_missing_corrupt_and_empty(make_zip, tmp_path):
     ((16, 8), 3, ['16x8', 'square', 'dataset_tool']),
     ((12, 12), 3, ['12x12', 'power of two', 'dataset_tool']),
     ((8, 8), 3, ['RGB 8x8', 'RGB 16x16', FIRST]),
-    ((16, 16), 1, ['grey 16x16', 'RGB 16x16', FIRST]),
-    ((16, 16), 4, ['neither', 'grey', 'dataset_tool'])])
+    ((16, 16), 1, ['grey 16x16', 'RGB 16x16', FIRST])])
 def test_odd_one_out_is_named(make_zip, make_png, tmp_path, size, channels, words):
     array = np.zeros([size[1], size[0], channels], np.uint8)
     png = make_png(array.squeeze(-1) if channels == 1 else array)
@@ -172,5 +177,91 @@ def test_a_matched_source_reads_only_the_images_of_the_subset(make_zip, tmp_path
     trained_on = ImageFolderDataset(**kwargs)
     assert len(seen) == len(trained_on) == 20
     assert all(np.array_equal(ImageDataset(target).image(i), trained_on[j][0]) for j, i in enumerate(sorted(seen)))
+
+#----------------------------------------------------------------------------
+# Before the start.
+
+def test_every_image_is_looked_at_once(make_zip, tmp_path, monkeypatch):
+    dataset = ImageFolderDataset(unpack(make_zip(tmp_path / 'set.zip', n=40), tmp_path / 'set'))
+    seen, stock = [], ImageFolderDataset._decode
+    monkeypatch.setattr(ImageFolderDataset, '_decode', lambda self, i: (seen.append(i), stock(self, i))[1])
+    dataset.check_images()
+    assert sorted(seen) == list(range(40))
+    ImageFolderDataset(tmp_path / 'set').check_images()
+    assert len(seen) == 40      # nothing has changed
+    fname = tmp_path / 'set' / THIRD
+    fname.write_bytes(fname.read_bytes())
+    ImageFolderDataset(tmp_path / 'set').check_images()
+    assert len(seen) == 80
+    monkeypatch.setenv('DNNLIB_CACHE_DIR', str(fname / 'no-folder'))    # a cache that cannot be written
+    for _ in range(2):
+        ImageFolderDataset(tmp_path / 'set').check_images()
+    assert len(seen) == 160
+
+@pytest.mark.parametrize('fault, words', [
+    (lambda data: data[:len(data) // 2], ['cannot be read']), (lambda data: b'', ['it is empty']),
+    (lambda data: b'\0\5\x16\7' + bytes(60), ['no picture'])])
+def test_faults_of_a_large_set_are_found_before_the_start_and_counted(make_zip, tmp_path, fault, words):
+    """Padded to 70 MiB, as images of 64 MiB and more were looked at by their headers alone."""
+    path = make_zip(tmp_path / 'set.zip', n=40)
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    pad = b'\x00\x1b\x77\x40teSt' + bytes(1_800_000)
+    pad += zlib.crc32(pad[4:]).to_bytes(4, 'big')
+    bad = ['00000/img00000017.png', '00000/img00000030.png']
+    with zipfile.ZipFile(path, 'w') as archive:
+        for name, data in files.items():
+            archive.writestr(name, fault(data) if name in bad else data[:33] + pad + data[33:])
+    assert os.path.getsize(path) > 64 << 20
+    dataset = ImageFolderDataset(path)
+    with pytest.raises(SpiderError) as info:
+        dataset.check_images()
+    assert info.value.message.startswith(bad[0]) and '1 more of the 40 images cannot be used' in info.value.message
+    assert all(word in info.value.message for word in words)
+
+def test_a_jpeg_of_another_name_is_an_image(make_zip, tmp_path):
+    buffer = io.BytesIO()
+    PIL.Image.new('RGB', (16, 16), (200, 10, 10)).save(buffer, 'jpeg', quality=95)
+    dataset = ImageFolderDataset(make_zip(tmp_path / 'set.zip', n=4, extra={THIRD: buffer.getvalue()}))
+    dataset.check_images()
+    assert abs(dataset[2][0].astype(int) - np.array([200, 10, 10])[:, None, None]).max() <= 3
+
+#----------------------------------------------------------------------------
+# Class ids.
+
+def test_class_ids_go_into_the_options_and_back(make_zip, tmp_path, capsys):
+    path = make_zip(tmp_path / 'set.zip', n=6, labels=[20230101, 5, 20230101, 7, 5, 7])
+    kwargs, _name = train.init_dataset_kwargs(path)
+    assert kwargs.class_ids == [5, 7, 20230101] and kwargs.use_labels
+    assert 'class=id: 0=5, 1=7, 2=20230101' in capsys.readouterr().out
+    dataset = ImageFolderDataset(**{key: value for key, value in kwargs.items() if key != 'class_name'})
+    assert dataset.label_dim == 3 and [dataset.get_label(i).argmax() for i in range(6)] == [2, 0, 2, 1, 0, 1]
+    part = make_zip(tmp_path / 'part.zip', n=2, labels=[20230101, 20230101]) # Another set, with fewer of the classes.
+    moved = ImageFolderDataset(part, use_labels=True, class_ids=kwargs.class_ids)
+    assert moved.label_dim == 3 and moved.get_label(0).tolist() == [0, 0, 1]
+    with pytest.raises(SpiderError, match='class 9, which is none of the 2 that the run began with'):
+        ImageFolderDataset(make_zip(tmp_path / 'other.zip', n=2, labels=[9, 9]), use_labels=True, class_ids=[5, 8]).get_label(0)
+    with pytest.raises(SpiderError, match='has no labels, but the run began with 3 classes'):
+        ImageFolderDataset(make_zip(tmp_path / 'none.zip', n=2), use_labels=True, class_ids=[5, 7, 8]).get_label(0)
+
+def test_classes_that_are_numbers_stay_as_they_are(make_zip, tmp_path):
+    for labels in ([0, 2, 2], [1, 2, 3], [4, 3, 2], 3):
+        kwargs, _name = train.init_dataset_kwargs(make_zip(tmp_path / 'set.zip', n=3, labels=labels))
+        assert 'class_ids' not in kwargs
+    with pytest.raises(SpiderError, match='class 70000; number the classes from 0'):    # of a run from before
+        ImageFolderDataset(make_zip(tmp_path / 'id.zip', n=3, labels=[70000] * 3), use_labels=True).get_label(0)
+
+def test_the_options_of_a_snapshot_have_the_class_ids(make_zip, tmp_path):
+    kwargs, _name = train.init_dataset_kwargs(make_zip(tmp_path / 'set.zip', n=3, labels=[900, 800, 900]))
+    with open(tmp_path / 'a.pkl', 'wb') as file:
+        pickle.dump(dict(training_set_kwargs=dict(kwargs)), file)
+    assert read_training_set(tmp_path / 'a.pkl')['class_ids'] == [800, 900]
+    given = calc_metrics.pick_dataset_kwargs(kwargs, 'other.zip', None)
+    assert given.path == 'other.zip' and given.class_ids == [800, 900]
+    for bad in ('x', [1, 'x'], [None]):
+        with open(tmp_path / 'a.pkl', 'wb') as file:
+            pickle.dump(dict(training_set_kwargs=dict(kwargs, class_ids=bad)), file)
+        with pytest.raises(PluginError, match='options of its training set that hosts do not write'):
+            read_training_set(tmp_path / 'a.pkl')
 
 #----------------------------------------------------------------------------

@@ -77,13 +77,94 @@ def test_odd_modes_become_rgb(tmp_path):
 
 #----------------------------------------------------------------------------
 
+@pytest.fixture
+def wide(tmp_path):
+    """A folder with one image of 32x16: a red, a green and a blue third."""
+    os.makedirs(tmp_path / 'wide')
+    image = np.zeros([16, 32, 3], np.uint8)
+    for i in range(3):
+        image[:, [0, 10, 22, 32][i] : [0, 10, 22, 32][i + 1], i] = 255
+    PIL.Image.fromarray(image).save(tmp_path / 'wide/0.png')
+    return tmp_path / 'wide'
+
+def transformed(wide, tmp_path, *args):
+    run('--source', wide, '--dest', tmp_path / 'made.zip', *args)
+    return ImageFolderDataset(tmp_path / 'made.zip')[0][0]
+
+def test_pad_and_letterbox_keep_the_whole_image(wide, tmp_path):
+    boxed = transformed(wide, tmp_path, '--transform=letterbox', '--resolution=32x32')
+    assert boxed[:, :8].max() == 0 == boxed[:, 24:].max() and boxed[:, 8:24].max(axis=(1, 2)).tolist() == [255] * 3
+    os.remove(tmp_path / 'made.zip')
+    padded = transformed(wide, tmp_path, '--transform=pad', '--resolution=32x32')
+    assert np.array_equal(padded[:, 8:24], boxed[:, 8:24]) and (padded == padded[:, :1]).all()
+    os.remove(tmp_path / 'made.zip')
+    cropped = transformed(wide, tmp_path, '--transform=center-crop', '--resolution=16x16')
+    assert cropped[1].mean() > cropped[0].mean() * 3
+
+def test_no_image_is_stretched_unasked(wide, tmp_path):
+    said = run('--source', wide, '--dest', tmp_path / 'made.zip', '--resolution=16x16', code=2)
+    assert '0.png is 32x16' in said and 'center-crop, pad or letterbox' in said and not (tmp_path / 'made.zip').exists()
+    assert '--resolution' in run('--source', wide, '--dest', tmp_path / 'made.zip', '--transform=pad', code=2)
+    assert transformed(wide, tmp_path, '--transform=stretch', '--resolution=16x16').shape == (3, 16, 16)
+    grey = np.full([10, 10], 7, np.uint8)       # a square of another size
+    PIL.Image.fromarray(grey).save(wide / '0.png')
+    os.remove(tmp_path / 'made.zip')
+    assert transformed(wide, tmp_path, '--resolution=16x16').shape == (1, 16, 16)
+
+def test_grey_letterbox(wide, tmp_path):
+    PIL.Image.fromarray(np.full([20, 10], 200, np.uint8)).save(wide / '0.png')
+    image = transformed(wide, tmp_path, '--transform=letterbox', '--resolution=16x16')
+    assert image.shape == (1, 16, 16) and image[0, :, :3].max() == 0 and image[0, :, 5:11].min() > 190
+
+#----------------------------------------------------------------------------
+# Labels.
+
+@pytest.fixture
+def partly(make_zip, tmp_path):
+    """Six images, of which two have no label."""
+    labels = [[f'00000/img{i:08d}.png', i % 2] for i in range(4)]
+    return make_zip(tmp_path / 'partly.zip', n=6, extra={'dataset.json': json.dumps(dict(labels=labels)).encode()})
+
+def test_images_without_a_label_are_refused_dropped_or_kept(partly, tmp_path):
+    said = run('--source', partly, '--dest', tmp_path / 'out.zip', code=2)
+    assert 'img00000004.png and 1 more of the 6 images' in said and '--unlabelled=drop' in said
+    assert 'no label: 2 of 6' in run('--source', partly, '--dest', tmp_path / 'drop.zip', '--unlabelled=drop')
+    dropped = ImageFolderDataset(tmp_path / 'drop.zip', use_labels=True)
+    assert len(dropped) == 4 and dropped.label_dim == 2
+    assert '2 of 6 images' in run('--source', partly, '--dest', tmp_path / 'keep.zip', '--unlabelled=keep')
+    kept = ImageFolderDataset(tmp_path / 'keep.zip', use_labels=True)
+    assert len(kept) == 6 and not kept.has_labels
+    assert ImageFolderDataset(partly)[5][0].tolist() == kept[5][0].tolist()
+
+def test_labels_of_no_image_are_an_error(make_zip, tmp_path):
+    labels = json.dumps(dict(labels=[['cat.png', 0], ['dog.png', 1]])).encode()
+    path = make_zip(tmp_path / 'in.zip', n=2, extra={'dataset.json': labels})
+    for option in ([], ['--unlabelled=drop']):
+        assert 'dataset.json' in run('--source', path, '--dest', tmp_path / 'out.zip', *option, code=2)
+    run('--source', path, '--dest', tmp_path / 'out.zip', '--unlabelled=keep')
+
+def test_class_ids_become_classes_with_their_table(make_zip, tmp_path):
+    path = make_zip(tmp_path / 'in.zip', n=3, labels=[20230101, 12, 20230101])
+    assert 'class=id: 0=12, 1=20230101' in run('--source', path, '--dest', tmp_path / 'out.zip')
+    entries = json.loads(zipfile.ZipFile(tmp_path / 'out.zip').read('dataset.json'))
+    assert [label for _name, label in entries['labels']] == [1, 0, 1] and entries['class_ids'] == [12, 20230101]
+    assert ImageFolderDataset(tmp_path / 'out.zip', use_labels=True).label_dim == 2
+
+@pytest.mark.parametrize('labels', [['cat', 'dog'], [0, [1]], [-1, 0], [0.5, 1], [[1], [1, 2]], [True, False], [[], []]])
+def test_labels_that_train_refuses_are_refused(make_zip, tmp_path, labels):
+    path = make_zip(tmp_path / 'in.zip', n=2, labels=labels)
+    assert 'dataset.json' in run('--source', path, '--dest', tmp_path / 'out.zip', code=2)
+    assert not leftovers(tmp_path) and not (tmp_path / 'out.zip').exists()
+
+#----------------------------------------------------------------------------
+
 def test_errors_name_the_file_and_leave_nothing(photos, tmp_path):
     source = ['--source', photos, '--dest', tmp_path / 'out.zip']
     assert '32x20' in run(*source, code=2)
     assert '--resolution' in run(*source, '--transform=center-crop', code=2)
     assert 'photo5.jpg' not in run(*source, '--resolution=24x24', code=2)
     (photos / 'sub/photo5.jpg').write_bytes(b'broken')
-    assert 'sub/photo5.jpg' in run(*source, '--resolution=16x16', code=2)
+    assert 'sub/photo5.jpg' in run(*source, '--transform=stretch', '--resolution=16x16', code=2)
     assert 'neither a folder nor' in run('--source', tmp_path / 'none', '--dest', tmp_path / 'out.zip', code=2)
     (tmp_path / 'taken.zip').write_bytes(b'mine')
     assert 'exists already' in run('--source', photos, '--dest', tmp_path / 'taken.zip', code=2)

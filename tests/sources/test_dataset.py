@@ -77,8 +77,8 @@ BAD_FILES = {
     'size':     (image_file(8, 8), '8 pixels wide'),
     'square':   (image_file(16, 8), '16 x 8'),
     'channels': (image_file(mode='L'), 'is grey'),
-    'alpha':    (image_file(mode='RGBA'), 'alpha'),
-    '16 bit':   (image_file(mode='I;16'), '16 bits'),
+    'float':    (encoded(PIL.Image.new('F', (16, 16)), 'tiff'), 'floating-point'),
+    '16 bit':   (image_file(mode='I;16'), 'is grey'),
     'text':     (b'this is no image', 'not an image'),
     'cut':      (None, 'corrupt'),
 }
@@ -99,8 +99,8 @@ def test_bad_file_is_named(make_zip, tmp_path, case):
     ('not json', 'dataset.json'),
     ('[1, 2]', 'dataset.json'),
     ('{"labels": [["00000/img00000000.png", 1]]}', '00000/img00000001.png'),
-    ('{"labels": [["00000/img00000000.png", 1], ["00000/img00000001.png", -1]]}', 'class number'),
-    ('{"labels": [["00000/img00000000.png", [1, 2]], ["00000/img00000001.png", [1]]]}', 'class number'),
+    ('{"labels": [["00000/img00000000.png", 1], ["00000/img00000001.png", -1]]}', 'negative class'),
+    ('{"labels": [["00000/img00000000.png", [1, 2]], ["00000/img00000001.png", [1]]]}', 'integer class'),
 ])
 def test_bad_labels_are_named(make_zip, tmp_path, labels, words):
     with pytest.raises(SpiderError, match=words):
