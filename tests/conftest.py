@@ -17,6 +17,7 @@ from pathlib import Path
 
 os.environ['OMP_NUM_THREADS'] = '1'     # before torch is imported, and for every process that a test starts
 os.environ.setdefault('TORCH_UTILS_EXT', 'off')     # references, except where tests ask for kernels
+os.environ.setdefault('SPIDER_DRY_RUN', 'off')      # hosts/test_dry_run.py and tests/checkouts have it on
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:       # of a shell's background job; the processes of tests would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)

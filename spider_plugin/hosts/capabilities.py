@@ -3,11 +3,14 @@
 import dataclasses
 import functools
 import importlib
+import importlib.util
 import inspect
 import json
 import os
+import re
 
 from spider_plugin.errors import SpiderError
+from spider_plugin.hosts.saving import LOOP_MODULE
 from spider_plugin.options.generators import IMAGE, VECTOR
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +94,9 @@ class Host:
         key = name, json.dumps(kwargs, sort_keys=True, default=str)
         if key not in self._built:
             shape = dict(c_dim=self.target.label_dim, img_resolution=self.target.resolution, img_channels=self.target.channels)
+            network = import_name(kwargs.pop('class_name'))
             with torch.random.fork_rng(devices=[]):
-                self._built[key] = import_name(kwargs.pop('class_name'))(**kwargs, **shape)
+                self._built[key] = _built(network, kwargs, shape)
         return self._built[key]
 
     def generator_family(self):
@@ -116,15 +120,46 @@ class Host:
         parameter = inspect.signature(import_name(loss['class_name'])).parameters.get(name)
         return None if parameter is None else loss.get(name, parameter.default)
 
+    def remove_unknown(self, before):
+        """Remove from the config the intervals that an edit switched off and that the training loop does not have; before: the
+        config as it was."""
+        added = [name for name in ('G_reg_interval', 'D_reg_interval') if name in self._c and name not in before]
+        if added and self.has_loop():
+            for name in added:
+                if not self.loop_takes(name):
+                    del self._c[name]
+
+    @staticmethod
+    def has_loop():
+        """Return whether the host has a training loop where hosts have it."""
+        try:
+            return importlib.util.find_spec(LOOP_MODULE) is not None
+        except (ImportError, ValueError):
+            return False
+
     def loop_takes(self, name):
         """Return whether the host's training loop has an argument of that name."""
-        return name in inspect.signature(import_name('training.training_loop.training_loop')).parameters
+        return name in inspect.signature(import_name(f'{LOOP_MODULE}.training_loop')).parameters
 
     def local_file(self, path):
         """Return the path of a file, or of the copy of a URL in the host's cache."""
         if os.path.exists(path) or '://' not in path:
             return path
         return import_name('dnnlib.util.open_url')(path, return_filename=True)
+
+def _built(network, kwargs, shape):
+    """Return network(**kwargs, **shape) without the entries of `shape` that its class does not take: hosts whose images have
+    always three colours have no img_channels.
+
+    Signatures do not say so where a class hands its keywords on, so its errors do."""
+    shape = {name: value for name, value in shape.items() if name not in kwargs}
+    while True:
+        try:
+            return network(**kwargs, **shape)
+        except TypeError as error:
+            unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+            if not unknown or shape.pop(unknown[1], None) is None:
+                raise
 
 def import_name(dotted):
     """Return the object of a dotted name, `package.module.Object`."""

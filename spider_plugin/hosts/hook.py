@@ -5,6 +5,7 @@ Importing this module installs the hook, once in a process. Hosts spawn processe
 nothing heavy is imported here, and nothing is kept that a child would need; the options end in the config."""
 
 import contextlib
+import copy
 import functools
 import importlib
 import inspect
@@ -178,15 +179,23 @@ def _extend_training(command, params):
         taken.add(free)
         return make(functools.partial(_PluginOption, plugin_name=name, group=group), name=free)
     options = {option.key: made(option.on_command, option.name, option.group) for option in all_options()}
-    added = [made(presets.option, presets.NAME, 'Presets'), *options.values()]
+    launch = made(_cfg_option, _CFG, 'Launch options')
+    added = [made(presets.option, presets.NAME, 'Presets'), *options.values(), launch]
     command.params += added
     names = {key: option.name for key, option in options.items()}
-    command.callback = _training_callback(command.callback, names, *_extend_cfg(params.get('cfg')))
+    command.callback = _training_callback(command.callback, names, launch.name, *_extend_cfg(params.get('cfg')))
     def format_options(ctx, formatter):
         for group in dict.fromkeys(option.group for option in added):
             with formatter.section(group):
                 formatter.write_dl([option.plugin_help_record(ctx) for option in added if option.group == group])
     _add_help(command, format_options)
+
+_CFG = '--spider-cfg'
+
+def _cfg_option(cls, name, **kwargs):
+    return cls([name], type=click.Choice(sorted(registry.generators)), metavar='NAME',
+               help='Networks of the plugin in place of those of the host\'s configuration, in a host with any --cfg or none: '
+                    f'{", ".join(sorted(registry.generators))}', **kwargs)
 
 def _free_name(name, taken):
     """Return the name of an option of the plugin on a command line: the host's options keep theirs, and the plugin's is then
@@ -206,8 +215,9 @@ def _extend_cfg(param):
     param.type = click.Choice([*own, *plugin_cfgs], case_sensitive=param.type.case_sensitive)
     return plugin_cfgs, 'stylegan2' if 'stylegan2' in own else own[0]
 
-def _training_callback(callback, names, plugin_cfgs, stand_in):
-    """names: {key of an option of the plugin: its parameter's name}; the others: see _extend_cfg."""
+def _training_callback(callback, names, cfg_name, plugin_cfgs, stand_in):
+    """names: {key of an option of the plugin: its parameter's name}; cfg_name: that of --spider-cfg; the others: see
+    _extend_cfg."""
     from spider_plugin.options.table import apply_options
     @functools.wraps(callback)
     def train(*args, **kwargs):
@@ -216,23 +226,31 @@ def _training_callback(callback, names, plugin_cfgs, stand_in):
         options = {key: kwargs.pop(name) for key, name in names.items()}
         given, cfg = _given(), kwargs.get('cfg')
         wanted = {key for key, name in names.items() if name in given}
-        given = given - {*names, *names.values()} | wanted
-        asked = cfg in plugin_cfgs or bool(wanted)
-        options['cfg'] = plugin_cfgs.get(cfg)
-        if options['cfg'] is not None:
+        given = given - {*names, *names.values(), cfg_name} | wanted
+        spider_cfg = kwargs.pop(cfg_name)
+        if spider_cfg is not None and cfg in plugin_cfgs:
+            raise SpiderError(f'--cfg={cfg} and {_CFG}={spider_cfg} both name networks of the plugin; give one of them.')
+        asked = cfg in plugin_cfgs or spider_cfg is not None or bool(wanted)
+        options['cfg'] = spider_cfg or plugin_cfgs.get(cfg)
+        if cfg in plugin_cfgs:
             kwargs['cfg'] = stand_in
         if asked:
             from spider_plugin.hosts.data import check_host_data
             for line in check_host_data(kwargs.get('data')):
                 print(printable(line))
         def edit(c, desc):
-            if asked or _resumes_source(c):
+            stock = copy.deepcopy(c) if asked or _resumes_source(c) else None
+            if stock is not None:
                 from spider_plugin.hosts.capabilities import Host
-                for line in apply_options(c, options, given=given, host=Host(c)):
+                host = Host(c)
+                for line in apply_options(c, options, given=given, host=host):
                     print(printable(line))
+                host.remove_unknown(stock)
             elif c.get('resume_pkl') is not None and _host_unpickles():
                 _say_who_reads('--resume')
-            if options['cfg'] is not None:
+            if spider_cfg is not None:
+                desc = f'{desc}-{spider_cfg}'
+            elif options['cfg'] is not None:
                 desc = re.sub(rf'(?<![^-]){stand_in}(?![^-])', cfg, desc, count=1)
             resolution = c.get('training_set_kwargs', {}).get('resolution')
             for line in presets.target_lines(click.get_current_context(), resolution):
@@ -240,6 +258,10 @@ def _training_callback(callback, names, plugin_cfgs, stand_in):
             stack.mend_launch(c)
             if cpu_device.requested():
                 cpu_device.mend_launch(c)
+            if stock is not None and not options['spider_no_dry_run']:
+                from spider_plugin.hosts import dry_run
+                for line in dry_run.check(c, stock, options, given, host):
+                    print(printable(line))
             return desc
         with _edited_launch(inspect.unwrap(callback).__globals__, edit, asked):
             return _with_a_free_number(lambda: callback(*args, **kwargs))

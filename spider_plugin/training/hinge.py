@@ -10,6 +10,8 @@ import inspect
 import torch
 import torch.nn.functional as F
 
+from spider_plugin.training.host_keywords import leave_out
+
 #----------------------------------------------------------------------------
 
 class ProjectedHingeLoss:
@@ -21,10 +23,12 @@ class ProjectedHingeLoss:
     blur_init_sigma:    blur of all images that D sees, in pixels, at the start. It falls to 0 over
     blur_fade_kimg:     this many thousand real images.
     variety:            what two latents at one source image should change at least, as a share of what another source image
-                        changes; 0 leaves this to D. See `varied`."""
+                        changes; 0 leaves this to D. See `varied`.
+    others:             keywords of the host's own loss (training/host_keywords.py)."""
 
-    def __init__(self, device, D, G=None, G_mapping=None, G_synthesis=None, augment_pipe=None, G_ema=None, blur_init_sigma=0,
-                 blur_fade_kimg=0, variety=0):
+    def __init__(self, device=None, D=None, G=None, G_mapping=None, G_synthesis=None, augment_pipe=None, G_ema=None,
+                 blur_init_sigma=0, blur_fade_kimg=0, variety=0, **others):
+        leave_out(type(self), others)
         self.device, self.D, self.augment_pipe = device, D, augment_pipe
         self.mapping = G.mapping if G_mapping is None else G_mapping
         self.synthesis = G.synthesis if G_synthesis is None else G_synthesis
@@ -39,7 +43,7 @@ class ProjectedHingeLoss:
     def load_state_dict(self, state):
         self.seen = state['seen']
 
-    def accumulate_gradients(self, phase, real_img, real_c, gen_z, gen_c, gain, cur_nimg=None, sync=True):
+    def accumulate_gradients(self, phase, real_img, real_c, gen_z, gen_c, gain=1, cur_nimg=None, sync=True, **_others):
         """Add the gradients of one phase for one part of the batch to the parameters' `.grad`.
 
         Phases of regularisation do nothing."""

@@ -5,6 +5,7 @@ it, as in stylegan2-ada-pytorch; then the loss counts the images. It advances th
 (portable/generators/pggan.py) from its value at the start of training, so that a resumed run continues at its level. No other
 code depends on the schedule."""
 
+import inspect
 import weakref
 
 import torch
@@ -13,6 +14,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from spider_plugin.portable.generators.dcgan import upsample_nearest
 from spider_plugin.portable.generators.pggan import down_to, faded
+from spider_plugin.training.host_keywords import leave_out
 from torch_utils import training_stats
 
 #----------------------------------------------------------------------------
@@ -116,10 +118,14 @@ class ProgressiveLoss:
 
     G, or G_mapping and G_synthesis; D; augment_pipe: as the host passes them, in one rank or with gradients averaged by the host.
     objective:  a name in OBJECTIVES, whose arguments are `settings`.
-    stage_kimg: length of a phase in thousands of images. A phase trains one level, or fades in the next one."""
+    stage_kimg: length of a phase in thousands of images. A phase trains one level, or fades in the next one.
+    Other keywords are those of the host's own loss (training/host_keywords.py)."""
 
-    def __init__(self, device, D, G=None, G_mapping=None, G_synthesis=None, augment_pipe=None, objective='wgan-gp',
+    def __init__(self, device=None, D=None, G=None, G_mapping=None, G_synthesis=None, augment_pipe=None, objective='wgan-gp',
                  stage_kimg=800, **settings):
+        known = inspect.signature(OBJECTIVES[objective]).parameters
+        leave_out(type(self), {name: value for name, value in settings.items() if name not in known})
+        settings = {name: value for name, value in settings.items() if name in known}
         self.device, self.D, self.augment_pipe = device, D, augment_pipe
         self.mapping, self.synthesis = (G_mapping, G_synthesis) if G is None else (G.mapping, G.synthesis)
         self.objective = OBJECTIVES[objective](**settings)
@@ -155,7 +161,7 @@ class ProgressiveLoss:
 
     # Phases.
 
-    def accumulate_gradients(self, phase, real_img, real_c, gen_z, gen_c, gain, cur_nimg=None, sync=None):
+    def accumulate_gradients(self, phase, real_img, real_c, gen_z, gen_c, gain=1, cur_nimg=None, sync=None, **_others):
         """Add the gradients of a phase for a part of the batch, as the host's losses do.
 
         cur_nimg:   images so far; None if the host does not pass it.

@@ -12,6 +12,7 @@ import pytest
 from spider_plugin.resources import resource_dir
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(Path(__file__).parent))     # forks.py
 ATTACH = json.loads((resource_dir('patches') / 'attach.json').read_text())
 
 #----------------------------------------------------------------------------

@@ -4,13 +4,16 @@ In the host's modules, the name `torch` becomes a view of torch. The torch packa
 change. In this view
 
     torch.device('cuda', rank)                  is the cpu
-    torch.cuda.is_available()                   is False; Event uses the clock; functions for streams and memory do nothing
+    torch.cuda.is_available()                   is False; Event uses the clock; functions for devices, streams and memory do
+                                                nothing, or return 0
     torch.distributed.init_process_group        takes gloo for every backend
     torch.nn.parallel.DistributedDataParallel   ignores device_ids
 
-and the one change for the whole process is that Tensor.pin_memory returns the tensor. Training uses float32, because hosts cannot
+and the changes for the whole process are that Tensor.pin_memory(), Tensor.cuda() and Module.cuda() return what they are
+called on. Training uses float32, because hosts cannot
 train with less on a CPU, and its sample grid has 4 x 4 images, because drawing the usual thousand takes a minute there."""
 
+import contextlib
 import functools
 import os
 import sys
@@ -33,9 +36,9 @@ def requested():
 def arm():
     """Register the view for the host's modules. Idempotent."""
     if requested():
-        imports.after_import(_is_host_name, mend_module)
+        imports.after_import(is_host_name, mend_module)
 
-def _is_host_name(name):
+def is_host_name(name):
     """Return whether a module of that name may be in the folder of the running script, the first entry of sys.path."""
     return _lies_in(sys.path[0], name.partition('.')[0])
 
@@ -57,11 +60,14 @@ def mend_globals(names):
     """Put the view into the namespace of a host's module or script; default arguments that are cuda devices become the cpu."""
     if isinstance(names.get('torch'), types.ModuleType):
         names['torch'] = _view()
+    elif isinstance(names.get('torch'), View) and not names['torch'].rests_on(_view()):     # that of a shim
+        names['torch'] = names['torch'].over(_view())
+    if 'torch' in names:
         for obj in list(names.values()):
             if isinstance(obj, types.FunctionType) and obj.__defaults__:
                 obj.__defaults__ = tuple(map(_on_cpu, obj.__defaults__))
     if 'setup_snapshot_image_grid' in names and 'training_loop' in names:
-        names['setup_snapshot_image_grid'] = _small_grid(names['setup_snapshot_image_grid'])
+        names['setup_snapshot_image_grid'] = small_grid(names['setup_snapshot_image_grid'])
 
 def mend_launch(c):
     """Switch half precision off in a config, because some hosts use it on any device."""
@@ -72,7 +78,7 @@ def mend_launch(c):
 #----------------------------------------------------------------------------
 # The view.
 
-class _View:
+class View:
     """A module in which some names are replaced."""
 
     def __init__(self, module, **names):
@@ -81,10 +87,20 @@ class _View:
     def __getattr__(self, name):
         return getattr(self._module, name)
 
+    def rests_on(self, module):
+        return self is module or isinstance(self._module, View) and self._module.rests_on(module)
+
+    def over(self, module):
+        """Return a view with the same names, of those modules that another view has in place of its own."""
+        names = {name: value.over(getattr(module, name)) if isinstance(value, View) else value
+                 for name, value in vars(self).items() if name != '_module'}
+        return View(module, **names)
+
 @functools.cache
 def _view():
     import torch
     torch.Tensor.pin_memory = lambda self, *args, **kwargs: self
+    torch.Tensor.cuda = torch.nn.Module.cuda = lambda self, *args, **kwargs: self
     distributed, parallel = torch.distributed, torch.nn.parallel
     def device(*args, **kwargs):
         return _on_cpu(torch.device(*args, **kwargs))
@@ -93,9 +109,9 @@ def _view():
     def data_parallel(module, device_ids=None, **kwargs):
         return parallel.DistributedDataParallel(module, **kwargs)
     data_parallel = _stand_in(parallel.DistributedDataParallel, data_parallel)
-    return _View(torch, device=_stand_in(torch.device, device), cuda=_View(torch.cuda, **_CUDA),
-                 distributed=_View(distributed, init_process_group=init_process_group),
-                 nn=_View(torch.nn, parallel=_View(parallel, DistributedDataParallel=data_parallel)))
+    return View(torch, device=_stand_in(torch.device, device), cuda=View(torch.cuda, **_CUDA),
+                 distributed=View(distributed, init_process_group=init_process_group),
+                 nn=View(torch.nn, parallel=View(parallel, DistributedDataParallel=data_parallel)))
 
 def _stand_in(real, make):
     """Return a class whose instances are those of `real`, and whose calls return make(...)."""
@@ -129,12 +145,23 @@ class _Event:
 def _nothing(*args, **kwargs):
     return None
 
-_CUDA = dict(is_available=lambda: False, Event=_Event, current_stream=_nothing, synchronize=_nothing,
-             reset_peak_memory_stats=_nothing)
+class _Stream(contextlib.nullcontext):
+    def __getattr__(self, name):
+        return _nothing
+
+def _zero(*args, **kwargs):
+    return 0
+
+_CUDA = dict(is_available=lambda: False, Event=_Event, current_stream=_nothing, synchronize=_nothing, Stream=_Stream,
+             stream=_Stream, set_device=_nothing, empty_cache=_nothing, ipc_collect=_nothing, current_device=_zero,
+             get_device_name=lambda *args: 'cpu', get_device_capability=lambda *args: (0, 0), nvtx=_Stream(),
+             **dict.fromkeys(('reset_peak_memory_stats', 'reset_max_memory_allocated'), _nothing),
+             **dict.fromkeys(('memory_allocated', 'max_memory_allocated', 'memory_reserved', 'max_memory_reserved',
+                              'utilization', 'temperature', 'power_draw'), _zero))
 
 #----------------------------------------------------------------------------
 
-def _small_grid(setup):
+def small_grid(setup):
     """Return the host's setup function of the sample grid, cut to the top left corner of the grid.
 
     setup(...) -> ((columns, rows), images, labels), row by row."""

@@ -18,12 +18,15 @@ from collections.abc import Callable
 
 from spider_plugin.errors import SpiderError
 from spider_plugin.hosts import imports
+from spider_plugin.hosts.shims import numpy_names, torch_calls
+from spider_plugin.hosts.shims.cpu_device import is_host_name
 
 @dataclasses.dataclass(frozen=True)
 class Shim:
     name:   str
     reason: str                         # One sentence.
-    where:  str                         # The module whose import may need the shim, or `launch` for a training config.
+    where:  str | Callable[[str], bool] # The module whose import may need the shim, or a function that says for a name whether
+                                        # it is meant; or `launch` for a training config.
     asks:   Callable[[object], bool]    # Whether this module, or config, uses what the shim is for.
     needed: Callable[[], bool]          # Whether this stack lacks it; a probe, which imports the libraries it tests.
     apply:  Callable[[object], None]    # Applies the shim to the module or config.
@@ -233,6 +236,17 @@ SHIMS = [
          reason='scipy\'s sqrtm no longer takes disp, which the host\'s FID passes',
          needed=_no_disp, apply=_wrap_sqrtm),
     *map(_gradfix, ('grid_sample', 'conv2d')),
+    Shim(name='grid_sample', where=is_host_name, asks=torch_calls.asks_for_grid_sample,
+         reason='torch gives operators by name in another form, and the host takes the second derivative of grid_sample from one',
+         needed=torch_calls.torch_returns_a_pair, apply=torch_calls.give_operations),
+    Shim(name='weight_gradient', where=is_host_name, asks=torch_calls.asks_for_weight_gradient,
+         reason='torch no longer has the operator from which the host takes gradients of convolutions',
+         needed=torch_calls.cuda_lacks_weight_gradient, apply=torch_calls.give_operations),
+    Shim(name='alone', where=torch_calls.may_exchange, asks=torch_calls.exchanges_alone,
+         reason='the host exchanges tensors between processes where there may be one, which torch refuses',
+         needed=lambda: True, apply=torch_calls.let_alone),
+    Shim(name='numpy_names', where='numpy', asks=numpy_names.lacking, needed=lambda: True, apply=numpy_names.supply,
+         reason='numpy no longer has names that the host\'s files use, such as np.int'),
 ]
 _USE = {shim.name: functools.partial(_use, shim) for shim in SHIMS}
 

@@ -11,6 +11,7 @@ import math
 import torch
 import torch.nn.functional as F
 
+from spider_plugin.portable.generators.host_calls import HostCalls
 from spider_plugin.portable.layers.equalized import EqualConv2d, EqualLinear
 from spider_plugin.portable.source.arguments import SpiderArguments, attach_spider
 from spider_plugin.portable.source.latent import LatentMapping
@@ -128,7 +129,7 @@ class DCGANSynthesis(ResidualMixin, torch.nn.Module):
 
 #----------------------------------------------------------------------------
 
-class DCGANGenerator(torch.nn.Module):
+class DCGANGenerator(HostCalls, torch.nn.Module):
     """Convolutional generator with the hosts' interface; Gaussian, fed with a vector from an image source, or its residual.
 
     z_dim, w_dim:   length of the latent; w_dim (default: the same) must equal it.

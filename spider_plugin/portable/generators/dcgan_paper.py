@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from spider_plugin.portable.generators.dcgan import ClassProjection
+from spider_plugin.portable.generators.host_calls import HostCalls
 from spider_plugin.portable.layers.norms import RankBatchNorm2d
 from spider_plugin.portable.source.arguments import SpiderArguments, attach_spider
 from spider_plugin.portable.source.latent import LatentMapping
@@ -74,7 +75,7 @@ class RadfordSynthesis(torch.nn.Module):
 
 #----------------------------------------------------------------------------
 
-class RadfordGenerator(torch.nn.Module):
+class RadfordGenerator(HostCalls, torch.nn.Module):
     """DCGAN's generator with the hosts' interface; Gaussian, or fed with a vector from an image source.
 
     z_dim, w_dim:   length of the latent; w_dim (default: the same) must equal it.

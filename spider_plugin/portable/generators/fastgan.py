@@ -10,6 +10,7 @@ import warnings
 import torch
 import torch.nn.functional as F
 
+from spider_plugin.portable.generators.host_calls import HostCalls
 from spider_plugin.portable.layers.norms import RankBatchNorm2d, buffers_move, track_statistics
 from spider_plugin.portable.layers.separable_glu import separable_glu
 from spider_plugin.portable.layers.spectral_norm import (
@@ -262,7 +263,7 @@ class FastGANSynthesis(ResidualMixin, torch.nn.Module):
 
 #----------------------------------------------------------------------------
 
-class FastGANGenerator(torch.nn.Module):
+class FastGANGenerator(HostCalls, torch.nn.Module):
     """FastGAN's generator with the hosts' interface.
 
     z_dim, w_dim:   length of the latent; w_dim (default: the same) must equal it.

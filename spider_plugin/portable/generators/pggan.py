@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from spider_plugin.portable.generators.dcgan import ClassProjection, minibatch_std, upsample_nearest
+from spider_plugin.portable.generators.host_calls import HostCalls
 from spider_plugin.portable.source.arguments import SpiderArguments, attach_spider
 from spider_plugin.portable.source.encoder import SourceEncoder
 from spider_plugin.portable.source.latent import LatentMapping, unit_rms
@@ -171,7 +172,7 @@ class PGGANSynthesis(ResidualMixin, PGGANNetwork):
 
 #----------------------------------------------------------------------------
 
-class PGGANGenerator(torch.nn.Module):
+class PGGANGenerator(HostCalls, torch.nn.Module):
     """Progressively grown generator with the hosts' interface; Gaussian, fed with a vector from an image source, or its residual.
 
     z_dim, w_dim:   length of the latent, which is put on a sphere; w_dim (default: the same) must equal it.

@@ -30,7 +30,8 @@ def test_devices(view):
     assert torch.device('cuda', 1).index == 1 and torch.device is not view.device # torch is as it was
 
 def test_the_rest_is_torch(view):
-    assert view.Tensor is torch.Tensor and view.nn.functional is torch.nn.functional and view.cuda.Stream is torch.cuda.Stream
+    assert view.Tensor is torch.Tensor and view.nn.functional is torch.nn.functional
+    assert view.cuda.CUDAGraph is torch.cuda.CUDAGraph
     assert view.cuda.max_memory_allocated(view.device('cuda')) == 0
     assert not view.cuda.is_available() and view.cuda.current_stream('cuda') is None
     x = torch.zeros([2])
@@ -61,10 +62,10 @@ def test_groups_and_their_modules(monkeypatch):
 
 def test_the_grid_keeps_its_corner():
     images, labels = np.arange(48)[:, None], np.arange(48)[:, None] % 3
-    size, some, their = cpu_device._small_grid(lambda training_set: ((8, 6), images, labels))(training_set=None)
+    size, some, their = cpu_device.small_grid(lambda training_set: ((8, 6), images, labels))(training_set=None)
     assert size == (4, 4) and some[:, 0].tolist() == [8 * row + column for row in range(4) for column in range(4)]
     assert np.array_equal(their[:, 0], some[:, 0] % 3)
-    assert cpu_device._small_grid(lambda: ((2, 9), images, labels))()[0] == (2, 4)
+    assert cpu_device.small_grid(lambda: ((2, 9), images, labels))()[0] == (2, 4)
 
 def test_launch_in_float32():
     c = dict(G_kwargs=dict(synthesis_kwargs=dict(num_fp16_res=4, conv_clamp=256)), D_kwargs=dict(num_fp16_res=4, conv_clamp=256))
@@ -101,6 +102,6 @@ def test_modules_of_the_host(tmp_path, python):
                                         'def device():\n    return torch.device("cuda")\n'
                                         'def again(device=torch.device("cuda")):\n    return device.type\n')
     done = python(tmp_path / 'train.py', SPIDER_DEVICE='cpu')
-    assert done.stdout.strip() == '["cpu", "cpu", "cpu", "cpu", true, "_View", "module"]', done.stderr
+    assert done.stdout.strip() == '["cpu", "cpu", "cpu", "cpu", true, "View", "module"]', done.stderr
     done = python(tmp_path / 'train.py')
     assert done.stdout.strip() == '["cuda", "cuda", "cuda", "cuda", true, "module", "module"]', done.stderr

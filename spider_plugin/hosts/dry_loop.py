@@ -1,0 +1,220 @@
+"""One iteration of a host's training loop, in a process of its own, on the CPU, with a few random images. hosts/dry_run.py starts
+the process, and says there what is made of the result.
+
+The loop itself runs, with its data loader, summaries, phases, sample images and snapshot, because no reading of its source could
+say as much about a host that nobody listed."""
+
+import copy
+import importlib
+import inspect
+import json
+import os
+import sys
+import time
+import traceback
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from spider_plugin.hosts.capabilities import import_name
+from spider_plugin.hosts.saving import LOOP_MODULE
+from spider_plugin.hosts.shims import cpu_device, stack
+
+SIDE, CHANNELS, FEATURES = 32, 32, 128  # Of the small networks: image, widest layer, image that a feature network sees.
+BATCH = 2
+
+#----------------------------------------------------------------------------
+
+class Images(torch.utils.data.Dataset):
+    """Random images with the attributes of hosts' datasets: item i is (uint8 [channels, resolution, resolution], float32
+    [label_dim]), where the label is one-hot."""
+
+    name, has_onehot_labels = 'random', True
+
+    def __init__(self, resolution: int, channels: int, label_dim: int, **_other: object) -> None:
+        self.image_shape, self.label_shape = [channels, resolution, resolution], [label_dim]
+        self.resolution, self.num_channels, self.label_dim = resolution, channels, label_dim
+        self.has_labels = self._use_labels = label_dim > 0
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, idx: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.random.RandomState(idx).randint(0, 256, self.image_shape).astype(np.uint8), self.get_label(idx)
+
+    def get_label(self, idx: int) -> np.ndarray:
+        return (np.arange(self.label_dim) == idx % max(self.label_dim, 1)).astype(np.float32)
+
+    def get_details(self, idx: int) -> Any:
+        details = importlib.import_module('dnnlib').EasyDict
+        return details(raw_idx=idx, xflip=False, raw_label=np.int64(idx % max(self.label_dim, 1)))
+
+    def close(self) -> None:
+        pass
+
+#----------------------------------------------------------------------------
+# The config, made small. A part that is not known stays as it is.
+
+_WIDTHS = dict(channel_max=CHANNELS, channel_base=64 * CHANNELS, ngf=4)     # {argument of a network: the most of it}
+
+def small_side(resolution: int) -> int:
+    """Return the side of the images for the small networks of an iteration at that resolution."""
+    return min(resolution, SIDE) if resolution & (resolution - 1) == 0 else resolution
+
+def shrink(c: Any, folder: str) -> None:
+    """Make the networks of a config narrow, in place, and their source small; folder: where a small source goes."""
+    for part in filter(None, (c.get('G_kwargs'), c.get('D_kwargs'))):
+        if 'channel_max' in _arguments(part.get('class_name')):
+            part.setdefault('channel_max', CHANNELS)
+        for kwargs in (part, *(value for value in part.values() if isinstance(value, dict))):
+            for key, most in _WIDTHS.items():
+                if isinstance(kwargs.get(key), int):
+                    kwargs[key] = min(kwargs[key], most)
+    if str(c.get('D_kwargs', {}).get('class_name')).endswith('ProjectedDiscriminator') and 'heads' in c['D_kwargs']:
+        c['D_kwargs']['feature_resolution'] = FEATURES
+    spider = c.get('G_kwargs', {}).get('spider')
+    if spider is not None:
+        spider['source'] = small_bank(spider, folder)
+
+def _arguments(class_name: Any) -> Any:
+    try:
+        return inspect.signature(import_name(class_name)).parameters
+    except Exception:   # of a host's code; the loop will say it
+        return {}
+
+def small_bank(spider: dict, folder: str) -> str:
+    """Return a prepared directory in `folder` with a few images of a source, no larger than SIDE; that of `spider` itself where
+    it is small, or a generator."""
+    from torch_utils_ext.cache_root import cache_root
+    path = os.path.join(cache_root(), spider['source'])
+    if os.path.isfile(os.path.join(path, 'generator.json')):
+        return spider['source']
+    images = np.load(os.path.join(path, 'images.npy'), mmap_mode='r')
+    if images.shape[2] <= SIDE:
+        return spider['source']
+    step = images.shape[2] // SIDE
+    info = json.loads(Path(path, 'bank.json').read_text(encoding='utf-8'))
+    chosen = list(range(min(len(images), 16)))
+    if info['labels'] is not None:      # at least an image of each class
+        chosen = sorted({label: i for i, label in enumerate(info['labels'])}.values())
+        info['labels'] = [info['labels'][i] for i in chosen]
+    os.makedirs(folder)
+    np.save(os.path.join(folder, 'images.npy'), np.ascontiguousarray(images[chosen][:, :, ::step, ::step]))
+    Path(folder, 'bank.json').write_text(json.dumps(info), encoding='utf-8')
+    return folder
+
+def arguments(c: Any, parameters: Any, run_dir: str, target: dict) -> dict[str, Any]:
+    """Return the arguments of a training loop with these parameters for one iteration of the config, whose snapshot goes into
+    run_dir; target: resolution, channels and label_dim of the images."""
+    data = dict(c['training_set_kwargs'], class_name=f'{__name__}.Images', **target)
+    wanted = dict(
+        run_dir=run_dir, rank=0, num_gpus=1, batch_size=BATCH, batch_schedule=None, total_kimg=BATCH / 2000, kimg_per_tick=1e-3,
+        image_snapshot_ticks=1, network_snapshot_ticks=1, metrics=[], resume_pkl=None, resume_kimg=0, ada_interval=1,
+        abort_fn=None, progress_fn=None, cudnn_benchmark=False, state_file=None, threads=None, data_loader_kwargs={},
+        training_set_kwargs=type(c['training_set_kwargs'])(data), **{name: BATCH for name in parameters if 'batch_gpu' in name})
+    return {name: wanted.get(name, c[name] if name in c else None) for name in parameters if name in wanted or name in c}
+
+#----------------------------------------------------------------------------
+# The process.
+
+class _Nothing:
+    """Stands in for tensorboard's writer: any attribute and any call of it is itself."""
+
+    def __getattr__(self, name: str) -> '_Nothing':
+        if name.startswith('__'):
+            raise AttributeError(name)
+        return self
+
+    def __call__(self, *args: object, **kwargs: object) -> '_Nothing':
+        return self
+
+class _Dynamo(types.ModuleType):
+    """Stands in for torch._dynamo, which optimizers import, and which takes longer to import than the iteration does. It makes
+    way for the real one where code asks for more than they do."""
+
+    @staticmethod
+    def graph_break() -> None:
+        pass
+
+    @staticmethod
+    def disable(function: Any, *_args: object, **_kwargs: object) -> Any:
+        return function
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith('__'):
+            raise AttributeError(name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), name)
+
+def _without_waiting() -> None:
+    """Put stand-ins in place of what takes time and has no part in training, and make grids of sample images small."""
+    board = types.ModuleType('torch.utils.tensorboard')
+    board.SummaryWriter = _Nothing()    # type: ignore[attr-defined]
+    sys.modules['torch.utils.tensorboard'] = board
+    if 'torch._dynamo' not in sys.modules:
+        sys.modules['torch._dynamo'] = torch._dynamo = _Dynamo('torch._dynamo')
+    cpu_device.GRID = 2
+    for module in list(sys.modules.values()):
+        if inspect.isfunction(setup := vars(module).get('setup_snapshot_image_grid')):
+            vars(module)['setup_snapshot_image_grid'] = cpu_device.small_grid(setup)
+
+def job(c: Any, target: dict, small: bool, out: str, forked: bool) -> None:
+    """Run one iteration of the config `c`, and write out/result.json: the fields of a dry_run.Result. The host prints into
+    out/log.txt.
+
+    target: resolution, channels and label_dim of the images; small: whether they and the networks are made small; forked:
+    whether this process is a copy of the one that started it."""
+    with open(os.path.join(out, 'log.txt'), 'w') as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    if forked:
+        torch.set_num_threads(1)    # OpenMP's threads did not come along.
+    start, result = time.perf_counter(), {}
+    try:
+        result.update(_iterate(copy.deepcopy(c), target, small, out))
+    except SystemExit as end:
+        if end.code not in (None, 0, 3):    # 3: the word of projected-gan for a run that goes on
+            result.update(kind='SystemExit', message=str(end.code))
+    except BaseException as error:
+        result.update(kind=type(error).__name__, message=str(error), frames=frames(error))
+    result['seconds'] = time.perf_counter() - start
+    Path(out, 'result.json').write_text(json.dumps(result), encoding='utf-8')
+
+def frames(error: BaseException) -> list[list]:
+    """Return [[file, line, function], ...] of an error's traceback, the outermost call first."""
+    return [[frame.filename, frame.lineno, frame.name] for frame in traceback.extract_tb(error.__traceback__)]
+
+def _iterate(c: Any, target: dict, small: bool, out: str) -> dict:
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT'):
+        os.environ.pop(name, None)
+    os.environ.update(SPIDER_DEVICE='cpu', WANDB_MODE='disabled')
+    loop = importlib.import_module(LOOP_MODULE).training_loop
+    cpu_device.arm()
+    _without_waiting()
+    stack.mend_launch(c)
+    cpu_device.mend_launch(c)
+    if small:
+        shrink(c, os.path.join(out, 'source'))
+        target = dict(target, resolution=small_side(target['resolution']))
+    run_dir = os.path.join(out, 'run')
+    os.makedirs(run_dir)
+    loop(**arguments(c, inspect.signature(loop).parameters, run_dir, target))
+    return dict(snapshot=_reading(run_dir))
+
+def _reading(run_dir: str) -> str | None:
+    """Return why the plugin does not read the snapshot of the iteration, None if it does."""
+    from spider_plugin.snapshots.records import read_pickle
+    pickles = sorted(Path(run_dir).rglob('*.pkl'))
+    if not pickles:
+        return 'the host wrote no snapshot'
+    try:
+        contents = read_pickle(str(pickles[-1]))
+    except Exception as error:
+        return str(error).replace(str(pickles[-1]), 'the snapshot')
+    return None if hasattr(contents.get('G_ema'), 'state_dict') else 'it holds no G_ema'
+
+#----------------------------------------------------------------------------

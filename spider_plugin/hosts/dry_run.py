@@ -1,0 +1,180 @@
+"""The dry iteration: with an option of the plugin, one iteration of the host's own loop runs before the launch, in a process of
+its own (hosts/dry_loop.py), so that what a host asks of the plugin's networks and losses, and they do not have, is a sentence
+here and no traceback in a rank.
+
+Training is refused only for a fault of the options: the same iteration must succeed without them. An error of the environment
+(no GPU, no network, no memory) is a note."""
+
+import contextlib
+import copy
+import dataclasses
+import json
+import multiprocessing
+import os
+import re
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from spider_plugin.errors import SpiderError, shown
+from spider_plugin.hosts.capabilities import Host
+from spider_plugin.options.table import all_options, apply_options
+
+TIMEOUT = dict(small=120, full=300)     # Seconds that an iteration may take.
+
+#----------------------------------------------------------------------------
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What happened in an iteration.
+
+    seconds:    how long it took.
+    kind:       type of the error that ended it; None if none did. `timeout` and `exit` if the process was ended from outside.
+    message:    that of the error.
+    frames:     [[file, line, function], ...] of its traceback, the outermost call first.
+    snapshot:   why the plugin does not read the snapshot; None if it does."""
+
+    seconds:  float
+    kind:     str | None = None
+    message:  str = ''
+    frames:   tuple = ()
+    snapshot: str | None = None
+
+    @property
+    def of_environment(self) -> bool:
+        """Whether the error says something about this machine and nothing about the options."""
+        return self.kind in _ENVIRONMENT or bool(re.search(_NEEDS, self.message))
+
+    def place(self, root: str) -> str:
+        """Return the last line of the host's code in the traceback, `training/loss.py, line 7`; '' without one."""
+        inside = [frame for frame in self.frames if Path(frame[0]).is_relative_to(root)]
+        return f'{Path(inside[-1][0]).relative_to(root)}, line {inside[-1][1]}' if inside else ''
+
+_ENVIRONMENT = {'timeout', 'exit', 'MemoryError', 'ImportError', 'ModuleNotFoundError', 'NotImplementedError', 'OSError',
+                'FileNotFoundError', 'PermissionError', 'ConnectionError', 'URLError', 'HTTPError', 'SSLError', 'Timeout',
+                'SourceLost', 'KeyboardInterrupt', 'BackendCompilerFailed', 'InductorError'}
+_NEEDS = r"(?i:cuda|cudnn|nvidia|nvcc|ninja|out of memory|DefaultCPUAllocator)|not implemented for '|Could not run '"
+
+def iterate(c: Any, target: dict, small: bool = True) -> Result:
+    """Run one iteration of a config and return its Result. The config and this process stay as they are.
+
+    target: resolution, channels and label_dim of the training set."""
+    from spider_plugin.hosts import dry_loop
+    method = 'fork' if sys.platform == 'linux' else 'spawn'     # a copy of this process has imported everything already
+    limit = TIMEOUT['small' if small else 'full']
+    with tempfile.TemporaryDirectory(prefix='spider-dry-run-', ignore_cleanup_errors=True) as out:
+        process = multiprocessing.get_context(method).Process(  # type: ignore[attr-defined]
+            target=dry_loop.job, args=(c, target, small, out, method == 'fork'), name='spider-dry-run')
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', DeprecationWarning)     # of threads beside a fork; it is ended in any case
+            process.start()
+        try:
+            process.join(limit)
+        finally:
+            ended = not process.is_alive()
+            process.kill()
+            process.join()
+        with contextlib.suppress(OSError, ValueError):
+            return Result(**json.loads(Path(out, 'result.json').read_text(encoding='utf-8')))
+    return Result(limit, 'exit', f'the process ended by {process.exitcode}') if ended else \
+        Result(limit, 'timeout', f'it took more than {limit} seconds')
+
+#----------------------------------------------------------------------------
+# Options that change what is built, and the keys that go with each.
+
+_PARTS = {'cfg': ('pg_',), 'disc': ('disc_',), 'spider_source': ('spider_', 'trust_pickle'), 'dsc': ('dsc_',),
+          'fast_modconv': ('fast_',), 'recompute': ('recompute',)}
+
+def parts(options: dict) -> dict[str, str]:
+    """Return {key: option with its value} of the options that change what is built."""
+    return {key: f'--{key.replace("_", "-")}' + ('' if options[key] is True else f'={shown(options[key], 80)}')
+            for key in _PARTS if options.get(key)}
+
+def _without(part: str, stock: Any, options: dict, given: set[str]) -> Any:
+    """Return the config that the options make without those of a part. Raises SpiderError where the others need it."""
+    gone = {key for key in options if key == part or key.startswith(_PARTS[part])}
+    defaults = {option.key: option.default for option in all_options()}
+    c = copy.deepcopy(stock)
+    values = {key: defaults.get(key) if key in gone else value for key, value in options.items()}
+    apply_options(c, values, given=given - gone, host=Host(c))
+    return c
+
+def check(c: Any, stock: Any, options: dict, given: set[str], host: Host) -> list[str]:
+    """Return lines for the launch log about an iteration of the config `c`.
+
+    stock:   the config before the options changed it.
+    options: {key: value} of all options.
+    given:   names of the parameters that the user set, as for apply_options().
+    host:    answers questions about the host; its training set is opened here.
+    Raises SpiderError if the iteration fails, and succeeds without the options."""
+    if not enabled() or int(os.environ.get('RANK', 0)) != 0 or not Host.has_loop():
+        return []
+    target = host.target
+    shape = dict(resolution=target.resolution, channels=target.channels, label_dim=target.label_dim)
+    result = iterate(c, shape)
+    if result.kind not in (None, 'TypeError', 'AttributeError', 'NotServed') and not result.of_environment:
+        result = iterate(c, shape, small=False)     # the fault may be that of the small networks
+    if result.kind is None:
+        return _lines(result)
+    if result.of_environment:
+        return [_note(f'it cannot be made on this machine ({_said(result)})')]
+    control = iterate(stock, shape)
+    if control.kind is not None:
+        return [_note(f'this host\'s loop fails here without the options, too ({_said(control)})')]
+    def works(part: str) -> bool:
+        with contextlib.suppress(SpiderError, KeyError):    # the other options may need it
+            return iterate(_without(part, stock, options, given), shape).kind is None
+        return False
+    raise SpiderError(_sentence(result, stock, parts(options), works))
+
+def enabled() -> bool:
+    """Return whether SPIDER_DRY_RUN is on, as without it. Raises SpiderError for other values than on and off."""
+    value = os.environ.get('SPIDER_DRY_RUN', 'on')
+    if value not in ('on', 'off'):
+        raise SpiderError(f'SPIDER_DRY_RUN={value} is not a known value; set it to off, or leave it out.')
+    return value == 'on'
+
+def _lines(result: Result) -> list[str]:
+    lines = [f'{"Dry iteration:":<21s}the host\'s loop, once, with small networks on the CPU: {result.seconds:.1f} s']
+    if result.snapshot is not None:
+        lines.append(f'Note: the tools of the plugin will not read the snapshots of this run ({shown(result.snapshot).rstrip(".")}).')
+    return lines
+
+def _note(why: str) -> str:
+    return f'Note: the dry iteration says nothing: {why}.'
+
+def _said(result: Result) -> str:
+    return f'{result.kind}: {shown(result.message)}'
+
+#----------------------------------------------------------------------------
+# The sentence.
+
+_UNKNOWN_KEYWORD = re.compile(r"(?:(\w+)\.)?(\w+)\(\) got an unexpected keyword argument '(\w+)'")
+_NO_ATTRIBUTE    = re.compile(r"'(\w+)' object has no attribute '(\w+)'")
+
+def _sentence(result: Result, stock: Any, given: dict[str, str], works: Callable[[str], bool]) -> str:
+    root = sys.path[0]
+    place = result.place(root)
+    where = f' ({place})' if place else ''
+    if result.kind == 'NotServed':
+        what = result.message
+    elif match := _UNKNOWN_KEYWORD.search(result.message):
+        taker = match[1] or match[2]
+        what = f'the host passes {match[3]}{where}, which {taker} does not take'
+    elif match := _NO_ATTRIBUTE.search(result.message):
+        what = f'the host asks for {match[2]}{where}, which {match[1]} does not have'
+    else:
+        what = f'one iteration of its loop ends in {_said(result).rstrip(". ")}{where}'
+    faulty = [key for key in given if len(given) == 1 or works(key)] or list(given)
+    replaced = {'cfg': 'G_kwargs', 'disc': 'D_kwargs', 'spider_source': 'G_kwargs', 'dsc': 'G_kwargs'}
+    classes = dict.fromkeys(str(stock[replaced[key]].get('class_name')) for key in faulty if replaced.get(key) in stock)
+    over = f', whose {" and ".join(classes)} {"it replaces" if len(classes) == 1 else "they replace"}' if classes else ''
+    names = ' and '.join(given[key] for key in faulty) or '--resume of a snapshot with a source'
+    it = 'it' if len(faulty) == 1 else 'one of them'
+    return (f'{names} cannot be used in this host{over}: {what}; leave {it} out, as the same iteration succeeds without '
+            f'{it} (--spider-no-dry-run launches all the same).')
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,169 @@
+"""The dry iteration, in forks that are made up for the test (forks.py)."""
+
+import json
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import forks
+import pytest
+import torch
+
+from spider_plugin.errors import SpiderError
+from spider_plugin.hosts import dry_run
+from spider_plugin.hosts.dry_run import Result
+
+FAULT = 'cannot be used in this host'
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    import io
+    import zipfile
+
+    import numpy as np
+    import PIL.Image
+    path = tmp_path_factory.mktemp('data') / 'images.zip'
+    with zipfile.ZipFile(path, 'w') as archive:
+        for i in range(8):
+            file = io.BytesIO()
+            PIL.Image.fromarray(np.random.RandomState(i).randint(0, 256, [64, 64, 3]).astype(np.uint8)).save(file, 'png')
+            archive.writestr(f'{i}.png', file.getvalue())
+    return path
+
+def test_a_host_that_serves_an_option_says_so(tmp_path, data):
+    tree = forks.make(tmp_path, {})
+    plain, off, spider, residual = forks.launches(tree, [
+        ['--cfg=stylegan2'], ['--cfg=dcgan', '--spider-no-dry-run'], ['--cfg=stylegan2', '--spider-cfg=dcgan'],
+        ['--cfg=stylegan2', '--spider-source=strokes', '--dsc', '--disc=projected', '--disc-backbone=random']], data, tmp_path)
+    assert 'Dry iteration' not in plain + off and all('Dry run; exiting' in text for text in (plain, spider, off, residual))
+    assert spider.count('Dry iteration:') == residual.count('Dry iteration:') == 1 and 'Note' not in spider + residual
+    assert 'stylegan2-images-gpus1-batch4-gamma1-dcgan' in spider and 'DCGANGenerator' in spider
+
+def test_the_loop_asks_the_generator_for_more(tmp_path, data):
+    """An attribute that only the host's generator has; update_epochs is known, and has no effect on networks of the plugin."""
+    asks = '    G.update_epochs(1.0)\n    print(G.epochs, G.ledger)\n' + forks.BUILT
+    tree = forks.make(tmp_path, {
+        'training/training_loop.py': [(forks.BUILT, asks)],
+        'training/networks_stylegan2.py': [(forks.GENERATOR, '    ledger = 7\n\n    def update_epochs(self, epoch):\n'
+                                            '        self.epochs = epoch\n\n' + forks.GENERATOR)]})
+    dcgan, both, spider = forks.launches(tree, [['--cfg=dcgan'], ['--cfg=dcgan', '--spider-source=strokes'],
+                                                ['--cfg=stylegan2', '--spider-source=strokes']], data, tmp_path)
+    for text in (dcgan, both):
+        assert f'Exception: --cfg=dcgan {FAULT}, whose training.networks_stylegan2.Generator it replaces: the host asks for ' \
+               'ledger (training/training_loop.py, line ' in text
+        assert 'which DCGANGenerator does not have; leave it out' in text and 'Dry run; exiting' not in text
+    assert 'Dry iteration:' in spider and FAULT not in spider
+
+@pytest.mark.parametrize('value, refused', [('None, scale=1.5', False), ('torch.nn.Linear(1, 1)', True)])
+def test_the_loop_passes_its_loss_more(tmp_path, data, value, refused):
+    """A setting of the host's loss is left out; a network that it trains is not."""
+    tree = forks.make(tmp_path, {
+        'training/training_loop.py': [(forks.LOSS_CALL, f'augment_pipe=networks.augment_pipe, cvD={value}, **loss_kwargs)'),
+                                      ('cur_nimg=cur_nimg)', 'cur_nimg=cur_nimg, lambda_=1.0)')],
+        'training/loss.py': [(forks.LOSS_ARGUMENT, forks.LOSS_ARGUMENT + '        cvD=None,\n        scale=1.0,\n'),
+                             ('gen_c, gain, cur_nimg):', 'gen_c, gain, cur_nimg, lambda_=0):')]})
+    projected, grown = forks.launches(tree, [['--cfg=stylegan2', '--disc=projected', '--disc-backbone=random'],
+                                             ['--cfg=pggan', '--aug=noaug']], data, tmp_path)
+    for text, loss in ((projected, 'ProjectedHingeLoss'), (grown, 'ProgressiveLoss')):
+        assert (f'{FAULT}, whose training.networks_stylegan2.' in text) == refused == ('Dry iteration:' not in text)
+        assert (f'its loss gets a second discriminator, over feature networks (cvD, a Linear), which {loss} does not '
+                'serve; leave it out' in text) == refused
+
+def test_a_host_that_fails_by_itself_is_not_refused(tmp_path, data):
+    """Nor is an option whose fault this machine has."""
+    tree = forks.make(tmp_path, {'training/training_loop.py': [(forks.BUILT, '    int("x")\n' + forks.BUILT)]})
+    broken, = forks.launches(tree, [['--cfg=dcgan']], data, tmp_path)
+    assert 'Note: the dry iteration says nothing: this host\'s loop fails here without the options, too (ValueError: invalid ' \
+           'literal' in broken and 'Dry run; exiting' in broken
+
+def test_training_is_the_same_to_the_bit(tmp_path, data):
+    digests = []
+    for value in ('on', 'off'):
+        env = os.environ | dict(PYTHONPATH=str(forks.ROOT), SPIDER_DRY_RUN=value)
+        train = forks.ROOT / 'reference_host' / 'train.py'
+        subprocess.run([sys.executable, '-m', 'spider_plugin.hosts.run', train, '--cfg=dcgan',
+                        f'--outdir={tmp_path / value}', f'--data={data}', '--batch=4', '--gamma=1', '--cbase=64', '--cmax=8',
+                        '--kimg=0.008', '--tick=0.004', '--snap=1', '--metrics=none', '--workers=0', '--threads=1'],
+                       env=env, cwd=tmp_path, check=True, capture_output=True)
+        run, = (tmp_path / value).iterdir()
+        digests.append([(run / 'training_options.json').read_text().replace(f'/{value}/', '/'),
+                        [{key: entry for key, entry in json.loads(line).items() if key.startswith(('Loss', 'Progress'))}
+                         for line in (run / 'stats.jsonl').read_text().splitlines()]])
+    assert digests[0] == digests[1]
+
+#----------------------------------------------------------------------------
+# What is made of a result, without a process.
+
+CONFIG = dict(G_kwargs=dict(class_name='nets.G'), D_kwargs=dict(class_name='nets.D'))
+HOST = types.SimpleNamespace(target=types.SimpleNamespace(resolution=64, channels=3, label_dim=0))
+
+@pytest.fixture
+def results(monkeypatch):
+    """results(Result, ...): those of the iterations that are made, in turn; returns a list of (config, small) of each."""
+    made, queue = [], []
+    def iterate(c, target, small=True):
+        made.append((c, small))
+        return queue.pop(0)
+    monkeypatch.setattr(dry_run, 'iterate', iterate)
+    monkeypatch.setattr(dry_run.Host, 'has_loop', staticmethod(lambda: True))
+    monkeypatch.setenv('SPIDER_DRY_RUN', 'on')
+    def plan(*planned):
+        queue[:] = planned
+        return made
+    return plan
+
+def _check(**options):
+    options = dict.fromkeys(('cfg', 'disc', 'spider_source', 'dsc')) | options
+    return dry_run.check({'edited': 1}, CONFIG, options, {*options}, HOST)
+
+@pytest.mark.parametrize('kind, message', [
+    ('timeout', 'it took more than 120 seconds'), ('RuntimeError', 'No CUDA GPUs are available'), ('URLError', 'unreachable'),
+    ('RuntimeError', '"conv" not implemented for \'Half\''), ('ModuleNotFoundError', 'No module named timm'),
+    ('MemoryError', ''), ('exit', 'the process ended by -11')])
+def test_the_environment_is_a_note(results, kind, message):
+    made = results(Result(1.0, kind, message))
+    line, = _check(cfg='dcgan')
+    assert line.startswith('Note: the dry iteration says nothing: it cannot be made on this machine (') and len(made) == 1
+
+def test_a_fault_of_small_networks_is_none(results):
+    made = results(Result(1.0, 'RuntimeError', 'shape'), Result(2.0))
+    assert _check(cfg='dcgan')[0].endswith('2.0 s') and [small for _, small in made] == [True, False]
+
+def test_the_option_at_fault_is_found(results, monkeypatch):
+    """Each is left out in turn, where the others can do without it."""
+    def edit(c, options, given, host):
+        if options['dsc']:
+            raise SpiderError('needs the source')
+        c['left'] = [key for key in options if options[key]]
+    monkeypatch.setattr(dry_run, 'apply_options', edit)
+    place = [str(Path(sys.path[0], 'training', 'x.py')), 7, 'f']
+    fault = Result(1.0, 'AttributeError', "'A' object has no attribute 'b'", [place])
+    made = results(fault, Result(1.0), fault, Result(1.0))
+    with pytest.raises(SpiderError) as error:
+        _check(cfg='dcgan', disc='projected', dsc=False)
+    assert error.value.message == (
+        '--disc=projected cannot be used in this host, whose nets.D it replaces: the host asks for b (training/x.py, line 7), '
+        'which A does not have; leave it out, as the same iteration succeeds without it (--spider-no-dry-run launches all the '
+        'same).')
+    assert [c.get('left') for c, _ in made[2:]] == [['disc'], ['cfg']]
+
+def test_a_snapshot_that_is_not_read_is_a_note(results):
+    results(Result(1.0, snapshot='asks for nets.Other'))
+    assert _check(cfg='dcgan')[1] == ('Note: the tools of the plugin will not read the snapshots of this run (asks for '
+                                      'nets.Other).')
+
+def test_another_value_of_the_variable_is_refused(monkeypatch):
+    monkeypatch.setenv('SPIDER_DRY_RUN', 'maybe')
+    with pytest.raises(SpiderError, match='SPIDER_DRY_RUN=maybe is not a known value'):
+        dry_run.check({}, {}, {}, set(), HOST)
+
+def test_the_random_state_and_the_config_stay(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, 'path', [str(tmp_path), *sys.path])    # a host without a loop: the process fails, which is no matter
+    c = dict(training_set_kwargs={}, G_kwargs=dict(class_name='nets.G', channel_max=512))
+    state, before = torch.get_rng_state(), json.dumps(c)
+    result = dry_run.iterate(c, dict(resolution=64, channels=3, label_dim=0))
+    assert result.kind is not None and torch.equal(state, torch.get_rng_state()) and json.dumps(c) == before
+
+#----------------------------------------------------------------------------
