@@ -140,7 +140,8 @@ def enabled() -> bool:
 def _lines(result: Result) -> list[str]:
     lines = [f'{"Dry iteration:":<21s}the host\'s loop, once, with small networks on the CPU: {result.seconds:.1f} s']
     if result.snapshot is not None:
-        lines.append(f'Note: the tools of the plugin will not read the snapshots of this run ({shown(result.snapshot).rstrip(".")}).')
+        why = shown(result.snapshot).rstrip(".")
+        lines.append(f"Note: the tools of the plugin will not read the snapshots of this run ({why}).")
     return lines
 
 def _note(why: str) -> str:

@@ -108,7 +108,7 @@ def test_bad_labels_are_named(make_zip, tmp_path, labels, words):
 
 def test_bad_paths_are_named(tmp_path):
     (tmp_path / 'empty').mkdir()
-    (tmp_path / 'broken.zip').write_bytes(b'PK broken')
+    (tmp_path / 'broken.zip').write_bytes(b'PK\x03\x04 broken')
     for name, words in {'missing.zip': 'does not exist', 'empty': 'no images', 'broken.zip': 'not a readable'}.items():
         with pytest.raises(SpiderError, match=words) as error:
             ImageDataset(tmp_path / name)
