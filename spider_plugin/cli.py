@@ -235,6 +235,27 @@ def neighbors(sources, target, **options):
     run_neighbors(sources, target, **options)
 
 @main.command()
+@click.argument('runs', nargs=-1, required=True, metavar='RUN...')
+@click.option('--out',  help='File for the page  [default: report.html in the folder of a single run, else here]',
+              metavar='FILE.html')
+@click.option('--live', help='Serve the page to this machine alone, and refresh it while the runs train', is_flag=True)
+@click.option('--port', help='Port of --live  [default: one that is free]', metavar='INT', type=Whole(0, 65535))
+def report(runs, out, live, port):
+    """Show one or more runs on a page: curves, images over time, sources and outputs, differing options, next steps.
+
+    A RUN is the folder of a run of `spider train` or of any StyleGAN2/3-style host, which may be training now. The page is one
+    file that asks for nothing from elsewhere."""
+    from spider_plugin.report import command
+    if not live:
+        if port is not None:
+            raise SpiderError('--port has no effect without --live; give both, or leave it out.')
+        click.echo(f'Wrote {command.write_report(runs, out)}')
+        return
+    if out is not None:
+        raise SpiderError('--out has no effect with --live, which writes no file; leave one out.')
+    command.serve_report(runs, port or 0, say=click.echo)
+
+@main.command()
 @click.argument('names', nargs=-1, metavar='[NAME[:PATH]]...')
 @click.option('--json', 'as_json', help='Print all entries of the catalogue as JSON', is_flag=True)
 def sources(names, as_json):

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from spider_plugin.portable.source.bank import open_source
+from spider_plugin.snapshots.export import export
 from spider_plugin.snapshots.records import generator_record
 from spider_plugin.sources.prepare import prepare_source
 
@@ -154,6 +155,29 @@ def test_the_edit_is_printed_and_saved(spider_run, data, spider_cache):
     assert saved['class_name'] == 'spider_plugin.bundles.spider_on_training__networks_stylegan2.SpiderGenerator'
     assert saved['spider']['mapping'] == 'residual' and (spider_cache / saved['spider']['source']).is_dir()
     assert saved['class_name'] in printed and 'Spider source:       S' in printed and 'Snapshots carry' in printed
+
+def test_what_made_the_run_is_in_the_run(spider_run, tmp_path):
+    run_dir, printed, _log = spider_run
+    made = json.loads((run_dir / 'training_options.json').read_text())['spider_run']
+    assert made['source']['name'] == 'S' and made['source']['match'] == 'covariance' and made['resumed'] is None
+    assert run_dir.name.endswith('-from-S-residual-matched')
+    for text in ((run_dir / 'log.txt').read_text(), printed):
+        assert text.count('Spider source:       S') == 1 and 'moved to the mean and covariance of D' in text
+    stats = [json.loads(line) for line in (run_dir / 'stats.jsonl').read_text().splitlines()]
+    skip = [line['Spider/skip']['mean'] for line in stats]
+    assert 0.9 < skip[0] < 1.1 and len(set(skip)) == len(skip)      # from 1 on, and it moves
+    assert all(stats[-1][name]['mean'] > 0 for name in ('Gradients/Gmain', 'Gradients/Dmain', 'Timing/images_per_sec',
+                                                        'Resources/cpu_mem_gb'))
+    card = json.loads(export(last_snapshot(run_dir), tmp_path / 'g.pt')[1].read_text())
+    assert card['source']['match'] == 'covariance' and card['run'] == dict(source=made['source'], resumed=None)
+
+def test_the_page_of_the_run(spider_run):
+    page = (spider_run[0] / 'report.html').read_text()
+    for words in ('toy_mean', 'factor of the source in the pixels', 'norm of the gradients of G', 'class="cell source"',
+                  'S, residual'):
+        assert words in page
+    drawn = np.asarray(PIL.Image.open(spider_run[0] / 'sources.png'))
+    assert drawn.shape == (8 * 16, 16 * 16, 3) and drawn.std() > 5
 
 def test_no_snapshot_names_the_cache_of_this_machine(spider_run, spider_cache):
     """strings network-snapshot-*.pkl | grep CACHE"""

@@ -21,6 +21,7 @@ class Progress:
         self.start_nimg = start_nimg
         self.start_time = time.time()
         self.paused_sec = 0
+        self.tick_start = self.start_time, 0, start_nimg    # Of the tick that runs: time, pauses and images before it.
         self.bar_time = 0
         self.silent = silent
         self.terminal = None
@@ -33,6 +34,7 @@ class Progress:
         self.start_nimg = cur_nimg
         self.start_time = time.time()
         self.paused_sec = 0
+        self.tick_start = self.start_time, 0, cur_nimg
 
     @contextlib.contextmanager
     def paused(self):
@@ -41,6 +43,11 @@ class Progress:
         start = time.time()
         yield
         self.paused_sec += time.time() - start
+
+    def rate_since_tick(self, cur_nimg):
+        """Images a second since this was called last, or since the clock began, without pauses."""
+        (start, paused, nimg), self.tick_start = self.tick_start, (time.time(), self.paused_sec, cur_nimg)
+        return (cur_nimg - nimg) / max(self.tick_start[0] - start - (self.paused_sec - paused), 1e-6)
 
     def summary(self, cur_nimg):
         """'1.2/25 kimg   310.5 img/s   ETA 1m 17s   G 0.812   D 1.203'."""

@@ -11,7 +11,7 @@ import torch
 from metrics import metric_main
 from torch_utils import misc, training_stats
 from torch_utils.misc import not_finite
-from training import collapse, files, ranks, run_dir, snapshots, state, stopping
+from training import collapse, files, ranks, run_dir, runtime, snapshots, state, stopping
 from training.progress import Progress
 from training.runtime import SpiderError
 
@@ -86,8 +86,10 @@ class Reporter:
     def tick(self, images, network, evaluate):
         """Prints and writes the statistics of a tick, images, and the network. Raises Diverged."""
         at, extra = self.run.at, ''
+        training_stats.report0('Resources/cpu_mem_gb', runtime.memory_gib())
         if torch.cuda.is_available():
-            extra = f'   gpu {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB'
+            peak = training_stats.report0('Resources/peak_gpu_mem_gb', torch.cuda.max_memory_allocated() / 2**30)
+            extra = f'   gpu {peak:.1f} GiB'
             torch.cuda.reset_peak_memory_stats()
         training_stats.report0('Progress/tick', at.tick)
         training_stats.report0('Progress/kimg', at.nimg / 1000)
@@ -96,6 +98,7 @@ class Reporter:
             training_stats.report0('Progress/augment', p)
             extra = f'   augment {p:.3f}{extra}'
         training_stats.report0('Timing/total_sec', time.time() - self.start_time)
+        training_stats.report0('Timing/images_per_sec', self.progress.rate_since_tick(at.nimg))
         self.collector.update()
         self.progress.tick(at.tick, at.nimg, self.collector, extra=extra)
         if self.is_leader:

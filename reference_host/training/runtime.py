@@ -41,6 +41,14 @@ def pick_device(index=0):
         return torch.device('cuda', index)
     return torch.device('mps' if torch.backends.mps.is_available() else 'cpu')
 
+def memory_gib():
+    """Memory that this process has now, in GiB; NaN where the system does not say."""
+    try:
+        with open('/proc/self/statm') as f:
+            return int(f.read().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 2**30
+    except (OSError, ValueError, IndexError, AttributeError):
+        return float('nan')
+
 def pick_threads(threads=None, ranks=1):
     """CPU threads for torch in each of the `ranks` of this machine, None for torch's own choice.
 

@@ -242,15 +242,16 @@ def run_phase(loss, phase, real, gen_z, gen_c, cur_nimg):
         loss.accumulate_gradients(phase=phase.name, real_img=real_img, real_c=real_c, gen_z=z, gen_c=c, gain=gain,
                                   cur_nimg=cur_nimg)
     phase.module.requires_grad_(False)
-    gather_gradients(phase.module)
+    training_stats.report(f'Gradients/{phase.name}', gather_gradients(phase.module))
     phase.opt.step()
 
 def gather_gradients(module):
-    """Averages gradients over the ranks, and makes them finite."""
+    """Averages gradients over the ranks, and makes them finite; returns the norm of all of them together, a scalar tensor."""
     grads = [param.grad for param in module.parameters() if param.grad is not None]
     ranks.average(grads)
     for grad in grads:
         torch.nan_to_num(grad, nan=0, posinf=1e5, neginf=-1e5, out=grad)
+    return torch.nn.utils.get_total_norm(grads)
 
 def moving_averages(G, D, loss):
     """What each rank averages over its own images: buffers named *_avg and *_ema, and the mean path length. The means of

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from spider_plugin.hosts import saving
 from spider_plugin.hosts.capabilities import import_name
 from spider_plugin.hosts.saving import LOOP_MODULE
 from spider_plugin.hosts.shims import cpu_device, stack
@@ -193,6 +194,7 @@ def _iterate(c: Any, target: dict, small: bool, out: str) -> dict:
         os.environ.pop(name, None)
     os.environ.update(SPIDER_DEVICE='cpu', WANDB_MODE='disabled')
     loop = importlib.import_module(LOOP_MODULE).training_loop
+    saving.watching = False         # no page, no trackers
     cpu_device.arm()
     _without_waiting()
     stack.mend_launch(c)

@@ -64,8 +64,9 @@ def _is_bundle(name):
     return name.startswith('spider_plugin.bundles.')
 
 def _watch_source(bundle):
-    from spider_plugin.training.source_cost import watch
-    watch(bundle)
+    from spider_plugin.training import learned_gains, source_cost
+    source_cost.watch(bundle)
+    learned_gains.watch(bundle)
 
 def _watch_collapse(training_stats):
     from spider_plugin.training.collapse import watch_signs
@@ -242,8 +243,9 @@ def _training_callback(callback, names, cfg_name, plugin_cfgs, stand_in):
             stock = copy.deepcopy(c) if asked or _resumes_source(c) else None
             if stock is not None:
                 from spider_plugin.hosts.capabilities import Host
-                host = Host(c)
-                for line in apply_options(c, options, given=given, host=host):
+                host, resumed = Host(c), c.get('resume_pkl')
+                lines = apply_options(c, options, given=given, host=host)
+                for line in lines:
                     print(printable(line))
                 host.remove_unknown(stock)
             elif c.get('resume_pkl') is not None and _host_unpickles():
@@ -262,10 +264,23 @@ def _training_callback(callback, names, cfg_name, plugin_cfgs, stand_in):
                 from spider_plugin.hosts import dry_run
                 for line in dry_run.check(c, stock, options, given, host):
                     print(printable(line))
+            if stock is not None and _loop_is_extended(inspect.unwrap(callback).__globals__):
+                from spider_plugin.training import record
+                c[record.KEY] = record.record_of(c, resumed)
+                record.hand_on_log(lines)
+                desc += record.words_for_name(c[record.KEY])
             return desc
         with _edited_launch(inspect.unwrap(callback).__globals__, edit, asked):
             return _with_a_free_number(lambda: callback(*args, **kwargs))
     return train
+
+def _loop_is_extended(script):
+    """Return whether the training loop of a script, of which these are the globals, takes the record of a run (saving.py)."""
+    try:
+        loop = importlib.import_module(saving.LOOP_MODULE)
+    except ImportError:
+        return False
+    return hasattr(loop, 'training_loop') and (script.get('training_loop') is loop or hasattr(loop, 'run_rank'))
 
 def _with_a_free_number(start):
     """Return start(), which is called again where another run makes the numbered run directory before this one.

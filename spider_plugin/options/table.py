@@ -5,7 +5,7 @@ prints and saves it, and its spawned ranks get it. Every error a user can make i
 
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError
-from spider_plugin.options import discriminator, dry, dsc, generators, pggan, recompute, spider, state, steady
+from spider_plugin.options import discriminator, dry, dsc, generators, pggan, recompute, spider, state, steady, track
 from spider_plugin.options.packages import check_build
 from spider_plugin.options.resume import read_resumed, resume_from_what_fits
 from spider_plugin.options.types import Option
@@ -13,7 +13,7 @@ from spider_plugin.options.types import Option
 #----------------------------------------------------------------------------
 
 OPTIONS = [*spider.OPTIONS, *pggan.OPTIONS, *recompute.OPTIONS, *dsc.OPTIONS, *discriminator.OPTIONS, *steady.OPTIONS,
-           *state.OPTIONS, *dry.OPTIONS]
+           *state.OPTIONS, *track.OPTIONS, *dry.OPTIONS]
 
 def all_options() -> list[Option]:
     """Return OPTIONS, the plugin's, and those that generators bring, each once, in the order of the help."""
@@ -49,7 +49,7 @@ def apply_options(c, options, *, given, host):
     if options['recompute']:
         lines += recompute.apply_recompute(c, host)
     lines += steady.apply_steady(c, options)
-    return lines + state.apply_state(c, options, resume, host)
+    return lines + state.apply_state(c, options, resume, host) + track.apply_track(c, options, host)
 
 def _check_brought(options, given):
     """Raise SpiderError for an option that a generator brings where another one trains."""

@@ -19,7 +19,8 @@ MOST_SIDE    = 4096         # of an image that an option asks for, in pixels
 
 #----------------------------------------------------------------------------
 
-def _quoted(value):
+def quoted(value):
+    """Return a value of an option for a sentence about it."""
     return f"'{shown(value, 40)}'"
 
 def _number(text, most, least=0):
@@ -34,7 +35,7 @@ class Whole(click.IntRange):
         try:
             return super().convert(str(value), param, ctx)
         except click.BadParameter:
-            self.fail(f'{_quoted(value)} is not a whole number from {self.min} to {self.max}.', param, ctx)
+            self.fail(f'{quoted(value)} is not a whole number from {self.min} to {self.max}.', param, ctx)
 
 class Real(click.FloatRange):
     """A finite number from `min`, which min_open excludes, to `max`."""
@@ -46,7 +47,7 @@ class Real(click.FloatRange):
             number = None
         if number is None or number != number:      # NaN is in every range of click's
             least = f'above {self.min:g} and at most' if self.min_open else f'from {self.min:g} to'
-            self.fail(f'{_quoted(value)} is not a number {least} {self.max:g}.', param, ctx)
+            self.fail(f'{quoted(value)} is not a number {least} {self.max:g}.', param, ctx)
         return number
 
 class Seeds(click.ParamType):
@@ -60,7 +61,7 @@ class Seeds(click.ParamType):
         for part in str(value).split(','):
             ends = [_number(text, MOST_SEED) for text in part.strip().split('-', 1)]
             if None in ends or not 0 <= ends[-1] - ends[0] < self.most - len(seeds):
-                self.fail(f'{_quoted(value)} is not a list of at most {self.most} seeds and ranges, such as 0-3,7; a seed is '
+                self.fail(f'{quoted(value)} is not a list of at most {self.most} seeds and ranges, such as 0-3,7; a seed is '
                           f'at most {MOST_SEED}.', param, ctx)
             seeds += range(ends[0], ends[-1] + 1)
         return seeds
@@ -76,7 +77,7 @@ class Bank(click.ParamType):
         digits, unit = re.fullmatch('(.*?)([kM]?)', str(value), re.DOTALL).groups()
         number = _number(digits, MOST_IMAGES)
         if number is None or not 2 <= (number := number * {'': 1, 'k': 1_000, 'M': 1_000_000}[unit]) <= MOST_IMAGES:
-            self.fail(f'{_quoted(value)} is neither a number of images from 2 to {MOST_IMAGES}, such as 5000 or 100k, nor '
+            self.fail(f'{quoted(value)} is neither a number of images from 2 to {MOST_IMAGES}, such as 5000 or 100k, nor '
                       '"online".', param, ctx)
         return number
 
@@ -95,10 +96,10 @@ class Pairs(click.ParamType):
         pairs = [(_number(pair[0].strip(), self.first), _number(pair[1].strip(), self.second)) if len(pair) == 2 else (None,)
                  for pair in pairs]
         if any(None in pair for pair in pairs):
-            self.fail(f'{_quoted(value)} is not a list of two numbers each, such as 0:3,1:5, the first at most {self.first} and '
+            self.fail(f'{quoted(value)} is not a list of two numbers each, such as 0:3,1:5, the first at most {self.first} and '
                       f'the second at most {self.second}.', param, ctx)
         if len(dict(pairs)) != len(pairs):
-            self.fail(f'{_quoted(value)} names a number before ":" twice.', param, ctx)
+            self.fail(f'{quoted(value)} names a number before ":" twice.', param, ctx)
         return pairs
 
 class Window(click.ParamType):
@@ -113,7 +114,7 @@ class Window(click.ParamType):
         low = _number(low, MOST_SIDE, least=1)
         high = _number(high, MOST_SIDE, least=1) if dash else low
         if low is None or high is None or low > high:
-            self.fail(f'{_quoted(value)} is not a resolution or two from 1 to {MOST_SIDE}, such as 8-64.', param, ctx)
+            self.fail(f'{quoted(value)} is not a resolution or two from 1 to {MOST_SIDE}, such as 8-64.', param, ctx)
         return low, high
 
 class Blur(click.ParamType):
@@ -128,7 +129,7 @@ class Blur(click.ParamType):
         number = r'([0-9]+\.?[0-9]*|\.[0-9]+)'
         blur = re.fullmatch(f'{number}(?::{number})?', str(value))
         if not blur or float(blur[1]) > self.most or float(blur[2] or 0) > MOST_KIMG:
-            self.fail(f'{_quoted(value)} is not a blur in pixels, or that and how many kimg it lasts, such as 2 or 2:300; they '
+            self.fail(f'{quoted(value)} is not a blur in pixels, or that and how many kimg it lasts, such as 2 or 2:300; they '
                       f'are at most {self.most} and {MOST_KIMG}.', param, ctx)
         return float(blur[1]), None if blur[2] is None else float(blur[2])
 

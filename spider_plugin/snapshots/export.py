@@ -22,6 +22,7 @@ from spider_plugin.snapshots.families import fastgan_options, network_family
 from spider_plugin.snapshots.lineage import cascade_stages, describe_stages
 from spider_plugin.snapshots.rebuild import check_finite, checked_bank_state, unpickle
 from spider_plugin.snapshots.records import PersistentRecord, read_pickle
+from spider_plugin.training import record as run_record
 
 _FORMAT = 1
 
@@ -130,8 +131,18 @@ def _card(record, tensors, path, out):
         source     = _source(record, path),
         licence    = 'unknown, because snapshots do not record it; the licences of the code and data of its training apply',
         input      = dict(file=path.name, sha256=sha256_of_file(path)),
+        run        = _run(path),
         versions   = versions,
     )
+
+def _run(path):
+    """Return what made the run in whose folder the snapshot lies: its source, match, mapping and the snapshot that it was resumed
+    from, without paths of the machine; None where there is no record."""
+    made = run_record.read(path)
+    if made is None:
+        return None
+    resumed = os.path.basename(made['resumed']) if isinstance(made.get('resumed'), str) else None
+    return _Plain(path).of(dict(source=made.get('source'), resumed=resumed))
 
 _SIZES = dict(z_dim='z_dim', w_dim='w_dim', c_dim='c_dim', resolution='img_resolution', channels='img_channels')
 
@@ -183,7 +194,7 @@ def _bank(record, path):
         raise SpiderError(f'{path} holds {error}; export it with the version that wrote it.') from error
 
 def _source(record, path):
-    """Return {'name', 'sha256', 'transform', 'licence', 'mapping', 'noise', 'images'} of the source, or None without one.
+    """Return the name, sha256, transform, licence, match, mapping, noise and images of the source; None without one.
 
     If the source was rendered by a generator, there is also 'cascade'."""
     state, spider = _bank(record, path), record.init_kwargs.get('spider')
@@ -193,8 +204,9 @@ def _source(record, path):
     stages = cascade_stages(state['identity'], path)
     if 'latents' in stages[0]:
         described['cascade'] = describe_stages(stages)
+    match = 'covariance' if 'match' in state['identity'] else 'none'
     mapping = spider.get('mapping') if isinstance(spider, dict) else None
-    return _Plain(path).of(described | dict(mapping=mapping, noise=state['noise'], images=len(state['images'])))
+    return _Plain(path).of(described | dict(match=match, mapping=mapping, noise=state['noise'], images=len(state['images'])))
 
 def _bank_arrays(record, path):
     state = _bank(record, path)

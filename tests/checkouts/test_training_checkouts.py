@@ -9,6 +9,7 @@ import PIL.Image
 import pytest
 import torch
 
+from spider_plugin.report.command import write_report
 from spider_plugin.snapshots.rebuild import load_generator
 from spider_plugin.snapshots.records import generator_record
 
@@ -102,6 +103,23 @@ def test_spider_training(name, spider):
     assert set(rank['still']) <= set(idle) and set(rank['no_grad']) <= set(idle)
     assert any(p.startswith('mapping.') for p in rank['params']) and len(rank['params']) > 10
     assert {'key', 'fetch'} == {name for name, stack in rank['uses'] if 'accumulate_gradients' in stack}
+
+@pytest.mark.parametrize('name', CASES)
+def test_what_made_a_run_is_in_the_run(name, spider, trained):
+    """And a page shows it. A run without an option of the plugin is as its host leaves it."""
+    run_dir, _, out, err = spider(name)
+    made = json.loads((run_dir / 'training_options.json').read_text())['spider_run']
+    assert made['source']['name'] == 'S' and made['source']['mapping'] == CASES[name]['mapping'] and made['resumed'] is None
+    assert f'-from-S-{CASES[name]["mapping"]}' in run_dir.name and 'Warning: The ' not in err
+    assert (run_dir / 'log.txt').read_text().count('Spider source:       S') == out.count('Spider source:       S') == 1
+    stats = json.loads((run_dir / 'stats.jsonl').read_text().splitlines()[-1])
+    norms = [stats[key]['mean'] for key in stats if key.startswith('Gradients/')]
+    assert len(norms) >= 2 and all(norm > 0 for norm in norms)
+    page = (run_dir / 'report.html').read_text()
+    assert 'class="cell source"' in page and 'norm of the gradients of G' in page and 'images a second' in page
+    stock = trained(name)[0]
+    assert not (stock / 'report.html').exists() and 'spider_run' not in (stock / 'training_options.json').read_text()
+    assert '</html>' in write_report([stock, run_dir], stock.parent / 'both.html').read_text()
 
 @pytest.mark.parametrize('name', ['stylegan3-stylegan2', 'stylegan3-t', 'stylegan2-ada-pytorch', 'projected-gan-stylegan2'])
 def test_the_source_follows_a_snapshot_without_an_option(name, spider, trained):

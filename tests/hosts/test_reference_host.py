@@ -91,7 +91,7 @@ def test_printed_configs(train_many):
     assert dcgan_lr[0]['G_opt_kwargs']['lr'] == 0.5 and dcgan_lr[0]['D_opt_kwargs'] == dcgan[0]['D_opt_kwargs']
     assert dcgan[0]['run_dir'].endswith('00000-dcgan-target-gpus1-batch4-gamma1')
     rest = [{k: v for k, v in c.items() if k not in ('G_kwargs', 'D_kwargs', 'G_opt_kwargs', 'D_opt_kwargs', 'loss_kwargs',
-                                                    'G_reg_interval', 'run_dir')} for c in (stock[0], dcgan[0])]
+                                                    'G_reg_interval', 'run_dir', 'spider_run')} for c in (stock[0], dcgan[0])]
     assert rest[0] == rest[1]
 
 def test_every_configuration_takes_a_source_without_a_mapping(train_many):

@@ -11,7 +11,7 @@ import torch
 
 HOST = pathlib.Path(__file__).parents[2] / 'reference_host'
 TINY = ['--batch=8', '--gamma=1', '--cbase=64', '--cmax=8', '--threads=1', '--snap=1']
-TIMES = ('Timing/', 'timestamp', 'Spider/source_share')   # In stats.jsonl; equal runs differ in them.
+TIMES = ('Timing/', 'Resources/', 'timestamp', 'Spider/source_share')   # In stats.jsonl; equal runs differ in them.
 
 STYLEGAN2 = ['--cfg=stylegan2', '--map-depth=1', '--target=-0.9', '--style-mixing=0.9', '--workers=1']  # p moves.
 CASES = {
