@@ -71,18 +71,17 @@ def study(pair, folder, features):
     start, network = time.process_time(), detectors.open_detector('lite1', torch.device('cpu'))
     choice = choose(source, target, network)
     seconds = time.process_time() - start
-    patches = choose(source, target)
     moments, judged = Moments(features(target[:JUDGED])), {}
     for strength in (0, 1, 2, 4, 8, 16):
         moved = GaussianTransport(source, target, strength)(source[:JUDGED]) if strength else source[:JUDGED]
         judged[name_of(strength)] = round(fid(Moments(features(moved)), moments).value, 1)
     best = min(judged.values())
-    right = lambda made: judged[name_of(made.strength)] <= RIGHT * best
-    lite1 = min(choice.distances, key=lambda name: choice.distances[name][1])
+    alone = lambda which: min(choice.distances, key=lambda name: choice.distances[name][which])
+    right = lambda name: judged[name] <= RIGHT * best
+    chosen, patches, lite1 = name_of(choice.strength), alone(0), alone(1)
     return dict(pair=pair, held_out=pair in HELD_OUT, images=[len(source), len(target)], distances=choice.distances, judge=judged,
-                chosen=name_of(choice.strength), right=right(choice), patches_alone=name_of(patches.strength),
-                patches_alone_right=right(patches), lite1_alone=lite1, lite1_alone_right=judged[lite1] <= RIGHT * best,
-                cpu_seconds=round(seconds, 1))
+                chosen=chosen, right=right(chosen), patches_alone=patches, patches_alone_right=right(patches),
+                lite1_alone=lite1, lite1_alone_right=right(lite1), cpu_seconds=round(seconds, 1))
 
 def main(folder, work, *names):
     torch.set_num_threads(1)

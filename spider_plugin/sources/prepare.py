@@ -78,7 +78,7 @@ def prepare_source(spec: str, *, size: int | None = None, max_size: int | None =
                generator for every batch.
     channels:  channels that the source must have, 1 or 3; procedural sources follow it.
     match:     a dataset zip or folder; the images of a dataset are moved to its mean and covariance (sources/match.py).
-    strength:  of the match, the pixels at which it sees the images: 1, 2, 4, 8 or 16. None chooses it, or no match (sources/match_choice.py).
+    strength:  pixels at which the match sees the images, 1, 2, 4, 8, 16. None chooses one or no match (sources/match_choice.py).
     like:      identity of a source whose strength is taken in place of a choice, if it is of the same dataset and target.
     subset:    (most images, seed) if training sees only a part of `match`; then only those images are read.
     trust:     unpickle a generator as hosts do, which runs code that the file carries.
