@@ -19,6 +19,8 @@ from spider_plugin.snapshots.lineage import cascade_stages, describe_stages
 
 GROUP = 'Spider options'
 
+MATCHES = ['auto', 'none', '1', '2', '4', '8', '16', 'covariance']
+
 OPTIONS = [
     Option('--spider-source',   str,    None,       '[ZIP|DIR|PKL|URL|NAME]', 'Feed G these images instead of noise: a '
            'dataset, a generator pickle, a name that `spider sources` lists, or noise, covariance:DATA, strokes, shapes  '
@@ -27,8 +29,9 @@ OPTIONS = [
            'encoder for StyleGAN3 and the FastGAN of a host; paper-16x32 for dcgan_paper; as it was with --resume]', GROUP),
     Option('--spider-size',     Whole(1, MOST_SIDE), None, 'INT', 'Resolution of the source images, a power of two  '
            '[default: the smaller of source and target for residual, at most 32 otherwise]', GROUP),
-    Option('--spider-match',    click.Choice(['covariance', 'none']), None, '[covariance|none]', 'Move the images of a dataset '
-           'source to the mean and covariance of --data  [default: covariance for residual, none otherwise]', GROUP),
+    Option('--spider-match',    click.Choice(MATCHES), None, f'[{"|".join(MATCHES)}]', 'Move the images of a dataset source to '
+           'the mean and covariance of --data, seen at so many pixels; covariance is 16, auto the nearest of all  '
+           '[default: auto for residual, none otherwise]', GROUP),
     Option('--spider-skip',     click.Choice(['learned', 'fixed']), None, '[learned|fixed]', 'Factor of the source in pixels, 1 '
            'at first, in a residual  [default: learned in a fresh StyleGAN2 or dcgan; as it was with --resume]', GROUP),
     Option('--spider-noise',    Real(0, 10), 0.0, 'STD', 'Gaussian noise added to source images in [-1, 1]', GROUP),
@@ -104,23 +107,27 @@ def _source(options, given, kind, target, resumed):
     """(PreparedSource, lines for the launch log) of --spider-source, else of the snapshot that is resumed."""
     if options['spider_source'] is None:
         return _source_of_snapshot(given, kind, target, resumed)
+    from spider_plugin.sources.match import STRONGEST
     from spider_plugin.sources.prepare import is_dataset, prepare_source
     size, matched = options['spider_size'], options['spider_match']
     if size is not None and kind.size is None and size > target.resolution:
         raise SpiderError(f'--spider-size={size} is larger than the {target.resolution} pixels of --data; '
                           f'use {target.resolution} or less.')
     if matched is None:
-        matched = 'covariance' if kind.match and is_dataset(options['spider_source']) else 'none'
-    return prepare_source(
+        matched = 'auto' if kind.match and is_dataset(options['spider_source']) else 'none'
+    source = prepare_source(
         options['spider_source'],
         size     = size,
         max_size = kind.size or target.resolution,
         bank     = options['spider_bank'],
         channels = target.channels if kind.needs == IMAGE or options['spider_source'] in registry.sources else None,
         match    = None if matched == 'none' else target.path,
+        strength = None if matched == 'auto' else int(matched) if matched.isdigit() else STRONGEST,
+        like     = (resumed.bank or {}).get('identity') if resumed else None,
         subset   = target.subset,
         trust    = options['trust_pickle'],
-    ), []
+    )
+    return source, list(source.lines)
 
 def _source_of_snapshot(given, kind, target, resumed):
     from spider_plugin.sources.continued import continue_source

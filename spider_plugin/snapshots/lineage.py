@@ -46,7 +46,7 @@ def plain_identity(identity, path):
     """Return the identity of a source, checked as by cascade_stages, with the entries that the plugin writes and no others."""
     plain = None
     for stage in reversed(cascade_stages(identity, path)):
-        texts = {key: stage[key] for key in (*_TEXTS, 'licence', 'match') if isinstance(stage.get(key), str)}
+        texts = {key: stage[key] for key in (*_TEXTS, 'licence', 'match', 'strength') if isinstance(stage.get(key), str)}
         plain = {key: text[:MAX_TEXT] for key, text in texts.items()} | \
             {key: value for key, value in (('latents', stage.get('latents')), ('source', plain)) if value is not None}
         plain.setdefault('licence', 'unknown')

@@ -30,7 +30,8 @@ from spider_plugin.portable.source.bank import read_json
 from spider_plugin.snapshots.drawing import check_drawable, classes_of
 from spider_plugin.snapshots.lineage import cascade_stages
 from spider_plugin.sources.dataset import ImageDataset
-from spider_plugin.sources.match import GaussianTransport
+from spider_plugin.sources.match import STRENGTHS, GaussianTransport
+from spider_plugin.sources.match_choice import at_pixels, cached_choice, kept, recorded
 from spider_plugin.sources.obtain import file_name, local_file, resolve
 from spider_plugin.sources.parents import remember_parent, rendered_labels
 from spider_plugin.sources.rendered import drawn_size, known_arguments, rendered_blocks
@@ -56,6 +57,7 @@ class PreparedSource:
     num_images:  int
     num_classes: int        # 0 without labels
     online:      bool
+    lines:       tuple = () # for the launch log, on how the strength of the match was chosen
 
     @property
     def below_cache(self) -> str:
@@ -67,8 +69,8 @@ class PreparedSource:
                 f'{self.resolution}, path={self.path!r})')
 
 def prepare_source(spec: str, *, size: int | None = None, max_size: int | None = None, bank: int | str | None = None,
-                   channels: int | None = None, match: str | None = None, subset: tuple[int, int] | None = None,
-                   trust: bool = False) -> PreparedSource:
+                   channels: int | None = None, match: str | None = None, strength: int | None = 16,
+                   like: dict | None = None, subset: tuple[int, int] | None = None, trust: bool = False) -> PreparedSource:
     """Prepare a source, or find it in the cache, and return a PreparedSource.
 
     spec:      a dataset zip or folder, a generator's .pkl, the URL of either, or `name` or `name:PATH` of a registered source
@@ -79,6 +81,8 @@ def prepare_source(spec: str, *, size: int | None = None, max_size: int | None =
                generator for every batch.
     channels:  channels that the source must have, 1 or 3; procedural sources follow it.
     match:     a dataset zip or folder; the images of a dataset are moved to its mean and covariance (sources/match.py).
+    strength:  pixels at which the match sees the images, 1, 2, 4, 8, 16. None chooses one or no match (sources/match_choice.py).
+    like:      identity of a source whose strength is taken in place of a choice, if it is of the same dataset and target.
     subset:    (most images, seed) if training sees only a part of `match`; then only those images are read.
     trust:     unpickle a generator as hosts do, which runs code that the file carries.
     Raises SpiderError if the source cannot be used."""
@@ -87,8 +91,10 @@ def prepare_source(spec: str, *, size: int | None = None, max_size: int | None =
     if bank is not None and bank != 'online' and (not isinstance(bank, int) or bank < 1):
         raise SpiderError(f'--spider-bank={bank} is neither a number of images nor "online".')
     if match is not None and not is_dataset(spec):
-        raise SpiderError(f'--spider-match=covariance moves the images of a dataset, which {hidden(spec)} is not; leave it out, '
+        raise SpiderError(f'--spider-match moves the images of a dataset, which {hidden(spec)} is not; leave it out, '
                           'or render images with `spider generate` and give their folder.')
+    if strength is not None and strength not in STRENGTHS:
+        raise SpiderError(f'--spider-match={strength} is none of {", ".join(map(str, STRENGTHS))}; give one of these.')
     spec = local_file(spec, '--spider-source')
     name, _, argument = spec.partition(':')
     def pick_size(native):      # None for a source without a resolution
@@ -99,7 +105,7 @@ def prepare_source(spec: str, *, size: int | None = None, max_size: int | None =
     elif names_generator(spec):
         plan = _plan_generator(spec, pick_size, bank, channels, trust)
     else:
-        plan = _plan_dataset(resolve(spec), pick_size, bank, channels, match, subset)
+        plan = _plan_dataset(resolve(spec), pick_size, bank, channels, match, subset, strength, like)
     try:
         return write_source(plan, spec)
     except (MemoryError, RuntimeError, OSError) as error:
@@ -129,9 +135,10 @@ class Plan:
     num_classes: int = 0
     extra:       Callable | None = None     # (directory, final directory) -> None, writes further files beside the bank
     online:      bool = False
+    lines:       tuple = ()
     carried:     str = ''           # digest of images that a snapshot carries (continued.py); they are in a folder of their own
 
-def _plan_dataset(path, pick_size, bank, channels, match, subset):
+def _plan_dataset(path, pick_size, bank, channels, match, subset, strength, like):
     if bank == 'online':
         raise SpiderError('--spider-bank=online is for generators; give a dataset a number of images, or nothing.')
     if not os.path.exists(path):
@@ -147,20 +154,29 @@ def _plan_dataset(path, pick_size, bank, channels, match, subset):
     identity = _identity(dataset.name, sha256, _transform(dataset, len(order), size), dataset.licence)
     if classes and dataset.class_ids is not None:   # a snapshot then says which number each class had
         identity['class_ids'] = ' '.join(map(str, dataset.class_ids))
-    blocks = lambda: _dataset_blocks(dataset, order, size)
+    blocks, lines = lambda: _dataset_blocks(dataset, order, size), ()
     if match is not None:
         target = ImageDataset(match)
         _check_channels(path, dataset.channels, target.channels)
         sample = np.random.RandomState(0).permutation(_trained_on(target.num_images, subset))[:_REFERENCE]
-        identity |= dict(match=target.digest(sample))
-        identity['transform'] += f', moved to the mean and covariance of {target.name}'
-        blocks = lambda: _matched_blocks(dataset, order, target, sample, size)
+        digest = target.digest(sample)
+        if strength is None:
+            read = lambda images, indices: lambda: _read_all(images, indices, size)
+            choice = kept(like, sha256, digest) or cached_choice(
+                [sha256, dataset.num_images, min(len(order), _REFERENCE), digest, size], read(dataset, order[:_REFERENCE]),
+                read(target, sample))
+            strength, lines = choice.strength, choice.lines()
+        if strength:
+            identity |= dict(match=digest, **recorded(strength))
+            identity['transform'] += f', moved to the mean and covariance of {target.name}{at_pixels(strength)}'
+            blocks = lambda: _matched_blocks(dataset, order, target, sample, size, strength)
     return Plan(
         identity    = identity,
         shape       = (len(order), dataset.channels, size, size),
         blocks      = blocks,
         labels      = dataset.labels[order].tolist() if classes else None,
         num_classes = dataset.num_classes if classes else 0,
+        lines       = tuple(lines),
     )
 
 def _dataset_blocks(dataset, order, size):
@@ -173,8 +189,9 @@ def _trained_on(count, subset):
         return np.arange(count)
     return np.sort(np.random.RandomState(subset[1]).permutation(count)[:subset[0]])
 
-def _matched_blocks(dataset, order, target, sample, size):
-    transport = GaussianTransport(_read_all(dataset, order[:_REFERENCE], size), _read_all(target, sample, size))
+def _matched_blocks(dataset, order, target, sample, size, strength):
+    images, reference = _read_all(dataset, order[:_REFERENCE], size), _read_all(target, sample, size)
+    transport = GaussianTransport(images, reference, strength)
     for block in _dataset_blocks(dataset, order, size):
         yield transport(block)
 
@@ -295,7 +312,7 @@ def write_source(plan, spec=None):
                 plan.extra(temp, final)
     return PreparedSource(
         path=str(final), identity=plan.identity, resolution=plan.shape[2], channels=plan.shape[1],
-        num_images=plan.shape[0], num_classes=plan.num_classes, online=plan.online)
+        num_images=plan.shape[0], num_classes=plan.num_classes, online=plan.online, lines=plan.lines)
 
 def _write_images(path, plan, spec):
     """Write the blocks of the plan as one array of numpy, whose space on the disk is taken first.

@@ -91,7 +91,7 @@ def test_help_lists_the_metrics(train):
     for extra, said in (([], True), (['--detector'], False)):
         command = click.Command('calc_metrics', params=[click.Option(['--metrics']), *(click.Option([name]) for name in extra)])
         text = ' '.join(CliRunner().invoke(command, ['--help']).output.split())
-        assert f'Metrics: fid, {", ".join(SIDS)}' in text and ('SPIDER_DETECTOR=[FILE.pt|URL|demo]' in text) == said
+        assert f'Metrics: fid, {", ".join(SIDS)}' in text and ('SPIDER_DETECTOR=[FILE.pt|URL|demo|lite1]' in text) == said
 
 def test_errors_of_the_library_are_shown_by_any_command(train):
     """A metric of the plugin in a host's calc_metrics.py, for example."""

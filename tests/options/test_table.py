@@ -14,7 +14,7 @@ from spider_plugin.options.discriminator import HINGE
 from spider_plugin.options.dsc import check_resumed_dsc
 from spider_plugin.options.table import OPTIONS
 from spider_plugin.registry import mappings
-from tests.options.edits import LOSS_DEFAULTS, edit, host, host_config, open_bank
+from tests.options.edits import LOSS_DEFAULTS, edit, host, host_config, open_bank, resume
 
 pytestmark = pytest.mark.usefixtures('target_in_this_directory')
 
@@ -70,6 +70,25 @@ def test_a_dataset_is_matched_with_the_target(source, mapping, match, moved):
     bank, other = (open_bank(x['G_kwargs']['spider']) for x in (c, plain))
     assert torch.equal(bank.images, other.images) != moved
 
+@pytest.mark.parametrize('match, words', [(None, '1 x 1, since 80 images of each set'), ('auto', '1 x 1, since'), ('none', None),
+                                          ('4', None), ('covariance', None)])
+def test_the_strength_of_a_match_is_in_the_log_and_in_the_record(source, match, words):
+    c, lines = edit(spider_source=source, spider_match=match)
+    assert ('Spider match:' in lines) == (words is not None) and (words or '') in lines
+    identity = open_bank(c['G_kwargs']['spider']).identity
+    strength = {None: '1', 'auto': '1', '4': '4'}.get(match)
+    assert identity.get('strength') == strength and ('match' in identity) == (match != 'none')
+    assert identity['transform'].endswith(f'of target at {strength} x {strength} pixels') == (strength is not None)
+
+@pytest.mark.parametrize('match', ['none', '8', '16'])
+def test_a_resumed_source_keeps_its_strength(source, match, snapshot):
+    """Where --spider-source is given again, the default chooses nothing anew."""
+    before, _ = edit(spider_source=source, spider_match=match)
+    spider = before['G_kwargs']['spider']
+    snapshot(spider, open_bank(spider).identity)
+    c, lines = resume(source)
+    assert 'as in the snapshot' in lines and c['G_kwargs']['spider']['source'] == spider['source']
+
 GROWING = host_config(ada_target=0.6, augment_kwargs={}, total_kimg=1000)
 
 @pytest.mark.parametrize('options, learned', [
@@ -90,7 +109,7 @@ def test_a_skip_is_learned_where_it_can_be(source, options, words):
 
 def test_what_is_no_dataset_is_not_matched():
     assert 'moved' not in edit(spider_source='strokes', spider_bank=8)[1]
-    with pytest.raises(SpiderError, match='--spider-match=covariance moves the images of a dataset, which strokes is not'):
+    with pytest.raises(SpiderError, match='--spider-match moves the images of a dataset, which strokes is not'):
         edit(spider_source='strokes', spider_match='covariance')
 
 def test_procedural_sources_follow_the_target():
