@@ -4,7 +4,6 @@ import base64
 import html
 import io
 
-import torch
 from PIL import Image
 
 STYLE = '''
@@ -53,6 +52,7 @@ def strip(label, picture):
 
 def png(images, scale=2, gap=2):
     """Return uint8 images [N, 3, H, W] side by side, enlarged without interpolation, as a PNG in base64."""
+    import torch  # Pages without such pictures need none of it.
     images = torch.as_tensor(images)
     n, channels, height, width = images.shape
     canvas = torch.full([height, n * (width + gap) - gap, channels], 251, dtype=torch.uint8)

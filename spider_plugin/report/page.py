@@ -9,7 +9,7 @@ from spider_plugin.files.html import page
 from spider_plugin.report import pictures, tables
 from spider_plugin.report.runs import Run, labels
 
-PANELS = (     # title, names in stats.jsonl of which the first that a run has is shown
+PANELS = (     # title, names in stats.jsonl of which the first that a run has is shown, unless it is zero in all runs
     ('loss of G', ['Loss/G/loss']),
     ('loss of D', ['Loss/D/loss']),
     ('mean sign of D at real images', ['Loss/signs/real']),
@@ -98,8 +98,9 @@ def _metric_charts(runs):
 
 def _panels(runs):
     called = labels(runs)
-    drawn = [charts.chart(title, [_series(i, called[i], run, names) for i, run in enumerate(runs)], 'kimg')
-             for title, names in PANELS]
+    panels = [(title, [_series(i, called[i], run, names) for i, run in enumerate(runs)]) for title, names in PANELS]
+    drawn = [charts.chart(title, series, 'kimg') for title, series in panels
+             if any(value for one in series for _, value, _ in one.points)]
     speed = [Series(i, called[i], [(kimg, rate, None) for kimg, rate in tables.images_per_second(run)])
              for i, run in enumerate(runs)]
     drawn.append(charts.chart('images a second', speed, 'kimg'))

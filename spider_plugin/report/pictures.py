@@ -9,13 +9,15 @@ from spider_plugin.report.frames import BUDGET, Frame, frame_of, frames_of
 from spider_plugin.report.runs import SOURCES, Run, labels, number
 from spider_plugin.report.tables import swatch
 
-PAIRS = 12      # most pairs of a run
+PAIRS   = 12        # most pairs of a run
+TALLEST = 640       # most pixels of the height of a picture over time
 
 STYLE = '''
 .frames { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr));
           gap: 14px; align-items: end; }
 .frames figure { margin: 0; min-width: 0; } .frames figcaption { font-size: 14px; overflow-wrap: anywhere; }
-.frames img { width: 100%; display: block; border-radius: 6px; image-rendering: pixelated; background: var(--grid); }
+.frames img { width: min(100%, var(--most)); display: block;
+              border-radius: 6px; image-rendering: pixelated; background: var(--grid); }
 .frames img.fine, .fine .cell { image-rendering: auto; }
 .slide { display: flex; flex-wrap: wrap; align-items: center; gap: 6px 12px; margin: 10px 0; position: sticky; top: 0;
          background: var(--paper); padding: 8px 0; z-index: 1; }
@@ -77,6 +79,7 @@ def over_time(runs: list[Run]) -> tuple[str, list[list[Frame]]]:
     figures = ''.join(
         f'<figure><figcaption>{swatch(i)}{html.escape(name)}, <span id="frame-at{i}">'
         f'{_kimg(found[-1])} kimg</span></figcaption><img id="frame{i}" class="{_fine(found[-1])}" '
+        f'style="--most: {TALLEST * found[-1].columns // found[-1].rows}px" '
         f'alt="generated images at {_kimg(found[-1])} kimg" src="{found[-1].url}"></figure>'
         for i, (name, found) in enumerate(zip(labels(runs), frames)) if found)
     data = json.dumps([[[_kimg(frame), frame.url] for frame in found] for found in frames]).replace('<', '\\u003c')

@@ -70,6 +70,11 @@ class Run:
         return number(self.options.get('total_kimg'))
 
     @property
+    def ended(self) -> bool:
+        """Whether the last tick is that of the last image. Hosts keep the number as float32."""
+        return bool(self.kimg is not None and self.total_kimg and self.kimg >= self.total_kimg * (1 - 1e-6))
+
+    @property
     def source(self) -> dict[str, Any] | None:
         """The source of the run: name, match, mapping, ... as far as they are known; None without one."""
         if isinstance(self.record.get('source'), dict):

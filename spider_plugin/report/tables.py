@@ -65,8 +65,7 @@ def _progress(run, now):
     if rate:
         words += f', {short(float(f"{rate[-1][1]:.3g}"))} images a second'
     if run.last is not None:
-        done = run.total_kimg is not None and run.kimg >= run.total_kimg
-        words += ', ended' if done else f', last tick {_ago(now - run.last)}'
+        words += ', ended' if run.ended else f', last tick {_ago(now - run.last)}'
         words += f' ({time.strftime("%Y-%m-%d %H:%M", time.gmtime(min(max(run.last, 0), 1e11)))} UTC)'
     return words
 
@@ -187,8 +186,7 @@ def next_steps(run: Run) -> list[tuple[str, str]]:
                               f'--outdir={shlex.quote(str(folder / "drawn"))}'),
              ('Score it', f'spider metrics --network={network} --metrics={",".join(metrics) or "fid5k"}{scored}')]
     if run.given:
-        more = f' --kimg={short(2 * run.total_kimg).replace(",", "")}' if run.total_kimg and run.kimg == run.total_kimg else ''
-        more = '' if 'e' in more.partition('=')[2] else more
+        more = f' --kimg={2 * run.total_kimg:.6g}' if run.ended and run.total_kimg else ''
         steps.append(('Go on', f'spider train --resume={shlex.quote(str(folder))}{more}'))
     else:
         steps.append(('Go on, in its host and with the options it was started with', f'python train.py ... --resume={network}'))

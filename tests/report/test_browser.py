@@ -13,6 +13,7 @@ import threading
 
 import pytest
 
+from spider_plugin.report.live import SECONDS, Server
 from spider_plugin.report.page import render
 from spider_plugin.report.runs import read_run
 
@@ -90,3 +91,20 @@ def test_light_and_dark(look, spider_run, make_run):
     light, dark = (look(page, 600, f'--blink-settings=preferredColorScheme={scheme}')['dark'] for scheme in (1, 0))
     shade = lambda colour: sum(map(int, re.findall(r'\d+', colour)[:3]))
     assert shade(light) > 600 and shade(dark) < 150
+
+def test_a_live_page_refreshes_itself(make_run, tmp_path):
+    run, loads = make_run('run'), []
+    def render_and_go_on(script):
+        page = render([read_run(run)], live=script)
+        loads.append(page)
+        if len(loads) == 1:
+            with open(run / 'stats.jsonl', 'a') as file:
+                file.write('{"Progress/kimg": {"mean": 77}}\n')
+        return page
+    with Server([run], render_and_go_on) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        command = [BROWSER, '--headless', '--no-sandbox', '--disable-gpu', f'--user-data-dir={tmp_path / "profile"}',
+                   f'--virtual-time-budget={4000 * SECONDS}', '--dump-dom', server.url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        server.shutdown()
+    assert len(loads) == 2 and '77 of 4 thousand images' in done.stdout
