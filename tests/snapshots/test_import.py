@@ -169,7 +169,7 @@ def test_every_door_takes_it(states, tmp_path):
     torch.save(dict(g_ema=states[0], latent_avg=states[2]), tmp_path / 'r.pt')
     path = str(tmp_path / 'r.pkl')
     said = CliRunner().invoke(cli.main, ['import', str(tmp_path / 'r.pt'), '--out', path])
-    assert said.exit_code == 0 and f'{path}: training.networks_stylegan2.Generator, 3 x 32 x 32, z 12, w 12' in said.output
+    assert said.exit_code == 0 and f'{path}: stylegan2, 3 x 32 x 32, z 12, w 12' in said.output
     for door in ('load', 'trust', 'source', 'neighbors', 'generate', 'export', 'host'):
         READERS[door](path)
     assert checksum.check(path)
