@@ -20,11 +20,11 @@ from spider_plugin.resources import resource_dir
 from spider_plugin.snapshots.class_names import of_tensorflow
 from spider_plugin.snapshots.families import (
     add_host_to_path,
+    checkout_may_help,
     class_named,
     known_class,
     lacks_family,
     network_family,
-    runs_reference_host,
     without_source,
 )
 from spider_plugin.snapshots.records import (
@@ -82,7 +82,7 @@ def rebuild_generator(record, path):
             generator = generator_class(*record.init_args, **kwargs, **_embedded_source(record, generator_class))
             generator.load_state_dict(tensors, strict=True)
         except Exception as error:  # a host's class can raise errors of any type for arguments that it was not made for
-            checkout = 'set PYTHONPATH to the checkout that wrote it, or ' if runs_reference_host() else ''
+            checkout = 'set PYTHONPATH to the checkout that wrote it, or ' if checkout_may_help() else ''
             raise SpiderError(f'{path}: its {record.class_name} does not fit {known.class_name} ({shown(error)}); {checkout}'
                               'pass --trust-pickle if you trust the file.') from error
     return generator
