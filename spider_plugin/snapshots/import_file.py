@@ -16,7 +16,7 @@ from spider_plugin.files.limits import parse_json, read_file
 from spider_plugin.snapshots.checkpoints import read_checkpoint
 from spider_plugin.snapshots.families import network_family
 from spider_plugin.snapshots.foreign_networks import find_networks, flat_record, found_of_card
-from spider_plugin.snapshots.rebuild import check_finite, rebuild_generator
+from spider_plugin.snapshots.rebuild import check_finite, host_with, rebuild_generator
 from spider_plugin.snapshots.records import PersistentRecord
 from spider_plugin.snapshots.resume_plan import module_of
 from spider_plugin.snapshots.state_dicts import Found
@@ -65,14 +65,14 @@ def import_file(path: str | os.PathLike[str], out: str | os.PathLike[str], key: 
                  'discriminator: none that is read, so --resume starts it afresh')
     data = dict(G=generator if raw is None else raw, D=module_of(discriminator), G_ema=generator, augment_pipe=None,
                 training_set_kwargs=None)
-    _write(out, {name: value.eval().requires_grad_(False) if isinstance(value, torch.nn.Module) else value
-                 for name, value in data.items()})
+    _write(out, family, {name: value.eval().requires_grad_(False) if isinstance(value, torch.nn.Module) else value
+                         for name, value in data.items()})
     return Imported(str(out), _words(family, generator), tuple(lines))
 
-def _write(out, data):
+def _write(out, family, data):
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with PickleFile(out) as file:
+        with host_with(family), PickleFile(out) as file:
             pickle.dump(data, file)
     except OSError as error:
         raise SpiderError(f'Cannot write {out} ({error.strerror or error}); free the disk or give another --out.') from error

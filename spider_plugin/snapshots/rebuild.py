@@ -73,7 +73,7 @@ def _record_fed_with_noise(path, key):
 
 def rebuild_generator(record, path):
     """The module that a record describes; `path` is for messages."""
-    with _host_with(network_family(record)):
+    with host_with(network_family(record)):
         known = known_class(record, path)
         _check_parts(record, path)
         generator_class, tensors = _import_class(known.class_name, path), record.state_dict()
@@ -166,7 +166,8 @@ def _shared_modules():
     return {name: module for name, module in sys.modules.items() if f'{name}.'.startswith(tuple(f'{n}.' for n in _SHARED_NAMES))}
 
 @contextlib.contextmanager
-def _host_with(family):
+def host_with(family):
+    """Within this context, the modules are those of a host that has this family, for building and pickling its networks."""
     if not lacks_family(family):
         yield
         return
