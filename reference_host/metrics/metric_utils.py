@@ -183,6 +183,10 @@ def compute_feature_stats_for_generator(opts, detector_url, detector_kwargs, rel
             for _ in range(batch_size // batch_gen):
                 z = torch.randn([batch_gen, G.z_dim], device=opts.device)
                 img = G(z=z, c=next(labels), **opts.G_kwargs)
+                if getattr(img, 'ndim', 0) != 4 or img.shape[2] != img.shape[3]: # Of a fork, under --trust-pickle.
+                    shape = list(img.shape) if hasattr(img, 'shape') else type(img).__name__
+                    raise runtime.SpiderError(f'--network: its generator gives {shape}, and metrics need square images; use a '
+                                              'snapshot of a generator of square images')
                 images.append((img * 127.5 + 128).clamp(0, 255).to(torch.uint8))
             features = run_detector(detector, torch.cat(images), detector_kwargs)
             stats.append_torch(features, num_gpus=opts.num_gpus, rank=opts.rank)

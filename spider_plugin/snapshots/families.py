@@ -17,6 +17,7 @@ from spider_plugin.bundles.source import packages_stated
 from spider_plugin.errors import SpiderError, shown
 from spider_plugin.resources import resource_dir
 from spider_plugin.snapshots.drawing import CAMERAS
+from spider_plugin.snapshots.fork_defaults import changed_defaults
 from spider_plugin.snapshots.records import PersistentRecord
 
 #----------------------------------------------------------------------------
@@ -174,12 +175,23 @@ def add_host_to_path():
     if importlib.util.find_spec('torch_utils') is None:
         sys.path.append(str(resource_dir('reference_host')))
 
-def runs_reference_host():
-    """Return whether `torch_utils` is the reference host's, and not that of a checkout on the path."""
+def checkout_may_help():
+    """Return whether PYTHONPATH could lead to the modules of another checkout: not where a checkout is on the path already, nor
+    in a host's script, whose folder comes first."""
     add_host_to_path()
     found = importlib.util.find_spec('torch_utils')
     folder = resource_dir('reference_host').resolve()
-    return found is None or folder in [Path(place).resolve().parent for place in found.submodule_search_locations or ()]
+    reference = found is None or folder in [Path(place).resolve().parent for place in found.submodule_search_locations or ()]
+    script = getattr(sys.modules.get('__main__'), '__file__', None)
+    return reference and not (script and (Path(script).parent / 'torch_utils').is_dir())
+
+def _file_of(module):
+    """The file of a module that is not imported; None where there is none."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:     # not even its package
+        return None
+    return spec and spec.origin
 
 def _is_here(module):
     try:
@@ -197,6 +209,8 @@ def _arguments(record, family, module):
     kwargs, nested = dict(record.init_kwargs), dict(record.init_kwargs.get('synthesis_kwargs') or {})
     kwargs.pop('synthesis_kwargs', None)
     kwargs |= nested | HOST_FAMILIES[family].arguments(record)
+    if record.class_name == 'Generator':    # a bundle is made of the plugin's own text
+        kwargs |= changed_defaults(record.module_src, _file_of(module), kwargs)
     if module not in _NESTED:
         return kwargs
     kwargs.pop('fused_modconv_default', None)       # a matter of speed, which stylegan2-ada-pytorch does not know

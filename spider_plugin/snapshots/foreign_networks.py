@@ -3,6 +3,7 @@
 A checkpoint may be a state dict, a dict of state dicts, or a dict of modules, with a prefix before each name where the network
 was part of a larger one. Networks that are known and not read are refused by their name."""
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Mapping
@@ -71,7 +72,8 @@ def find_networks(contents: Any, path: object, key: str | None = None) -> Networ
     generator = _network(value, average, entry, path)
     raw, name = None, _first(contents, RAW)
     if entry in EMA and name is not None:
-        raw = _network(contents[name], average, name, path)
+        with contextlib.suppress(SpiderError):      # something else of a usual name
+            raw = _network(contents[name], average, name, path)
     return Networks(generator, entry, raw, _discriminator(contents))
 
 def _chosen(contents, path, key):

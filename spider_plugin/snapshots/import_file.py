@@ -14,8 +14,9 @@ from spider_plugin.errors import SpiderError
 from spider_plugin.files.checksum import PickleFile
 from spider_plugin.files.limits import parse_json, read_file
 from spider_plugin.snapshots.checkpoints import read_checkpoint
+from spider_plugin.snapshots.families import network_family
 from spider_plugin.snapshots.foreign_networks import find_networks, flat_record, found_of_card
-from spider_plugin.snapshots.rebuild import check_finite, rebuild_generator
+from spider_plugin.snapshots.rebuild import check_finite, host_with, rebuild_generator
 from spider_plugin.snapshots.records import PersistentRecord
 from spider_plugin.snapshots.resume_plan import module_of
 from spider_plugin.snapshots.state_dicts import Found
@@ -49,11 +50,12 @@ def import_file(path: str | os.PathLike[str], out: str | os.PathLike[str], key: 
     contents, notes = read_checkpoint(path)
     card = _record_of_card(path, contents, notes) if key is None else None
     if card is not None:
-        generator, raw, discriminator = rebuild_generator(card, path), None, {}
+        generator, raw, discriminator, family = rebuild_generator(card, path), None, {}, network_family(card)
         lines = ['generator: by its card of `spider export`']
     else:
         found = find_networks(contents, path, key)
         generator, lines = _built(found.generator, path)
+        family = found.generator.family if isinstance(found.generator, Found) else network_family(found.generator)
         lines = [f'generator: {found.entry or "the whole file"}', *lines]
         raw = None if found.raw is None else _built(found.raw, path)[0]
         discriminator = found.discriminator
@@ -63,14 +65,14 @@ def import_file(path: str | os.PathLike[str], out: str | os.PathLike[str], key: 
                  'discriminator: none that is read, so --resume starts it afresh')
     data = dict(G=generator if raw is None else raw, D=module_of(discriminator), G_ema=generator, augment_pipe=None,
                 training_set_kwargs=None)
-    _write(out, {name: value.eval().requires_grad_(False) if isinstance(value, torch.nn.Module) else value
-                 for name, value in data.items()})
-    return Imported(str(out), _words(generator), tuple(lines))
+    _write(out, family, {name: value.eval().requires_grad_(False) if isinstance(value, torch.nn.Module) else value
+                         for name, value in data.items()})
+    return Imported(str(out), _words(family, generator), tuple(lines))
 
-def _write(out, data):
+def _write(out, family, data):
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with PickleFile(out) as file:
+        with host_with(family), PickleFile(out) as file:
             pickle.dump(data, file)
     except OSError as error:
         raise SpiderError(f'Cannot write {out} ({error.strerror or error}); free the disk or give another --out.') from error
@@ -109,9 +111,9 @@ def _set_average(generator):
     generator.mapping.w_avg.copy_(total / _AVERAGE)
     return f'average of w: not in the file, so the mean over {_AVERAGE} latents of seed 0'
 
-def _words(generator):
+def _words(family, generator):
     sizes = [f'{generator.img_channels} x {generator.img_resolution} x {generator.img_resolution}', f'z {generator.z_dim}',
              f'w {getattr(generator, "w_dim", 0)}']
     sizes += [f'{generator.c_dim} classes'] if generator.c_dim else []
     count = sum(tensor.numel() for tensor in generator.parameters())
-    return f'{type(generator).__module__}.{type(generator).__name__}, {", ".join(sizes)}, {count:,} parameters'
+    return f'{family}, {", ".join(sizes)}, {count} parameters'

@@ -20,11 +20,11 @@ from spider_plugin.resources import resource_dir
 from spider_plugin.snapshots.class_names import of_tensorflow
 from spider_plugin.snapshots.families import (
     add_host_to_path,
+    checkout_may_help,
     class_named,
     known_class,
     lacks_family,
     network_family,
-    runs_reference_host,
     without_source,
 )
 from spider_plugin.snapshots.records import (
@@ -73,7 +73,7 @@ def _record_fed_with_noise(path, key):
 
 def rebuild_generator(record, path):
     """The module that a record describes; `path` is for messages."""
-    with _host_with(network_family(record)):
+    with host_with(network_family(record)):
         known = known_class(record, path)
         _check_parts(record, path)
         generator_class, tensors = _import_class(known.class_name, path), record.state_dict()
@@ -82,7 +82,7 @@ def rebuild_generator(record, path):
             generator = generator_class(*record.init_args, **kwargs, **_embedded_source(record, generator_class))
             generator.load_state_dict(tensors, strict=True)
         except Exception as error:  # a host's class can raise errors of any type for arguments that it was not made for
-            checkout = 'set PYTHONPATH to the checkout that wrote it, or ' if runs_reference_host() else ''
+            checkout = 'set PYTHONPATH to the checkout that wrote it, or ' if checkout_may_help() else ''
             raise SpiderError(f'{path}: its {record.class_name} does not fit {known.class_name} ({shown(error)}); {checkout}'
                               'pass --trust-pickle if you trust the file.') from error
     return generator
@@ -166,7 +166,8 @@ def _shared_modules():
     return {name: module for name, module in sys.modules.items() if f'{name}.'.startswith(tuple(f'{n}.' for n in _SHARED_NAMES))}
 
 @contextlib.contextmanager
-def _host_with(family):
+def host_with(family):
+    """Within this context, the modules are those of a host that has this family, for building and pickling its networks."""
     if not lacks_family(family):
         yield
         return

@@ -199,7 +199,7 @@ def _open(path):
 def _check_not_a_network(path):
     """Raise SpiderError for a file or folder whose bytes say what it is in place of a set of images."""
     kind = recognise(path)
-    if kind is not None and kind.name not in ('zip', 'folder'):
+    if kind is not None and kind.name != 'zip' and kind.what != 'a folder':
         raise SpiderError(f'{path} is {kind.what}, not a zip or a folder of images; {kind.remedy.replace("{path}", str(path))}.')
 
 def _encoded(name):

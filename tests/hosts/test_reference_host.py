@@ -114,7 +114,7 @@ def test_one_sentence_and_exit_code_2(train_many, data):
         (['--spider-source=neighbour.zip', '--spider-size=24'],             '--spider-size=24'),
         (['--spider-source=neighbour.zip', '--spider-mapping=magic'],       '--spider-mapping=magic'),
         (['--spider-noise=1'],                                              'without --spider-source'),
-        (['--spider-source=neighbour.zip', '--resume=target.zip'],          'target.zip is not a complete network pickle'),
+        (['--spider-source=neighbour.zip', '--resume=target.zip'],          'target.zip is a zip of pictures, a dataset'),
     ]
     for (_, words), (code, text, error) in zip(cases, train_many(*[[*dry, *args] for args, _ in cases])):
         assert (code, error) == (2, 'SystemExit'), text

@@ -227,6 +227,16 @@ def test_labels_of_generated_images_come_from_the_dataset(options, make_zip, tmp
     counts = torch.cat(seen).sum(0)
     assert counts[:2].sum() == 0 and counts[2:].min() > 300
 
+@pytest.mark.parametrize('change', [lambda img: img[:, :, :8], lambda img: img[0], lambda img: {'image': img}],
+                         ids=['not square', 'no batch', 'a dict'])
+def test_images_that_metrics_cannot_take_are_refused_in_a_sentence(options, change):
+    class Odd(Flat):
+        def forward(self, z, c):
+            return change(super().forward(z, c))
+    options.update(G=Odd())
+    with pytest.raises(Exception, match='--network: its generator gives .*, and metrics need square images; use a'):
+        metric_main.calc_metric('fid1k', **options)
+
 def test_registered_metric_is_evaluated_and_reported(options, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(metric_main, '_metric_dict', dict(metric_main._metric_dict))
 

@@ -175,7 +175,7 @@ def test_features_of_a_fork_that_are_on_are_named(kwargs, make_snapshot, tmp_pat
     path, _ = snapshot_with(make_snapshot, tmp_path, **kwargs)
     with pytest.raises(SpiderError, match="unexpected keyword argument '.*; set PYTHONPATH to the checkout that wrote it, or"):
         load_generator(path)
-    monkeypatch.setattr('spider_plugin.snapshots.rebuild.runs_reference_host', lambda: False)   # a checkout is on the path
+    monkeypatch.setattr('spider_plugin.snapshots.rebuild.checkout_may_help', lambda: False)   # a checkout is on the path
     with pytest.raises(SpiderError, match="unexpected keyword argument '.*; pass --trust-pickle if you trust the file.$"):
         load_generator(path)
 

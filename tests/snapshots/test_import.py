@@ -3,7 +3,10 @@
 import argparse
 import importlib
 import json
+import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from spider_plugin.snapshots.state_dicts import Unfit, channel_budget
 from tests.snapshots import sequential_stylegan2 as sequential
 from tests.snapshots.readers import READERS
 
+ROOT = Path(__file__).resolve().parents[2]
 SAVE = {
     '.pt':          lambda contents, path: torch.save(contents, path),
     '.pth':         lambda contents, path: torch.save(contents, path, _use_new_zipfile_serialization=False),
@@ -169,7 +173,7 @@ def test_every_door_takes_it(states, tmp_path):
     torch.save(dict(g_ema=states[0], latent_avg=states[2]), tmp_path / 'r.pt')
     path = str(tmp_path / 'r.pkl')
     said = CliRunner().invoke(cli.main, ['import', str(tmp_path / 'r.pt'), '--out', path])
-    assert said.exit_code == 0 and f'{path}: training.networks_stylegan2.Generator, 3 x 32 x 32, z 12, w 12' in said.output
+    assert said.exit_code == 0 and f'{path}: stylegan2, 3 x 32 x 32, z 12, w 12' in said.output
     for door in ('load', 'trust', 'source', 'neighbors', 'generate', 'export', 'host'):
         READERS[door](path)
     assert checksum.check(path)
@@ -189,6 +193,37 @@ def test_names_of_the_file_to_write(states, tmp_path):
                        (tmp_path / 'r.pt' / 'r.pkl', 'Cannot write')):
         with pytest.raises(SpiderError, match=words):
             import_file(tmp_path / 'r.pt', out)
+
+def test_a_checkout_that_lacks_the_family(tmp_path):
+    """The reference host stands in, and its classes are pickled as its own."""
+    for package in ('torch_utils', 'training', 'dnnlib'):
+        (tmp_path / 'checkout' / package).mkdir(parents=True)
+        (tmp_path / 'checkout' / package / '__init__.py').write_text('')
+    family, kwargs = NVLABS['stylegan3-t']
+    G = built(family, **(SIZES | kwargs))
+    torch.save(G.state_dict(), tmp_path / 'g.pt')
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(tmp_path / 'checkout'), str(ROOT)]))
+    done = subprocess.run([sys.executable, '-m', 'spider_plugin.cli', 'import', 'g.pt', '--out', 'g.pkl'], cwd=tmp_path, env=env,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert torch.equal(images(load_generator(tmp_path / 'g.pkl')), images(G))
+
+def test_a_url(states, tmp_path, monkeypatch):
+    asked = []
+    def download(file, path, what):
+        asked.append((file.kinds, what))
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        SAVE['.safetensors'](states[0], path)
+    monkeypatch.setattr('spider_plugin.sources.obtain.download_once', download)
+    monkeypatch.setenv('SPIDER_CACHE_DIR', str(tmp_path / 'cache'))
+    said = CliRunner().invoke(cli.main, ['import', 'https://example.org/g.safetensors', '--out', str(tmp_path / 'g.pkl')])
+    assert said.exit_code == 0 and asked == [((), 'FILE=https://example.org/g.safetensors')]
+
+def test_another_network_of_a_usual_name_is_left_out(states, tmp_path):
+    other = {'layer.weight': torch.ones(2, 2)}
+    torch.save(dict(g_ema=states[0], model=other, d=other), tmp_path / 'r.pt')
+    lines = import_file(tmp_path / 'r.pt', tmp_path / 'r.pkl').lines
+    assert 'G without the average over training: in the file' not in lines and lines[-1].startswith('discriminator: none')
 
 #----------------------------------------------------------------------------
 # Widths.
