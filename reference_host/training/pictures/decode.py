@@ -129,6 +129,20 @@ def read_shape(data: bytes, most: int | None = None) -> tuple[int, int, int]:
         width, height = height, width
     return width, height, 1 if is_grey(image) else 3
 
+def is_moved(data: bytes) -> bool:
+    """Return whether EXIF turns the picture in the bytes of a file, or a profile changes its colours. What cannot be read: False.
+    Digests of sets hold it, because other readers leave such pixels as they are."""
+    if plain_png(data) is not None:
+        return False
+    with contextlib.suppress(Exception):    # of any type, for damaged files
+        image = open_image(data)
+        profile = image.info.get('icc_profile')
+        if _orientation(image) != 1:
+            return True
+        mode = 'RGB' if image.mode in ('P', 'RGB') else image.mode
+        return bool(profile) and _to_srgb(profile, mode) is not None
+    return False
+
 def is_grey(image: PIL.Image.Image) -> bool:
     """Return whether an image is grey by its header. Palettes and grey with an alpha channel count as colour."""
     return image.mode in ('1', 'L', 'I', 'I;16', 'I;16B', 'I;16L', 'I;16N')
