@@ -5,7 +5,7 @@ The content decides about the format, and the name about nothing. What is decode
 bytes may claim an image of any size. Pillow also opens formats that other programs decode (EPS starts Ghostscript), so that
 only the FORMATS are opened.
 
-This file is the same in spider_plugin/files/pictures/ and in reference_host/training/pictures/, whose host runs without the
+This file is the same in the plugin, in files/pictures/, and in the reference host, in training/pictures/, which runs without the
 plugin; a test compares the bytes."""
 
 import collections
