@@ -31,9 +31,9 @@ MOST_DECODED = 1 << 28      # bytes of an image, 89 megapixels in colour, of whi
 FORMATS      = ('PNG', 'JPEG', 'WEBP', 'BMP', 'GIF', 'PPM', 'TGA', 'TIFF', 'JPEG2000')
 
 # Notes about a picture of which a rule changes more than the encoding, in the order in which they are told.
-TURNED, DEEP, ALPHA, PROFILE, CMYK, FRAMES, BAD_PROFILE = NOTES = (
+TURNED, DEEP, ALPHA, PROFILE, SPACE, FRAMES, BAD_PROFILE = NOTES = (
     'turned upright by EXIF', 'of 16 bits (their high bytes)', 'with transparency (now white)',
-    'of another colour profile (now sRGB)', 'in CMYK', 'with several frames (the first one)',
+    'of another colour profile (now sRGB)', 'in CMYK, YCbCr or LAB', 'with several frames (the first one)',
     'with a colour profile that cannot be used (left out)')
 
 class Picture(NamedTuple):
@@ -207,6 +207,8 @@ def to_plain(image: PIL.Image.Image) -> tuple[PIL.Image.Image, tuple[str, ...]]:
     notes, grey, format = set(), is_grey(image), image.format
     if getattr(image, 'is_animated', False):
         notes.add(FRAMES)
+    if image.mode in ('CMYK', 'YCbCr', 'LAB', 'HSV'):
+        notes.add(SPACE)
     image.load()
     orientation, profile = _orientation(image), image.info.get('icc_profile')
     if image.mode.startswith('I'):
@@ -221,8 +223,6 @@ def to_plain(image: PIL.Image.Image) -> tuple[PIL.Image.Image, tuple[str, ...]]:
     if orientation != 1:
         notes.add(TURNED)
         image = image.transpose(_UPRIGHT[orientation])
-    if image.mode == 'CMYK':
-        notes.add(CMYK)
     mode = image.mode
     image = _in_srgb(image, profile, notes)
     if image.mode == 'RGBA':
