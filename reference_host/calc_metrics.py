@@ -17,6 +17,17 @@ from training.snapshots import load_generator, load_training_set, trust_option
 
 #----------------------------------------------------------------------------
 
+def training_set_of(network_pkl, G, data, trust):
+    """Return the options of the dataset the network was trained on, or None.
+
+    They are needed without --data; with it, they may say which number in a dataset.json each class had."""
+    if data is None:
+        return load_training_set(network_pkl, trust)
+    try:
+        return load_training_set(network_pkl, trust) if G.c_dim > 0 else None
+    except SpiderError: # For what hosts do not write, whose remedy is --data.
+        return None
+
 def pick_dataset_kwargs(trained_on, data, mirror):
     """Return the options of the dataset to compare with, the one at `data` or the one the network was trained on."""
     if data is not None:
@@ -73,7 +84,7 @@ def calc_metrics(network_pkl, metrics, detector, data, mirror, gpus, verbose, th
     ranks.check(gpus)
     G = load_generator(network_pkl, torch.device('cpu'), trust)
     metric_main.check_metrics(metrics, detector, G.img_resolution, get_G=lambda: G)
-    trained_on = load_training_set(network_pkl, trust) if data is None else None
+    trained_on = training_set_of(network_pkl, G, data, trust)
     dataset_kwargs = match_dataset(pick_dataset_kwargs(trained_on, data, mirror), G)
 
     run_dir = os.path.dirname(os.path.abspath(network_pkl))

@@ -31,8 +31,8 @@ class ImageBank(bank.ImageBank):
                     noise: float = 0.0) -> 'ImageBank':
         """Return a bank of the images in a folder or zip; they are prepared once and kept in the cache.
 
-        path:       square images of one size, PNG or JPEG, 8-bit grey or RGB; labels in dataset.json. Whatever `prepare_source`
-                    takes will do.
+        path:       square images of one size, all grey or all colour; labels in dataset.json; see docs/pictures.md.
+                    Whatever `prepare_source` takes will do.
         size:       resolution, a power of two; default: that of the images, or the power of two below it.
         match:      folder or zip of the target, to whose mean and covariance the images are moved.
         noise:      see the class.

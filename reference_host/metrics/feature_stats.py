@@ -148,7 +148,7 @@ class FeatureCache:
     def __init__(self, dataset, dataset_kwargs, detector_url, detector_kwargs):
         self.num_items = len(dataset)
         key = dict(dataset_kwargs=sorted(image_kwargs(dataset, dataset_kwargs).items()),
-                   fingerprint=getattr(dataset, 'fingerprint', None), version=2,
+                   fingerprint=getattr(dataset, 'fingerprint', None), version=3,
                    detector=detectors.detector_identity(detector_url), detector_kwargs=sorted(detector_kwargs.items()))
         md5 = hashlib.md5(repr(sorted(key.items())).encode()).hexdigest()
         self.stem = dnnlib.make_cache_dir_path('gan-metrics', f'{dataset.name}-{md5}')

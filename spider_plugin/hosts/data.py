@@ -9,7 +9,7 @@ import importlib
 import io
 import os
 
-from spider_plugin.errors import SpiderError, shown
+from spider_plugin.errors import SpiderError, out_of_memory, shown
 
 REMEDY = 'write the set anew by dataset_tool.py of the reference host, which `spider init DIR` makes'
 
@@ -126,6 +126,8 @@ class _HostSet:
             data = self.read(name, self.limits.MOST_IMAGE)
             picture = decode.decode(data)
         except Exception as error:      # decoders raise errors of any type on broken data
+            if out_of_memory(error):
+                raise
             return None, (), f'cannot be read as an image ({shown(error).rstrip(".") or type(error).__name__})'
         as_png = name.lower().endswith('.png')
         if not picture.notes and as_png == (picture.format == 'PNG') and decode.plain_png(data) is not None:

@@ -67,12 +67,12 @@ class ImageDataset:
 
     def _sha256(self):
         digest, progress = hashlib.sha256(), Progress(f'Reading {self.name}', self.num_images)
-        read = lambda name: (data := self._read(name), self._shape(name, data))
+        read = lambda name: (data := self._read(name), self._shape(name, data), decode.is_moved(data))
         contents = check.in_order(read, self.file_names, lambda done, _: progress.update(done))
-        for index, (name, (data, shape)) in enumerate(zip(self.file_names, contents)):
+        for index, (name, (data, shape, moved)) in enumerate(zip(self.file_names, contents)):
             self._check_shape(name, shape)
             label = b'' if self.labels is None else self.labels[index].tobytes()
-            for part in (_encoded(name), data, label):
+            for part in (_encoded(name), data, label, *([f'rules {decode.VERSION}'.encode()] if moved else [])):
                 digest.update(len(part).to_bytes(8, 'little') + part)
         return digest.hexdigest()
 

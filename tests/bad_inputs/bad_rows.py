@@ -114,6 +114,7 @@ def values():
             ('gen_images',      '--noise-mode',     ('', 'const,none')),
             ('projector',       '--loss',           ('', 'lpips')),
             ('dataset_tool',    '--transform',      ('', 'crop')),
+            ('dataset_tool',    '--unlabelled',     ('', 'all', 'none')),
             ('neighbors',       '--by',             ('', 'is'))):
         yield from (Row(command, (f'{option}={value}',), (option,)) for value in bad)
 

@@ -1,6 +1,7 @@
 """A disk that is full, read-only or gone ends in one sentence, with nothing half written under a final name."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -51,7 +52,8 @@ def test_a_bank_on_a_small_disk(small_disk, make_zip, tmp_path):
                           capture_output=True)
     assert done.returncode == 1, done
     assert 'MB free, but images.npy needs 0.2 MB' in done.stderr.splitlines()[-1]
-    assert [path for path in small_disk.rglob('*') if path.is_file()] == []
+    (digest,) = [path for path in small_disk.rglob('*') if path.is_file()]
+    assert digest.parent.name == 'checks' and len(json.loads(digest.read_text())['sha256']) == 64
 
 def test_space_is_taken_before_it_is_used(tmp_path):
     with allocated(tmp_path / 'x', 1 << 20) as file:

@@ -7,6 +7,7 @@ import os
 import re
 import runpy
 import sys
+import types
 
 import click
 import pytest
@@ -167,6 +168,24 @@ def test_a_host_with_another_launch(train, tmp_path):
     assert not (tmp_path / 'out').exists()
 
 ADA = dict(launch='start', setup='setup_training_loop_kwargs') # As stylegan2-ada-pytorch does it.
+
+@pytest.mark.parametrize('args, looked_at', [([], False), (['--glr=1'], False), (['--dsc'], True)])
+def test_the_images_are_looked_at_before_the_host_where_an_option_is_given(train, tmp_path, monkeypatch, args, looked_at):
+    """They are those of a host of the StyleGAN kind; without an option of the plugin it behaves as always."""
+    folder, module, started = tmp_path / 'set', types.ModuleType('training.dataset'), []
+    folder.mkdir()
+    (folder / '0.png').write_bytes(b'\xff\xd8\xff no PNG')
+    module.ImageFolderDataset = type('Dataset', (), dict(_file_ext=None))
+    monkeypatch.setitem(sys.modules, 'training', types.ModuleType('training'))
+    monkeypatch.setitem(sys.modules, 'training.dataset', module)
+    command = train(**ADA)
+    setup = 'setup_training_loop_kwargs'
+    stock = command.callback.__wrapped__.__globals__[setup]
+    monkeypatch.setitem(command.callback.__wrapped__.__globals__, setup, lambda **kwargs: (started.append(1), stock(**kwargs))[1])
+    monkeypatch.setitem(command.callback.__wrapped__.__globals__, 'start', lambda **kwargs: None)
+    result = CliRunner().invoke(command, ['--outdir', str(tmp_path / 'out'), f'--data={folder}', *args])
+    assert (result.exit_code, bool(started)) == ((2, False) if looked_at else (0, True)), result.output
+    assert ('--data: 0.png' in result.output) == looked_at and not (tmp_path / 'out').exists()
 
 def test_a_host_that_sets_up_and_launches_itself(train, toy_plugin, tmp_path, monkeypatch):
     from spider_plugin import registry

@@ -94,7 +94,7 @@ def test_images_are_not_called_corrupt_where_memory_ran_out(make_zip, tmp_path, 
     images = dataset.ImageDataset(make_zip(tmp_path / 'a.zip', n=4))
     def fail(*args):
         raise MemoryError
-    monkeypatch.setattr(dataset, '_decode', fail)
+    monkeypatch.setattr(dataset.decode, 'decode', fail)
     with pytest.raises(MemoryError):
         images.image(0)
 

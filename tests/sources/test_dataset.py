@@ -49,6 +49,31 @@ def test_hash_sees_content_names_and_labels_but_not_dates(make_zip, tmp_path):
             new.writestr(zipfile.ZipInfo(name, (2001, 2, 3, 4, 5, 6)), old.read(name), zipfile.ZIP_DEFLATED)
     assert ImageDataset(tmp_path / 'dated.zip').sha256 == digests['plain']
 
+def test_hash_sees_that_a_rule_moves_pixels(tmp_path, monkeypatch):
+    """What was prepared from a picture that was read sideways is prepared anew; ordinary sets keep their digest."""
+    picture, exif = PIL.Image.effect_noise((16, 16), 60).convert('RGB'), PIL.Image.Exif()
+    exif[0x112] = 6
+    digests = []
+    for name, options in (('plain', {}), ('turned', dict(exif=exif))):
+        (tmp_path / name).mkdir()
+        picture.save(tmp_path / name / 'a.jpg', **options)
+        digests.append(ImageDataset(tmp_path / name)._sha256())
+    monkeypatch.setattr('spider_plugin.files.pictures.decode.VERSION', 2)
+    assert ImageDataset(tmp_path / 'plain')._sha256() == digests[0]
+    assert ImageDataset(tmp_path / 'turned')._sha256() != digests[1]
+
+def test_digest_is_found_once_for_the_same_files(make_zip, tmp_path, monkeypatch):
+    folder = unpack(make_zip(tmp_path / 'a.zip', n=5, labels=2), tmp_path / 'a')
+    first, reads, stock = ImageDataset(folder).sha256, [], ImageDataset._sha256
+    monkeypatch.setattr(ImageDataset, '_sha256', lambda self: (reads.append(1), stock(self))[1])
+    assert ImageDataset(folder).sha256 == first and not reads
+    file = folder / '00000/img00000003.png'
+    file.write_bytes(encoded(PIL.Image.new('RGB', (16, 16))))
+    second = ImageDataset(folder).sha256
+    assert second != first and len(reads) == 1
+    (folder / 'dataset.json').write_text(json.dumps(dict(labels=[[f'00000/img{i:08d}.png', 1] for i in range(5)])))
+    assert ImageDataset(folder).sha256 not in (first, second) and len(reads) == 2
+
 def test_float_labels_licence_and_no_labels(make_zip, tmp_path):
     dataset = ImageDataset(make_zip(tmp_path / 'a.zip', n=2, labels=[[0.5, 1.0], [0.0, 2.0]]))
     assert dataset.labels.dtype == np.float32 and dataset.num_classes == 2

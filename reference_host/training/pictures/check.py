@@ -1,6 +1,6 @@
 """Work on every file of a set before a run starts: by some threads, with progress, and once for the same files.
 
-This file is the same in spider_plugin/files/pictures/ and in reference_host/training/pictures/, whose host runs without the
+This file is the same in the plugin, in files/pictures/, and in the reference host, in training/pictures/, which runs without the
 plugin; a test compares the bytes."""
 
 import collections

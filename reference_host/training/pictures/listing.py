@@ -1,6 +1,6 @@
 """Which files of a folder or a zip are pictures, which holds the labels, and what is left out, counted by reason.
 
-This file is the same in spider_plugin/files/pictures/ and in reference_host/training/pictures/, whose host runs without the
+This file is the same in the plugin, in files/pictures/, and in the reference host, in training/pictures/, which runs without the
 plugin; a test compares the bytes."""
 
 import collections

@@ -5,7 +5,7 @@ The content decides about the format, and the name about nothing. What is decode
 bytes may claim an image of any size. Pillow also opens formats that other programs decode (EPS starts Ghostscript), so that
 only the FORMATS are opened.
 
-This file is the same in spider_plugin/files/pictures/ and in reference_host/training/pictures/, whose host runs without the
+This file is the same in the plugin, in files/pictures/, and in the reference host, in training/pictures/, which runs without the
 plugin; a test compares the bytes."""
 
 import collections
@@ -31,9 +31,9 @@ MOST_DECODED = 1 << 28      # bytes of an image, 89 megapixels in colour, of whi
 FORMATS      = ('PNG', 'JPEG', 'WEBP', 'BMP', 'GIF', 'PPM', 'TGA', 'TIFF', 'JPEG2000')
 
 # Notes about a picture of which a rule changes more than the encoding, in the order in which they are told.
-TURNED, DEEP, ALPHA, PROFILE, CMYK, FRAMES, BAD_PROFILE = NOTES = (
+TURNED, DEEP, ALPHA, PROFILE, SPACE, FRAMES, BAD_PROFILE = NOTES = (
     'turned upright by EXIF', 'of 16 bits (their high bytes)', 'with transparency (now white)',
-    'of another colour profile (now sRGB)', 'in CMYK', 'with several frames (the first one)',
+    'of another colour profile (now sRGB)', 'in CMYK, YCbCr or LAB', 'with several frames (the first one)',
     'with a colour profile that cannot be used (left out)')
 
 class Picture(NamedTuple):
@@ -129,6 +129,20 @@ def read_shape(data: bytes, most: int | None = None) -> tuple[int, int, int]:
         width, height = height, width
     return width, height, 1 if is_grey(image) else 3
 
+def is_moved(data: bytes) -> bool:
+    """Return whether EXIF turns the picture in the bytes of a file, or a profile changes its colours. What cannot be read: False.
+    Digests of sets hold it, because other readers leave such pixels as they are."""
+    if plain_png(data) is not None:
+        return False
+    with contextlib.suppress(Exception):    # of any type, for damaged files
+        image = open_image(data)
+        profile = image.info.get('icc_profile')
+        if _orientation(image) != 1:
+            return True
+        mode = 'RGB' if image.mode in ('P', 'RGB') else image.mode
+        return bool(profile) and _to_srgb(profile, mode) is not None
+    return False
+
 def is_grey(image: PIL.Image.Image) -> bool:
     """Return whether an image is grey by its header. Palettes and grey with an alpha channel count as colour."""
     return image.mode in ('1', 'L', 'I', 'I;16', 'I;16B', 'I;16L', 'I;16N')
@@ -193,6 +207,8 @@ def to_plain(image: PIL.Image.Image) -> tuple[PIL.Image.Image, tuple[str, ...]]:
     notes, grey, format = set(), is_grey(image), image.format
     if getattr(image, 'is_animated', False):
         notes.add(FRAMES)
+    if image.mode in ('CMYK', 'YCbCr', 'LAB', 'HSV'):
+        notes.add(SPACE)
     image.load()
     orientation, profile = _orientation(image), image.info.get('icc_profile')
     if image.mode.startswith('I'):
@@ -207,8 +223,6 @@ def to_plain(image: PIL.Image.Image) -> tuple[PIL.Image.Image, tuple[str, ...]]:
     if orientation != 1:
         notes.add(TURNED)
         image = image.transpose(_UPRIGHT[orientation])
-    if image.mode == 'CMYK':
-        notes.add(CMYK)
     mode = image.mode
     image = _in_srgb(image, profile, notes)
     if image.mode == 'RGBA':

@@ -4,7 +4,7 @@
 
 Every function raises ValueError with the second half of a sentence, which begins where the file is named: `has no label for ...`.
 
-This file is the same in spider_plugin/files/pictures/ and in reference_host/training/pictures/, whose host runs without the
+This file is the same in the plugin, in files/pictures/, and in the reference host, in training/pictures/, which runs without the
 plugin; a test compares the bytes."""
 
 import collections
