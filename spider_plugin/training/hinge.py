@@ -76,7 +76,7 @@ class ProjectedHingeLoss:
                               for names in self.names)
         with _exchange(self.mapping, sync), _exchange(self.synthesis, sync):
             mapping.pop('c', None)      # c is always the second argument
-            return self.synthesis(self.mapping(z, c, **mapping), **synthesis)
+            return first_image(self.synthesis(self.mapping(z, c, **mapping), **synthesis))
 
     def run_D(self, img, c, sigma, sync, **parts):
         img = gaussian_blur(img, sigma)
@@ -90,6 +90,10 @@ class ProjectedHingeLoss:
         return self.blur_init_sigma * max(1 - nimg / (self.blur_fade_kimg * 1000), 0) if self.blur_fade_kimg > 0 else 0
 
 #----------------------------------------------------------------------------
+
+def first_image(out):
+    """Return the image of a synthesis network, which in some hosts returns more beside it, such as features or a depth map."""
+    return out[0] if isinstance(out, tuple | list) else out
 
 def _num_ranks():
     return torch.distributed.get_world_size() if torch.distributed.is_available() and torch.distributed.is_initialized() else 1
