@@ -23,7 +23,7 @@ from spider_plugin.errors import SpiderError, shown
 from spider_plugin.hosts.capabilities import Host
 from spider_plugin.options.table import all_options, apply_options
 
-TIMEOUT = dict(small=120, full=300)     # Seconds that an iteration may take.
+TIMEOUT = dict(small=60, full=90)      # Seconds that an iteration may take.
 
 #----------------------------------------------------------------------------
 
