@@ -35,13 +35,15 @@ class Result:
     kind:       type of the error that ended it; None if none did. `timeout` and `exit` if the process was ended from outside.
     message:    that of the error.
     frames:     [[file, line, function], ...] of its traceback, the outermost call first.
-    snapshot:   why the plugin does not read the snapshot; None if it does."""
+    snapshot:   why the plugin does not read the snapshot; None if it does.
+    left_out:   settings of the host's loss that a loss of the plugin leaves out."""
 
     seconds:  float
     kind:     str | None = None
     message:  str = ''
     frames:   tuple = ()
     snapshot: str | None = None
+    left_out: tuple = ()
 
     @property
     def of_environment(self) -> bool:
@@ -144,6 +146,8 @@ def enabled() -> bool:
 
 def _lines(result: Result) -> list[str]:
     lines = [f'{"Dry iteration:":<21s}the host\'s loop, once, with small networks on the CPU: {result.seconds:.1f} s']
+    if result.left_out:
+        lines.append(f'{"Loss:":<21s}leaves out {", ".join(result.left_out)}, which the host passes to its own')
     if result.snapshot is not None:
         why = shown(result.snapshot).rstrip('.')
         lines.append(f'Note: the tools of the plugin will not read the snapshots of this run ({why}).')

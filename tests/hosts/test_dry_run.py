@@ -84,6 +84,7 @@ def test_the_loop_passes_its_loss_more(tmp_path, data, value, refused):
                                              ['--cfg=pggan', '--aug=noaug']], data, tmp_path)
     for text, loss in ((projected, 'ProjectedHingeLoss'), (grown, 'ProgressiveLoss')):
         assert (f'{FAULT}, whose training.networks_stylegan2.' in text) == refused == ('Dry iteration:' not in text)
+        assert ('leaves out cvD, scale, which the host passes to its own' in text) == (not refused)
         assert (f'its loss gets a second discriminator, over feature networks (cvD, a Linear), which {loss} does not '
                 'serve; leave it out' in text) == refused
 
