@@ -9,7 +9,7 @@ import json
 import os
 import re
 
-from spider_plugin.errors import SpiderError
+from spider_plugin.errors import SpiderError, shown
 from spider_plugin.hosts.saving import LOOP_MODULE
 from spider_plugin.options.generators import IMAGE, VECTOR
 
@@ -37,6 +37,9 @@ class Layers:
     def source(self):
         """What a generator over this one can do with a source, as in options/generators.py."""
         return frozenset({VECTOR, IMAGE} if self.constant_input else {VECTOR})
+
+# For a generator that takes no source.
+_INSTEAD = 'use another configuration, or a generator of the plugin, such as --spider-cfg=fastgan'
 
 class Host:
     """Answers about the host that will train with the config `c`, for options.table.apply_options."""
@@ -69,11 +72,12 @@ class Host:
                             constant_input=stylegan and hasattr(getattr(G.synthesis, 'b4', None), 'const'),
                             mapping=None if stylegan else mapping)
         except (AttributeError, TypeError, ImportError) as error:
-            raise SpiderError(f'--spider-source cannot be used with {class_name} ({error}); use a StyleGAN2 or StyleGAN3 '
-                              'configuration.') from error
+            raise SpiderError(f'--spider-source needs a generator with a mapping network that takes z, and that of this host is '
+                              f'{class_name} ({shown(error)}); {_INSTEAD}.') from error
         if not fits:
-            raise SpiderError(f'--spider-source cannot be used with {class_name}, whose mapping network is not a class beside '
-                              'it; use a StyleGAN2 or StyleGAN3 configuration.')
+            raise SpiderError(f'--spider-source needs a generator whose class is called Generator, with its mapping network '
+                              f'beside it, and that of this host is {class_name} with the mapping network '
+                              f'{type(G.mapping).__module__}.{mapping}; {_INSTEAD}.')
         return layers
 
     def networks(self):

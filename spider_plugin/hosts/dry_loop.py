@@ -76,6 +76,8 @@ def shrink(c: Any, folder: str) -> None:
                     kwargs[key] = min(kwargs[key], most)
     if str(c.get('D_kwargs', {}).get('class_name')).endswith('ProjectedDiscriminator') and 'heads' in c['D_kwargs']:
         c['D_kwargs']['feature_resolution'] = FEATURES
+    if isinstance(c.get('G_kwargs', {}).get('dsc'), dict):
+        c['G_kwargs']['dsc']['res'] = [0, SIDE]
     spider = c.get('G_kwargs', {}).get('spider')
     if spider is not None:
         spider['source'] = small_bank(spider, folder)
@@ -205,7 +207,8 @@ def _iterate(c: Any, target: dict, small: bool, out: str) -> dict:
     run_dir = os.path.join(out, 'run')
     os.makedirs(run_dir)
     loop(**arguments(c, inspect.signature(loop).parameters, run_dir, target))
-    return dict(snapshot=_reading(run_dir))
+    keywords = sys.modules.get('spider_plugin.training.host_keywords')
+    return dict(snapshot=_reading(run_dir), left_out=keywords.left_out if keywords else [])
 
 def _reading(run_dir: str) -> str | None:
     """Return why the plugin does not read the snapshot of the iteration, None if it does."""

@@ -23,7 +23,7 @@ from spider_plugin.errors import SpiderError, shown
 from spider_plugin.hosts.capabilities import Host
 from spider_plugin.options.table import all_options, apply_options
 
-TIMEOUT = dict(small=120, full=300)     # Seconds that an iteration may take.
+TIMEOUT = dict(small=60, full=90)      # Seconds that an iteration may take.
 
 #----------------------------------------------------------------------------
 
@@ -35,13 +35,15 @@ class Result:
     kind:       type of the error that ended it; None if none did. `timeout` and `exit` if the process was ended from outside.
     message:    that of the error.
     frames:     [[file, line, function], ...] of its traceback, the outermost call first.
-    snapshot:   why the plugin does not read the snapshot; None if it does."""
+    snapshot:   why the plugin does not read the snapshot; None if it does.
+    left_out:   settings of the host's loss that a loss of the plugin leaves out."""
 
     seconds:  float
     kind:     str | None = None
     message:  str = ''
     frames:   tuple = ()
     snapshot: str | None = None
+    left_out: tuple = ()
 
     @property
     def of_environment(self) -> bool:
@@ -114,21 +116,26 @@ def check(c: Any, stock: Any, options: dict, given: set[str], host: Host) -> lis
         return []
     target = host.target
     shape = dict(resolution=target.resolution, channels=target.channels, label_dim=target.label_dim)
-    result = iterate(c, shape)
-    if result.kind not in (None, 'TypeError', 'AttributeError', 'NotServed') and not result.of_environment:
-        result = iterate(c, shape, small=False)     # the fault may be that of the small networks
+    result = _tried(c, shape)
     if result.kind is None:
         return _lines(result)
     if result.of_environment:
         return [_note(f'it cannot be made on this machine ({_said(result)})')]
-    control = iterate(stock, shape)
+    control = _tried(stock, shape)
     if control.kind is not None:
         return [_note(f'this host\'s loop fails here without the options, too ({_said(control)})')]
     def works(part: str) -> bool:
         with contextlib.suppress(SpiderError, KeyError):    # the other options may need it
-            return iterate(_without(part, stock, options, given), shape).kind is None
+            return _tried(_without(part, stock, options, given), shape).kind is None
         return False
     raise SpiderError(_sentence(result, stock, parts(options), works))
+
+def _tried(c: Any, shape: dict) -> Result:
+    """Return the Result of an iteration; where its error may be one of the small size, that at full size."""
+    result = iterate(c, shape)
+    if result.kind in (None, 'TypeError', 'AttributeError', 'NotServed') or result.of_environment:
+        return result
+    return iterate(c, shape, small=False)
 
 def enabled() -> bool:
     """Return whether SPIDER_DRY_RUN is on, as without it. Raises SpiderError for other values than on and off."""
@@ -139,9 +146,11 @@ def enabled() -> bool:
 
 def _lines(result: Result) -> list[str]:
     lines = [f'{"Dry iteration:":<21s}the host\'s loop, once, with small networks on the CPU: {result.seconds:.1f} s']
+    if result.left_out:
+        lines.append(f'{"Loss:":<21s}leaves out {", ".join(result.left_out)}, which the host passes to its own')
     if result.snapshot is not None:
-        why = shown(result.snapshot).rstrip(".")
-        lines.append(f"Note: the tools of the plugin will not read the snapshots of this run ({why}).")
+        why = shown(result.snapshot).rstrip('.')
+        lines.append(f'Note: the tools of the plugin will not read the snapshots of this run ({why}).')
     return lines
 
 def _note(why: str) -> str:

@@ -102,10 +102,11 @@ def _check_layers(c, options, option, feature):
                           'use such a configuration, or leave it out.')
     mixin = dict(dsc=dsc_layer_mixin, fast=fast_layer_mixin)[feature](module)
     wanted, taken = (inspect.signature(cls.forward).parameters for cls in (layer, mixin))
-    unknown = [name for name in wanted if name not in taken]
+    unknown = [name for name, parameter in wanted.items() if name not in taken and parameter.default is parameter.empty
+               and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)]
     if unknown:
-        raise SpiderError(f'{option} cannot be used with {stock}, whose layers take {unknown[0]}, which those of the plugin '
-                          'do not; leave it out.')
+        raise SpiderError(f'{option} cannot be used with {stock}, whose layers need {unknown[0]}, which those of the plugin '
+                          'do not take; leave it out.')
     return mixin
 
 #----------------------------------------------------------------------------

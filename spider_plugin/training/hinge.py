@@ -81,7 +81,7 @@ class ProjectedHingeLoss:
         with _exchange(self.mapping, sync), _exchange(self.synthesis, sync):
             mapping.pop('c', None)      # c is always the second argument
             ws = self.mapping(z, c, **mapping)
-            return self.synthesis(ws if edit is None else edit(ws), **synthesis)
+            return first_image(self.synthesis(ws if edit is None else edit(ws), **synthesis))
 
     # Mode seeking (Mao et al. 2019) at one source image: with x and y the images of two latents at it, x' that of another source
     # image, L = mean relu(variety - |x - y| / mean |x - x'|), norms over all pixels. D does not see y, which is distributed as x.
@@ -111,6 +111,10 @@ class ProjectedHingeLoss:
         return self.blur_init_sigma * max(1 - nimg / (self.blur_fade_kimg * 1000), 0) if self.blur_fade_kimg > 0 else 0
 
 #----------------------------------------------------------------------------
+
+def first_image(out):
+    """Return the image of a synthesis network, which in some hosts returns more beside it, such as features or a depth map."""
+    return out[0] if isinstance(out, tuple | list) else out
 
 def _num_ranks():
     return torch.distributed.get_world_size() if torch.distributed.is_available() and torch.distributed.is_initialized() else 1

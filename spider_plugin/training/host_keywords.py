@@ -23,8 +23,11 @@ MEANING = {
 class NotServed(TypeError):
     """A loss of the plugin cannot stand in for that of the host; the message is a clause for a sentence."""
 
+left_out: list[str] = []    # names of the settings that the losses of this process have left out, for the launch log
+
 def leave_out(loss: type, others: dict[str, Any]) -> None:
     """Check the keywords `others` that a loss of the plugin does not take. Raises NotServed if one of them is a network."""
+    left_out[:] = others
     for name, value in others.items():
         if isinstance(value, torch.nn.Module):
             meaning = MEANING.get(name.lower(), 'a network of its own')

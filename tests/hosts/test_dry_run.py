@@ -56,6 +56,22 @@ def test_the_loop_asks_the_generator_for_more(tmp_path, data):
         assert 'which DCGANGenerator does not have; leave it out' in text and 'Dry run; exiting' not in text
     assert 'Dry iteration:' in spider and FAULT not in spider
 
+@pytest.mark.parametrize('value, served', [(14, True), (15, False)])
+def test_layers_of_a_fork_take_more_and_synthesis_returns_more(tmp_path, data, value, served):
+    """An argument that stays at its default is served. The image is the first of what synthesis returns."""
+    tree = forks.make(tmp_path, {
+        'training/networks_stylegan2.py': [
+            ("fused_modconv=True, gain=1):", "fused_modconv=True, gain=1, num_layers=14):"),
+            ("gain=gain, **layer_kwargs)", f"gain=gain, num_layers={value}, **layer_kwargs)"),
+            ("next block's first layer.\n        return img", "next block's first layer.\n        return img, x"),
+            ("return self.synthesis(ws, update_emas=update_emas, **synthesis_kwargs)",
+             "return self.synthesis(ws, update_emas=update_emas, **synthesis_kwargs)[0]")],
+        'training/loss.py': [("update_emas=update_emas), ws", "update_emas=update_emas)[0], ws")]})
+    dsc, projected = forks.launches(tree, [['--cfg=stylegan2', '--dsc', '--spider-source=strokes'],
+                                           ['--cfg=stylegan2', '--disc=projected', '--disc-backbone=random']], data, tmp_path)
+    assert 'Dry iteration:' in projected and ('Dry iteration:' in dsc) == served
+    assert served or f"a layer gets num_layers='{value}', which separable and fast layers do not serve" in dsc
+
 @pytest.mark.parametrize('value, refused', [('None, scale=1.5', False), ('torch.nn.Linear(1, 1)', True)])
 def test_the_loop_passes_its_loss_more(tmp_path, data, value, refused):
     """A setting of the host's loss is left out; a network that it trains is not."""
@@ -68,6 +84,7 @@ def test_the_loop_passes_its_loss_more(tmp_path, data, value, refused):
                                              ['--cfg=pggan', '--aug=noaug']], data, tmp_path)
     for text, loss in ((projected, 'ProjectedHingeLoss'), (grown, 'ProgressiveLoss')):
         assert (f'{FAULT}, whose training.networks_stylegan2.' in text) == refused == ('Dry iteration:' not in text)
+        assert ('leaves out cvD, scale, which the host passes to its own' in text) == (not refused)
         assert (f'its loss gets a second discriminator, over feature networks (cvD, a Linear), which {loss} does not '
                 'serve; leave it out' in text) == refused
 
@@ -165,5 +182,15 @@ def test_the_random_state_and_the_config_stay(monkeypatch, tmp_path):
     state, before = torch.get_rng_state(), json.dumps(c)
     result = dry_run.iterate(c, dict(resolution=64, channels=3, label_dim=0))
     assert result.kind is not None and torch.equal(state, torch.get_rng_state()) and json.dumps(c) == before
+
+def test_a_network_without_channels_is_built():
+    from spider_plugin.hosts.capabilities import _built
+    def network(c_dim, **kwargs):
+        return other(c_dim, **kwargs)
+    def other(c_dim, img_resolution, width=3):
+        return c_dim, img_resolution, width
+    assert _built(network, dict(width=5), dict(c_dim=1, img_resolution=64, img_channels=3)) == (1, 64, 5)
+    with pytest.raises(TypeError, match='depth'):
+        _built(network, dict(depth=5), dict(c_dim=1, img_resolution=64, img_channels=3))
 
 #----------------------------------------------------------------------------

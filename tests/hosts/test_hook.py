@@ -49,7 +49,7 @@ def test_help_has_groups_of_the_plugin(train):
     assert all(option.name in actual for option in OPTIONS)
     assert '[default: residual; encoder' in actual and '[default: 64' in actual
 
-@pytest.mark.parametrize('name', ['--preset', *(option.name for option in OPTIONS)])
+@pytest.mark.parametrize('name', ['--preset', '--spider-cfg', *(option.name for option in OPTIONS)])
 def test_an_option_of_the_host_keeps_its_name(train, name):
     """train.py --help of a host with a --preset, or any other option, of its own."""
     train()
@@ -61,6 +61,32 @@ def test_an_option_of_the_host_keeps_its_name(train, name):
     assert f'  {name} ' in own and f'  --spider-{name[2:]}' in plugin and not re.search(rf'^  {name} ', plugin, re.M)
     result = CliRunner().invoke(command, ['--outdir=x', '--data=x', f'{name}=mine'])
     assert result.exit_code == 0 and seen == [{'outdir': 'x', 'data': 'x', name[2:].replace('-', '_'): 'mine'}]
+
+@pytest.mark.parametrize('cfg', [[], ['--cfg=base']])
+def test_networks_of_the_plugin_reach_any_host(train, monkeypatch, fake_host, cfg):
+    """--spider-cfg, in a host with a --cfg of any kind or none."""
+    from spider_plugin.options import table
+    asked = []
+    monkeypatch.setattr(table, 'apply_options', lambda c, options, given, host: asked.append((options['cfg'], given)) or [])
+    script = fake_host(launch='launch_training')
+    text = script.read_text().replace("@click.option('--cfg', type=click.Choice(['stylegan2', 'tiny']), default='tiny')\n",
+                                      "@click.option('--cfg')\n" if cfg else '')
+    script.write_text(text if cfg else text.replace('def main(outdir, data, cfg,', "def main(outdir, data, cfg='tiny',")
+                      .replace("cfg='tiny', glr, detector, code", "glr, detector, code, cfg='tiny'"))
+    monkeypatch.syspath_prepend(script.parent)
+    command = runpy.run_path(str(script))['main']
+    launched = []
+    monkeypatch.setitem(command.callback.__wrapped__.__globals__, 'launch_training',
+                        lambda c, desc, outdir, dry_run: launched.append(desc))
+    result = CliRunner().invoke(command, ['--outdir=x', '--data=x', *cfg, '--spider-cfg=dcgan'])
+    assert result.exit_code == 0, result.output
+    assert [name for name, given in asked] == ['dcgan'] and launched[0].endswith('-run-dcgan')
+    result = CliRunner().invoke(command, ['--outdir=x', '--data=x', '--spider-cfg=no'])
+    assert result.exit_code == 2 and 'pggan' in result.output
+
+def test_networks_of_the_plugin_are_named_once(train, fake_host):
+    result = CliRunner().invoke(train(), ['--outdir=x', '--data=x', '--cfg=dcgan', '--spider-cfg=pggan'])
+    assert result.exit_code == 2 and 'both name networks of the plugin; give one of them' in result.stderr
 
 def test_a_renamed_option_of_the_plugin_works(train, monkeypatch, fake_host):
     from spider_plugin.options import table

@@ -17,6 +17,7 @@ import operator
 import torch
 import torch.nn.functional as F
 
+from spider_plugin.portable.layers.host_arguments import check_defaults
 from spider_plugin.portable.layers.modconv import (
     attach_to_rgb,
     check_activation,
@@ -178,8 +179,9 @@ class DSCLayer2Mixin(_DSCLayerMixin):
             raise ValueError(f'a layer upsamples by {self.up}; only 1 and 2 are known')
         super().attach_dsc(order, rank)
 
-    def forward(self, x, w, noise_mode='random', fused_modconv=True, gain=1):
+    def forward(self, x, w, noise_mode='random', fused_modconv=True, gain=1, **others):
         """Return [N, O, R, R] from x [N, I, R / up, R / up] and w [N, w_dim]; fused_modconv, for dense layers, is ignored."""
+        check_defaults(super().forward, others)
         styles, (dw, pw) = self.affine(w), self.factors()
         noise = layer_noise(self, x, noise_mode)
         if x.dtype == torch.float16:
@@ -210,8 +212,9 @@ class DSCLayer2Mixin(_DSCLayerMixin):
 class DSCLayer3Mixin(_DSCLayerMixin):
     orders = ('depthwise',)     # it upsamples by filters, not by a convolution
 
-    def forward(self, x, w, noise_mode='random', force_fp32=False, update_emas=False):
+    def forward(self, x, w, noise_mode='random', force_fp32=False, update_emas=False, **others):
         """Return [N, O, H', W'] from x [N, I, H, W] and w [N, w_dim]; there is no noise in any mode."""
+        check_defaults(super().forward, others)
         x, input_gain = layer3_input(self, x, w, force_fp32, update_emas)
         styles, (dw, pw) = unit_styles(self.affine(w)), self.factors()
         energy = kernel_energy(dw, pw, False)

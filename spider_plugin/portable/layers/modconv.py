@@ -11,6 +11,7 @@ import math
 
 import torch
 
+from spider_plugin.portable.layers.host_arguments import check_defaults
 from spider_plugin.portable.layers.winograd import conv3x3, winograd_pays
 from torch_utils_ext.ops.epilogue import epilogue
 
@@ -47,10 +48,11 @@ class FastLayer2Mixin:
     def attach_fast(self):
         check_activation(self)
 
-    def forward(self, x, w, noise_mode='random', fused_modconv=True, gain=1):
+    def forward(self, x, w, noise_mode='random', fused_modconv=True, gain=1, **others):
         """Return [N, O, R, R] from x [N, I, R / up, R / up] and w [N, w_dim]."""
         if fused_modconv and not self.training:
-            return super().forward(x, w, noise_mode=noise_mode, fused_modconv=True, gain=gain)
+            return super().forward(x, w, noise_mode=noise_mode, fused_modconv=True, gain=gain, **others)
+        check_defaults(super().forward, others)
         weight, styles = self.weight, self.affine(w)
         noise = layer_noise(self, x, noise_mode)
         if x.dtype == torch.float16:    # Demodulation removes any scale, so choose one that cannot overflow.
@@ -71,10 +73,11 @@ class FastLayer2Mixin:
 # much as the product behind it, for few channels. Here they go into a matrix for each sample.
 
 class ToRGBMixin:
-    def forward(self, x, w, fused_modconv=True):
+    def forward(self, x, w, fused_modconv=True, **others):
         """Return [N, C, R, R] from x [N, I, R, R] and w [N, w_dim]; in evaluation as the host's layer does."""
         if not self.training:
-            return super().forward(x, w, fused_modconv=fused_modconv)
+            return super().forward(x, w, fused_modconv=fused_modconv, **others)
+        check_defaults(super().forward, others)
         matrix = self.weight.flatten(1) * (self.affine(w) * self.weight_gain)[:, None]      # [N, C, I]
         x = torch.bmm(matrix.to(x.dtype), x.flatten(2)).unflatten(2, x.shape[2:])
         return epilogue(x, bias=self.bias, clamp=self.conv_clamp)
@@ -99,10 +102,11 @@ class FastLayer3Mixin:
     def attach_fast(self):
         pass
 
-    def forward(self, x, w, noise_mode='random', force_fp32=False, update_emas=False):
+    def forward(self, x, w, noise_mode='random', force_fp32=False, update_emas=False, **others):
         """Return [N, O, H', W'] from x [N, I, H, W] and w [N, w_dim]; there is no noise in any mode."""
         if self.is_torgb:
-            return super().forward(x, w, noise_mode=noise_mode, force_fp32=force_fp32, update_emas=update_emas)
+            return super().forward(x, w, noise_mode=noise_mode, force_fp32=force_fp32, update_emas=update_emas, **others)
+        check_defaults(super().forward, others)
         x, input_gain = layer3_input(self, x, w, force_fp32, update_emas)
         styles, weight = unit_styles(self.affine(w)), self.weight
         weight = weight * weight.square().mean(dim=[1, 2, 3], keepdim=True).rsqrt()

@@ -75,9 +75,11 @@ class SpiderSynthesisMixin(ResidualMixin):
         image = self.source_image(ws) if source_image is None else source_image
         weights_dtype = self.source_encoder.layers[0].weight.dtype
         with self._replaced_const(self.source_encoder(image.to(weights_dtype))):
-            x = super().forward(ws[:, : self.num_ws], *args, **kwargs)
+            out = super().forward(ws[:, : self.num_ws], *args, **kwargs)
+        x, *more = out if isinstance(out, (tuple, list)) else (out,)    # some hosts return features beside the image
         s = F.interpolate(image.to(x.dtype), size=x.shape[-2:], mode='bilinear', align_corners=False)
-        return self.add_source(x, s)
+        drawn = self.add_source(x, s)
+        return (drawn, *more) if isinstance(out, (tuple, list)) else drawn
 
 #----------------------------------------------------------------------------
 

@@ -1,0 +1,68 @@
+"""Forks of the three checkouts, from SPIDER_HOSTS: each trains by its script with each option of tools/host_table.py, tiny, or is
+refused before it reads its data, in one sentence. Clone a fork as $SPIDER_HOSTS/OWNER+NAME."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tools.host_table import ADA, COLUMNS, COMMON, FORKS, SG3
+
+TICKS = dict(total_kimg=0.008, kimg_per_tick=0.004, image_snapshot_ticks=1, network_snapshot_ticks=1)
+NESTED = {'G_kwargs.mapping_kwargs.num_layers': 2, 'G_kwargs.synthesis_kwargs.channel_base': 512, 'D_kwargs.channel_base': 512,
+          'G_kwargs.synthesis_kwargs.channel_max': 16, 'D_kwargs.channel_max': 16}
+SMALL = ['--cbase=512', '--cmax=16']
+OWN = {f'{network}_kwargs.channel_max': 16 for network in 'GD'}
+
+OPTIONS = {name: options or [] for name, options in COLUMNS.items()}
+TRAINED = [fork for fork in FORKS if fork.args in (SG3, ADA, ('--cfg=stylegan2',))]
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory, make_zip):
+    path = tmp_path_factory.mktemp('data') / 'D.zip'
+    make_zip(path, n=16, res=32, seed=1)
+    return path
+
+@pytest.fixture(scope='module')
+def outcome(attached, run, data, tmp_path_factory):
+    """outcome(fork, *options, ranks=1) -> (run directory or None if it was refused, what it printed); each run once."""
+    import json
+    runs = {}
+    def start(fork, *options, ranks=1):
+        if (fork, options, ranks) not in runs:
+            host = str(fork.path('.'))
+            out = tmp_path_factory.mktemp('run')
+            plugin = any(option.startswith('--spider-cfg') for option in options)
+            config = TICKS | (OWN if plugin else NESTED if fork.args == ADA else {})
+            args = [*COMMON[1:-1], *fork.args, *([] if fork.args == ADA else SMALL)]
+            done = run(['train.py', f'--outdir={out / "runs"}', f'--data={data}', f'--gpus={ranks}', '--kimg=1', '--workers=1',
+                        '--metrics=none', *args, *options], attached(host), SPIDER_DEVICE='cpu', SPIDER_DRY_RUN='on',
+                       SPIDER_TINY=json.dumps(dict(config=config, log=str(out / 'rank'), backbone=False)))
+            if 'ModuleNotFoundError' in done.stderr:
+                pytest.skip(done.stderr.strip().splitlines()[-1])
+            made = sorted((out / 'runs').iterdir()) if (out / 'runs').is_dir() else []
+            if done.returncode == 2 and not made:
+                assert done.stderr.strip().splitlines()[-1].startswith('Error: ') and 'Traceback' not in done.stderr
+            else:
+                assert done.returncode in (0, 3), done.stdout[-3000:] + done.stderr[-3000:]
+            runs[fork, options, ranks] = made[0] if made else None, done.stdout + done.stderr
+        return runs[fork, options, ranks]
+    return start
+
+@pytest.mark.parametrize('name', OPTIONS)
+@pytest.mark.parametrize('fork', TRAINED, ids=lambda fork: fork.name)
+def test_it_trains_or_is_refused(outcome, fork, name):
+    run_dir, _printed = outcome(fork, *OPTIONS[name])
+    assert run_dir is None or list(run_dir.glob('*.pkl'))
+    assert run_dir is not None or name != 'stock'
+
+@pytest.mark.parametrize('fork', TRAINED, ids=lambda fork: fork.name)
+def test_two_ranks_resume_and_cascade(outcome, fork):
+    """With a source: on two ranks, from its own snapshot, and with that generator as the source of another."""
+    run_dir, _printed = outcome(fork, *OPTIONS['source'])
+    if run_dir is None:
+        pytest.skip('refuses a source')
+    snapshot = sorted(Path(run_dir).glob('*.pkl'), key=os.path.getmtime)[-1]
+    for options, ranks in ((OPTIONS['source'], 2), ([f'--resume={snapshot}'], 1), ([f'--spider-source={snapshot}'], 1)):
+        again, _printed = outcome(fork, *options, ranks=ranks)
+        assert again is None or list(again.glob('*.pkl'))

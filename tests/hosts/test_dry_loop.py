@@ -1,0 +1,57 @@
+"""The parts of the dry iteration's process: random images, the small config, its arguments."""
+
+import inspect
+import json
+
+import numpy as np
+import torch
+
+from spider_plugin.hosts import dry_loop
+
+def test_images_have_what_hosts_read(host):
+    images = dry_loop.Images(16, 1, 3, path='x', use_labels=True, max_size=5)
+    image, label = images[4]
+    assert image.dtype == np.uint8 and image.shape == (1, 16, 16) and label.tolist() == [0, 1, 0] and label.dtype == np.float32
+    assert images.has_labels and images.image_shape == [1, 16, 16] and images.get_details(4).raw_label == 1
+    loader = torch.utils.data.DataLoader(dataset=images, batch_size=2)
+    assert next(iter(loader))[0].shape == (2, 1, 16, 16)
+    assert not dry_loop.Images(16, 3, 0).has_labels and dry_loop.Images(16, 3, 0)[0][1].shape == (0,)
+
+def test_the_small_config(host, tmp_path):
+    nested = dict(class_name='training.networks_stylegan2.Generator', synthesis_kwargs=dict(channel_base=32768, channel_max=512),
+                  dsc=dict(order='depthwise', rank=1, res=[64, 256]))
+    c = dict(G_kwargs=nested, D_kwargs=dict(class_name='nets.D', channel_max=8, width=[1, 2]))
+    dry_loop.shrink(c, str(tmp_path / 'source'))
+    assert nested['synthesis_kwargs'] == dict(channel_base=2048, channel_max=32) and nested['dsc']['res'] == [0, 32]
+    assert c['D_kwargs'] == dict(class_name='nets.D', channel_max=8, width=[1, 2])
+    grown = dict(G_kwargs=dict(class_name='spider_plugin.portable.generators.pggan.PGGANGenerator'), D_kwargs={})
+    dry_loop.shrink(grown, str(tmp_path / 'source'))
+    assert grown['G_kwargs']['channel_max'] == 32   # which the class takes and the config leaves to it
+    assert [dry_loop.small_side(side) for side in (8, 32, 256, 48)] == [8, 32, 32, 48]
+
+def test_a_small_source(prepared):
+    large, small, online = prepared('bank', res=64), prepared('bank', res=16), prepared('online', res=64)
+    for path in (small, online):
+        assert dry_loop.small_bank(dict(source=path), '') == path
+    with open(f'{large}/bank.json') as file:
+        info = json.load(file) | dict(labels=[i % 20 for i in range(50)])
+    with open(f'{large}/bank.json', 'w') as file:
+        json.dump(info, file)
+    folder = dry_loop.small_bank(dict(source=large), f'{large}-small')
+    with open(f'{folder}/bank.json') as file:
+        assert sorted(json.load(file)['labels']) == list(range(20))
+    assert np.load(f'{folder}/images.npy').shape == (20, 3, 32, 32)
+
+def test_arguments_are_those_that_the_loop_has():
+    def loop(run_dir, training_set_kwargs, batch_size, g_batch_gpu, total_kimg, seed=3, data_loader_kwargs=None, metrics=()):
+        pass
+    c = dict(training_set_kwargs=dict(class_name='x.Y', path='z'), batch_size=64, g_batch_gpu=8, metrics=['fid'], other=1,
+             total_kimg=25000, seed=7)
+    made = dry_loop.arguments(c, inspect.signature(loop).parameters, 'run', dict(resolution=32, channels=3, label_dim=0))
+    data = dict(class_name='spider_plugin.hosts.dry_loop.Images', path='z', resolution=32, channels=3, label_dim=0)
+    assert made == dict(run_dir='run', batch_size=2, g_batch_gpu=2, total_kimg=0.001, seed=7, data_loader_kwargs={}, metrics=[],
+                        training_set_kwargs=data)
+
+def test_nothing_is_imported_for_an_optimizer():
+    stub = dry_loop._Dynamo('torch._dynamo')
+    assert stub.disable(len, True) is len and stub.graph_break() is None
