@@ -21,8 +21,8 @@ class ProjectedDiscriminator(projected.ProjectedDiscriminator):
     maps:           how many of the four projected maps have a head, from the coarsest on.
 
     forward(img [N, C, H, W] in [-1, 1], c [N, c_dim] or None where c_dim is 0, parts=1) -> logits [N, 25 for each head at
-    256 pixels], float32, of which a loss takes the mean over all. parts: batches of equal length that img consists of, fakes and reals for
-    example, so that batch norm in the heads sees each on its own.
+    256 pixels], float32, of which a loss takes the mean over all. parts: batches of equal length that img consists of, fakes
+    and reals for example, so that batch norm in the heads sees each on its own.
     Raises SpiderError where the feature network or its weights are not to be had, and for arguments out of range; ValueError
     where labels are missing."""
 

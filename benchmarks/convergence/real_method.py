@@ -3,11 +3,12 @@
     python -m benchmarks.convergence.real_method run PAIR --arm steady --match 1 --seed 0 --images 1200 --log runs.jsonl
     python -m benchmarks.convergence.real_method table runs.jsonl [...]       # the rows of docs/real-images.md
 
-PAIR is a folder with target.zip and source.zip, datasets of 32x32 RGB images; docs/real-images.md says which. The networks, the loss
-and the optimizer are the product's, and the order of the phases is that of hosts: FastGAN-lite with ngf 16, a projected D on
+PAIR is a folder with target.zip and source.zip, datasets of 32x32 RGB images; docs/real-images.md says which. The networks, the
+loss and the optimizer are the product's, and the order of the phases is that of hosts: FastGAN-lite with ngf 16, a projected D on
 EfficientNet-Lite0 at 128 pixels with separable heads, DiffAugment, batches of 8, both rates 1e-3. One process, one thread. Of each
-evaluation the log has a line: the Frechet distance, precision and recall (k = 3) on features of EfficientNet-Lite1 at 64 pixels, of
-1000 samples of G's average against all targets, at most 4000. These are no FID of Inception, and compare with each other only."""
+evaluation the log has a line: the Frechet distance, precision and recall (k = 3) on features of EfficientNet-Lite1 at 64 pixels,
+of 1000 samples of G's average against all targets, at most 4000. These are no FID of Inception, and compare with each other
+only."""
 
 import argparse
 import contextlib
@@ -167,7 +168,8 @@ def table(lines):
     runs = {}
     for line in lines:
         runs.setdefault((line['pair'], line['arm']), {}).setdefault(line['seed'], []).append(line)
-    rows = ['| pair | arm | seeds | source, untrained | highest on the way | end | recall: start, end | latent | CPU-s |', '|' + '---|' * 9]
+    rows = ['| pair | arm | seeds | source, untrained | highest on the way | end | recall: start, end | latent | CPU-s |',
+            '|' + '---|' * 9]
     for (pair, arm), seeds in sorted(runs.items()):
         curves = [curve for _, curve in sorted(seeds.items())]
         ends = [curve[-1] for curve in curves]
@@ -175,7 +177,8 @@ def table(lines):
                  ' '.join(f"{curve[0]['fd']:.0f}" for curve in curves),
                  ' '.join(f"{max(line['fd'] for line in curve[1:]):.0f}" for curve in curves),
                  ' '.join(f"{end['fd']:.0f}" for end in ends),
-                 f"{statistics.mean(curve[0]['recall'] for curve in curves):.2f}, " + ' '.join(f"{end['recall']:.2f}" for end in ends),
+                 ' '.join([f"{statistics.mean(curve[0]['recall'] for curve in curves):.2f},",
+                           *(f"{end['recall']:.2f}" for end in ends)]),
                  ' '.join(f"{end.get('latent', 0):.2f}" for end in ends),
                  f"{statistics.mean(end['cpu_seconds'] for end in ends):.0f}"]
         rows.append(f'| {" | ".join(cells)} |')
