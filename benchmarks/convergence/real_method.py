@@ -1,11 +1,11 @@
 """How a source of real images should be trained from: methods beside the plain one, on pairs of 32x32 images, on one CPU core.
 
     python -m benchmarks.convergence.real_method run PAIR --arm steady --match 1 --seed 0 --images 1200 --log runs.jsonl
-    python -m benchmarks.convergence.real_method table runs.jsonl [...]       # the rows of docs/real-images.md
+    python -m benchmarks.convergence.real_method table [runs.jsonl]           # the tables of docs/real-images.md
 
 PAIR is a folder with target.zip and source.zip, datasets of 32x32 RGB images; docs/real-images.md says which. The networks, the
 loss and the optimizer are the product's, and the order of the phases is that of hosts: FastGAN-lite with ngf 16, a projected D on
-EfficientNet-Lite0 at 128 pixels with separable heads, DiffAugment, batches of 8, both rates 1e-3. One process, one thread. Of each
+EfficientNet-Lite0 at 128 pixels with separable heads, DiffAugment, batches of 8, rates 1e-3. One process, one thread. Of each
 evaluation the log has a line: the Frechet distance, precision and recall (k = 3) on features of EfficientNet-Lite1 at 64 pixels,
 of 1000 samples of G's average against all targets, at most 4000. These are no FID of Inception, and compare with each other
 only."""
@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from benchmarks.common.paths import ROOT
 from spider_plugin.metrics.distances import Moments, fid
 from spider_plugin.portable.discriminator.feature_networks import FrozenFeatures
 from spider_plugin.portable.generators.fastgan import FastGANGenerator
@@ -37,6 +38,7 @@ from spider_plugin.training.hinge import ProjectedHingeLoss
 from spider_plugin.training.steady import FadingAdam
 from spider_plugin.weights import prepare_backbone
 
+RESULTS = ROOT / 'benchmarks' / 'results' / 'real_method.json'
 BATCH, RATE, SAMPLES, HALF_LIFE = 8, 1e-3, 1000, 0.05     # of G's average, as a share of the images so far
 
 #----------------------------------------------------------------------------
@@ -163,6 +165,11 @@ def update(average, G, beta):
 #----------------------------------------------------------------------------
 # The table.
 
+def lines_of(path):
+    """Return the lines of a log, or of benchmarks/results/real_method.json."""
+    text = Path(path).read_text(encoding='utf-8')
+    return json.loads(text)['lines'] if str(path).endswith('.json') else [json.loads(line) for line in text.splitlines()]
+
 def table(lines):
     """Return Markdown: a row for each pair and arm, with the values of its seeds in their order."""
     runs = {}
@@ -196,10 +203,12 @@ def main():
     one.add_argument('--at', type=int, nargs='*', default=[120, 304, 600, 1200, 2400])
     one.add_argument('--log', required=True)
     several = commands.add_parser('table')
-    several.add_argument('logs', nargs='+')
+    several.add_argument('log', nargs='?', default=RESULTS)
     args = parser.parse_args()
     if args.command == 'table':
-        print(table([json.loads(line) for path in args.logs for line in Path(path).read_text().splitlines()]))
+        lines = lines_of(args.log)
+        print(table([line for line in lines if line['arm'] in ARMS]))
+        print(table([line for line in lines if line['arm'] not in ARMS]))
         return
     torch.set_num_threads(1)
     with contextlib.ExitStack() as stack:
