@@ -12,6 +12,8 @@ import torch.nn.functional as F
 
 from spider_plugin.training.host_keywords import leave_out
 
+_VARIETY = 4    # weight of the term of `variety`; not tuned
+
 #----------------------------------------------------------------------------
 
 class ProjectedHingeLoss:
@@ -59,7 +61,7 @@ class ProjectedHingeLoss:
         logits = self.run_D(fake_img, gen_c, sigma, sync=False)
         _report('fake', logits)
         _stats().report('Loss/G/loss', -logits)
-        (missing - logits.mean()).mul(gain).backward()
+        (_VARIETY * missing - logits.mean()).mul(gain).backward()
 
     def discriminator(self, real_img, real_c, gen_z, gen_c, gain, sync, sigma):
         with torch.no_grad():
