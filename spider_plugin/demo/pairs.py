@@ -69,11 +69,11 @@ MAPS = Pair(
     source_images=maps.source_images, batch=8, detector='lite1', score='FD (lite1)',
     judged='The network that measures (EfficientNet-Lite1) is not the one of published FID, so its distances compare with no '
            'others; nor is it the one that the discriminator looks with (EfficientNet-Lite0).',
-    options={'cfg': 'fastgan_lite', 'cbase': 2048, 'gamma': 1, 'aug': 'noaug', 'disc': 'projected', 'disc-size': 128,
-             'disc-heads': 'separable', 'glr': 1e-3, 'dlr': 1e-3, 'dsc': True},
+    options={'cfg': 'fastgan_lite', 'cbase': 2048, 'gamma': 1, 'disc': 'projected', 'disc-size': 128, 'disc-maps': 3,
+             'disc-heads': 'separable', 'glr': 2e-3, 'dlr': 1e-3, 'steady': True, 'dsc': True},
     spider={'spider-mapping': 'residual', 'spider-match': 'covariance', 'spider-embed': 8},
-    full=dict(images=3000, samples=1000, iterations=300, tick=25, snap=2),
-    quick=dict(images=1000, samples=400, iterations=75, tick=25, snap=1))
+    full=dict(images=3000, samples=1000, iterations=300, tick=25, snap=3),
+    quick=dict(images=1000, samples=400, iterations=60, tick=20, snap=1))
 
 PAIRS = {pair.name: pair for pair in (MAPS, DIGITS)}
 
