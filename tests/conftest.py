@@ -166,6 +166,10 @@ def make_snapshot(tmp_path_factory):
         G = getattr(importlib.import_module(module), name)(
             z_dim=z_dim, c_dim=c_dim, img_resolution=res, img_channels=channels, **kwargs)
         G.mapping.w_avg.normal_()
+        with torch.no_grad():
+            for parameter in G.parameters():
+                if parameter.ndim > 1 and not parameter.any():      # where a residual starts; training moves it
+                    parameter.normal_(std=0.01 if dcgan else 0.05)
         if pggan:
             G.synthesis.progress.fill_(3.4)
         path = tmp_path_factory.mktemp('snapshot') / 'network-snapshot-000001.pkl'

@@ -79,9 +79,20 @@ def study(pair, folder, features):
     alone = lambda which: min(choice.distances, key=lambda name: choice.distances[name][which])
     right = lambda name: judged[name] <= RIGHT * best
     chosen, patches, lite1 = name_of(choice.strength), alone(0), alone(1)
-    return dict(pair=pair, held_out=pair in HELD_OUT, images=[len(source), len(target)], distances=choice.distances, judge=judged,
+    rounded = {name: [round(value, 3) for value in row] for name, row in choice.distances.items()}
+    return dict(pair=pair, held_out=pair in HELD_OUT, images=[len(source), len(target)], distances=rounded, judge=judged,
                 chosen=chosen, right=right(chosen), patches_alone=patches, patches_alone_right=right(patches),
                 lite1_alone=lite1, lite1_alone_right=right(lite1), cpu_seconds=round(seconds, 1))
+
+def markdown(rows):
+    """Return the table of docs/convergence.md: the judge's distances, that of the choice in bold."""
+    names, wrong = list(rows[0]['judge']), lambda right: '' if right else ' (wrong)'
+    lines = ['| pair | ' + ' | '.join(names) + ' | patches alone | lite1 alone |', '|' + '---|' * (len(names) + 3)]
+    for row in rows:
+        cells = [f'**{row["judge"][name]:.0f}**' if name == row['chosen'] else f'{row["judge"][name]:.0f}' for name in names]
+        alone = [row[f'{by}_alone'] + wrong(row[f'{by}_alone_right']) for by in ('patches', 'lite1')]
+        lines.append(f'| {row["pair"]}{", held out" if row["held_out"] else ""} | ' + ' | '.join(cells + alone) + ' |')
+    return '\n'.join(lines)
 
 def main(folder, work, *names):
     torch.set_num_threads(1)
@@ -92,6 +103,7 @@ def main(folder, work, *names):
         print(json.dumps(rows[pair]), flush=True)
         about = dict(device='one CPU thread', torch=torch.__version__, judged=JUDGED, right=RIGHT)
         path.write_text(json.dumps(dict(about=about, rows=list(rows.values())), indent=1) + '\n')
+    print(markdown(list(rows.values())))
 
 if __name__ == '__main__':
     main(*sys.argv[1:])

@@ -66,7 +66,7 @@ def _detector(opts, metric_utils):
     from spider_plugin import detectors
     named, path = detectors.known(chosen), chosen
     if named:
-        detectors.identity_of(chosen)   # raises an error where it cannot be had
+        name = f'{chosen}-{detectors.identity_of(chosen)[:12]}'     # under which the host keeps features
     elif '://' in chosen:
         path = importlib.import_module('dnnlib.util').open_url(chosen, return_filename=True)
     if not named and not os.path.isfile(path):
@@ -78,7 +78,7 @@ def _detector(opts, metric_utils):
     open_it = detectors.open_detector if named else detectors.load_torchscript
     metric_utils.get_feature_detector = lambda url, device=None, **kwargs: _plain(open_it(path, device))
     try:
-        yield path
+        yield name if named else path
     finally:
         metric_utils.get_feature_detector = stock
 

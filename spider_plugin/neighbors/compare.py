@@ -16,6 +16,7 @@ import shlex
 
 import torch
 
+from spider_plugin import detectors
 from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import atomic_file, cache_dir
 from spider_plugin.files.html import png
@@ -285,7 +286,8 @@ def suggestion(summary, train=('spider', 'train')):
     train:  words of the command that starts the host's train.py."""
     best = [entry for entry in summary['sources'] if entry['rank'] == 1]
     able = sorted((entry for entry in best if entry['can_train']), key=lambda entry: entry['kid']['value'])
-    measure = dict(sid='|SID|', fid='FID', kid='KID')[summary['by']]
+    label = lambda score: detectors.label(score, (summary.get('detector') or {}).get('name'))
+    measure = label(dict(sid='|SID|', fid='FID', kid='KID')[summary['by']])
     if not best:
         return 'There is nothing to rank.', None
     if len(best) == 1:
@@ -296,7 +298,7 @@ def suggestion(summary, train=('spider', 'train')):
     if not able:
         return f'{words} Only its features are known; train from the images that they were computed from.', None
     if len(best) > 1:
-        words += f' Of these, {able[0]["name"]} has the smallest KID.'
+        words += f' Of these, {able[0]["name"]} has the smallest {label("KID")}.'
     resolution = summary['target']['resolution']
     data = summary['target']['path'] or 'TARGET.zip'
     gamma = 0.0002 * resolution ** 2 / 32 if resolution else 1      # R1 weight as the hosts' --cfg=auto once chose it.

@@ -39,9 +39,9 @@ def _digits(half_width):
 # Terminal.
 
 def headings(summary):
-    """Return the headings of the columns. FID and KID alone are those of Inception; a named detector is beside its own."""
+    """Return the headings of the columns. Scores alone are those of Inception; a named detector is beside its own."""
     name = summary['detector'] and summary['detector']['name']
-    return [detectors.label(heading, name) if heading in ('FID', 'KID') else heading for heading in COLUMNS]
+    return [detectors.label(heading, name) if heading in ('SID', 'FID', 'KID') else heading for heading in COLUMNS]
 
 def table(summary):
     """Return the table as lines of text."""
@@ -53,7 +53,7 @@ def table(summary):
 
 def legend(summary):
     columns = dict(zip(COLUMNS, headings(summary)))
-    measure = dict(sid='the absolute value of SID', fid=columns['FID'], kid=columns['KID'])[summary['by']]
+    measure = dict(sid=f'the absolute value of {columns["SID"]}', fid=columns['FID'], kid=columns['KID'])[summary['by']]
     return ['SID is that of the source against the target (> 0 further out or wider, < 0 narrower or inside); back is that of '
             'the target against the source.',
             f'Ranked by {measure}; "=" marks ties, sources whose intervals overlap, listed by name.']

@@ -104,7 +104,7 @@ def values():
             ('train',           '--augpipe',        ('', 'abc', 'bgcx')),
             ('train',           '--on-nan',         ('', 'go', 'nan')),
             ('train',           '--cond',           ('2', 'maybe')),
-            ('train',           '--spider-match',   ('', 'mean')),
+            ('train',           '--spider-match',   ('', 'mean', '3', '32')),
             ('train',           '--spider-skip',    ('', 'true')),
             ('train',           '--disc-heads',     ('', 'x')),
             ('train',           '--disc-skips',     ('', 'perhaps')),

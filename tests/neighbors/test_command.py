@@ -89,7 +89,7 @@ def test_the_demo_detector_takes_any_size(sets):
     """Offline, with images that are not 32 x 32."""
     result = spider(*ARGS, '--detector=demo', 'strokes')
     assert result.exit_code == 0, result.output
-    assert 'strokes' in result.stdout and 'Numbers of the demo detector' in result.stdout
+    assert 'strokes' in result.stdout and 'Scores of the demo detector' in result.stdout
 
 def test_a_source_that_fails_is_left_out(sets):
     (sets / 'cut.zip').write_bytes((sets / 'a.zip').read_bytes()[:2000])

@@ -48,10 +48,12 @@ def step(network, kind):
     return loss.detach(), {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
 
 @pytest.mark.parametrize('kind', ['stylegan2', 'stylegan3', 'spider', 'D'])
-def test_second_derivatives_and_averages_are_equal(kind):
+def test_second_derivatives_and_averages_are_equal(kind, stirred):
     name, kwargs = networks()[kind] if kind != 'D' else (
         'training.networks_stylegan2.Discriminator', dict(SHAPE, channel_base=512, channel_max=16, num_fp16_res=0))
     plain, again = (build(name, kwargs, again) for again in (False, True))
+    if kind == 'spider':
+        plain, again = stirred(plain), stirred(again)   # path length has no gradient where a residual starts
     assert len(recomputable(again)) >= 3
     for _ in range(2):
         expected, found = step(plain, kind), step(again, kind)
