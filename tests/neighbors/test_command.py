@@ -199,7 +199,7 @@ def test_a_source_that_fails_in_one_rank_is_left_out_by_all(sets):
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         summary, nothing = pool.map(run, range(2))
     assert nothing is None and len(summary['sources']) == 2
-    assert summary['failed'][0]['source'] == 'c.zip' and 'not a readable zip file' in summary['failed'][0]['why']
+    assert summary['failed'][0]['source'] == 'c.zip' and 'not a zip or a folder of images' in summary['failed'][0]['why']
 
 def test_a_dead_rank_is_noticed(monkeypatch):
     monkeypatch.setattr(shards, 'PATIENCE', 1)

@@ -133,8 +133,12 @@ def test_bad_labels_are_named(make_zip, tmp_path, labels, words):
 
 def test_bad_paths_are_named(tmp_path):
     (tmp_path / 'empty').mkdir()
-    (tmp_path / 'broken.zip').write_bytes(b'PK\x03\x04 broken')
-    for name, words in {'missing.zip': 'does not exist', 'empty': 'no images', 'broken.zip': 'not a readable'}.items():
+    (tmp_path / 'broken.zip').write_bytes(b'PK\3\4 broken')
+    (tmp_path / 'page.zip').write_bytes(b'<html>log in</html>')
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run' / 'network-snapshot-000001.pkl').write_bytes(b'x')
+    for name, words in {'missing.zip': 'does not exist', 'empty': 'no images', 'broken.zip': 'not a readable',
+                        'page.zip': 'is an HTML page', 'run': 'a folder that holds network-snapshot-000001.pkl'}.items():
         with pytest.raises(SpiderError, match=words) as error:
             ImageDataset(tmp_path / name)
         assert name in error.value.message
