@@ -60,7 +60,7 @@ def continue_training(folder, dry_run):
     metric_main.check_metrics(c.get('metrics', []), c.get('detector'), c.training_set_kwargs.get('resolution'))
     with runtime.named('--data'):
         dataset = dnnlib.util.construct_class_by_name(**c.training_set_kwargs)
-        dataset.check_images()
+        dataset.check_images(ranks.keep_waiting)
     print_options(c)
     state_file = run_dir.state_to_continue(folder)
     print(f'Continuing the run in {folder} from {state_file or "its beginning, as it has no snapshot yet"}')
@@ -87,7 +87,7 @@ def init_dataset_kwargs(data):
         if class_ids is not None:               # Into the options of the run and of its snapshots.
             kwargs.class_ids = class_ids
             dataset = dnnlib.util.construct_class_by_name(**kwargs)
-        for line in [dataset.left_out, dataset.check_images(), *lines]:
+        for line in [dataset.left_out, dataset.check_images(ranks.keep_waiting), *lines]:
             if line is not None:
                 print(runtime.printable(line))
         kwargs.resolution = dataset.resolution  # Be explicit about it.

@@ -248,24 +248,27 @@ class ImageFolderDataset(Dataset):
         except SpiderError as err:
             return (), err
 
-    def check_images(self):
+    def check_images(self, waiting=None):
         """Decodes every image, by several threads and once for the same files, and returns a line about those that a rule of
         docs/pictures.md changed, or None.
 
+        waiting: called every few seconds, for those who wait for this process.
         Raises SpiderError that names the first bad file and counts the others."""
         folder = dnnlib.util.make_cache_dir_path('checks')
         key = check.key_of(decode.VERSION, reading.MOST_DECODED, self.image_shape, self._file_marks(), self._zip_mark())
         kept = check.recall(folder, key)
         if kept is None:
-            kept = self._check_each()
+            kept = self._check_each(waiting)
             check.remember(folder, key, kept)
         return decode.tell_notes(collections.Counter(kept), self._path)
 
-    def _check_each(self):
+    def _check_each(self, waiting):
         """{note: images} of all images. Raises SpiderError."""
         notes, bad, total = collections.Counter(), [], len(self._image_fnames)
         def say(done, seconds):
             print(f'Checking {self._path}: {done}/{total} images, {done / seconds:.0f}/s', file=sys.stderr, flush=True)
+            if waiting is not None:
+                waiting()
         for found, err in check.in_order(self._look, range(total), say):
             notes.update(found)
             bad += [] if err is None else [err]

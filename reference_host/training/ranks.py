@@ -166,6 +166,14 @@ def launch(func_name, num_ranks, **kwargs):
     else:
         _spawn(num_ranks, work)
 
+def keep_waiting():
+    """Lets the ranks that wait for rank 0 wait on: they give up after TIMEOUT. For work of rank 0 before it launches any."""
+    if started_from_outside():
+        launch('training.ranks.wait_on', num_started())
+
+def wait_on(rank):
+    """What keep_waiting() launches."""
+
 def _run(rank, work):
     func_name, kwargs = work
     with contextlib.ExitStack() as stack:

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import zipfile
 import zlib
@@ -21,6 +22,7 @@ from spider_plugin.snapshots.host_door import read_training_set
 from spider_plugin.sources.dataset import ImageDataset
 from spider_plugin.sources.prepare import prepare_source
 from training.dataset import ImageFolderDataset
+from training.pictures import check
 from training.runtime import SpiderError
 
 #----------------------------------------------------------------------------
@@ -197,6 +199,13 @@ def test_every_image_is_looked_at_once(make_zip, tmp_path, monkeypatch):
     for _ in range(2):
         ImageFolderDataset(tmp_path / 'set').check_images()
     assert len(seen) == 160
+
+def test_who_waits_is_told_of_the_progress(make_zip, tmp_path, monkeypatch, capsys):
+    dataset, told, ticks = ImageFolderDataset(make_zip(tmp_path / 'set.zip', n=12)), [], iter(range(0, 10_000, 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(check.time, 'monotonic', lambda: float(next(ticks)))
+        dataset.check_images(lambda: told.append(1))
+    assert 2 <= len(told) == len(re.findall(r'^Checking .*set.zip: \d+/12 images, \d+/s$', capsys.readouterr().err, re.M))
 
 @pytest.mark.parametrize('fault, words', [
     (lambda data: data[:len(data) // 2], ['cannot be read']), (lambda data: b'', ['it is empty']),
