@@ -175,12 +175,12 @@ def table(lines):
     runs = {}
     for line in lines:
         runs.setdefault((line['pair'], line['arm']), {}).setdefault(line['seed'], []).append(line)
-    rows = ['| pair | arm | seeds | source, untrained | highest on the way | end | recall: start, end | latent | CPU-s |',
-            '|' + '---|' * 9]
+    rows = ['| pair | arm | images | seeds | source, untrained | highest after it | end | recall: start, end | latent | CPU-s |',
+            '|' + '---|' * 10]
     for (pair, arm), seeds in sorted(runs.items()):
         curves = [curve for _, curve in sorted(seeds.items())]
         ends = [curve[-1] for curve in curves]
-        cells = [pair, arm, ' '.join(str(seed) for seed in sorted(seeds)),
+        cells = [pair, arm, f"{ends[0]['images']}", ' '.join(str(seed) for seed in sorted(seeds)),
                  ' '.join(f"{curve[0]['fd']:.0f}" for curve in curves),
                  ' '.join(f"{max(line['fd'] for line in curve[1:]):.0f}" for curve in curves),
                  ' '.join(f"{end['fd']:.0f}" for end in ends),
