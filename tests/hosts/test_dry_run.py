@@ -133,7 +133,7 @@ def results(monkeypatch):
 
 def _check(**options):
     options = dict.fromkeys(('cfg', 'disc', 'spider_source', 'dsc')) | options
-    return dry_run.check({'edited': 1}, CONFIG, options, {*options}, HOST)
+    return dry_run.check({'edited': 1, 'D_kwargs': dict(class_name='plugin.A')}, CONFIG, options, {*options}, HOST)
 
 @pytest.mark.parametrize('kind, message', [
     ('timeout', 'it took more than 120 seconds'), ('RuntimeError', 'No CUDA GPUs are available'), ('URLError', 'unreachable'),
