@@ -58,7 +58,8 @@ class Result:
 _ENVIRONMENT = {'timeout', 'exit', 'MemoryError', 'ImportError', 'ModuleNotFoundError', 'NotImplementedError', 'OSError',
                 'FileNotFoundError', 'PermissionError', 'ConnectionError', 'URLError', 'HTTPError', 'SSLError', 'Timeout',
                 'SourceLost', 'KeyboardInterrupt', 'BackendCompilerFailed', 'InductorError'}
-_NEEDS = r"(?i:cuda|cudnn|nvidia|nvcc|ninja|out of memory|DefaultCPUAllocator)|not implemented for '|Could not run '"
+_NEEDS = (r"(?i:cuda|cudnn|nvidia|nvcc|ninja|out of memory|DefaultCPUAllocator|not installed|pip install|hugging ?face|"
+          r"connection|timed out|offline)|not implemented for '|Could not run '")
 
 def iterate(c: Any, target: dict, small: bool = True) -> Result:
     """Run one iteration of a config and return its Result. The config and this process stay as they are.
@@ -123,7 +124,8 @@ def check(c: Any, stock: Any, options: dict, given: set[str], host: Host) -> lis
         return [_note(f'it cannot be made on this machine ({_said(result)})')]
     control = _tried(stock, shape)
     if control.kind is not None:
-        return [_note(f'this host\'s loop fails here without the options, too ({_said(control)})')]
+        own = f'it ends in {_said(result)}, but ' if result.message != control.message else ''
+        return [_note(f'{own}this host\'s loop fails here without the options, too ({_said(control)})')]
     def works(part: str) -> bool:
         with contextlib.suppress(SpiderError, KeyError):    # the other options may need it
             return _tried(_without(part, stock, options, given), shape).kind is None

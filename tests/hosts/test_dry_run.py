@@ -144,6 +144,13 @@ def test_the_environment_is_a_note(results, kind, message):
     line, = _check(cfg='dcgan')
     assert line.startswith('Note: the dry iteration says nothing: it cannot be made on this machine (') and len(made) == 1
 
+def test_a_host_that_cannot_run_here_is_not_refused(results):
+    fault = Result(1.0, 'AttributeError', "'A' object has no attribute 'b'")
+    results(fault, Result(1.0, 'RuntimeError', 'Hugging Face hub is not installed'))
+    line, = _check(disc='projected')
+    assert line == ("Note: the dry iteration says nothing: it ends in AttributeError: 'A' object has no attribute 'b', but "
+                    "this host's loop fails here without the options, too (RuntimeError: Hugging Face hub is not installed).")
+
 def test_a_fault_of_small_networks_is_none(results):
     made = results(Result(1.0, 'RuntimeError', 'shape'), Result(2.0))
     assert _check(cfg='dcgan')[0].endswith('2.0 s') and [small for _, small in made] == [True, False]
