@@ -58,7 +58,8 @@ class Result:
 _ENVIRONMENT = {'timeout', 'exit', 'MemoryError', 'ImportError', 'ModuleNotFoundError', 'NotImplementedError', 'OSError',
                 'FileNotFoundError', 'PermissionError', 'ConnectionError', 'URLError', 'HTTPError', 'SSLError', 'Timeout',
                 'SourceLost', 'KeyboardInterrupt', 'BackendCompilerFailed', 'InductorError'}
-_NEEDS = r"(?i:cuda|cudnn|nvidia|nvcc|ninja|out of memory|DefaultCPUAllocator)|not implemented for '|Could not run '"
+_NEEDS = (r"(?i:cuda|cudnn|nvidia|nvcc|ninja|out of memory|DefaultCPUAllocator|not installed|pip install|hugging ?face|"
+          r"connection|timed out|offline)|not implemented for '|Could not run '")
 
 def iterate(c: Any, target: dict, small: bool = True) -> Result:
     """Run one iteration of a config and return its Result. The config and this process stay as they are.
@@ -123,12 +124,13 @@ def check(c: Any, stock: Any, options: dict, given: set[str], host: Host) -> lis
         return [_note(f'it cannot be made on this machine ({_said(result)})')]
     control = _tried(stock, shape)
     if control.kind is not None:
-        return [_note(f'this host\'s loop fails here without the options, too ({_said(control)})')]
+        own = f'it ends in {_said(result)}, but ' if result.message != control.message else ''
+        return [_note(f'{own}this host\'s loop fails here without the options, too ({_said(control)})')]
     def works(part: str) -> bool:
         with contextlib.suppress(SpiderError, KeyError):    # the other options may need it
             return _tried(_without(part, stock, options, given), shape).kind is None
         return False
-    raise SpiderError(_sentence(result, stock, parts(options), works))
+    raise SpiderError(_sentence(result, c, stock, parts(options), works))
 
 def _tried(c: Any, shape: dict) -> Result:
     """Return the Result of an iteration; where its error may be one of the small size, that at full size."""
@@ -165,26 +167,29 @@ def _said(result: Result) -> str:
 _UNKNOWN_KEYWORD = re.compile(r"(?:(\w+)\.)?(\w+)\(\) got an unexpected keyword argument '(\w+)'")
 _NO_ATTRIBUTE    = re.compile(r"'(\w+)' object has no attribute '(\w+)'")
 
-def _sentence(result: Result, stock: Any, given: dict[str, str], works: Callable[[str], bool]) -> str:
-    root = sys.path[0]
-    place = result.place(root)
-    where = f' ({place})' if place else ''
+def _sentence(result: Result, c: Any, stock: Any, given: dict[str, str], works: Callable[[str], bool]) -> str:
+    place = result.place(sys.path[0])
+    where, taker = f' ({place})' if place else '', ''
     if result.kind == 'NotServed':
         what = result.message
     elif match := _UNKNOWN_KEYWORD.search(result.message):
         taker = match[1] or match[2]
         what = f'the host passes {match[3]}{where}, which {taker} does not take'
     elif match := _NO_ATTRIBUTE.search(result.message):
-        what = f'the host asks for {match[2]}{where}, which {match[1]} does not have'
+        taker = match[1]
+        what = f'the host asks for {match[2]}{where}, which {taker} does not have'
     else:
         what = f'one iteration of its loop ends in {_said(result).rstrip(". ")}{where}'
     faulty = [key for key in given if len(given) == 1 or works(key)] or list(given)
-    replaced = {'cfg': 'G_kwargs', 'disc': 'D_kwargs', 'spider_source': 'G_kwargs', 'dsc': 'G_kwargs'}
-    classes = dict.fromkeys(str(stock[replaced[key]].get('class_name')) for key in faulty if replaced.get(key) in stock)
-    over = f', whose {" and ".join(classes)} {"it replaces" if len(classes) == 1 else "they replace"}' if classes else ''
+    part = next((part for part in ('D_kwargs', 'G_kwargs', 'loss_kwargs') if taker and _class_of(c, part).endswith(f'.{taker}')),
+                'D_kwargs' if faulty == ['disc'] else 'G_kwargs')
+    over = f', whose {_class_of(stock, part)} it replaces' if _class_of(stock, part) else ''
     names = ' and '.join(given[key] for key in faulty) or '--resume of a snapshot with a source'
     it = 'it' if len(faulty) == 1 else 'one of them'
     return (f'{names} cannot be used in this host{over}: {what}; leave {it} out, as the same iteration succeeds without '
             f'{it} (--spider-no-dry-run launches all the same).')
+
+def _class_of(c: Any, part: str) -> str:
+    return str((c.get(part) or {}).get('class_name', ''))
 
 #----------------------------------------------------------------------------

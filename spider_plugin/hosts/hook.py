@@ -34,6 +34,7 @@ def install():
         stock_init(self, *args, **kwargs)
         edge.guard(self)
         _name_as_started(self)
+        stack.mend_command(self)
         if cpu_device.requested() and self.callback is not None: # The script has imported torch by now.
             cpu_device.mend_globals(inspect.unwrap(self.callback).__globals__)
         if not imports.in_child(): # A spawned child has its config already.

@@ -42,7 +42,10 @@ def outcome(attached, run, data, tmp_path_factory):
                 pytest.skip(done.stderr.strip().splitlines()[-1])
             made = sorted((out / 'runs').iterdir()) if (out / 'runs').is_dir() else []
             if done.returncode == 2 and not made:
-                assert done.stderr.strip().splitlines()[-1].startswith('Error: ') and 'Traceback' not in done.stderr
+                printed = (done.stdout + done.stderr).splitlines()      # some hosts send both to stdout
+                refusals = [line for line in printed if line.startswith('Error: ')]
+                assert len(refusals) == 1 and 'Traceback' not in done.stderr
+                print(fork.name, *options, refusals[0])
             else:
                 assert done.returncode in (0, 3), done.stdout[-3000:] + done.stderr[-3000:]
             runs[fork, options, ranks] = made[0] if made else None, done.stdout + done.stderr

@@ -133,7 +133,7 @@ def results(monkeypatch):
 
 def _check(**options):
     options = dict.fromkeys(('cfg', 'disc', 'spider_source', 'dsc')) | options
-    return dry_run.check({'edited': 1}, CONFIG, options, {*options}, HOST)
+    return dry_run.check({'edited': 1, 'D_kwargs': dict(class_name='plugin.A')}, CONFIG, options, {*options}, HOST)
 
 @pytest.mark.parametrize('kind, message', [
     ('timeout', 'it took more than 120 seconds'), ('RuntimeError', 'No CUDA GPUs are available'), ('URLError', 'unreachable'),
@@ -143,6 +143,13 @@ def test_the_environment_is_a_note(results, kind, message):
     made = results(Result(1.0, kind, message))
     line, = _check(cfg='dcgan')
     assert line.startswith('Note: the dry iteration says nothing: it cannot be made on this machine (') and len(made) == 1
+
+def test_a_host_that_cannot_run_here_is_not_refused(results):
+    fault = Result(1.0, 'AttributeError', "'A' object has no attribute 'b'")
+    results(fault, Result(1.0, 'RuntimeError', 'Hugging Face hub is not installed'))
+    line, = _check(disc='projected')
+    assert line == ("Note: the dry iteration says nothing: it ends in AttributeError: 'A' object has no attribute 'b', but "
+                    "this host's loop fails here without the options, too (RuntimeError: Hugging Face hub is not installed).")
 
 def test_a_fault_of_small_networks_is_none(results):
     made = results(Result(1.0, 'RuntimeError', 'shape'), Result(2.0))

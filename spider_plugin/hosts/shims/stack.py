@@ -26,7 +26,7 @@ class Shim:
     name:   str
     reason: str                         # One sentence.
     where:  str | Callable[[str], bool] # The module whose import may need the shim, or a function that says for a name whether
-                                        # it is meant; or `launch` for a training config.
+                                        # it is meant; or `launch` for a training config, `command` for a command.
     asks:   Callable[[object], bool]    # Whether this module, or config, uses what the shim is for.
     needed: Callable[[], bool]          # Whether this stack lacks it; a probe, which imports the libraries it tests.
     apply:  Callable[[object], None]    # Applies the shim to the module or config.
@@ -40,7 +40,7 @@ def arm():
     for shim in SHIMS:
         if shim.where == shim.name:
             imports.provide(shim.where, _USE[shim.name])
-        elif shim.where != 'launch':
+        elif shim.where not in ('launch', 'command'):
             imports.after_import(shim.where, _USE[shim.name])
 
 def enabled():
@@ -82,6 +82,33 @@ def _fill_pkg_resources(module):
         kind = AttributeError if name.startswith('__') else ImportError # Python expects AttributeError for special names.
         raise kind(f'cannot import name {name!r} from pkg_resources, for which spider-plugin stands in')
     module.parse_version, module.__getattr__ = TorchVersion, missing
+
+#----------------------------------------------------------------------------
+# click reads the default of an option as it reads a text, and its bool takes no number; hosts write default=0.
+
+def _click_refuses_numbers():
+    import click
+    try:
+        click.BOOL.convert(0, None, None)
+    except Exception:   # of a type that differs between versions
+        return True
+    return False
+
+def _numbers_for_bool(command):
+    import click
+    return [param for param in command.params if isinstance(param.type, click.types.BoolParamType)
+            and type(param.default) in (int, float)]
+
+def _cast_defaults(command):
+    for param in _numbers_for_bool(command):
+        param.default = bool(param.default)
+
+def mend_command(command):
+    """Apply the shims for a click command of a host, which is being made."""
+    if enabled():
+        for shim in SHIMS:
+            if shim.where == 'command':
+                _USE[shim.name](command)
 
 #----------------------------------------------------------------------------
 # torch's Sampler no longer takes a data source, which the sampler of hosts passes.
@@ -217,6 +244,9 @@ SHIMS = [
     Shim(name='pkg_resources', where='pkg_resources', asks=lambda module: True,
          reason='setuptools no longer ships it, and the host compares versions with it',
          needed=lambda: imports.find_elsewhere('pkg_resources') is None, apply=_fill_pkg_resources),
+    Shim(name='bool_defaults', where='command', asks=_numbers_for_bool,
+         reason='click no longer takes a number as the default of a bool, and the host writes one',
+         needed=_click_refuses_numbers, apply=_cast_defaults),
     Shim(name='sampler', where='torch_utils.misc', asks=_sampler_of_host_refuses,
          reason='the base class of torch\'s samplers no longer takes the dataset that the host gives it',
          needed=_sampler_refuses, apply=_widen_sampler),

@@ -118,8 +118,9 @@ _EXCHANGES = ('all_reduce', 'broadcast', 'barrier', 'reduce', 'broadcast_object_
 _GUARDS = ('num_gpus', 'world_size', 'is_initialized', 'is_available', 'num_replicas', 'num_processes', 'distributed', 'ddp')
 
 def may_exchange(name):
-    """Return whether a module of that name runs in training with any number of processes."""
-    return name in ('training.training_loop', 'training.loss')
+    """Return whether a module of that name runs in training with any number of processes; helpers elsewhere have the condition on
+    it where they are called."""
+    return name.startswith('training.')
 
 def exchanges_alone(module):
     """Return whether a module calls torch.distributed where no condition on the number of processes is around it."""

@@ -170,4 +170,15 @@ def test_names_that_numpy_had(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, 'path', sys.path[1:])
     numpy_names.named_by_host.cache_clear()
 
+def test_numbers_as_defaults_of_bools():
+    """`--flag`, type=bool, default=0: the host's own command line."""
+    import click
+    options = [click.Option(['--flag'], type=bool, default=0), click.Option(['--n'], type=int, default=1)]
+    command = click.Command('train', params=[*options, click.Option(['--yes'], type=bool)])
+    shim = SHIMS['bool_defaults']
+    assert [param.name for param in shim.asks(command)] == ['flag']
+    shim.apply(command)
+    assert not shim.asks(command) and command.make_context('train', []).params == dict(flag=False, n=1, yes=None)
+    assert isinstance(shim.needed(), bool)
+
 #----------------------------------------------------------------------------
