@@ -1,7 +1,7 @@
-"""Fuzzes the reader of checkpoints: python fuzz/checkpoint_reader.py [CORPUS] [-max_total_time=1800]   (needs `pip install atheris`)
+"""Fuzzes the reader of checkpoints: python fuzz/checkpoint_reader.py [CORPUS] [-max_total_time=1800] (needs `pip install atheris`)
 
-A byte string is recognised as every door does it, and read as `spider import` reads a checkpoint of torch, up to the place where a
-class of this machine would be built. safetensors is left out: its package is not Python."""
+A byte string is recognised as every door does it, and read as `spider import` reads a checkpoint of torch, up to the place where
+a class of this machine would be built. safetensors is left out: its package is not Python."""
 
 import io
 import os
@@ -35,7 +35,8 @@ def seeds():
             buffer = io.BytesIO()
             torch.save(contents, buffer, _use_new_zipfile_serialization=new)
             yield buffer.getvalue()
-    yield from (b'<html>', b'{"error": "x"}', b'version https://git-lfs.github.com/spec/v1\n', b'\x1f\x8b\x08', os.linesep.encode())
+    yield from (b'<html>', b'{"error": "x"}', b'version https://git-lfs.github.com/spec/v1\n', b'\x1f\x8b\x08',
+                os.linesep.encode())
 
 if __name__ == '__main__':
     fuzz(read, seeds, SpiderError, 'pickle.dict')
