@@ -1,10 +1,9 @@
-"""Fuzzes the reader of checkpoints: python fuzz/checkpoint_reader.py [CORPUS] [-max_total_time=1800] (needs `pip install atheris`)
+"""Fuzzes the reader of checkpoints: python fuzz/checkpoint_reader.py [CORPUS] [-max_total_time=1800]   (needs atheris)
 
 A byte string is recognised as every door does it, and read as `spider import` reads a checkpoint of torch, up to the place where
 a class of this machine would be built. safetensors is left out: its package is not Python."""
 
 import io
-import os
 import sys
 
 import atheris
@@ -35,8 +34,7 @@ def seeds():
             buffer = io.BytesIO()
             torch.save(contents, buffer, _use_new_zipfile_serialization=new)
             yield buffer.getvalue()
-    yield from (b'<html>', b'{"error": "x"}', b'version https://git-lfs.github.com/spec/v1\n', b'\x1f\x8b\x08',
-                os.linesep.encode())
+    yield from (b'<html>', b'{"error": "x"}', b'version https://git-lfs.github.com/spec/v1\n', b'\x1f\x8b\x08', b'\n')
 
 if __name__ == '__main__':
     fuzz(read, seeds, SpiderError, 'pickle.dict')

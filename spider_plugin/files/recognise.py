@@ -55,7 +55,7 @@ def check_network_file(path: str | os.PathLike[str]) -> None:
 def recognise(path: str | os.PathLike[str]) -> Kind | None:
     """Return the Kind of a file or folder; None for a pickle of a protocol that hosts write, for bytes that nothing is known of,
     and for what is not there or cannot be read."""
-    if not os.fspath(path):                 # Path('') is the working directory
+    if not os.fspath(path):     # Path('') would be the working directory
         return None
     path = Path(path)
     try:

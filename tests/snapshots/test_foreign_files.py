@@ -116,6 +116,7 @@ def test_pickles_and_unknown_bytes_pass(data, tmp_path):
     path.write_bytes(data)
     assert recognise(path) is None or not data
     check_network_file(tmp_path / 'missing.pkl')
+    check_network_file('')
 
 DOORS = {name: reader for name, reader in READERS.items() if name not in ('host', 'online')}
 SAMPLE = ('page', 'pointer of LFS', 'gzip', 'zip of a pickle', 'torch', 'torch, old', 'safetensors', 'words', 'protocol 0')
