@@ -243,6 +243,12 @@ def checked_bank_state(record):
 def _is_tensor(value, dtype, ndim):
     return isinstance(value, torch.Tensor) and value.dtype == dtype and value.ndim == ndim
 
+def _bundle_of(generator_class):
+    """The module of a generator's bundle. The decorator of most hosts gives the class a module of its own name, so that of the
+    class under it counts."""
+    modules = (sys.modules.get(cls.__module__) for cls in generator_class.__mro__)
+    return next(module for module in modules if hasattr(module, 'ImageBank'))
+
 def _embedded_source(record, generator_class):
     """{'source': the bank that the pickle carries}, of the generator's own bundle; {} for a generator without a source."""
     state = checked_bank_state(record)
@@ -250,7 +256,7 @@ def _embedded_source(record, generator_class):
         if record.init_kwargs.get('spider') is not None:
             raise ValueError('it has no source')    # the path that it names is another machine's
         return {}
-    bundle = sys.modules[generator_class.__module__]
+    bundle = _bundle_of(generator_class)
     bank = bundle.ImageBank.__new__(bundle.ImageBank)
     bank.__setstate__(state)
     return dict(source=bank)

@@ -114,3 +114,12 @@ def test_a_process_without_a_host_rebuilds(make_snapshot, dcgan, tmp_path):
                           env=dict(os.environ, PYTHONPATH=str(Path(__file__).resolve().parents[2])))
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == ('DCGANGenerator' if dcgan else 'Generator')
+
+def test_the_bundle_of_a_class_that_names_another_module(make_generator, prepared):
+    """As the decorator of NVlabs' hosts leaves it, which a cascade in their checkouts meets."""
+    import sys
+
+    from spider_plugin.snapshots.rebuild import _bundle_of
+    own = type(make_generator(prepared('bank')))
+    decorated = type('SpiderGenerator', (own,), {'__module__': 'torch_utils.persistence'})
+    assert _bundle_of(decorated) is _bundle_of(own) is sys.modules[own.__module__]
