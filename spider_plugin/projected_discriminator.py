@@ -18,19 +18,20 @@ class ProjectedDiscriminator(projected.ProjectedDiscriminator):
     embed:          whether a pickle carries the feature network, or names its file only.
     precision:      of the frozen part on cuda, in D's phase of training: 'float32', 'float16' or 'bfloat16'.
     seed:           of the random projections.
+    maps:           how many of the four projected maps have a head, from the coarsest on.
 
-    forward(img [N, C, H, W] in [-1, 1], c [N, c_dim] or None where c_dim is 0, parts=1) -> logits [N, 100 at 256 pixels],
-    float32, of which a loss takes the mean over all. parts: batches of equal length that img consists of, fakes and reals for
-    example, so that batch norm in the heads sees each on its own.
+    forward(img [N, C, H, W] in [-1, 1], c [N, c_dim] or None where c_dim is 0, parts=1) -> logits [N, 25 for each head at
+    256 pixels], float32, of which a loss takes the mean over all. parts: batches of equal length that img consists of, fakes
+    and reals for example, so that batch norm in the heads sees each on its own.
     Raises SpiderError where the feature network or its weights are not to be had, and for arguments out of range; ValueError
     where labels are missing."""
 
     def __init__(self, c_dim: int, img_resolution: int, img_channels: int, backbone: str = 'tf_efficientnet_lite0', *,
                  heads: str = 'standard', augment: bool = True, feature_resolution: int | None = None, embed: bool = True,
-                 precision: str = 'float32', seed: int = 0) -> None:
+                 precision: str = 'float32', seed: int = 0, maps: int = 4) -> None:
         name, weights = prepare_backbone(backbone)
         try:
             super().__init__(c_dim, img_resolution, img_channels, backbone=name, weights=weights, heads=heads, augment=augment,
-                             feature_resolution=feature_resolution, embed=embed, precision=precision, seed=seed)
+                             feature_resolution=feature_resolution, embed=embed, precision=precision, seed=seed, maps=maps)
         except ValueError as error:
             raise SpiderError(f'ProjectedDiscriminator: {error}.') from error

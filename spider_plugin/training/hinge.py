@@ -10,6 +10,8 @@ import inspect
 import torch
 import torch.nn.functional as F
 
+_VARIETY = 4    # weight of the term of `variety`; not tuned
+
 #----------------------------------------------------------------------------
 
 class ProjectedHingeLoss:
@@ -55,7 +57,7 @@ class ProjectedHingeLoss:
         logits = self.run_D(fake_img, gen_c, sigma, sync=False)
         _report('fake', logits)
         _stats().report('Loss/G/loss', -logits)
-        (missing - logits.mean()).mul(gain).backward()
+        (_VARIETY * missing - logits.mean()).mul(gain).backward()
 
     def discriminator(self, real_img, real_c, gen_z, gen_c, gain, sync, sigma):
         with torch.no_grad():

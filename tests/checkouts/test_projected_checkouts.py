@@ -65,6 +65,13 @@ def test_features_stay_and_the_rest_moves(host, ranks, trained):
     G = generator_record(snapshot(run_dir), key='G')
     assert G.init_kwargs['dsc']['order'] == 'depthwise' and 'synthesis.feat_64.1.pointwise.weight_orig' in G.state_dict()
 
+@pytest.mark.parametrize('host, ranks', [('stylegan3', 1), ('stylegan3', 2), ('stylegan2-ada-pytorch', 1), ('projected-gan', 1)])
+def test_steady_training_with_variety_and_three_heads(host, ranks, trained):
+    run_dir, seen, out, _ = trained(host, '--steady', '--disc-maps=3', '--spider-variety=0.5', ranks=ranks)
+    assert 'falling to 0 in 2 steps' in out and 'heads on 3 of 4 maps of random' in out and 'Spider variety:' in out
+    assert all(rank['finite'] and rank['D']['finite'] for rank in seen) and len({rank['weights'] for rank in seen}) == 1
+    assert not any('mini_discs.0.' in name for name in generator_record(snapshot(run_dir), key='D').state_dict())
+
 # stylegan2-ada-pytorch has no --cbase, and a network that the test made tiny behind the options' backs is not the one whose
 # tensors they compare: it trains at full width here.
 
