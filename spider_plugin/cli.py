@@ -141,7 +141,7 @@ def init(directory):
 @click.option('--seed',    help='Random seed', metavar='INT', type=Whole(0, MOST_SEED), default=0, show_default=True)
 @click.option('--threads', help='CPU threads of each of the two runs', metavar='INT',
               type=Whole(1, 1024), default=1, show_default=True)
-@click.option('--quick',   help='Take a minute or two instead of five, with rougher curves', is_flag=True)
+@click.option('--quick',   help='Take half of the time or less, with rougher curves', is_flag=True)
 @click.option('--pair',    help='Datasets: satellite images from relief maps, or neon digits from crayon digits  [default: maps '
               'where the networks of spider-plugin[imagenet] are installed, else digits]',
               type=click.Choice(['maps', 'digits']))

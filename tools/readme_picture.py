@@ -56,8 +56,7 @@ def draw(rows):
         top = i * (LABEL + SIDE)
         ImageDraw.Draw(canvas).text((GAP, top + 6), words, fill=INK, font=font)
         for j, image in enumerate(images):
-            how = Image.Resampling.NEAREST if image.shape[-1] < 64 else Image.Resampling.BICUBIC
-            tile = Image.fromarray(image.permute(1, 2, 0).numpy()).resize((SIDE, SIDE), how)
+            tile = Image.fromarray(image.permute(1, 2, 0).numpy()).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
             canvas.paste(tile, (GAP + j * (SIDE + GAP), top + LABEL))
     return canvas
 

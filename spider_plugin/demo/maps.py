@@ -1,5 +1,5 @@
-"""The demo's maps: satellite images of Old World coasts (target) and relief maps of New World coasts (source), cut from two
-embedded maps. No place is in both. Origin and licences: assets/ATTRIBUTION.md."""
+"""The demo's maps: satellite images of the Old World (target) and relief maps of the New World (source), cut from two embedded
+maps. No place is in both. Origin and licences: assets/ATTRIBUTION.md."""
 
 import io
 from functools import lru_cache
@@ -11,8 +11,8 @@ from PIL import Image
 
 from spider_plugin.demo.data import read_asset, write_zip
 
-WINDOW = 64                 # pixels of a window on a map, 4.3 degrees of latitude
-WATER  = (0.1, 0.6)         # least and largest part of water of a window: some coast is in it, and not the sea alone
+WINDOW = 32                 # pixels of a window on a map, 2.1 degrees of latitude
+WATER  = 2 / 3              # largest part of water of a window: at least a third is land
 # asset: by how much blue exceeds red, of 255, where there is water
 BLUE   = {'satellite.jpg': 8, 'relief.jpg': 25}
 ATTRIBUTION = (
@@ -33,18 +33,17 @@ def load_map(name):
     return image, water
 
 def windows(name, n, seed, resolution):
-    """Return `n` windows of an embedded map at random places on its coasts, uint8 [n, 3, resolution, resolution].
+    """Return `n` windows of an embedded map at random places on land, uint8 [n, 3, resolution, resolution].
 
     resolution: pixels of an image, WINDOW or a half or quarter of it: means of the map's pixels."""
     image, water = load_map(name)
     rng = np.random.default_rng([seed, *name.encode()])
-    least, most = (part * WINDOW ** 2 for part in WATER)
     places = np.zeros([0, 2], dtype=np.int64)
     while len(places) < n:
         drawn = rng.integers([image.shape[0] - WINDOW + 1, image.shape[1] - WINDOW + 1], size=[4096, 2])
         top, left = drawn.T
         wet = (water[top + WINDOW, left + WINDOW] - water[top, left + WINDOW] - water[top + WINDOW, left] + water[top, left])
-        places = np.concatenate([places, drawn[(wet > least) & (wet < most)]])
+        places = np.concatenate([places, drawn[wet < WATER * WINDOW ** 2]])
     step = WINDOW // resolution
     cut = np.stack([image[y : y + WINDOW, x : x + WINDOW] for y, x in places[:n]])
     means = cut.reshape(n, resolution, step, resolution, step, 3).mean(axis=(2, 4), dtype=np.float32).round()

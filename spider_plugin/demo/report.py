@@ -2,8 +2,6 @@
 
 import html
 
-import torch
-
 from spider_plugin.demo import chart
 from spider_plugin.demo.analysis import GOAL
 from spider_plugin.demo.pairs import PAIRS
@@ -110,7 +108,7 @@ def tiles(images, columns=COLUMNS, crisp=False):
 
 def hero(summary, pair, pictures):
     """What becomes of the source images, a row for each step."""
-    crisp, last, best = pictures['raw'].shape[-1] < 64, summary['spider']['last'], summary['spider']['best']
+    crisp, last, best = pair.name == 'digits', summary['spider']['last'], summary['spider']['best']
     rows = [(pictures['raw'], pair.source, ''),
             (pictures['sources'], 'the same as G gets them', 'moved in closed form to the mean and covariance of the target'),
             (pictures['spider'], 'output of G', f'after {last["iteration"]} iterations')]
@@ -126,7 +124,7 @@ def stages(pair, pictures):
     for name, words in dict(spider=f'from {pair.sources}', baseline='from noise').items():
         for iteration, images in pictures[f'{name}_stages'].items():
             parts.append(f'<p class="row"><b>{words}</b> <span>iteration {iteration}</span></p>'
-                         + tiles(images, crisp=torch.as_tensor(images).shape[-1] < 64))
+                         + tiles(images, crisp=pair.name == 'digits'))
     return ''.join(parts)
 
 def charts(summary, pair):

@@ -33,7 +33,7 @@ def run_demo(outdir, seed=0, threads=1, quick=False, pair=None):
     outdir:     new or empty folder, or that of an earlier demo, which is replaced.
     seed:       seed of data, initialisation and training.
     threads:    CPU threads of each of the two runs.
-    quick:      take a third of the time or less, on less data and with rougher curves.
+    quick:      take half of the time or less, on less data and with rougher curves.
     pair:       'maps' or 'digits'; None: maps where the weights of its networks are installed.
     Raises SpiderError for errors that the user can correct, and RunFailed if a run ends with an error."""
     pair, remark = pairs.choose(pair)
