@@ -175,6 +175,7 @@ def caveats(summary, pair):
         f'form to the mean and covariance of the target, and scores {untrained:,.0f}. What training adds is the way down from '
         f'there. {GOAL:.0%} of it, {goal["score"]:,.0f}, is reached {counted}.',
         pair.neighbour,
+        pair.tuned,
         '<b>A translation more than new scenes.</b> Most of a sample comes from its source image, which is added to the output; '
         'see the table above. The generator that starts from noise has no image to add.',
         '<b>A distance is not beauty.</b> It can reward a copy of the source. Look at the pictures and at recall.']
