@@ -63,7 +63,7 @@ def render(summary, pictures):
 
 def heading(summary, pair):
     quick = ' This was the quick demo, which is far too short for a fair comparison.' if summary['quick'] else ''
-    title = 'Maps become satellite pictures' if pair.name == 'maps' else 'A friendly neighbour instead of noise'
+    title = 'From relief maps to satellite images' if pair.name == 'maps' else 'A friendly neighbour instead of noise'
     return f'<h1>{title}</h1><p class="lead">{pair.lead} <b>This is one seed ({summary["seed"]}).</b>{quick}</p>'
 
 def verdict(summary):
@@ -168,6 +168,7 @@ def copy_table(check):
 def caveats(summary, pair):
     spider, baseline, untrained, goal = summary['spider'], summary['baseline'], summary['untrained']['score'], summary['goal']
     when = {name: 'never' if goal[name] is None else f'at iteration {goal[name]:.0f}' for name in ('spider', 'baseline')}
+    moved = summary['copy_check']['pixels']
     counted = f'from {pair.sources} {when["spider"]}, from noise {when["baseline"]}'
     points = [
         '<b>One seed.</b> Another seed gives other numbers; nothing here has an error bar.',
@@ -175,8 +176,10 @@ def caveats(summary, pair):
         f'form to the mean and covariance of the target, and scores {untrained:,.0f}. What training adds is the way down from '
         f'there. {GOAL:.0%} of it, {goal["score"]:,.0f}, is reached {counted}.',
         pair.neighbour,
-        '<b>A translation more than new scenes.</b> Most of a sample comes from its source image, which is added to the output; '
-        'see the table above. The generator that starts from noise has no image to add.',
+        pair.tuned,
+        '<b>A translation more than new scenes.</b> Most of what changes is the move in closed form, before training: training '
+        f'moved an image by {moved["sample_to_own_source"]:.1f} of 255 pixel values on average, where another source image is '
+        f'{moved["sample_to_another_source"]:.1f} away. The generator that starts from noise has no image to add.',
         '<b>A distance is not beauty.</b> It can reward a copy of the source. Look at the pictures and at recall.']
     if not summary['adds_to_source']:
         points.insert(1, '<b>Training added nothing.</b> No score is below that of the untrained source.')

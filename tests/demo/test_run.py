@@ -171,7 +171,8 @@ def test_the_report_is_complete_and_self_contained(summary, pictures):
     assert not parser.open
     assert parser.links and all(link.startswith('data:image/png;base64,') for link in parser.links)
     for words in ('This is one seed (7)', 'head start', '&lt;2&gt;', 'A &amp; B', '2,400', 'at its best score',
-                  'Noise was still improving', 'The best was not the last', pairs.PAIRS[summary['pair']].neighbour,
+                  'Noise was still improving', 'by 3.2 of 255',
+                  'The best was not the last', pairs.PAIRS[summary['pair']].neighbour,
                   'at iteration 100, from noise at iteration 125.'):
         assert words in text
     assert 'Training added nothing' not in text and text.count('class="card winner"') == 1
@@ -242,7 +243,7 @@ def test_a_tiny_demo_of_maps(tmp_path, monkeypatch):
     options = pairs.MAPS.options | {'disc-backbone': 'random'}
     summary, page, output = whole_demo(tmp_path, monkeypatch, 'maps', options=options, detector=str(tmp_path / 'means.pt'))
     check_tiny(summary, page, output, iterations=[0, 1])
-    assert 'Maps become satellite pictures' in page and 'NASA' in page and 'NOAA' in page
+    assert 'From relief maps to satellite images' in page and 'NASA' in page and 'NOAA' in page
 
 @pytest.mark.slow
 @pytest.mark.skipif(bool(pairs.missing_packages()), reason=pairs.INSTALL)
