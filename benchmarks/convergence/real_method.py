@@ -171,16 +171,18 @@ def lines_of(path):
     return json.loads(text)['lines'] if str(path).endswith('.json') else [json.loads(line) for line in text.splitlines()]
 
 def table(lines):
-    """Return Markdown: a row for each pair and arm, with the values of its seeds in their order."""
-    runs = {}
+    """Return Markdown: a row for each pair, arm and length of a run, with the values of its seeds in their order."""
+    runs, rows_of = {}, {}
     for line in lines:
-        runs.setdefault((line['pair'], line['arm']), {}).setdefault(line['seed'], []).append(line)
+        runs.setdefault((line['pair'], line['arm'], line['seed']), []).append(line)
+    for (pair, arm, seed), curve in runs.items():
+        rows_of.setdefault((pair, arm, curve[-1]['images']), {})[seed] = curve
     rows = ['| pair | arm | images | seeds | source, untrained | highest after it | end | recall: start, end | latent | CPU-s |',
             '|' + '---|' * 10]
-    for (pair, arm), seeds in sorted(runs.items()):
+    for (pair, arm, images), seeds in sorted(rows_of.items()):
         curves = [curve for _, curve in sorted(seeds.items())]
         ends = [curve[-1] for curve in curves]
-        cells = [pair, arm, f"{ends[0]['images']}", ' '.join(str(seed) for seed in sorted(seeds)),
+        cells = [pair, arm, str(images), ' '.join(str(seed) for seed in sorted(seeds)),
                  ' '.join(f"{curve[0]['fd']:.0f}" for curve in curves),
                  ' '.join(f"{max(line['fd'] for line in curve[1:]):.0f}" for curve in curves),
                  ' '.join(f"{end['fd']:.0f}" for end in ends),
