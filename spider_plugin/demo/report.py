@@ -136,8 +136,7 @@ def charts(summary, pair):
             f'<figure><figcaption>{html.escape(summary["score_name"])}, logarithmic; a ring marks the best</figcaption>'
             f'{chart.score_chart(summary)}</figure>'
             f'<figure><figcaption>Recall</figcaption>{chart.recall_chart(summary)}</figure></div>'
-            '<p class="note">Both runs have the same options, batch and seed; only the source differs. '
-            f'{pair.held_out}</p>')
+            f'<p class="note">Both runs have the same images, generator, batch and seed. {pair.held_out}</p>')
 
 #----------------------------------------------------------------------------
 # Text.
@@ -199,7 +198,8 @@ def next_step():
 
 def details(summary):
     settings, versions, seconds = summary['settings'], summary['versions'], summary['seconds']
-    rows = dict(settings={k: v for k, v in settings.items() if k != 'spider'}, spider=settings['spider'], versions=versions,
+    arms = {name: settings[name] for name in ('spider', 'noise')}
+    rows = dict(settings={k: v for k, v in settings.items() if k not in arms}, **arms, versions=versions,
                 seconds={k: round(v) for k, v in seconds.items()})
     listed = ''.join(f'<tr><td>{name}</td><td>{html.escape(", ".join(f"{k} {v}" for k, v in row.items()))}</td></tr>'
                      for name, row in rows.items())

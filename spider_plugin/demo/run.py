@@ -1,6 +1,6 @@
 """`spider demo` builds two datasets, trains twice side by side, and writes summary.json and report.html.
 
-Both runs are the reference host's train.py, started as a user would start it. Their options differ only in the source."""
+Both runs are the reference host's train.py, started as a user would start it."""
 
 import importlib.metadata
 import json
@@ -150,7 +150,8 @@ def summarise(pair, runs, pictures, plan, seed, threads, quick):
         untrained=dict(score=curves['spider'][0][1], recall=recalls['spider'][0][1]),
         adds_to_source=analysis.adds_to_source(curves['spider']), goal=analysis.reached_goal(**curves),
         reference_scores=reference, copy_check=analysis.copy_check({k: pictures[k] for k in features}, features),
-        settings=dict(pair.options, **plan, batch=pair.batch, detector=pair.detector, threads=threads, spider=pair.spider),
+        settings=dict(pair.options, **plan, batch=pair.batch, detector=pair.detector, threads=threads,
+                      spider=pair.spider, noise=pair.noise),
         versions=dict({name: importlib.metadata.version(name) for name in ('torch', 'numpy')},
                       spider_plugin=spider_plugin.__version__, python=platform.python_version(),
                       machine=f'{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs'),

@@ -20,7 +20,7 @@ class RunFailed(Failure):
 #----------------------------------------------------------------------------
 
 def command(pair, outdir, name, plan, seed, threads, target, source=None):
-    """Return the command line of a run; with a source it differs only in the --spider-* options.
+    """Return the command line of a run.
 
     pair:   the Pair of demo/pairs.py; plan: its `full` or `quick`; target, source: paths of datasets."""
     kimg = pair.batch / 1000
@@ -28,8 +28,7 @@ def command(pair, outdir, name, plan, seed, threads, target, source=None):
                    kimg=plan['iterations'] * kimg, tick=plan['tick'] * kimg, snap=plan['snap'], metrics=f'{SCORE},{RECALL}',
                    detector=pair.detector, seed=seed, threads=threads)
     options['metric-at-start'] = 'true'
-    if source is not None:
-        options |= {'spider-source': source, **pair.spider}
+    options |= pair.noise if source is None else {'spider-source': source, **pair.spider}
     script = resource_dir('reference_host') / 'train.py'
     flags = [f'--{name}' if value is True else f'--{name}={value}' for name, value in options.items()]
     return [sys.executable, '-m', 'spider_plugin.hosts.run', str(script), *flags]

@@ -68,18 +68,20 @@ def pieces(pair, tmp_path, source=None):
     return training.command(pair, tmp_path, 'x', pair.full, 5, 1, tmp_path / 'target.zip', source)
 
 @pytest.mark.parametrize('pair', pairs.PAIRS.values(), ids=pairs.PAIRS)
-def test_the_two_command_lines_differ_only_in_the_source(pair, tmp_path):
-    baseline, spider = pieces(pair, tmp_path), pieces(pair, tmp_path, tmp_path / 'source.zip')
-    extra = set(spider) - set(baseline)
-    assert set(baseline) < set(spider) and all(option.startswith('--spider-') for option in extra)
-    assert {'--seed=5', f'--detector={pair.detector}', '--metrics=fid1k,pr1k3'} <= set(baseline)
+def test_the_two_command_lines_differ_as_the_pair_says(pair, tmp_path):
+    baseline, spider = set(pieces(pair, tmp_path)), set(pieces(pair, tmp_path, tmp_path / 'source.zip'))
+    extra = spider - baseline
+    assert {option.split('=')[0][2:] for option in extra} == {'spider-source', *pair.spider}
+    assert {option.split('=')[0][2:] for option in baseline - spider} == set(pair.noise)
+    assert {'--seed=5', f'--detector={pair.detector}', '--metrics=fid1k,pr1k3'} <= baseline
     assert {'--spider-mapping=residual', '--spider-match=covariance'} <= extra
     for plan in (pair.full, pair.quick):    # the last iteration has a score
         assert plan['iterations'] % (plan['tick'] * plan['snap']) == 0
 
 def test_the_options_of_each_pair(tmp_path):
     assert {'--cfg=dcgan', '--kimg=38.4'} <= set(pieces(pairs.DIGITS, tmp_path))
-    assert {'--cfg=fastgan_lite', '--disc=projected', '--dsc', '--steady', '--disc-maps=3'} <= set(pieces(pairs.MAPS, tmp_path))
+    assert {'--cfg=fastgan_lite', '--disc=projected', '--dsc', '--aug=noaug'} <= set(pieces(pairs.MAPS, tmp_path))
+    assert {'--dsc', '--steady', '--disc-maps=3'} <= set(pieces(pairs.MAPS, tmp_path, tmp_path / 'source.zip'))
 
 def make_run(tmp_path, name, code):
     return training.Run(name, tmp_path, pairs.DIGITS.quick, 32, [sys.executable, '-c', code])
@@ -134,7 +136,7 @@ def made_up(pair, spider=([0, 2400.0], [100, 500.0], [200, 600.0]), baseline=([0
         **{name: results(curve, recall) for name, curve in curves.items()},
         untrained=dict(score=curves['spider'][0][1], recall=0.25), adds_to_source=analysis.adds_to_source(curves['spider']),
         goal=analysis.reached_goal(**curves), reference_scores=dict(fresh_target=40.0, source=2390.0),
-        copy_check=dict(pixels=distances, features=distances), settings=dict(pairs.PAIRS[pair].options, spider={}),
+        copy_check=dict(pixels=distances, features=distances), settings=dict(pairs.PAIRS[pair].options, spider={}, noise={}),
         versions=dict(torch='<2>'), seconds=dict(total=1.0), attribution='Digits by A & B')
 
 @pytest.fixture(params=pairs.PAIRS)
