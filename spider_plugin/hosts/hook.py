@@ -224,7 +224,7 @@ def _training_callback(callback, names, plugin_cfgs, stand_in):
                 if _loop_is_extended(inspect.unwrap(callback).__globals__):
                     c[record.KEY] = record.record_of(c, resumed)
                     record.hand_on_log(lines)
-                    desc += record.words_for_name(c[record.KEY])
+                    desc = record.name_with(desc, c[record.KEY])
             elif c.get('resume_pkl') is not None and _host_unpickles():
                 _say_who_reads('--resume')
             if options['cfg'] is not None:
