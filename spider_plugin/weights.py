@@ -112,7 +112,8 @@ def package_file(name, what):
     """Return the Path of the weights of an entry in an installed package, which is not imported; None where there is none.
 
     what:   the option, for messages. Raises SpiderError where the file is not the published one."""
-    package, file, *digest = registry.feature_networks[name].package or (None, None)
+    known = registry.feature_networks.get(name)
+    package, file, *digest = known and known.package or (None, None)
     spec = importlib.util.find_spec(package) if package else None
     if spec is None or not spec.origin or not (path := Path(spec.origin).parent / file).is_file():
         return None

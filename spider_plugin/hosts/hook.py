@@ -269,7 +269,7 @@ def _training_callback(callback, names, cfg_name, plugin_cfgs, stand_in):
                 from spider_plugin.training import record
                 c[record.KEY] = record.record_of(c, resumed)
                 record.hand_on_log(lines)
-                desc += record.words_for_name(c[record.KEY])
+                desc = record.name_with(desc, c[record.KEY])
             return desc
         with _edited_launch(inspect.unwrap(callback).__globals__, edit, asked):
             return _with_a_free_number(lambda: callback(*args, **kwargs))

@@ -20,14 +20,14 @@ def write_report(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLi
     check(folders)
     runs = [read_run(folder) for folder in folders]
     path = Path(out) if out is not None else Path(folders[0], NAME) if len(folders) == 1 else Path(NAME)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise SpiderError(f'--out={path} is a folder; give the name of a file.')
     text = render(runs)
     try:
         with atomic_file(path) as temp:
             temp.write_text(text, encoding='utf-8')
-    except OSError as error:
-        raise SpiderError(f'--out: {path} cannot be written ({error.strerror}); give another file.') from error
+    except (OSError, ValueError) as error:  # ValueError: of a name that no file can have
+        raise SpiderError(f'--out: {path} cannot be written ({getattr(error, "strerror", error)}); give another file.') from error
     return path
 
 def serve_report(folders: Sequence[str | os.PathLike[str]], port: int = 0, say: Callable[[str], object] = print) -> None:

@@ -121,8 +121,8 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     folder = Path(folder)
     try:
         names = sorted(os.listdir(folder))
-    except OSError as error:
-        raise SpiderError(f'{folder} cannot be read ({error.strerror}); give the folder of a run, such as '
+    except (OSError, ValueError) as error:  # ValueError: of a name that no folder can have
+        raise SpiderError(f'{folder} cannot be read ({getattr(error, "strerror", error)}); give the folder of a run, such as '
                           'training-runs/00000-NAME.') from error
     if not ({OPTIONS, STATS} & set(names) or any(_kimg_of_name('fakes', name) is not None for name in names)):
         inside = [name for name in names if (folder / name / OPTIONS).is_file()]

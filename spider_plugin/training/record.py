@@ -16,7 +16,8 @@ from torch_utils_ext.cache_root import cache_root
 
 KEY   = 'spider_run'
 LOG   = 'SPIDER_LAUNCH_LOG'     # environment variable, JSON
-_NAME = 24      # most letters of the source in the name of a run
+_LONGEST = 200  # bytes of the name of a run, which gets a number in front
+_NAME = 24     # most letters of the source in the name of a run
 
 def record_of(c: dict[str, Any], resumed: str | None) -> dict[str, Any]:
     """Return the record of a run, JSON.
@@ -40,9 +41,12 @@ def _source(spider):
     return texts | dict(match='covariance' if 'match' in identity else 'none', mapping=spider.get('mapping'),
                         noise=spider.get('noise'), skip='learned' if spider.get('learn_skip') else 'fixed')
 
-def words_for_name(record: dict[str, Any]) -> str:
-    """Return what follows a run's name, such as '-from-crayon-residual-matched'; nothing without a source."""
-    source = record['source']
+def name_with(name: str, record: dict[str, Any]) -> str:
+    """Return the name of a run with its source, 'NAME-from-crayon-residual-matched', unless that is too long for a folder."""
+    longer = name + _words(record['source'])
+    return longer if len(longer.encode()) <= _LONGEST else name
+
+def _words(source):
     if source is None:
         return ''
     name = re.sub('[^A-Za-z0-9]+', '_', source['name'] or 'source')[:_NAME].strip('_')

@@ -32,7 +32,8 @@ def test_files(make_run, tmp_path, monkeypatch):
     (['--port=5'], '--port has no effect without --live'), (['--live', '--out=x'], '--out has no effect with --live'),
     (['--out=.'], '--out=. is a folder'), (['--out=no/x.html/y'], None), (['RUN'], 'is named twice'),
     (['RUN'] * 8, 'more than the 8'),
-    (['--live', '--port=99999'], '99999'), (['/no-run'], 'cannot be read')])
+    (['--live', '--port=99999'], '99999'), (['/no-run'], 'cannot be read'),
+    (['--out=x\0y'], None), (['--out=' + 'a' * 300], None), (['a' * 300], 'cannot be read')])
 def test_refusals(args, words, make_run, tmp_path, monkeypatch):
     run = make_run('run')
     monkeypatch.chdir(tmp_path)

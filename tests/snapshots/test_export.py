@@ -54,7 +54,8 @@ def test_source_that_a_snapshot_carries(make_snapshot, make_zip, tmp_path, dcgan
     with np.load(written[2], allow_pickle=False) as bank:
         assert np.array_equal(bank['images'], G.source.images.numpy()) and np.array_equal(bank['labels'], G.source.labels.numpy())
     card = json.loads(written[1].read_text())
-    assert card['source'] == dict(source.identity, mapping='residual', noise=0.25, images=40, file='g-source.npz')
+    assert card['source'] == dict(source.identity, match='none', mapping='residual', noise=0.25, images=40,
+                                   file='g-source.npz')
     assert source.path not in written[1].read_text() and card['network']['family'] == ('dcgan' if dcgan else 'stylegan2')
 
 def test_source_that_a_snapshot_leaves_out(make_snapshot, tmp_path):

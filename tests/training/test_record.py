@@ -20,15 +20,16 @@ def test_a_record(tmp_path, monkeypatch):
     assert found['source'] == dict(name='My photos!', sha256='0', transform=None, licence=None, match='covariance',
                                    mapping='residual', noise=0.0, skip='learned')
     assert found['resumed'] == 'runs/a.pkl' and found['track'] == ['x']
-    assert record.words_for_name(found) == '-from-My_photos-residual-matched'
+    assert record.name_with('run', found) == 'run-from-My_photos-residual-matched'
+    assert record.name_with('a' * 180, found) == 'a' * 180
 
 @pytest.mark.parametrize('name, words', [('../..', 'source'), ('a' * 300, 'a' * 24), (None, 'source'), ('é', 'source')])
 def test_names_of_sources_are_safe_in_names_of_runs(name, words, tmp_path, monkeypatch):
-    assert record.words_for_name(made(tmp_path, monkeypatch, name=name)) == f'-from-{words}-residual'
+    assert record.name_with('run', made(tmp_path, monkeypatch, name=name)) == f'run-from-{words}-residual'
 
 def test_without_a_source():
     found = record.record_of(dict(G_kwargs={}), None)
-    assert found == dict(source=None, resumed=None) and record.words_for_name(found) == ''
+    assert found == dict(source=None, resumed=None) and record.name_with('run', found) == 'run'
     lost = record.record_of(dict(G_kwargs=dict(spider=dict(source='gone', mapping='encoder'))), None)
     assert lost['source']['name'] is None and lost['source']['mapping'] == 'encoder'
 
