@@ -73,6 +73,9 @@ def verdict(summary):
     if not summary['adds_to_source']:
         return (f'The best score is that of the untrained source, {untrained:,.0f}: training added nothing to it here. The best '
                 f'from noise is {noise:,.0f}.')
+    if best['score'] > 0.98 * untrained:
+        return (f'The best score, {best["score"]:,.0f}, is within 2% of that of the untrained source, {untrained:,.0f}: training '
+                f'added next to nothing here. The best from noise is {noise:,.0f}.')
     words = (f'Training took the {pair.sources} from {untrained:,.0f} to {best["score"]:,.0f}, '
              f'{1 - best["score"] / untrained:.0%} below the untrained source; the best from noise is {noise:,.0f}.')
     if best['iteration'] < spider['last']['iteration']:

@@ -182,6 +182,7 @@ def test_the_report_is_complete_and_self_contained(summary, pictures):
 @pytest.mark.parametrize(['spider', 'baseline', 'words'], [
     (([0, 400.0], [9, 500.0]), ([0, 999.0], [9, 600.0]), 'The best score is that of the untrained source, 400: training added'),
     (([0, 400.0], [9, 200.0]), ([0, 999.0], [9, 600.0]), '50% below the untrained source; the best from noise is 600. So'),
+    (([0, 400.0], [9, 396.0]), ([0, 999.0], [9, 600.0]), 'The best score, 396, is within 2% of that of the untrained source'),
     (([0, 400.0], [9, 300.0]), ([0, 999.0], [9, 100.0]), 'So noise is ahead here.'),
     (([0, 400.0], [9, 300.0], [18, 350.0]), ([0, 999.0], [9, 390.0], [18, 380.0]),
      'That was iteration 9; the last score is 350.')])
