@@ -134,14 +134,17 @@ def exchanges_alone(module):
 
 def _unguarded(node, guarded):
     """Return whether there is such a call in a node; guarded: whether a condition is around it."""
-    if isinstance(node, ast.FunctionDef) and any(
-            isinstance(part, ast.If) and _is_guard(part) and isinstance(part.body[-1], ast.Return) for part in node.body):
+    if isinstance(node, ast.FunctionDef) and (_makes_group(node) or any(
+            isinstance(part, ast.If) and _is_guard(part) and isinstance(part.body[-1], ast.Return) for part in node.body)):
         return False
     if isinstance(node, ast.Call) and not guarded and isinstance(node.func, ast.Attribute) and node.func.attr in _EXCHANGES \
             and ast.unparse(node.func.value) in ('torch.distributed', 'dist', 'distributed'):
         return True
     guarded = guarded or _is_guard(node)
     return any(_unguarded(child, guarded) for child in ast.iter_child_nodes(node))
+
+def _makes_group(function):
+    return any(isinstance(node, ast.Attribute) and node.attr == 'init_process_group' for node in ast.walk(function))
 
 def _is_guard(node):
     tests = node.values if isinstance(node, ast.BoolOp) else []
