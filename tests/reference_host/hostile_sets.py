@@ -41,6 +41,12 @@ def png(*sizes):
     headers = [chunk(b'IHDR', struct.pack('>IIBBBBB', *size, 8, 2, 0, 0, 0)) for size in sizes]
     return b'\x89PNG\r\n\x1a\n' + b''.join(headers) + chunk(b'IDAT', zlib.compress(bytes(100))) + chunk(b'IEND', b'')
 
+def run_lengths(side):
+    """A BMP of run lengths in which each row ends after one pixel; Pillow fills the others one by one."""
+    body = b'\1\1\0\0' * side
+    header = struct.pack('<IIiHHIIiiII', 40, side, side, 1, 8, 1, len(body), 0, 0, 256, 0)
+    return b'BM' + struct.pack('<IHHI', 1078 + len(body), 0, 0, 1078) + header + bytes(1024) + body
+
 def claims(size):
     """A zip whose directory says that its member has this size."""
     data = bytearray(zipped(a=image()))
@@ -54,6 +60,7 @@ def wrong_checksum(name):
     return bytes(data)
 
 CASES = {
+    'BMP of run lengths, slow to decode':       lambda: zipped(a=run_lengths(4096)),
     'dataset.json with a wrong checksum':       lambda: wrong_checksum('dataset.json'),
     'image with a wrong checksum':              lambda: wrong_checksum(NAME),
     'dataset.json nested without end':          lambda: labelled('[' * 100_000),
