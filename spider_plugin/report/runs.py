@@ -202,11 +202,12 @@ def _read_scores(path, times, scores, notes):
     """Adds the Scores in a metric-*.jsonl."""
     for line in _json_lines(path, notes):
         results, snapshot = _dict(line.get('results')), str(line.get('snapshot_pkl') or '')
-        kimg = _kimg_of_score(line, snapshot, times)
+        kimg, detector = _kimg_of_score(line, snapshot, times), line.get('detector')
+        named = isinstance(detector, str) and re.fullmatch(r'[\w.-]{1,40}', detector)      # no FID of the literature
         for name, value in results.items():
             found = number(value)
             if found is not None and not name.endswith(_PARTS):
-                scores.setdefault(name, []).append(Score(kimg, found, number(results.get(f'{name}_ci95')), snapshot))
+                scores.setdefault(f'{name} ({detector})' if named else name, []).append(Score(kimg, found, number(results.get(f'{name}_ci95')), snapshot))
 
 def _kimg_of_score(line, snapshot, times):
     """Thousands of images at a score: the reference host says it, others in the name of the snapshot, else by its time."""

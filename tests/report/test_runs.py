@@ -34,6 +34,11 @@ def test_intervals(make_run):
     scores = read_run(folder).scores
     assert set(scores) == {'fid1k', 'sid1k'} and scores['sid1k'][0].ci95 == 0.5 and scores['sid1k'][0].kimg == 2
 
+def test_scores_by_another_detector_are_labelled(make_run):
+    folder = make_run('run')
+    (folder / 'metric-fid1k.jsonl').write_text(json.dumps(dict(results=dict(fid1k=7), detector='lite1', cur_nimg=4000)) + '\n')
+    assert {name: score[0].value for name, score in read_run(folder).scores.items()} == {'fid1k (lite1)': 7}
+
 #----------------------------------------------------------------------------
 
 def test_damaged_lines_are_counted(make_run):
