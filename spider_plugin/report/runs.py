@@ -207,7 +207,8 @@ def _read_scores(path, times, scores, notes):
         for name, value in results.items():
             found = number(value)
             if found is not None and not name.endswith(_PARTS):
-                scores.setdefault(f'{name} ({detector})' if named else name, []).append(Score(kimg, found, number(results.get(f'{name}_ci95')), snapshot))
+                score = Score(kimg, found, number(results.get(f'{name}_ci95')), snapshot)
+                scores.setdefault(f'{name} ({detector})' if named else name, []).append(score)
 
 def _kimg_of_score(line, snapshot, times):
     """Thousands of images at a score: the reference host says it, others in the name of the snapshot, else by its time."""
