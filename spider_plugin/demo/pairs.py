@@ -70,8 +70,8 @@ MAPS = Pair(
               'some not at all.',
     tuned='<b>Each run has the options that suit it.</b> With those of the source (rates that fall, three heads, augmentation: '
           'docs/real-images.md) noise stays above 1,900 for half as long a run, so it has a constant rate, four heads and no '
-          'augmentation, the best of what was tried for it on such a pair. Both rates are 0.001; for noise 0.0002 was far behind, '
-          '0.002 equal.',
+          'augmentation, the best of what was tried for it on such a pair. Both rates are 0.001; for noise 0.0002 was far '
+          'behind, and 0.002 equal.',
     held_out='Other real images of the target are other windows of the same map, which overlap with those of the training.',
     attribution=maps.ATTRIBUTION, build=maps.build_datasets, target_images=maps.target_images,
     source_images=maps.source_images, batch=8, detector='lite1', score='FD (lite1)',
