@@ -1,9 +1,9 @@
 """Fuzzes the converters of archives: python fuzz/archives.py [CORPUS] [-max_total_time=1800]   (needs `pip install atheris`)
 
 The first byte says which reader of spider_plugin/sources/convert.py gets the rest, and how it is packed. The zip that comes of it
-must be a dataset that can be read."""
+must be a dataset that can be read. SVHN is left out: scipy's reader of Matlab files crashes on changed ones, so that the digest of
+its file is checked before."""
 
-import io
 import struct
 
 import atheris
@@ -17,7 +17,6 @@ with atheris.instrument_imports(include=['spider_plugin.sources', 'zipfile', 'ta
     from spider_plugin.sources.dataset import ImageDataset
     PIL.Image.init()    # imports a module for each format
 import numpy as np
-import scipy.io
 from members import SEPARATOR, gzipped, image, images, joined, split, tarred, zipped
 
 from spider_plugin.errors import SpiderError
@@ -37,7 +36,6 @@ CASES = {   # first byte: (reader, its options, channels, rest -> files that it 
     b'r': ('records', RECORDS, 3, lambda data: [zipped(split(data))]),
     b'i': ('idx',     {},      1, lambda data: [gzipped(part) for part in (data.split(SEPARATOR) + [b''])[:2]]),
     b'I': ('idx',     {},      1, lambda data: (data.split(SEPARATOR) + [b''])[:2]),
-    b's': ('svhn',    {},      3, plain),
 }
 
 #----------------------------------------------------------------------------
@@ -70,10 +68,6 @@ def seeds():
     digits = struct.pack('>4I', 0x803, 3, 4, 5) + pixels.tobytes(), struct.pack('>2I', 0x801, 3) + b'\0\1\2'
     yield b'i' + SEPARATOR.join(digits)
     yield b'I' + SEPARATOR.join(map(gzipped, digits))
-    for compressed in (False, True):
-        buffer = io.BytesIO()
-        scipy.io.savemat(buffer, dict(X=pixels[:48].reshape(4, 4, 3, 1), y=pixels[:1, None]), do_compression=compressed)
-        yield b's' + buffer.getvalue()
 
 if __name__ == '__main__':
     fuzz(read, lambda: list(seeds()), SpiderError, 'archives.dict')
