@@ -209,7 +209,8 @@ def test_a_host_in_processes(tmp_path, python):
 def test_imports_are_followed_once_and_leave_the_rest_alone(tmp_path, monkeypatch):
     finder = imports._HostImports()
     monkeypatch.setattr(imports, '_finder', finder)
-    monkeypatch.setattr(sys, 'meta_path', list(sys.meta_path))
+    others = [other for other in sys.meta_path if not isinstance(other, imports._HostImports)]
+    monkeypatch.setattr(sys, 'meta_path', others)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / 'spider_followed.py').write_text('x = 1')
     seen = []

@@ -224,7 +224,7 @@ class _Files(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch, tmp_path):
-    """A file server with the weights of the table's Lite0; the cache is empty."""
+    """A file server with the weights of the table's Lite0; the cache is empty, and no package has them."""
     monkeypatch.setenv('no_proxy', '127.0.0.1')
     monkeypatch.setenv('SPIDER_CACHE_DIR', str(tmp_path / 'cache'))
     torch.save(lite_state(), tmp_path / 'lite.pth')
@@ -233,7 +233,8 @@ def server(monkeypatch, tmp_path):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         def publish(path='/lite.pth', begins=''):
             file = File('lite.pth', (f'http://127.0.0.1:{server.server_port}{path}',))
-            entry = dataclasses.replace(registry.feature_networks[LITE0], file=file, begins=begins)
+            package = ('no_such_package_of_weights', 'lite.pth', '0' * 64)
+            entry = dataclasses.replace(registry.feature_networks[LITE0], file=file, begins=begins, package=package)
             monkeypatch.setitem(registry.feature_networks._entries, LITE0, entry)
         server.publish = publish
         yield server
