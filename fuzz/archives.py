@@ -1,8 +1,8 @@
 """Fuzzes the converters of archives: python fuzz/archives.py [CORPUS] [-max_total_time=1800]   (needs `pip install atheris`)
 
 The first byte says which reader of spider_plugin/sources/convert.py gets the rest, and how it is packed. The zip that comes of it
-must be a dataset that can be read. SVHN is left out: scipy's reader of Matlab files crashes on changed ones, so that the digest of
-its file is checked before."""
+must be a dataset that can be read. SVHN is left out: scipy's reader of Matlab files crashes on changed ones, so that the digest
+of its file is checked before."""
 
 import struct
 

@@ -231,9 +231,8 @@ def server(monkeypatch, tmp_path):
     with http.server.ThreadingHTTPServer(('127.0.0.1', 0), _Files) as server:
         server.files, server.asked = {'/lite.pth': (tmp_path / 'lite.pth').read_bytes()}, []
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        def publish(path='/lite.pth', begins=''):
+        def publish(path='/lite.pth', begins='', package=('no_such_package_of_weights', 'lite.pth', '0' * 64)):
             file = File('lite.pth', (f'http://127.0.0.1:{server.server_port}{path}',))
-            package = ('no_such_package_of_weights', 'lite.pth', '0' * 64)
             entry = dataclasses.replace(registry.feature_networks[LITE0], file=file, begins=begins, package=package)
             monkeypatch.setitem(registry.feature_networks._entries, LITE0, entry)
         server.publish = publish
@@ -273,9 +272,8 @@ def test_an_installed_package_has_them(server, tmp_path, monkeypatch):
     torch.save({to_port(key): value for key, value in lite_state().items()}, file)
     entry = registry.feature_networks[LITE0]
     entry = dataclasses.replace(entry, package=(*entry.package[:2], sha256_of_file(file)))
-    monkeypatch.setitem(registry.feature_networks._entries, LITE0, entry)
     monkeypatch.syspath_prepend(tmp_path / 'site')
-    server.publish('/missing.pth')
+    server.publish('/missing.pth', package=entry.package)
     name, path = prepare_backbone(LITE0)
     assert not server.asked and torch.equal(FrozenFeatures(name, path).tensors['conv_stem.bias'],
                                             fold_lite(LITE0, lite_state())['conv_stem.bias'])
