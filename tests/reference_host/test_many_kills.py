@@ -11,7 +11,7 @@ import pytest
 import training_runs as runs
 
 KILLS  = 50
-LENGTH = ['--tick=0.008', '--kimg=1.2']   # 150 ticks of one batch: more than the killed processes get through.
+LENGTH = ['--tick=0.008', '--kimg=2.4']   # 300 ticks of one batch: more than the killed processes get through.
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +21,7 @@ def wait_for_moment(process, rng):
     for words in [] if starts else ['Continuing from', *rng.choice([[], ['tick '], ['tick ', 'tick ']])]:
         runs.wait_for(process, words)
     runs.drain(process)
-    time.sleep((5 if starts else 0.3) * rng.random())
+    time.sleep((2 if starts else 0.3) * rng.random())
 
 @pytest.mark.parametrize('case', runs.CASES)
 def test_many_kills(tmp_path, data, case):
