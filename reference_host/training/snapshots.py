@@ -118,7 +118,8 @@ def read(url, option, function, stock, trust=False):
                           'or its URL') from err
 
 def load_networks(url, option):
-    """The networks of a network pickle at a path or URL, to copy tensors from: 'G', 'D', 'G_ema', 'augment_pipe' (or None)."""
+    """The networks of a network pickle at a path or URL, to copy tensors from: 'G', 'D', 'G_ema', 'augment_pipe' (or None),
+    and perhaps 'told'."""
     return read(url, option, 'read_networks', lambda data: data)
 
 def load_training_set(url, trust=False):

@@ -186,7 +186,7 @@ def setup_networks(training_set, G_kwargs, D_kwargs, augment_kwargs, augment_p, 
 
 def resume_networks(networks, resume_pkl, resume_p):
     """Copies what a network pickle holds into the networks, by name, and with resume_p the augmentation probability. A line says
-    for each network which tensors have no counterpart.
+    for each network which tensors have no counterpart, unless the file says that a plan has told.
 
     Raises SpiderError where a shape differs, a weight is not finite, or nothing of G is there."""
     source = snapshots.load_networks(resume_pkl, option='--resume')
@@ -202,7 +202,7 @@ def resume_networks(networks, resume_pkl, resume_p):
         except ValueError as err:
             raise SpiderError(f'--resume: {key} of {resume_pkl} does not fit; use the resolution, labels and network '
                               f'options it was trained with ({textwrap.shorten(str(err), 160)})') from err
-        if words := missing_words(source[key], networks[key]):
+        if (words := missing_words(source[key], networks[key])) and not source.get('told'):
             print(f'--resume: {key}: {words}')
     pipe, words = networks.augment_pipe, ''
     if resume_p and pipe is not None and source['augment_pipe'] is not None:

@@ -15,7 +15,8 @@ _KEYS    = dict(path=str, use_labels=bool, max_size=int, xflip=bool, random_seed
                 class_ids=list)
 
 def read_networks(path):
-    """Return {'G', 'D', 'G_ema': bare modules of their tensors, 'augment_pipe': one or None} of the host pickle at `path`.
+    """Return {'G', 'D', 'G_ema': bare modules of their tensors, 'augment_pipe': one or None, 'told': whether a launch log has
+    said which tensors are missing} of the host pickle at `path`.
 
     Raises SpiderError where a network is missing."""
     contents = read_pickle(path)
@@ -25,7 +26,8 @@ def read_networks(path):
                           'and G_ema.')
     data = {name: module_of(contents[name].state_dict()) for name in NETWORKS}
     pipe = contents.get('augment_pipe')
-    return dict(data, augment_pipe=module_of(pipe.state_dict()) if isinstance(pipe, PersistentRecord) else None)
+    return dict(data, augment_pipe=module_of(pipe.state_dict()) if isinstance(pipe, PersistentRecord) else None,
+                told=contents.get('told') is True)
 
 def read_training_set(path):
     """Return the options of the dataset that the host pickle at `path` was trained on, a dict, or None.

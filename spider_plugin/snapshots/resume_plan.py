@@ -18,7 +18,7 @@ from spider_plugin.files.cache import atomic_file, cache_dir, sha256_of_file
 from spider_plugin.snapshots.rebuild import not_finite
 from spider_plugin.snapshots.warm_start import fit_layers
 
-FORMAT   = 2    # Version of the converted pickle.
+FORMAT   = 3    # Version of the converted pickle.
 NETWORKS = ('G', 'D', 'G_ema')
 RUNNING  = ('running_mean', 'running_var')  # Statistics of norms, which training does not read.
 SAID     = 3    # Most names in a list; the rest are counted.
@@ -124,6 +124,7 @@ def convert(path, contents, modules, fit=fit_layers):
         pipe = contents.get('augment_pipe')
         probability = pipe.state_dict().get('p') if hasattr(pipe, 'state_dict') else None
         data.update(training_set_kwargs=None, augment_pipe=None if probability is None else module_of({'p': probability}))
+        data['told'] = True     # the launch log has the plan, so the reference host says nothing of missing tensors
         with atomic_file(final) as temp, open(temp, 'wb') as file:
             pickle.dump(data, file)
     return str(final), plans, fits

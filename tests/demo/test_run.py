@@ -80,6 +80,7 @@ def test_the_two_command_lines_differ_as_the_pair_says(pair, tmp_path):
 
 def test_the_options_of_each_pair(tmp_path):
     assert {'--cfg=dcgan', '--kimg=38.4'} <= set(pieces(pairs.DIGITS, tmp_path))
+    assert not pairs.DIGITS.noise and all(name.startswith('spider-') for name in pairs.DIGITS.spider)    # else the same
     assert {'--cfg=fastgan_lite', '--disc=projected', '--aug=noaug'} <= set(pieces(pairs.MAPS, tmp_path))
     assert {'--steady', '--disc-maps=3'} <= set(pieces(pairs.MAPS, tmp_path, tmp_path / 'source.zip'))
 
