@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
-from torch_utils_ext.build import BuildError, library
+from torch_utils_ext.build import BuildError, has_nvcc, library, visible_cuda_archs
 
 #----------------------------------------------------------------------------
 
@@ -100,13 +101,15 @@ def _obstacle(args: Sequence[Any]) -> str | None:
 # Libraries.
 
 def load(kind: str, path: str | Path | None = None) -> bool | str:
-    """Builds and opens the kernels for 'cpu' or 'cuda'; True, or the reason there are none, which is said once.
+    """Builds and opens the kernels for 'cpu' or 'cuda' and tries one; True, or the reason there are none, which is said once.
 
+    CUDA kernels are compiled by nvcc, or by the NVRTC of torch's wheels where there is no nvcc.
     path:   library to open in place of the built one, by which tests run the emulated CUDA kernels on CPU tensors."""
     try:
         if not hasattr(torch.ops.torch_utils_ext, '_open'):
             torch.ops.load_library(str(library('bind')))
-        torch.ops.torch_utils_ext._open(kind, str(path or library(kind)))
+        torch.ops.torch_utils_ext._open(kind, str(path or _library(kind)))
+        _probe(kind)
         _loaded[kind] = True
     except (BuildError, OSError, RuntimeError) as error:
         _loaded[kind] = str(error)
@@ -114,6 +117,24 @@ def load(kind: str, path: str | Path | None = None) -> bool | str:
             _say(f'no kernels for {kind}; layers run on their plain torch references, which are slower and take more memory.\n'
                  f'    why: {error}\n    TORCH_UTILS_EXT=require makes this an error, =off silences it'.replace('\n', '\n    '))
     return _loaded[kind]
+
+def _library(kind: str) -> Path:
+    if kind == 'cuda' and not has_nvcc():
+        from torch_utils_ext import nvrtc
+        return nvrtc.library(visible_cuda_archs())
+    return library(kind)
+
+def _probe(kind: str) -> None:
+    """Run a kernel, because one that cannot start (a driver that is too old, code for other devices) says so only then.
+
+    A CUDA graph that is being captured allows no such trial; its first call was before."""
+    if kind == 'cuda' and torch.cuda.is_current_stream_capturing():
+        return
+    with _disable_current_modes(), torch.no_grad():
+        x = torch.ones([1, 1, 4, 4], device=kind)
+        y = torch.ops.torch_utils_ext.depthwise(x, torch.ones([1, 1, 3, 3], device=kind), False).tolist()
+    if y[0][0] != [[4, 6, 6, 4], [6, 9, 9, 6], [6, 9, 9, 6], [4, 6, 6, 4]]:
+        raise RuntimeError('a kernel was tried, and its result was wrong')
 
 def _say(text: str) -> None:
     print(f'torch_utils_ext: {text}', file=sys.stderr, flush=True)

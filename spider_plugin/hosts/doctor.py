@@ -19,6 +19,7 @@ from spider_plugin.files.cache import cache_dir
 from spider_plugin.hosts.attach import read_checkout
 from spider_plugin.hosts.doctor_checkout import Checkout
 from spider_plugin.hosts.finding import Finding, first_line
+from torch_utils_ext import nvrtc
 
 PYTHON = (3, 10)
 PACKAGES = {    # Oldest version of each, as in pyproject.toml.
@@ -29,6 +30,7 @@ PACKAGES = {    # Oldest version of each, as in pyproject.toml.
     'requests':     '2.31',
     'pyspng':       '0.1.2',
     'Pillow':       '10.1',
+    'filelock':     '3.12',
     'ninja':        '1.11',
 }
 ENVIRONMENT = ('SPIDER_CACHE_DIR', 'SPIDER_DETECTOR', 'SPIDER_DEVICE', 'SPIDER_HOSTS', 'SPIDER_LOAD_PLUGINS', 'SPIDER_NVCC',
@@ -109,12 +111,13 @@ def _compiler(wanted):
              'nvcc': shutil.which(os.environ.get('NVCC') or 'nvcc') or shutil.which('nvcc', path=os.path.join(cuda_home, 'bin')),
              'ninja': shutil.which('ninja') or shutil.which('ninja', path=os.path.dirname(sys.executable))}
     missing = [name for name, path in found.items() if path is None]
+    found['NVRTC'] = nvrtc.compiler()
     if wanted and missing:
         return Finding('compiler', f'the host compiles operators for cuda, but there is no {", no ".join(missing)}',
                        'install them, because without them its training is slow or fails')
     text = ', '.join(f'{name} {path or "none"}' for name, path in found.items())
-    return Finding('compiler', f'{text}; spider-plugin builds its kernels with these at first use, and where one is missing, '
-                   'plain torch takes their place; a host may compile on cuda')
+    return Finding('compiler', f'{text}; spider-plugin builds its kernels with these at first use, for cuda by nvcc or '
+                   'else by NVRTC, and where one is missing, plain torch takes their place; a host may compile on cuda')
 
 #----------------------------------------------------------------------------
 # The plugin, its cache and its environment variables.

@@ -1,6 +1,7 @@
 """The build cache and the choice between kernels and references. A failure is printed once and does not block others."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -62,8 +63,8 @@ def test_files_of_a_dead_builder_do_not_block_others(tiny):
     assert build.library('emulated').is_file()
     assert not old.exists() and young.exists()
 
-def test_a_system_without_posix_locks_runs_on_references(tiny, monkeypatch):
-    monkeypatch.setattr(build, 'fcntl', None)
+def test_windows_runs_on_references(tiny, monkeypatch):
+    monkeypatch.setattr(build, 'POSIX', False)
     with pytest.raises(build.BuildError, match='on Linux and macOS only'):
         build.library('emulated')
 
@@ -202,3 +203,43 @@ def test_a_snapshots_copy_of_the_ops_needs_no_package(tmp_path):
     env = {**os.environ, 'TORCH_UTILS_EXT': 'auto'}
     out = subprocess.run([sys.executable, '-c', code, *files], env=env, capture_output=True, text=True, check=True).stdout
     assert 'cannot be imported' in out
+
+#----------------------------------------------------------------------------
+# A library that opens, and whose kernels do not run: a driver that is too old, code for another device.
+
+STUB = '''
+extern "C" {
+int tux_abi_version(void) { return %(version)s; }
+const char* tux_error_string(int) { return "the driver is too old for this runtime"; }
+%(functions)s
+}
+'''
+
+def _stub(tmp_path, code):
+    """Return a library with every function of abi.h, each of which returns `code` and does nothing."""
+    abi = (build.SOURCES / 'abi.h').read_text()
+    names = re.findall(r'^int(?:64_t)? (tux_\w+)\(', abi, re.M)
+    functions = '\n'.join(f'long {name}() {{ return {0 if name.endswith("workspace") else code}; }}' for name in names
+                          if name != 'tux_abi_version')
+    version = re.search(r'TUX_ABI_VERSION (\d+)', abi).group(1)
+    (tmp_path / 'stub.cpp').write_text(STUB % dict(version=version, functions=functions))
+    subprocess.run(['g++', '-shared', '-fPIC', '-w', tmp_path / 'stub.cpp', '-o', tmp_path / 'stub.so'], check=True)
+    return tmp_path / 'stub.so'
+
+@pytest.mark.parametrize('code, why', [(35, 'the driver is too old for this runtime'), (0, 'result was wrong')])
+def test_kernels_that_do_not_run_give_way_to_references(open_kernels, kernel_cache, fresh_backend, tmp_path, monkeypatch, capfd,
+                                                        code, why):
+    open_kernels('cpu')
+    monkeypatch.setenv('TORCH_UTILS_EXT', 'auto')
+    monkeypatch.setenv('SPIDER_CACHE_DIR', str(kernel_cache))
+    x, k = torch.randn(1, 2, 4, 4), torch.randn(1, 2, 3, 3)
+    try:
+        assert why in backend.load('cpu', _stub(tmp_path, code))
+        assert torch.equal(depthwise(x, k), depthwise_ref(x, k)) and torch.equal(depthwise(x, k), depthwise_ref(x, k))
+        said = capfd.readouterr().err
+        assert said.count('no kernels for cpu') == 1 and why in said
+        monkeypatch.setenv('TORCH_UTILS_EXT', 'require')
+        with pytest.raises(RuntimeError, match=f'(?s)no kernel serves depthwise.*{why}'):
+            depthwise(x, k)
+    finally:
+        torch.ops.torch_utils_ext._open('cpu', str(build.library('cpu')))     # for the tests after this one

@@ -1,7 +1,8 @@
-// The C ABI of the kernels of torch_utils_ext, a set of functions that is implemented three times.
+// The C ABI of the kernels of torch_utils_ext, a set of functions that is implemented four times.
 //
 //   csrc/cpu/*.cpp        vectorised CPU kernels; `stream` is ignored
 //   csrc/cuda/*.cu        CUDA kernels (bodies in csrc/kernels/), compiled by nvcc; no torch header anywhere
+//   csrc/driver/*.cpp     the launchers of csrc/cuda/ compiled by g++, for the same bodies compiled by NVRTC
 //   csrc/emulation/*.cpp  the same bodies compiled by g++ through an emulation of CUDA; `stream` is ignored
 //
 // Each becomes a separate shared library, which csrc/bind.cpp opens with dlopen and looks up by the names below.

@@ -15,7 +15,7 @@ template <class F> int with_type(int dtype, F f)
     case TUX_F32: return f(float());
     case TUX_F16: return f(half_t());
     case TUX_BF16: return f(bfloat16_t());
-#ifndef __CUDACC__
+#if !defined(__CUDACC__) && !defined(TUX_DRIVER)
     case TUX_F64: return f(double());
 #endif
     default: return TUX_BAD_DTYPE;

@@ -13,6 +13,8 @@ extern "C" const char* tux_error_string(int code)
     }
 #ifdef __CUDACC__
     return cudaGetErrorString(static_cast<cudaError_t>(code));
+#elif defined(TUX_DRIVER)
+    return driver::error_text(code);
 #else
     return emulation::machine.message.c_str();
 #endif

@@ -1,11 +1,14 @@
-// The basis of kernel bodies, for nvcc and for the emulation of CUDA by a C++ compiler: types, conversions, vector access.
+// The basis of kernel bodies, for nvcc, for NVRTC, and for the emulation of CUDA by a C++ compiler: types, conversions, vector
+// access. TUX_DRIVER is defined where launchers are compiled for the kernels of NVRTC (csrc/driver/); bodies are then not emitted.
 #pragma once
 #include <stdint.h>
 
 #ifdef __CUDACC__
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#ifndef __CUDACC_RTC__
 #include <cuda_runtime.h>
+#endif
 typedef __half half_t;
 typedef __nv_bfloat16 bfloat16_t;
 #define SHARED_ARRAY(type, name, count) __shared__ type name[count]
@@ -13,6 +16,9 @@ typedef __nv_bfloat16 bfloat16_t;
     (kernel<<<grid, block, dynamic_bytes, static_cast<cudaStream_t>(stream)>>>(__VA_ARGS__), static_cast<int>(cudaGetLastError()))
 #else
 #include "../emulation/cuda.h"
+#ifdef TUX_DRIVER
+#include "../driver/launch.h"
+#endif
 #endif
 
 namespace tux {

@@ -1,0 +1,1 @@
+#include "../cuda/affine_glu.cu"

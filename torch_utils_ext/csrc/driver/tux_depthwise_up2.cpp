@@ -1,0 +1,1 @@
+#include "../cuda/depthwise_up2.cu"
