@@ -15,6 +15,7 @@ import numpy as np
 
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError, printable
+from spider_plugin.metrics.sid import MIN_SAMPLES, sid
 
 DETECTOR  = 'SPIDER_DETECTOR'
 MAX_ITEMS = 1_000_000   # As many as the hosts' kid50k_full requests, which is all of any dataset.
@@ -38,7 +39,6 @@ def compute_sid(opts, name, max_real, num_gen):
     if opts.rank != 0:
         return unknown
 
-    from spider_plugin.metrics.sid import sid
     try:
         result = sid(fake.get_all(), choose(real.get_all(), max_real))
     except SpiderError as error:
@@ -126,7 +126,10 @@ def _register(name, max_real, num_gen):
     @registry.metrics.register(name)
     def metric(opts):
         return compute_sid(opts, name, max_real, num_gen)
-    metric.pick_detector = lambda detector: detector or 'inception' # The reference host checks this detector before training.
+    # What the reference host checks before training, and draws in one pass with what its metrics need.
+    metric.pick_detector = lambda detector: detector or 'inception'
+    metric.least_real = MIN_SAMPLES
+    metric.generated = dict(detector_kwargs=dict(return_features=True), capture_all=True, max_items=num_gen)
 
 for _name, _sizes in SIZES.items():
     _register(_name, *_sizes)
