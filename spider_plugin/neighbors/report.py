@@ -3,8 +3,8 @@
 import html
 import math
 
-from spider_plugin import detectors
 from spider_plugin.files.html import line, page, strip, text
+from spider_plugin.neighbors.words import labelled
 
 COLOURS = ('#d0246b', '#2b6cb0', '#b7791f', '#2f855a', '#6b46c1', '#c05621', '#0d7377', '#6b7280')
 SHOWN   = 60        # Most sources with pictures in the page; all sources are in its table.
@@ -39,9 +39,8 @@ def _digits(half_width):
 # Terminal.
 
 def headings(summary):
-    """Return the headings of the columns. Scores alone are those of Inception; a named detector is beside its own."""
-    name = summary['detector'] and summary['detector']['name']
-    return [detectors.label(heading, name) if heading in ('SID', 'FID', 'KID') else heading for heading in COLUMNS]
+    """Return the headings of the columns, with the label of the detector."""
+    return [labelled(heading, summary['label']) if heading in ('SID', 'FID', 'KID') else heading for heading in COLUMNS]
 
 def table(summary):
     """Return the table as lines of text."""

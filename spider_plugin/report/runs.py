@@ -26,7 +26,7 @@ MOST_CURVES = 300           # names in stats.jsonl
 
 _PARTS = ('_ci95', '_r1', '_location', '_spread', '_std')       # of the results of a metric, beside its value
 
-# The detector of a score, unless it is one of those of published scores: Inception, and VGG16 of precision, recall and path length.
+# The detector of a score, unless it is one of those of published scores: Inception, or VGG16 of precision and recall.
 _OTHER_DETECTOR = r'(?!inception-2015-12-05$|vgg16$)[\w.-]{1,80}'
 
 #----------------------------------------------------------------------------

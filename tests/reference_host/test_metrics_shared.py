@@ -38,7 +38,7 @@ class Counting(torch.nn.Module):
 
 @pytest.fixture
 def options(make_zip, tmp_path, monkeypatch):
-    """options(c_dim) -> arguments of calc_metric for 300 real images of 16x16; one detector for fid, kid and is, another for pr."""
+    """options(c_dim) -> arguments of calc_metric for 300 real images of 16x16; pr has another detector than fid, kid and is."""
     monkeypatch.setenv('DNNLIB_CACHE_DIR', str(tmp_path / 'cache'))
     for name, module in dict(pooled=Pooled(), other=Other()).items():
         torch.jit.script(module).save(str(tmp_path / f'{name}.pt'))
