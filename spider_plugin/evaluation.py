@@ -25,8 +25,8 @@ from spider_plugin.snapshots.rebuild import load_generator
 
 METRICS: dict[str, Callable[[Any, Any], SIDResult | Distance]] = {'sid': sid, 'fid': fid, 'kid': kid}
 
-# What tells images apart: None for SPIDER_DETECTOR, else Inception; a name or file as of --detector, a torch module, or an object as of
-# neighbors.features.compute_features.
+# What tells images apart: None for SPIDER_DETECTOR, else Inception; a name or file as of --detector, a torch module, or an
+# object as of neighbors.features.compute_features.
 Detector: TypeAlias = str | Path | torch.nn.Module | Any | None
 
 #----------------------------------------------------------------------------
@@ -41,10 +41,10 @@ def evaluate(generator: torch.nn.Module | str | Path, data: str | Path, metrics:
                 images [N, C, R, R] in [-1, 1], float; or the path of a snapshot.
     data:       zip or folder of images, the name of a dataset, or an .npz of features.
     metrics:    of 'sid', 'fid', 'kid'; one pass over the images serves all.
-    detector:   feature network. None: that of SPIDER_DETECTOR, else Inception, which is downloaded once. A name or file as of --detector; 'demo' knows images
-                of 32 x 32 pixels, resizes others, and needs no download. A torch module, called with uint8 images [N, C, R, R] on
-                its device, returning features [N, n]: the data's features are kept in the cache under a hash of its class and
-                tensors.
+    detector:   feature network. None: that of SPIDER_DETECTOR, else Inception, which is downloaded once. A name or file as
+                of --detector; 'demo' knows images of 32 x 32 pixels, resizes others, and needs no download. A torch module,
+                called with uint8 images [N, C, R, R] on its device, returning features [N, n]: the data's features are kept in
+                the cache under a hash of its class and tensors.
     num_images: images to draw; default: as many as are looked at of the data.
     max_images: most images of the data that are looked at, chosen uniformly.
     labels:     [M, c_dim], from which c is drawn uniformly. None: one-hot, all classes equally often.

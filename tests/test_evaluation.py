@@ -104,6 +104,15 @@ def test_a_named_detector_and_arrays_of_features(make_zip, tmp_path):
     with pytest.raises(SpiderError, match='features of an image, but the detector gives 12'):
         evaluate(Large(), tmp_path / 'features.npz', ['fid'], detector=Pooling(), quiet=True)
 
+def test_the_detector_of_the_environment(data, make_zip, tmp_path, monkeypatch):
+    source = make_zip(tmp_path / 'a.zip', n=100, res=8, seed=7)
+    monkeypatch.setenv('SPIDER_DETECTOR', 'demo')
+    here, given = (rank_sources(data, [source], detector=detector, quiet=True)[0] for detector in (None, 'demo'))
+    assert here == given and here.detector == 'demo'
+    monkeypatch.setenv('SPIDER_DETECTOR', 'nowhere.pt')
+    with pytest.raises(SpiderError, match='nowhere.pt does not exist'):
+        evaluate(Painter(), data, ['fid'], quiet=True)
+
 def test_ranks_are_those_of_neighbors(data, make_zip, tmp_path):
     sources = [make_zip(tmp_path / f'{name}.zip', n=100, res=8, seed=seed) for seed, name in ((7, 'a'), (8, 'b'))] + ['strokes']
     with warnings.catch_warnings(record=True) as said:

@@ -5,12 +5,12 @@ tried: the transport is fitted to all but some images of both sets, moves source
 held-out target images is measured in two ways:
 
     patches     sliced Wasserstein distance of 5 x 5 patches of a Laplacian pyramid (Karras et al. 2018, section 5)
-    features    Frechet distance of the features of a detector: that of --detector or SPIDER_DETECTOR, else lite1, where its weights
-                are installed (spider_plugin/detectors.py)
+    features    Frechet distance of the features of a detector: that of --detector or SPIDER_DETECTOR, else lite1, where
+                its weights are installed (spider_plugin/detectors.py)
 
-The strength with the smallest product of the two is chosen, in which features count twice, or with the smallest distance of patches
-alone. Each of them alone chooses wrong on some pair: benchmarks/convergence/match_choice.py measures that. A strength whose
-covariance has more dimensions than half of the images of the smaller set is not tried."""
+The strength with the smallest product of the two is chosen, in which features count twice, or with the smallest distance of
+patches alone. Each of them alone chooses wrong on some pair: benchmarks/convergence/match_choice.py measures that. A strength
+whose covariance has more dimensions than half of the images of the smaller set is not tried."""
 
 import dataclasses
 import hashlib
