@@ -15,9 +15,9 @@ import numpy as np
 
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError, printable
-from spider_plugin.metrics.sid import MIN_SAMPLES, sid
 
 DETECTOR  = 'SPIDER_DETECTOR'
+LEAST_REAL = 50         # That of metrics/sid.py, which imports torch.
 MAX_ITEMS = 1_000_000   # As many as the hosts' kid50k_full requests, which is all of any dataset.
 
 #----------------------------------------------------------------------------
@@ -39,6 +39,7 @@ def compute_sid(opts, name, max_real, num_gen):
     if opts.rank != 0:
         return unknown
 
+    from spider_plugin.metrics.sid import sid
     try:
         result = sid(fake.get_all(), choose(real.get_all(), max_real))
     except SpiderError as error:
@@ -128,7 +129,7 @@ def _register(name, max_real, num_gen):
         return compute_sid(opts, name, max_real, num_gen)
     # What the reference host checks before training, and draws in one pass with what its metrics need.
     metric.pick_detector = lambda detector: detector or 'inception'
-    metric.least_real = MIN_SAMPLES
+    metric.least_real = LEAST_REAL
     metric.generated = dict(detector_kwargs=dict(return_features=True), capture_all=True, max_items=num_gen)
 
 for _name, _sizes in SIZES.items():
