@@ -42,8 +42,8 @@ def pick_dataset_kwargs(trained_on, data, mirror):
         kwargs.xflip = mirror
     return kwargs
 
-def match_dataset(kwargs, G):
-    """Complete the options by the sizes that G needs. Raises SpiderError if the dataset does not fit."""
+def match_dataset(kwargs, G, metrics):
+    """Complete the options by the sizes that G needs. Raises SpiderError if the dataset does not fit G or the metrics."""
     with runtime.named('--data'):
         kwargs.use_labels = G.c_dim != 0
         dataset = dnnlib.util.construct_class_by_name(**kwargs)
@@ -53,6 +53,7 @@ def match_dataset(kwargs, G):
             raise SpiderError(f'{kwargs.path} has channels, resolution and label size {found}, but the network has {needed}; '
                               'give the dataset it was trained on')
         kwargs.resolution = dataset.resolution
+    metric_main.check_num_real(metrics, dataset.num_raw_images, kwargs.path)
     return kwargs
 
 #----------------------------------------------------------------------------
@@ -85,7 +86,7 @@ def calc_metrics(network_pkl, metrics, detector, data, mirror, gpus, verbose, th
     G = load_generator(network_pkl, torch.device('cpu'), trust)
     metric_main.check_metrics(metrics, detector, G.img_resolution, get_G=lambda: G)
     trained_on = training_set_of(network_pkl, G, data, trust)
-    dataset_kwargs = match_dataset(pick_dataset_kwargs(trained_on, data, mirror), G)
+    dataset_kwargs = match_dataset(pick_dataset_kwargs(trained_on, data, mirror), G, metrics)
 
     run_dir = os.path.dirname(os.path.abspath(network_pkl))
     if not os.path.isfile(os.path.join(run_dir, 'training_options.json')):

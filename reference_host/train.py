@@ -61,6 +61,7 @@ def continue_training(folder, dry_run):
     with runtime.named('--data'):
         dataset = dnnlib.util.construct_class_by_name(**c.training_set_kwargs)
         dataset.check_images(ranks.keep_waiting)
+    metric_main.check_num_real(c.get('metrics', []), dataset.num_raw_images, c.training_set_kwargs.path)
     print_options(c)
     state_file = run_dir.state_to_continue(folder)
     print(f'Continuing the run in {folder} from {state_file or "its beginning, as it has no snapshot yet"}')
@@ -337,6 +338,7 @@ def main(**kwargs):
     configure_augmentation(c, opts)
     configure_training(c, opts)
     metric_main.check_metrics(opts.metrics, opts.detector, c.training_set_kwargs.resolution, get_G=lambda: sketch_of_G(c))
+    metric_main.check_num_real(opts.metrics, c.training_set_kwargs.max_size, opts.data)
     c.update(metrics=opts.metrics, detector=opts.detector, metric_at_start=opts.metric_at_start)
 
     desc = f'{opts.cfg}-{dataset_name}-gpus{opts.gpus}-batch{opts.batch}-gamma{opts.gamma:g}'

@@ -212,8 +212,8 @@ def import_checkpoint(file, out, key):
 @click.argument('sources', nargs=-1, required=True, metavar='SOURCE...')
 @click.option('--target',     help='Dataset that you want to train on, a zip or folder of images, or an .npz of its features',
               metavar='[ZIP|DIR|NPZ]', required=True)
-@click.option('--by',         help='Measure that ranks: the absolute value of SID, FID, or KID', default='sid', show_default=True,
-              type=click.Choice(['sid', 'fid', 'kid']))
+@click.option('--by',         help='Measure that ranks: FID, KID, or the absolute value of SID', default='fid', show_default=True,
+              type=click.Choice(['fid', 'kid', 'sid']))
 @click.option('--max-images', help='Most images of a set to use, chosen uniformly', metavar='INT',
               type=Whole(100, MOST_IMAGES), default=50000, show_default=True)
 @click.option('--detector',   help='Feature network, as in calc_metrics.py; a TorchScript file is code that will run  '

@@ -7,8 +7,11 @@ does is not known."""
 import dataclasses
 import functools
 import hashlib
+import importlib
 import os
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError, out_of_memory, shown
@@ -31,6 +34,49 @@ class NamedDetector:
         if name in ('inception', 'vgg16'):
             raise SpiderError(f'The detector {name!r} is one of a host; choose another name.')
 
+ENVIRONMENT = 'SPIDER_DETECTOR'     # A variable, the default of --detector everywhere.
+
+def asked_for(value=None):
+    """Return the value of --detector, else that of SPIDER_DETECTOR, else None."""
+    return value or os.environ.get(ENVIRONMENT) or None
+
+@dataclasses.dataclass(frozen=True)
+class FoundDetector:
+    """The detector that a value of --detector names, in a process of a host."""
+
+    label:    str       # A short name for its scores.
+    identity: str       # Digest of all that its features depend on.
+    open:     Callable  # (device) -> function of images, as of NamedDetector.
+
+def find_detector(value, option=ENVIRONMENT):
+    """Return the FoundDetector of an entry, a TorchScript file or its URL, or of a name that the host in this process knows.
+
+    option: what the user set. Raises SpiderError."""
+    if known(value):
+        return FoundDetector(value, identity_of(value), functools.partial(open_detector, value))
+    lookup = getattr(sys.modules.get('metrics.detectors'), 'find', None)    # of the reference host
+    path = value
+    if lookup is not None:
+        path = lookup(value)
+    elif '://' in value:
+        path = importlib.import_module('dnnlib.util').open_url(value, return_filename=True)
+    if not os.path.isfile(path):
+        raise SpiderError(f'{option}={value} does not exist; give a TorchScript file, its URL, or one of '
+                          f'{", ".join(sorted(registry.detectors))}.')
+    def load(device):
+        try:
+            return load_torchscript(path, device)
+        except (RuntimeError, OSError, ValueError) as error:
+            if out_of_memory(error):
+                raise
+            raise SpiderError(f'{option}={value} is no TorchScript file ({shown(str(error).splitlines()[0], 80)}); give one '
+                              'written by torch.jit.save.') from error
+    return FoundDetector(short_name(value), sha256_of_file(path), load)
+
+def short_name(value):
+    """Return the name of a file or URL without folders, ending and query."""
+    return Path(str(value).partition('?')[0].rstrip('/')).stem
+
 def known(name):
     """Return whether a value of --detector is the name of an entry."""
     return isinstance(name, str) and name in registry.detectors
@@ -46,10 +92,6 @@ def identity_of(name):
 def about(name):
     """Return the sentence about the scores by a value of --detector; '' for one that is no entry."""
     return registry.detectors[name].about if known(name) else ''
-
-def label(score, name):
-    """Return the name of a score with its detector where that is an entry: `fid50k (lite1)`."""
-    return f'{score} ({name})' if known(name) else score
 
 def _of_package(name, call):
     try:

@@ -12,19 +12,21 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
+from spider_plugin.detectors import asked_for
 from spider_plugin.errors import SpiderError
 from spider_plugin.files.progress import Progress
 from spider_plugin.metrics.distances import Distance, fid, kid
 from spider_plugin.metrics.sid import MIN_SAMPLES, SIDResult, sid
-from spider_plugin.neighbors.compare import MEASURES, find_neighbors
+from spider_plugin.neighbors.compare import find_neighbors
 from spider_plugin.neighbors.detector import HostDetector, pick_device
 from spider_plugin.neighbors.features import ImageSet, SetProgress, compute_features, detect, open_set
+from spider_plugin.neighbors.ranking import MEASURES
 from spider_plugin.snapshots.rebuild import load_generator
 
 METRICS: dict[str, Callable[[Any, Any], SIDResult | Distance]] = {'sid': sid, 'fid': fid, 'kid': kid}
 
-# What tells images apart: None for Inception, a name or file as of --detector, a torch module, or an object as of
-# neighbors.features.compute_features.
+# What tells images apart: None for SPIDER_DETECTOR, else Inception; a name or file as of --detector, a torch module, or an
+# object as of neighbors.features.compute_features.
 Detector: TypeAlias = str | Path | torch.nn.Module | Any | None
 
 #----------------------------------------------------------------------------
@@ -39,10 +41,10 @@ def evaluate(generator: torch.nn.Module | str | Path, data: str | Path, metrics:
                 images [N, C, R, R] in [-1, 1], float; or the path of a snapshot.
     data:       zip or folder of images, the name of a dataset, or an .npz of features.
     metrics:    of 'sid', 'fid', 'kid'; one pass over the images serves all.
-    detector:   feature network. None: Inception, which is downloaded once. A name or file as of --detector; 'demo' knows images
-                of 32 x 32 pixels, resizes others, and needs no download. A torch module, called with uint8 images [N, C, R, R] on
-                its device, returning features [N, n]: the data's features are kept in the cache under a hash of its class and
-                tensors.
+    detector:   feature network. None: that of SPIDER_DETECTOR, else Inception, which is downloaded once. A name or file as
+                of --detector; 'demo' knows images of 32 x 32 pixels, resizes others, and needs no download. A torch module,
+                called with uint8 images [N, C, R, R] on its device, returning features [N, n]: the data's features are kept in
+                the cache under a hash of its class and tensors.
     num_images: images to draw; default: as many as are looked at of the data.
     max_images: most images of the data that are looked at, chosen uniformly.
     labels:     [M, c_dim], from which c is drawn uniformly. None: one-hot, all classes equally often.
@@ -80,33 +82,37 @@ class RankedSource:
     kid:      Distance
     images:   int           # So many were looked at.
     words:    str           # What the sign of SID means for this source.
+    detector: str           # Whose features these are: '' for Inception, '.npz' for features from files, else a name.
 
     def __repr__(self) -> str:
-        return (f'RankedSource({self.rank}{" (tied)" if self.tied else ""}: {self.source}, SID {self.sid.value:+.4g}, '
-                f'FID {self.fid.value:.4g}, KID {self.kid.value:.4g})')
+        by = f' by {self.detector}' if self.detector else ''
+        return (f'RankedSource({self.rank}{" (tied)" if self.tied else ""}: {self.source}, FID {self.fid.value:.4g}, '
+                f'KID {self.kid.value:.4g}, SID {self.sid.value:+.4g}{by})')
 
-def rank_sources(target: str | Path, sources: Sequence[str | Path], *, by: str = 'sid', detector: Detector = None,
+def rank_sources(target: str | Path, sources: Sequence[str | Path], *, by: str = 'fid', detector: Detector = None,
                  max_images: int = 50000, trust: bool = False, quiet: bool = False) -> list[RankedSource]:
     """Return the sources in the order of their distance to the target, as `spider neighbors` ranks them.
 
     target:     zip or folder of images, or an .npz of features [N, n] named `features`.
     sources:    the same, generators (.pkl), names that `spider sources` lists, or noise, strokes, shapes, covariance:PATH; each
                 once. One that holds the same images as the target is left out.
-    by:         'sid' (its absolute value), 'fid' or 'kid': what ranks.
+    by:         'fid', 'kid' or 'sid' (its absolute value): what ranks.
     detector:   as of `evaluate`; it is not used where all sets are .npz files.
     max_images: most images of a set that are looked at, chosen uniformly. Features are kept in the cache.
     trust:      unpickle generators as hosts do, which runs code that they carry.
     quiet:      no progress on stderr.
-    Warns (UserWarning) where measures disagree or sets are small. Raises SpiderError for what cannot be read or compared."""
+    Warns (UserWarning) where measures disagree, sets are small, or few images of a source were drawn. Raises SpiderError for
+    what cannot be read or compared."""
     if by not in MEASURES:
         raise SpiderError(f'by={by!r} is unknown; use {", ".join(MEASURES)}.')
     summary = find_neighbors(str(target), [str(source) for source in sources], _open_detector(detector), max_images=max_images,
                              by=by, trust=trust, device=pick_device(), quiet=quiet)
-    for sentence in summary['warnings']:
+    for sentence in [*summary['warnings'], *summary['notes']]:
         warnings.warn(sentence, stacklevel=2)
     distance = lambda entry: Distance(entry['value'], entry['ci95'])
     return [RankedSource(
         source=entry['source'], rank=entry['rank'], tied=entry['tied'], images=entry['images'], words=entry['sid']['words'],
+        detector=summary['label'],
         **{name: distance(entry[name]) for name in ('sid', 'sid_back', 'fid', 'kid')}) for entry in summary['sources']]
 
 #----------------------------------------------------------------------------
@@ -114,7 +120,7 @@ def rank_sources(target: str | Path, sources: Sequence[str | Path], *, by: str =
 
 def _open_detector(detector: Detector) -> Any:
     if detector is None or isinstance(detector, (str, Path)):
-        return HostDetector(None if detector is None else str(detector), device=pick_device())
+        return HostDetector(asked_for(None if detector is None else str(detector)), device=pick_device())
     if isinstance(detector, torch.nn.Module):
         return ModuleDetector(detector)
     if not callable(detector) or not isinstance(getattr(detector, 'identity', None), str):

@@ -104,6 +104,15 @@ def test_a_named_detector_and_arrays_of_features(make_zip, tmp_path):
     with pytest.raises(SpiderError, match='features of an image, but the detector gives 12'):
         evaluate(Large(), tmp_path / 'features.npz', ['fid'], detector=Pooling(), quiet=True)
 
+def test_the_detector_of_the_environment(data, make_zip, tmp_path, monkeypatch):
+    source = make_zip(tmp_path / 'a.zip', n=100, res=8, seed=7)
+    monkeypatch.setenv('SPIDER_DETECTOR', 'demo')
+    here, given = (rank_sources(data, [source], detector=detector, quiet=True)[0] for detector in (None, 'demo'))
+    assert here == given and here.detector == 'demo'
+    monkeypatch.setenv('SPIDER_DETECTOR', 'nowhere.pt')
+    with pytest.raises(SpiderError, match='nowhere.pt does not exist'):
+        evaluate(Painter(), data, ['fid'], quiet=True)
+
 def test_ranks_are_those_of_neighbors(data, make_zip, tmp_path):
     sources = [make_zip(tmp_path / f'{name}.zip', n=100, res=8, seed=seed) for seed, name in ((7, 'a'), (8, 'b'))] + ['strokes']
     with warnings.catch_warnings(record=True) as said:
@@ -113,8 +122,9 @@ def test_ranks_are_those_of_neighbors(data, make_zip, tmp_path):
     assert [(r.source, r.rank, r.tied) for r in ranked] == [(e['source'], e['rank'], e['tied']) for e in summary['sources']]
     assert all((r.kid.value, r.kid.ci95, r.sid.value) == (e['kid']['value'], e['kid']['ci95'], e['sid']['value'])
                for r, e in zip(ranked, summary['sources'], strict=True))
-    assert set(summary['warnings']) <= {str(w.message) for w in said} and summary['warnings']
-    assert repr(ranked[0]).startswith(f'RankedSource(1{" (tied)" if ranked[0].tied else ""}: {ranked[0].source}, SID ')
+    assert {*summary['warnings'], *summary['notes']} <= {str(w.message) for w in said} and summary['warnings']
+    assert repr(ranked[0]).startswith(f'RankedSource(1{" (tied)" if ranked[0].tied else ""}: {ranked[0].source}, FID ')
+    assert repr(ranked[0]).endswith(' by Pooling)')
 
 def test_refusals(data):
     for call, words in (
@@ -123,6 +133,6 @@ def test_refusals(data):
             (lambda: evaluate(Painter(), data, detector=print),                     'detector must be a name, a file'),
             (lambda: evaluate(torch.nn.Linear(3, 3), data, detector=Pooling()),     'Linear has no z_dim'),
             (lambda: evaluate(Painter(), data, detector=Pooling(), labels=torch.ones([4, 2])), r'shape \[images, 0\]'),
-            (lambda: rank_sources(data, ['noise'], by='mmd', detector=Pooling()),   "by='mmd' is unknown; use sid, fid")):
+            (lambda: rank_sources(data, ['noise'], by='mmd', detector=Pooling()),   "by='mmd' is unknown; use fid, kid")):
         with pytest.raises(SpiderError, match=words):
             call()

@@ -57,6 +57,11 @@ def is_named(url):
     """Return whether a --detector value is the name of a detector of the plugin."""
     return named is not None and url != 'demo' and named.known(url)
 
+def is_published(url):
+    """Return whether a --detector value is a network of published scores, by its name or its bytes."""
+    return public_name(url) is not None or not is_named(url) and detector_identity(url) in [
+        spec.sha256 for spec in PUBLIC.values()]
+
 def about(url):
     """Return a sentence about what the scores of a --detector value compare with, or ''."""
     if url == 'demo':

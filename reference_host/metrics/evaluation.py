@@ -17,10 +17,11 @@ def evaluate(rank, num_gpus, network_pkl, run_dir, metrics, dataset_kwargs, dete
         torch.set_num_threads(threads)
     with ranks.one_first(): # Each machine downloads once.
         G = load_generator(network_pkl, device, trust)
-    progress = metric_utils.ProgressMonitor(verbose=verbose)
+    kwargs = dict(G=G, dataset_kwargs=dataset_kwargs, detector=detector, num_gpus=num_gpus, rank=rank, device=device,
+                  progress=metric_utils.ProgressMonitor(verbose=verbose))
+    kwargs.update(shared=metric_main.share(metrics, **kwargs))
     for metric in metrics:
-        result = metric_main.calc_metric(metric=metric, G=G, dataset_kwargs=dataset_kwargs, detector=detector,
-                                         num_gpus=num_gpus, rank=rank, device=device, progress=progress)
+        result = metric_main.calc_metric(metric=metric, **kwargs)
         if rank == 0:
             metric_main.report_metric(result, run_dir=run_dir, snapshot_pkl=network_pkl)
 

@@ -63,7 +63,10 @@ class FeatureStats:
         """Call append() for a tensor; with several ranks, for the tensors of all ranks in order.
 
         Only rank 0 keeps them, because metrics are computed there; the others only count them."""
-        x = gather(x, num_gpus)
+        self.append_gathered(gather(x, num_gpus), rank)
+
+    def append_gathered(self, x, rank=0):
+        """Call append_torch() for a tensor that holds those of all ranks."""
         if rank == 0:
             self.append(x.cpu().numpy())
         else:

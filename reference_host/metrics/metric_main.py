@@ -1,6 +1,7 @@
 """The registry of metrics. A plugin adds metrics by `register_metric`."""
 
 import json
+import math
 import os
 import time
 
@@ -56,6 +57,15 @@ def check_metrics(metrics, detector, resolution, get_G=None):
         if get_G is not None and hasattr(_metric_dict[metric], 'check_generator'):
             _metric_dict[metric].check_generator(get_G())
 
+def check_num_real(metrics, num_real, path):
+    """Raise SpiderError for a metric that num_real images, those of the dataset at a path, do not define."""
+    for metric in metrics:
+        least = getattr(_metric_dict[metric], 'least_real', 0)
+        if num_real < least:
+            images = 'one image' if num_real == 1 else f'{num_real} images'
+            raise SpiderError(f'--metrics: {metric} is not defined for fewer than {least} real images, and {path} has {images}; '
+                              'give a larger --data, or leave the metric out')
+
 def check_detector(metric, detector, resolution):
     if detector == 'demo' and resolution != detectors.DEMO_RESOLUTION:
         side = detectors.DEMO_RESOLUTION
@@ -70,6 +80,25 @@ def check_detector(metric, detector, resolution):
 #----------------------------------------------------------------------------
 # Evaluation.
 
+def share(metrics, G, dataset_kwargs, detector=None, **_others):
+    """Return the SharedPass of metrics, for `shared` of calc_metric(), whose other arguments these are; None if there is nothing
+    to share.
+
+    A metric says by its attribute `generated` which statistics of generated images it needs: the detector_kwargs and further
+    keywords with which it will call compute_feature_stats_for_generator(). Others have a pass of their own."""
+    requests = []
+    for metric in dict.fromkeys(metrics):
+        if (needed := getattr(_metric_dict[metric], 'generated', None)) is not None:
+            needed = dict(needed)
+            requests.append(metric_utils.Request(detector_of(metric, detector), needed.pop('detector_kwargs'), needed, G,
+                                                 real_images(metric, dataset_kwargs)))
+    return metric_utils.SharedPass(requests) if len(requests) > 1 else None
+
+def real_images(metric, dataset_kwargs):
+    """Return the options of the real images of a metric: the whole dataset, mirrored images only where the public metric has
+    them."""
+    return dict(dataset_kwargs, max_size=None, **({} if metric in MIRRORED else dict(xflip=False)))
+
 def calc_metric(metric, **kwargs): # See metric_utils.MetricOptions for the arguments.
     """Evaluate one metric. The same network gives the same result, and the global random state does not change."""
     opts = metric_utils.MetricOptions(**kwargs)
@@ -81,7 +110,9 @@ def calc_metric(metric, **kwargs): # See metric_utils.MetricOptions for the argu
     with runtime.seeded(opts.rank, opts.device):
         results = ranks.agree(_metric_dict[metric](opts))
     total_time = time.time() - start_time
-    label = dict(label=f'{metric} ({opts.detector})') if detectors.about(opts.detector) else {} # Not that of published scores.
+    # Published scores have the name of the metric alone.
+    name = detectors.get_feature_detector_name(opts.detector) if opts.detector is not None else None
+    label = {} if name is None or detectors.is_published(opts.detector) else dict(label=f'{metric} ({name})')
     return dnnlib.EasyDict(
         **label,
         results         = dnnlib.EasyDict({name: float(value) for name, value in results.items()}),
@@ -89,13 +120,14 @@ def calc_metric(metric, **kwargs): # See metric_utils.MetricOptions for the argu
         total_time      = total_time,
         total_time_str  = dnnlib.util.format_time(total_time),
         num_gpus        = opts.num_gpus,
-        detector        = detectors.get_feature_detector_name(opts.detector) if opts.detector is not None else None)
+        detector        = name)
 
 def report_metric(result_dict, run_dir=None, snapshot_pkl=None, cur_nimg=None):
-    """Print a result as one line of JSON, and append it to metric-*.jsonl of the run."""
+    """Print a result as one line of JSON, and append it to metric-*.jsonl of the run. A value that is not defined is null."""
     if snapshot_pkl is not None and run_dir is not None:
         snapshot_pkl = os.path.relpath(snapshot_pkl, run_dir)
-    line = json.dumps(dict(result_dict, snapshot_pkl=snapshot_pkl, cur_nimg=cur_nimg, timestamp=time.time()))
+    results = {name: value if math.isfinite(value) else None for name, value in result_dict['results'].items()} # JSON has no NaN.
+    line = json.dumps(dict(result_dict, results=results, snapshot_pkl=snapshot_pkl, cur_nimg=cur_nimg, timestamp=time.time()))
     print(line, flush=True)
     if run_dir is not None and os.path.isdir(run_dir):
         with open(os.path.join(run_dir, f'metric-{result_dict["metric"]}.jsonl'), 'a') as f:
@@ -150,6 +182,16 @@ for fn in (eqt_int, eqt_frac, eqr):
 for fn in (pr, score, eqt_int, eqt_frac, eqr):
     fn.rises = True
 
+fid.least_real = kid.least_real = 2
+pr.least_real = precision_recall.NHOOD_SIZE + 1 # Each image needs so many others.
+
+GENERATED = { # Function -> the statistics of generated images that it needs, beside their number.
+    fid:   dict(detector_kwargs=dict(return_features=True), capture_mean_cov=True),
+    kid:   dict(detector_kwargs=dict(return_features=True), capture_all=True),
+    pr:    dict(detector_kwargs=dict(return_features=True), capture_all=True),
+    score: dict(detector_kwargs=dict(no_output_bias=True), capture_all=True),
+}
+
 #----------------------------------------------------------------------------
 # The metrics. Those of 50k are the public ones; NAME50k compares at most 50000 real images, NAME50k_full all of them. In the
 # small sizes FID and KID use all real images, whose features are cached, and precision and recall as many as are generated.
@@ -189,12 +231,12 @@ MIRRORED = ['fid50k', 'kid50k', 'pr50k3'] # The public ones that keep the mirror
 def register_all():
     for name, (fn, sizes) in METRICS.items():
         def metric(opts, name=name, fn=fn, sizes=sizes):
-            opts.dataset_kwargs.update(max_size=None)
-            if name not in MIRRORED:
-                opts.dataset_kwargs.update(xflip=False)
+            opts.dataset_kwargs.update(real_images(name, opts.dataset_kwargs))
             return fn(opts, name, **sizes)
         metric.__name__ = name
         metric.__dict__.update(fn.__dict__)
+        if fn in GENERATED:
+            metric.generated = dict(GENERATED[fn], max_items=sizes['num_gen'])
         register_metric(metric)
 
 register_all()

@@ -8,7 +8,7 @@ import torch
 
 import dnnlib
 from metrics.detectors import get_feature_detector, get_feature_detector_name, run_detector  # noqa: F401
-from metrics.feature_stats import KEEP_BELOW, FeatureCache, FeatureStats, subset_indices
+from metrics.feature_stats import KEEP_BELOW, FeatureCache, FeatureStats, gather, subset_indices
 from training import ranks, runtime
 
 #----------------------------------------------------------------------------
@@ -26,6 +26,7 @@ class MetricOptions:
         progress        = None,     # ProgressMonitor to report to. None = silent.
         cache           = True,     # Whether to keep the statistics of datasets on disk.
         detector        = None,     # Feature network: path or URL of a TorchScript file, or 'demo'.
+        shared          = None,     # SharedPass over the generated images of several metrics. None = a pass for each metric.
     ):
         self.G              = G
         self.G_kwargs       = dnnlib.EasyDict(G_kwargs)
@@ -36,6 +37,7 @@ class MetricOptions:
         self.progress       = progress.sub() if progress is not None and rank == 0 else ProgressMonitor()
         self.cache          = cache
         self.detector       = detector
+        self.shared         = shared
 
 class ProgressMonitor:
     """Prints the progress of a metric, and passes it to progress_fn(done, total)."""
@@ -166,31 +168,83 @@ def compute_feature_stats_for_generator(opts, detector_url, detector_kwargs, rel
                                         batch_gen=None, seed=0, **stats_kwargs):
     """Return FeatureStats(**stats_kwargs) of max_items generated images, complete on rank 0.
 
-    Latents, labels and noise depend on `seed`, so that the same network gets the same score on any number of ranks."""
+    Latents, labels and noise depend on `seed`, so that the same network gets the same score on any number of ranks, and from a
+    pass that it shares with other metrics (opts.shared)."""
+    request = Request(detector_url, detector_kwargs, stats_kwargs, opts.G, opts.dataset_kwargs)
+    sizes = dict(rel_lo=rel_lo, rel_hi=rel_hi, batch_size=batch_size, batch_gen=batch_gen, seed=seed)
+    if opts.shared is not None and (batch_size, batch_gen, seed) == (64, None, 0):
+        stats = opts.shared.stats_of(opts, request, **sizes)
+        if stats is not None:
+            return stats
+    return generate_features(opts, [request], **sizes)[request.key]
+
+class Request:
+    """Statistics of generated images that a metric needs. Requests with the same key share one FeatureStats."""
+
+    def __init__(self, detector_url, detector_kwargs, stats_kwargs, G, dataset_kwargs):
+        self.detector_url = detector_url
+        self.detector_kwargs = detector_kwargs
+        self.stats_kwargs = stats_kwargs
+        self.looker = (detector_url, repr(sorted(detector_kwargs.items())))
+        self.images = repr(sorted(dataset_kwargs.items())) if G.c_dim > 0 else '' # Labels are drawn from the dataset.
+        self.key = (*self.looker, repr(sorted(stats_kwargs.items())), self.images)
+
+class SharedPass:
+    """One pass over generated images for several metrics of one generator. Each detector sees an image once."""
+
+    def __init__(self, requests):
+        self.requests = {request.key: request for request in requests}
+        self.found = {} # Key of a request -> FeatureStats.
+
+    def stats_of(self, opts, request, **sizes):
+        """Return the FeatureStats of a request, which the first call computes for all; None if it is not one of them."""
+        if request.key in self.found or request.key not in self.requests:
+            return self.found.get(request.key)
+        together = [other for other in self.requests.values() if other.images == request.images]
+        try:
+            self.found.update(generate_features(opts, together, **sizes))
+        except Exception:
+            if opts.num_gpus > 1: # Ranks would no longer do the same.
+                raise
+            self.requests.clear() # So that an error of one metric's detector is not one of the others.
+        return self.found.get(request.key)
+
+def generate_features(opts, requests, rel_lo=0, rel_hi=1, batch_size=64, batch_gen=None, seed=0):
+    """Return {key: FeatureStats} of requests, from one pass over as many generated images as the largest of them needs."""
     if batch_gen is None:
         batch_gen = min(batch_size, 4 if opts.G.img_resolution > 256 else 16)
     assert batch_size % batch_gen == 0
-    stats = FeatureStats(**stats_kwargs)
-    assert stats.max_items is not None
+    found = {request.key: FeatureStats(**request.stats_kwargs) for request in requests}
+    num_items = max(stats.max_items for stats in found.values())
     G = prepare_generator(opts)
-    progress = opts.progress.sub(tag='generator features', num_items=stats.max_items, rel_lo=rel_lo, rel_hi=rel_hi)
-    detector = get_feature_detector(detector_url, device=opts.device, num_gpus=opts.num_gpus, rank=opts.rank,
-                                    verbose=progress.verbose)
+    progress = opts.progress.sub(tag='generator features', num_items=num_items, rel_lo=rel_lo, rel_hi=rel_hi)
+    lookers = {} # (detector, its keyword arguments) -> (network, keyword arguments, what it fills).
+    for request in requests:
+        if request.looker not in lookers:
+            detector = get_feature_detector(request.detector_url, device=opts.device, num_gpus=opts.num_gpus, rank=opts.rank,
+                                            verbose=progress.verbose)
+            lookers[request.looker] = (detector, request.detector_kwargs, [])
+        lookers[request.looker][2].append(found[request.key])
     labels = iterate_random_labels(opts, batch_gen)
     with torch.no_grad():
-        for _batch in seeded_batches(opts, stats.max_items, batch_size, seed):
-            images = []
-            for _ in range(batch_size // batch_gen):
-                z = torch.randn([batch_gen, G.z_dim], device=opts.device)
-                img = G(z=z, c=next(labels), **opts.G_kwargs)
-                if getattr(img, 'ndim', 0) != 4 or img.shape[2] != img.shape[3]: # Of a fork, under --trust-pickle.
-                    shape = list(img.shape) if hasattr(img, 'shape') else type(img).__name__
-                    raise runtime.SpiderError(f'--network: its generator gives {shape}, and metrics need square images; use a '
-                                              'snapshot of a generator of square images')
-                images.append((img * 127.5 + 128).clamp(0, 255).to(torch.uint8))
-            features = run_detector(detector, torch.cat(images), detector_kwargs)
-            stats.append_torch(features, num_gpus=opts.num_gpus, rank=opts.rank)
-            progress.update(stats.num_items)
-    return stats
+        for _batch in seeded_batches(opts, num_items, batch_size, seed):
+            images = torch.cat([draw_images(opts, G, next(labels)) for _ in range(batch_size // batch_gen)])
+            for detector, detector_kwargs, filled in lookers.values():
+                if not all(stats.is_full() for stats in filled):
+                    features = gather(run_detector(detector, images, detector_kwargs), opts.num_gpus)
+                    for stats in filled:
+                        stats.append_gathered(features, opts.rank)
+            progress.update(max(stats.num_items for stats in found.values()))
+    return found
+
+def draw_images(opts, G, labels):
+    """Return uint8 images [N, C, R, R] of random latents with labels [N, c_dim]."""
+    z = torch.randn([len(labels), G.z_dim], device=opts.device)
+    img = G(z=z, c=labels, **opts.G_kwargs)
+    if getattr(img, 'ndim', 0) != 4 or img.shape[2] != img.shape[3]: # Of a fork, under --trust-pickle.
+        shape = list(img.shape) if hasattr(img, 'shape') else type(img).__name__
+        raise runtime.SpiderError(f'--network: its generator gives {shape}, and metrics need square images; use a '
+                                  'snapshot of a generator of square images')
+    return (img * 127.5 + 128).clamp(0, 255).to(torch.uint8)
 
 #----------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import torch
 
 from metrics import metric_utils
 
+NHOOD_SIZE = 3 # The radius of a ball is the distance to this neighbour.
 BLOCK = 8192 # Features on either side of a matrix of distances: 256 MiB in float32.
 
 #----------------------------------------------------------------------------
@@ -32,7 +33,7 @@ def fraction_inside(points, centres, radii, block=BLOCK, tick=lambda n: None):
         tick(len(rows))
     return inside / len(points)
 
-def precision_recall(real, fake, nhood_size=3, block=BLOCK, tick=lambda n: None):
+def precision_recall(real, fake, nhood_size=NHOOD_SIZE, block=BLOCK, tick=lambda n: None):
     """Return (precision, recall) of generated features [N, F] and real ones [M, F] (eq. 2).
 
     The mean of the real features is subtracted first, so that distances lose fewer digits, and distances are computed in blocks,
@@ -42,7 +43,7 @@ def precision_recall(real, fake, nhood_size=3, block=BLOCK, tick=lambda n: None)
     return (fraction_inside(fake, real, neighbour_distances(real, nhood_size, block, tick), block, tick),
             fraction_inside(real, fake, neighbour_distances(fake, nhood_size, block, tick), block, tick))
 
-def compute_pr(opts, max_real, num_gen, nhood_size=3):
+def compute_pr(opts, max_real, num_gen, nhood_size=NHOOD_SIZE):
     """Return precision and recall of num_gen generated images and at most max_real real ones.
 
     Rank 0 computes the distances."""

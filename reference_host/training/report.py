@@ -170,9 +170,11 @@ class Reporter:
     def evaluate(self, name, metrics=None):
         """Computes and writes the metrics of the snapshot, which is saved. One that fails is said, and training goes on."""
         G = snapshots.snapshot_data(self.training_set_kwargs, G_ema=self.run.networks.G_ema)['G_ema']
-        for metric in self.metrics if metrics is None else metrics:
+        metrics = self.metrics if metrics is None else metrics
+        shared = metric_main.share(metrics, G=G, **self.metric_kwargs)
+        for metric in metrics:
             try:
-                result = metric_main.calc_metric(metric=metric, G=G, **self.metric_kwargs)
+                result = metric_main.calc_metric(metric=metric, G=G, shared=shared, **self.metric_kwargs)
             except Exception as err: # A metric, of this host or of a plugin, can fail in any way.
                 self.metric_failed(metric, name, err)
                 continue

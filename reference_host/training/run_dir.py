@@ -167,7 +167,7 @@ def best_snapshot(run_dir, metric, rises):
     with contextlib.suppress(FileNotFoundError), open(os.path.join(run_dir, f'metric-{metric}.jsonl'), encoding='utf-8') as f:
         for line in map(json.loads, f):
             value = next(iter(line['results'].values()))
-            if line['snapshot_pkl'] in there and math.isfinite(value):
+            if line['snapshot_pkl'] in there and value is not None and math.isfinite(value):
                 scores[line['snapshot_pkl']] = -value if rises else value
     return min(scores, key=scores.get, default=None)
 
@@ -181,7 +181,7 @@ def untrained_and_best(run_dir, metric, rises):
             value = next(iter(line['results'].values()))
             if line.get('cur_nimg') == 0:
                 start = value
-            elif math.isfinite(value):
+            elif value is not None and math.isfinite(value):
                 later.append(value)
     return None if start is None or not later else (start, max(later) if rises else min(later))
 

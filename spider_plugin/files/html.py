@@ -1,4 +1,4 @@
-"""Pieces of the plugin's HTML pages: the style sheet, SVG lines and text, pictures. Each page is a self-contained file."""
+"""Pieces of the plugin's HTML pages: the style sheet, notes, pictures. Each page is a self-contained file."""
 
 import base64
 import html
@@ -6,8 +6,9 @@ import io
 
 from PIL import Image
 
+from spider_plugin.files.theme import THEME
+
 STYLE = '''
-:root { color-scheme: light; }
 body { margin: 0; background: #fbfaf8; color: #1f2328; font: 16px/1.55 system-ui, sans-serif; }
 main { max-width: 860px; margin: 0 auto; padding: 40px 24px 64px; }
 h1 { font-size: 30px; line-height: 1.2; margin: 0 0 8px; } h2 { font-size: 20px; margin: 40px 0 8px; }
@@ -27,20 +28,15 @@ td:first-child, th:first-child { text-align: left; padding-left: 0; }
 '''
 
 def page(title, body, style=''):
-    """Return a whole page; `style` is added to STYLE."""
+    """Return a whole page; `style` is added to STYLE and to the theme."""
     return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f'<style>{STYLE}{style}</style></head><body><main>{body}</main></body></html>')
+            f'<style>{STYLE}{THEME}{style}</style></head><body><main>{body}</main></body></html>')
 
-#----------------------------------------------------------------------------
-# SVG.
-
-def line(x1, y1, x2, y2, colour, more=''):
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" {more}/>'
-
-def text(x, y, words, anchor, colour='#57606a', more=''):
-    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
-    return f'<text {place} fill="{colour}" font-size="14" {more}>{html.escape(words)}</text>'
+def honest(sentences):
+    """Return a box of sentences; nothing where there are none."""
+    items = ''.join(f'<li>{html.escape(sentence)}</li>' for sentence in sentences)
+    return f'<div class="honest"><ul>{items}</ul></div>' if items else ''
 
 #----------------------------------------------------------------------------
 # Pictures.

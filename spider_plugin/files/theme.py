@@ -1,7 +1,6 @@
 """The look of pages that follow the reader's light or dark setting and are readable on a phone: colours, charts, tables.
 
-`page(title, body, THEME)` adds it to the style of files/html.py. Its colours are CSS variables, --run0 to
---run7 those of runs."""
+`page` of files/html.py adds it to each page. Its colours are CSS variables, --run0 to --run7 those of what is compared."""
 
 PALETTE = 8     # colours of runs, or of other things that are compared
 
@@ -32,13 +31,23 @@ pre { border: 1px solid var(--rule); border-radius: 10px; padding: 12px 16px; fo
 .chart svg { display: block; } .chart .at { display: block; min-height: 1.5em; font-size: 13px; color: var(--muted);
       font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 .chart .grid { stroke: var(--grid); } .chart .cursor { stroke: var(--muted); }
-.chart text { fill: var(--muted); font-size: 12px; }
+.chart .zero { stroke: var(--muted); } .chart text { fill: var(--muted); font-size: 12px; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 12px 0; padding: 0; list-style: none; font-size: 14px; }
 .legend li { min-width: 0; overflow-wrap: anywhere; } .legend label { cursor: pointer; }
 .swatch { display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 6px; vertical-align: -1px; }
 ''' + ''.join(f'.run{i} {{ color: var(--run{i}); }} .swatch.run{i} {{ background: var(--run{i}); }} '
               f'body.hide{i} .chart .run{i} {{ display: none; }}\n' for i in range(PALETTE)) + '''
 .chart .run { fill: none; stroke: currentColor; stroke-width: 2; } .chart .dot { fill: currentColor; stroke: none; }
+.chart .level { stroke: currentColor; stroke-width: 1.5; stroke-dasharray: 6 5; }
+.chart .interval { stroke: currentColor; stroke-width: 3; stroke-linecap: round; opacity: 0.55; }
+.chart .ring { fill: none; stroke: currentColor; stroke-width: 1.5; } .chart text.mark { fill: currentColor; font-weight: 600; }
 .chart .whisker { stroke: currentColor; stroke-width: 1; opacity: 0.6; }
+@media (max-width: 600px) {
+  .strip { grid-template-columns: 1fr; } .strip span { text-align: left; overflow-wrap: anywhere; }
+  table.stack tr:first-child { display: none; } table.stack td:empty { display: none; }
+  table.stack tr { display: block; padding: 6px 0; border-bottom: 1px solid var(--rule); }
+  .wide table.stack td { display: block; border: 0; padding: 1px 0; text-align: left; white-space: normal; }
+  table.stack td[data-head]::before { content: attr(data-head) ": "; color: var(--muted); }
+}
 @media (max-width: 600px) { main { padding: 20px 14px 48px; } h1 { font-size: 24px; } td, th { padding: 5px 6px; } }
 '''

@@ -17,6 +17,7 @@ from spider_plugin import registry
 from spider_plugin.errors import SpiderError, printable
 
 DETECTOR  = 'SPIDER_DETECTOR'
+LEAST_REAL = 50         # That of metrics/sid.py, which imports torch.
 MAX_ITEMS = 1_000_000   # As many as the hosts' kid50k_full requests, which is all of any dataset.
 
 #----------------------------------------------------------------------------
@@ -126,7 +127,10 @@ def _register(name, max_real, num_gen):
     @registry.metrics.register(name)
     def metric(opts):
         return compute_sid(opts, name, max_real, num_gen)
-    metric.pick_detector = lambda detector: detector or 'inception' # The reference host checks this detector before training.
+    # What the reference host checks before training, and draws in one pass with what its metrics need.
+    metric.pick_detector = lambda detector: detector or 'inception'
+    metric.least_real = LEAST_REAL
+    metric.generated = dict(detector_kwargs=dict(return_features=True), capture_all=True, max_items=num_gen)
 
 for _name, _sizes in SIZES.items():
     _register(_name, *_sizes)

@@ -11,9 +11,10 @@ import click
 from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import atomic_file
 from spider_plugin.neighbors import report as neighbor_report
-from spider_plugin.neighbors.compare import find_neighbors, suggestion
+from spider_plugin.neighbors.compare import find_neighbors
 from spider_plugin.neighbors.detector import HostDetector, pick_device
 from spider_plugin.neighbors.shards import crew
+from spider_plugin.neighbors.words import suggestion
 
 def run_neighbors(sources, target, *, host=None, detector=None, outdir=None, json_path=None, html_path=None, **options):
     """Compare the sources with the target, print the table and write the requested files. Only rank 0 prints and writes.
@@ -65,6 +66,8 @@ def show(summary, words, command):
     click.echo('\n'.join(neighbor_report.table(summary)) + '\n')
     for warning in summary['warnings']:
         click.echo(f'Warning: {warning}')
+    for note in summary['notes']:
+        click.echo(f'Note: {note}')
     click.echo(words)
     if command:
         click.echo(f'\n    {command}\n')

@@ -1,22 +1,14 @@
 """Ranks sources by their distance to a target, to find the dataset to train from (`spider neighbors`).
 
-The rule of ranks. A source's score is |SID(source || target)|, or FID or KID (`by`), and has a 95% interval. (For |SID| it is
-the interval of SID, mapped by |x|.) The sources are sorted by score, and a new rank begins where a source's interval lies above
-the intervals of all sources before it. So two sources have different ranks only if their intervals are apart, and sources whose
-intervals overlap, directly or by way of other sources, are tied; within a tie they are listed by name. The intervals of all
-sources include the sampling of the one target, which makes ties a little more frequent than necessary.
-
 Ranks of processes share the sets (neighbors/shards.py). Features and comparisons are kept in the cache as they are finished, and
 each depends only on its sets, so that any number of processes, interrupted or not, arrives at the same numbers."""
 
 import functools
 import hashlib
 import json
-import shlex
 
 import torch
 
-from spider_plugin import detectors
 from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import atomic_file, cache_dir
 from spider_plugin.files.html import png
@@ -24,31 +16,31 @@ from spider_plugin.files.progress import Progress
 from spider_plugin.metrics.distances import Moments, fid, kid
 from spider_plugin.metrics.sid import sid
 from spider_plugin.neighbors.features import SetProgress, compute_features, open_set, probe
+from spider_plugin.neighbors.ranking import disagreements, rank
 from spider_plugin.neighbors.shards import Alone
+from spider_plugin.neighbors.words import label_of, notes, warnings
 
-FORMAT   = 1                    # Version of a cached comparison and of the code that decides its numbers.
-MEASURES = ('sid', 'fid', 'kid')
-FEW      = 10                   # With fewer images for each feature dimension, the report says that FID is inflated.
-SAID     = 4                    # Most warnings of disagreement that are printed; the rest are counted.
+FORMAT = 1      # Version of a cached comparison and of the code that decides its numbers.
 
 #----------------------------------------------------------------------------
 
-def find_neighbors(target, sources, detector, *, max_images=50000, by='sid', trust=False, crew=None, device='cpu', quiet=False):
+def find_neighbors(target, sources, detector, *, max_images=50000, by='fid', trust=False, crew=None, device='cpu', quiet=False):
     """Compare every source with the target, and return the summary for `spider neighbors`, or None on ranks > 0.
 
     target:     zip, folder, or .npz of features.
     sources:    specifications for `features.open_set`, without duplicates.
     detector:   as in `features.compute_features`; it is not used if all sets are .npz files.
     max_images: most images of a set that are used.
-    by:         'sid', 'fid' or 'kid', the measure that ranks.
+    by:         'fid', 'kid' or 'sid', the measure that ranks.
     trust:      unpickle generators as hosts do, which runs code that the file carries.
     crew:       this rank, `shards.crew()` within its context. None if it is the only one.
     device:     for the arithmetic on features, in float64.
     quiet:      print no progress on stderr.
-    returns     dict(target, detector, by, sources, disagree, failed, warnings, pictures). `failed` lists the sources that cannot
-                be used, dict(source, why); if it is all of them, the error of the first is raised. `sources` are in the order of
-                their 'rank'; each has 'sid' (source || target), 'sid_back' (target || source), 'fid' and 'kid', dicts with
-                'value', 'ci95' and more. `pictures` are PNGs in base64 by specification; the other entries are for JSON.
+    returns     dict(target, detector, label, by, sources, disagree, failed, warnings, notes, pictures). `failed` lists the
+                sources that cannot be used, dict(source, why); if it is all of them, the error of the first is raised.
+                `disagree` are pairs that another measure orders otherwise. `sources` are in the order of their 'rank';
+                each has 'sid' (source || target), 'sid_back' (target || source), 'fid' and 'kid', dicts with 'value', 'ci95' and
+                more. `pictures` are PNGs in base64 by specification; the other entries are for JSON.
     Raises SpiderError, as far as possible before the first pass over images."""
     crew = crew or Alone()
     job = Job(target, list(sources), detector, max_images, trust, crew, torch.device(device))
@@ -191,13 +183,15 @@ class Job:
                              path=target.path, resolution=target.resolution, features=features.values.shape[1]),
             detector  = self.detector and dict(
                 name=self.detector.name, sha256=self.detector.identity, about=getattr(self.detector, 'about', '')),
+            label     = label_of(self.detector),
             by        = by,
             sources   = ranked,
-            disagree  = [dict(sid_first=a['source'], sid_second=b['source'], against=against)
-                         for a, b, against in disagreements(ranked, features.values.shape[1])],
+            disagree  = [dict(first=a['source'], second=b['source'], against=against)
+                         for a, b, against in disagreements(ranked, features.values.shape[1], by)],
             failed    = failed,
             warnings  = [f'{source["source"]} was left out: {source["why"]}' for source in failed] +
-                        warnings(ranked, entries, target, features.values.shape),
+                        warnings(ranked, entries, target, features.values.shape, by, label_of(self.detector)),
+            notes     = notes(ranked, target),
             pictures  = pictures)
 
 def _sid(p, q, *names):
@@ -208,102 +202,5 @@ def _sid(p, q, *names):
 
 def _digest(*parts):
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-#----------------------------------------------------------------------------
-# Order.
-
-def interval(entry, by):
-    """Return (score, lowest, highest) of a source by |SID|, FID or KID."""
-    value, half = entry[by]['value'], entry[by]['ci95']
-    low, high = value - half, value + half
-    if by != 'sid':
-        return value, low, high
-    return abs(value), max(low, -high, 0), max(high, -low)
-
-def rank(entries, by):
-    """Return the entries with 'rank' and 'tied' added, in the order of their rank, by the rule above."""
-    ties, reach = [], None
-    for entry in sorted(entries, key=lambda entry: interval(entry, by)[0]):
-        _, low, high = interval(entry, by)
-        if reach is None or low > reach:
-            ties.append([])
-        ties[-1].append(entry)
-        reach = high if reach is None else max(reach, high)
-    ranked = []
-    for tie in ties:
-        first = len(ranked) + 1
-        ranked += [dict(entry, rank=first, tied=len(tie) > 1) for entry in sorted(tie, key=lambda entry: entry['source'])]
-    return ranked
-
-def disagreements(entries, dim):
-    """Return [(a, b, measures)] where SID puts a before b and the measures put b before a, all by intervals that are apart.
-
-    Few images inflate FID. So FID does not count against an `a` that has fewer images than b, and fewer than 10 for each of
-    the dim features."""
-    bounds = [{by: interval(entry, by)[1:] for by in MEASURES} for entry in entries]
-    before = lambda i, j, by: bounds[i][by][1] < bounds[j][by][0]
-    fair = lambda a, b, by: by != 'fid' or a['images'] >= min(b['images'], FEW * dim)
-    found = []
-    for i, a in enumerate(entries):
-        for j, b in enumerate(entries):
-            if before(i, j, 'sid') and (against := [
-                    by for by in ('fid', 'kid') if before(j, i, by) and fair(a, b, by)]):
-                found.append((a, b, against))
-    return found
-
-#----------------------------------------------------------------------------
-# Words.
-
-def warnings(ranked, entries, target, shape):
-    """Return sentences on the limits of this ranking; shape is [images, dimensions] of the target's features."""
-    found = [f'{entry["source"]} holds the same images as the target and was left out.'
-             for entry in entries if entry['is_target']]
-    against = {}
-    for a, b, measures in disagreements(ranked, shape[1]):
-        against.setdefault(a['source'], (a, {}))[1].setdefault(' and '.join(map(str.upper, measures)), []).append(b['name'])
-    for a, groups in list(against.values())[:SAID]:
-        said = ', '.join(f'before {_listed(names)} where {measures} {"put" if " " in measures else "puts"} it behind'
-                         for measures, names in groups.items())
-        location, spread = a['sid']['location'], a['sid']['spread']
-        why = (f' {a["name"]} lies off the target (location {location:.4g}) but is narrower (spread {spread:+.4g}), and SID adds '
-               'the two.' if spread < 0 < location else '')
-        found.append(f'SID puts {a["name"]} {said}.{why}')
-    if len(against) > SAID:
-        found.append(f'The measures disagree on {len(against) - SAID} more of the sources.')
-    sizes = {target.name: shape[0]} | {entry['name']: entry['images'] for entry in ranked}
-    small = [name for name, size in sizes.items() if size < FEW * shape[1]]
-    if small and ranked:
-        found.append(f'FID is inflated where there are fewer than {FEW} images for each of the {shape[1]} features '
-                     f'({_listed(small)}); KID and SID are not.')
-    return found
-
-def _listed(names, most=3):
-    return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
-
-def suggestion(summary, train=('spider', 'train')):
-    """Return (a sentence on the best sources, the command that trains from one of them, or None).
-
-    train:  words of the command that starts the host's train.py."""
-    best = [entry for entry in summary['sources'] if entry['rank'] == 1]
-    able = sorted((entry for entry in best if entry['can_train']), key=lambda entry: entry['kid']['value'])
-    label = lambda score: detectors.label(score, (summary.get('detector') or {}).get('name'))
-    measure = label(dict(sid='|SID|', fid='FID', kid='KID')[summary['by']])
-    if not best:
-        return 'There is nothing to rank.', None
-    if len(best) == 1:
-        words = f'Closest by {measure}: {best[0]["name"]}.'
-    else:
-        names = _listed([entry['name'] for entry in best], most=5)
-        words = f'Closest by {measure} are {len(best)} sources whose intervals overlap: {names}.'
-    if not able:
-        return f'{words} Only its features are known; train from the images that they were computed from.', None
-    if len(best) > 1:
-        words += f' Of these, {able[0]["name"]} has the smallest {label("KID")}.'
-    resolution = summary['target']['resolution']
-    data = summary['target']['path'] or 'TARGET.zip'
-    gamma = 0.0002 * resolution ** 2 / 32 if resolution else 1      # R1 weight as the hosts' --cfg=auto once chose it.
-    options = ['--outdir=runs', '--cfg=stylegan2', f'--data={data}', '--gpus=1', '--batch=32', f'--gamma={gamma:.2g}',
-               f'--spider-source={able[0]["source"]}']
-    return words, shlex.join([*train, *options])
 
 #----------------------------------------------------------------------------

@@ -29,8 +29,10 @@ from spider_plugin.resources import resource_dir
 
 DEFAULT = 'inception'   # Name of the network of published scores in hosts with a detector lookup.
 
+PUBLISHED = 'f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4'  # sha256 of inception-2015-12-05.pt
+
 KNOWN = {       # sha256 of detectors that are as they were published
-    'f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4',     # Inception, inception-2015-12-05.pt
+    PUBLISHED,
     'b437eb095feaeb0b83eb3fa11200ebca4548ee39a07fb944a417ddc516cc07c3',     # VGG16 of LPIPS, vgg16.pt
     '2a78af6b7d6ae4ff5fb41b9d1aac54e72dd77cec040f2793210a8914260e3e3c',     # demo_detector.pt of the embedded host
 }
@@ -85,6 +87,13 @@ class HostDetector:
     @property
     def name(self):
         return self.value or DEFAULT
+
+    @property
+    def label(self):
+        """What stands beside its scores: '' for the network of published scores, else a short name."""
+        if self.value in (None, DEFAULT) or not self.is_named and self.identity == PUBLISHED:
+            return ''
+        return self.value if self.is_named else detectors.short_name(self.value)
 
     @functools.cached_property
     def identity(self):

@@ -3,27 +3,33 @@
 import html
 import math
 
-from spider_plugin import detectors
-from spider_plugin.files.html import line, page, strip, text
+from spider_plugin.files import charts
+from spider_plugin.files.charts import Series
+from spider_plugin.files.html import honest, page, strip
+from spider_plugin.files.theme import PALETTE
+from spider_plugin.neighbors.ranking import MEASURES, interval
+from spider_plugin.neighbors.words import labelled
 
-COLOURS = ('#d0246b', '#2b6cb0', '#b7791f', '#2f855a', '#6b46c1', '#c05621', '#0d7377', '#6b7280')
 SHOWN   = 60        # Most sources with pictures in the page; all sources are in its table.
+RANKED  = 20        # Most sources in a chart of intervals.
 STYLE   = '''
-main { max-width: 1080px; } .wide { overflow-x: auto; } .wide td, .wide th { white-space: nowrap; font-size: 14px; }
-.wide tr.tie td { border-bottom-color: transparent; } .wide td:nth-child(2), .wide th:nth-child(2) { text-align: left; }
-pre { background: #fff; border: 1px solid #e6e2dc; border-radius: 10px; padding: 12px 16px; white-space: pre-wrap; }
+main { max-width: 1080px; } .wide tr.tie td { border-bottom-color: transparent; }
+.wide td:nth-child(2), .wide th:nth-child(2) { text-align: left; } .charts { margin-top: 12px; }
+.charts.two { grid-template-columns: repeat(auto-fill, minmax(min(100%, 440px), 1fr)); }
+.strip { margin-top: 14px; } .strip + .note { margin: 2px 0 0; }
+@media (min-width: 601px) { .strip + .note { margin-left: 144px; } }
 '''
 
 COLUMNS = dict( # Heading -> entry -> words.
     rank      = lambda entry: f'{entry["rank"]}{"=" if entry["tied"] else ""}',
     source    = lambda entry: entry['name'],
     images    = lambda entry: str(entry['images']),
+    FID       = lambda entry: _plain(entry['fid']),
+    KID       = lambda entry: _plain(entry['kid']),
     SID       = lambda entry: _signed(entry['sid']),
     back      = lambda entry: _signed(entry['sid_back']),
     location  = lambda entry: f'{entry["sid"]["location"]:.4g}',
-    spread    = lambda entry: f'{entry["sid"]["spread"]:+.4g}',
-    FID       = lambda entry: _plain(entry['fid']),
-    KID       = lambda entry: _plain(entry['kid']))
+    spread    = lambda entry: f'{entry["sid"]["spread"]:+.4g}')
 
 def _signed(estimate):
     return f'{estimate["value"]:+.{_digits(estimate["ci95"])}f} ± {estimate["ci95"]:.{_digits(estimate["ci95"])}f}'
@@ -39,9 +45,8 @@ def _digits(half_width):
 # Terminal.
 
 def headings(summary):
-    """Return the headings of the columns. Scores alone are those of Inception; a named detector is beside its own."""
-    name = summary['detector'] and summary['detector']['name']
-    return [detectors.label(heading, name) if heading in ('SID', 'FID', 'KID') else heading for heading in COLUMNS]
+    """Return the headings of the columns, with the label of the detector."""
+    return [labelled(heading, summary['label']) if heading in ('SID', 'FID', 'KID') else heading for heading in COLUMNS]
 
 def table(summary):
     """Return the table as lines of text."""
@@ -62,36 +67,20 @@ def legend(summary):
 # Page.
 
 def render(summary, words, command):
-    """Return the page as a string of HTML; `words` and `command` are the results of `compare.suggestion`."""
+    """Return the page as a string of HTML; `words` and `command` are the results of `words.suggestion`."""
     target = summary['target']
     body = ''.join([
         f'<h1>Neighbours of {html.escape(target["name"])}</h1><p class="lead">{html.escape(words)}</p>',
         f'<pre>{html.escape(command)}</pre>' if command else '',
-        caveats(summary['warnings']),
-        '<h2>Ranking</h2>', html_table(summary),
-        ''.join(f'<p class="note">{html.escape(sentence)}</p>' for sentence in legend(summary)),
-        curves_of(summary, 'sid', 'SID of the sources against the target'),
-        curves_of(summary, 'sid_back', 'SID of the target against the sources'),
-        '<p class="note">SID at each half-width of the cube, in standard deviations of the set around which it lies. The tables '
-        'hold the sums of these curves.</p>',
+        honest(summary['warnings']), *(f'<p class="note">{html.escape(note)}</p>' for note in summary['notes']),
         '<h2>Images</h2>', pictures(summary),
+        '<h2>Ranking</h2>', intervals(summary), html_table(summary),
+        ''.join(f'<p class="note">{html.escape(sentence)}</p>' for sentence in legend(summary)),
+        curves(summary),
         '<h2>How to read the numbers</h2>', reading(),
-        '<h2>Details</h2>', details(summary)])
+        '<h2>Details</h2>', details(summary),
+        f'<script>{charts.SCRIPT}</script>'])
     return page(f'Neighbours of {target["name"]}', body, STYLE)
-
-def caveats(warnings):
-    if not warnings:
-        return ''
-    return '<div class="honest"><ul>' + ''.join(f'<li>{html.escape(warning)}</li>' for warning in warnings) + '</ul></div>'
-
-def html_table(summary):
-    rows, sources = '', summary['sources']
-    for entry, following in zip(sources, [*sources[1:], None]):
-        inside = following is not None and entry['tied'] and following['tied'] and following['rank'] == entry['rank']
-        cells = ''.join(f'<td>{html.escape(cell(entry))}</td>' for cell in COLUMNS.values())
-        rows += f'<tr class="{"tie" if inside else ""}" title="{html.escape(entry["source"])}">{cells}</tr>'
-    head = ''.join(f'<th>{html.escape(name)}</th>' for name in headings(summary))
-    return f'<div class="wide"><table><tr>{head}</tr>{rows}</table></div>'
 
 def pictures(summary):
     """Return a strip of small images for the target and each source, with the meaning of the source's SID."""
@@ -106,12 +95,49 @@ def pictures(summary):
         parts.append(f'<p class="note">{html.escape(entry["sid"]["words"])}</p>')
     return ''.join(parts)
 
+def intervals(summary):
+    """Return a chart for each measure, the one that ranks first, with the interval of each source in the order of its rank."""
+    sources, first = summary['sources'][:RANKED], summary['by']
+    if not sources:
+        return ''
+    drawn = [charts.whiskers(labelled(measure, summary['label']), [
+        (i, entry['name'], *interval(entry, measure)) for i, entry in enumerate(sources)])
+        for measure in sorted(MEASURES, key=lambda measure: measure != first)]
+    return ('<p class="note">Points are values and lines their 95% intervals, in the order of the ranks by the first measure; nearer is '
+            f'further left. Intervals decide: a source whose line overlaps that of another is tied with it.</p>'
+            f'<div class="charts">{"".join(drawn)}</div>')
+
+def html_table(summary):
+    rows, sources, names = '', summary['sources'], headings(summary)
+    for entry, following in zip(sources, [*sources[1:], None]):
+        inside = following is not None and entry['tied'] and following['tied'] and following['rank'] == entry['rank']
+        cells = ''.join(f'<td{f" data-head={chr(34)}{html.escape(name)}{chr(34)}" * (i > 1)}>{html.escape(cell(entry))}</td>'
+                        for i, (name, cell) in enumerate(zip(names, COLUMNS.values())))
+        rows += f'<tr class="{"tie" if inside else ""}" title="{html.escape(entry["source"])}">{cells}</tr>'
+    head = ''.join(f'<th>{html.escape(name)}</th>' for name in names)
+    return f'<div class="wide"><table class="stack"><tr>{head}</tr>{rows}</table></div>'
+
+def curves(summary):
+    """Return the curves of SID over the size of the cube, one for each source, of at most as many as there are colours."""
+    sources = summary['sources'][:PALETTE]
+    if not sources:
+        return ''
+    drawn = [charts.chart(title, [Series(i, entry['name'], [(radius, value, None) for radius, value in zip(
+        entry[which]['radii'], entry[which]['curve'])]) for i, entry in enumerate(sources)], 'half-width of the cube',
+        x_logarithmic=True, roots=True) for which, title in (('sid', 'the sources against the target'),
+                                                             ('sid_back', 'the target against the sources'))]
+    return (f'<h2>{html.escape(labelled("SID", summary["label"]))} by the size of the cube</h2>'
+            '<p class="note">SID compares how far two sets lie from points in a cube around the centre of the second one. The cube '
+            'reaches so many standard deviations of that set to each side: its half-width. Below zero the first set is narrower, above '
+            'zero wider or off the centre. The table has the sums of these curves.</p>'
+            f'{charts.legend([entry["name"] for entry in sources])}<div class="charts two">{"".join(drawn)}</div>')
+
 def reading():
     points = [
         '<b>SID near zero is not equality.</b> A source that lies off the target and is narrower can have a SID of zero: '
         'location and spread cancel. Shapes of covariances do not count at all.',
         '<b>SID compares spreads above all</b> where sets are far apart. A narrow set of textures looks close to photographs; '
-        'FID and KID disagree, and the box above says so.',
+        'FID and KID disagree, and the box at the top says so.',
         '<b>A close source need not help.</b> The scores measure the distance of two sets in the features of one network. Train '
         'from the best two or three for a short time and compare.',
         '<b>Scores compare only within a page,</b> where detector and target are the same. SID grows with the largest radius, '
@@ -128,56 +154,5 @@ def details(summary):
     rows |= {entry['name']: f'{entry["source"]}, {entry["images"]} of {entry["of"]} images' for entry in summary['sources']}
     listed = ''.join(f'<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>' for name, value in rows.items())
     return f'<table class="details">{listed}</table>'
-
-#----------------------------------------------------------------------------
-# Curves as SVG. Radii are logarithmic; values are shown by signed square roots, so that small ones are visible beside large ones.
-
-def curves_of(summary, which, title):
-    """Return a heading and a chart with a curve for each source, at most as many as there are colours."""
-    sources = summary['sources'][:len(COLOURS)]
-    if not sources:
-        return ''
-    return f'<h2>{title}</h2>' + chart([(entry['name'], entry[which]['radii'], entry[which]['curve']) for entry in sources])
-
-def chart(curves, width=1032, height=360, left=72, right=200, top=20, bottom=46):
-    """Return a chart of curves [(name, radii, values)] as SVG."""
-    squeeze = lambda value: math.copysign(math.sqrt(abs(value)), value)
-    values = [value for _, _, curve in curves for value in curve]
-    low, high = squeeze(min(*values, 0)), squeeze(max(*values, 0))
-    low, high = low - 0.04 * (high - low or 1), high + 0.04 * (high - low or 1)
-    first, last = [math.log(radius) for radius in (curves[0][1][0], curves[0][1][-1])]
-    x = lambda radius: left + (width - left - right) * (math.log(radius) - first) / (last - first)
-    y = lambda value: top + (height - top - bottom) * (high - squeeze(value)) / (high - low)
-    parts = []
-    for tick in _ticks(low * abs(low), high * abs(high)):
-        parts += [line(left, y(tick), width - right, y(tick), '#9aa0a6' if tick == 0 else '#eceae6'),
-                  text(left - 8, y(tick) + 5, f'{tick:g}', 'end')]
-    parts += [text(x(radius), height - bottom + 22, f'{radius:g}', 'middle') for radius in (0.25, 0.5, 1, 2, 5, 10, 20, 49.75)]
-    parts.append(text(left + (width - left - right) / 2, height - 6, 'half-width of the cube', 'middle'))
-    labels = []
-    for (name, radii, curve), colour in zip(curves, COLOURS):
-        points = ' '.join(f'{x(radius):.1f},{y(value):.1f}' for radius, value in zip(radii, curve))
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2.5"/>')
-        labels.append((y(curve[-1]), name, colour))
-    parts += _names(labels, width - right + 10, height - bottom)
-    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="SID curves">{"".join(parts)}</svg>'
-
-def _ticks(low, high):
-    """Return 0 and up to six round numbers within the range."""
-    most = max(abs(low), abs(high))
-    unit = 10 ** math.floor(math.log10(most))
-    unit *= next(m for m in (5, 2, 1) if m * unit <= most)
-    steps = [unit, unit / 5, unit / 25]
-    return [tick for tick in [*[-step for step in steps], 0, *steps[::-1]] if low <= tick <= high]
-
-def _names(labels, x, lowest, space=18):
-    """Return the labels [(y, name, colour)] at the ends of the curves as SVG; labels that would overlap are moved apart."""
-    labels, at = sorted(labels), []
-    for y, _, _ in labels:
-        at.append(max(y, at[-1] + space) if at else y)
-    for i, y in reversed(list(enumerate(at))):
-        at[i] = min(y, at[i + 1] - space if i + 1 < len(at) else lowest)
-    short = lambda name: name if len(name) <= 22 else name[:21] + '…'
-    return [text(x, y + 5, short(name), 'start', colour, 'font-weight="600"') for y, (_, name, colour) in zip(at, labels)]
 
 #----------------------------------------------------------------------------

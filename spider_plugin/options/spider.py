@@ -69,7 +69,7 @@ def apply_spider(c, options, given, host, resumed):
     else:
         _check_layers(called, kind, layers, c['G_kwargs']['class_name'])
     can_learn_skip = _can_learn_skip(options['spider_skip'], kind, called, declared, options['cfg'])
-    source, source_lines = _source(options, given, kind, host.target, resumed)
+    source, source_lines = _source(options, given, kind, host.target, resumed, c.get('detector'))
     classes = _source_classes(options['spider_classes'], source, host.target)
     if classes is None and before and describe(resumed.bank['identity']) == describe(source.identity):
         classes = before.classes
@@ -103,7 +103,7 @@ def _mapping(options, before, declared, layers):
     name = declared and declared.mapping or default_mapping((declared or layers).source)
     return name, f'--spider-source with the mapping {name}'
 
-def _source(options, given, kind, target, resumed):
+def _source(options, given, kind, target, resumed, detector):
     """(PreparedSource, lines for the launch log) of --spider-source, else of the snapshot that is resumed."""
     if options['spider_source'] is None:
         return _source_of_snapshot(given, kind, target, resumed)
@@ -126,6 +126,7 @@ def _source(options, given, kind, target, resumed):
         like     = (resumed.bank or {}).get('identity') if resumed else None,
         subset   = target.subset,
         trust    = options['trust_pickle'],
+        detector = detector,
     )
     return source, list(source.lines)
 

@@ -3,9 +3,9 @@
 import html
 import time
 
-from spider_plugin.files import charts, theme
+from spider_plugin.files import charts
 from spider_plugin.files.charts import Series
-from spider_plugin.files.html import page
+from spider_plugin.files.html import honest, page
 from spider_plugin.report import pictures, tables
 from spider_plugin.report.runs import Run, labels
 
@@ -32,12 +32,6 @@ dl { margin: 0; display: grid; grid-template-columns: max-content 1fr; gap: 2px 
 dt { color: var(--muted); max-width: 9em; overflow-wrap: anywhere; } dd { margin: 0; min-width: 0; }
 table.metrics td:nth-child(2), table.metrics th:nth-child(2) { text-align: left; } table.details th { text-align: left; }
 .wide table.metrics th { white-space: normal; min-width: 64px; vertical-align: bottom; }
-@media (max-width: 600px) {
-  table.metrics tr:first-child { display: none; } table.metrics tr { display: block; padding: 6px 0; }
-  table.metrics tr { border-bottom: 1px solid var(--rule); } table.metrics td:empty { display: none; }
-  table.metrics td { display: block; border: 0; padding: 1px 0; text-align: left; white-space: normal; }
-  table.metrics td[data-head]::before { content: attr(data-head) ": "; color: var(--muted); }
-}
 .wide table.details td { white-space: normal; min-width: 120px; } .wide table.details code { white-space: nowrap; }
 '''
 
@@ -62,7 +56,7 @@ def render(runs: list[Run], live: str = '', now: float | None = None) -> str:
         _section('Next steps', _steps(runs)),
         f'<p class="note">Written at {time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(now))} UTC.</p>',
         f'<script>{charts.SCRIPT}{pictures.SCRIPT}{live}</script>'])
-    return page(title, body, theme.THEME + pictures.STYLE + STYLE)
+    return page(title, body, pictures.STYLE + STYLE)
 
 def _section(title, content, note=''):
     if not content:
@@ -79,10 +73,7 @@ def _lead(runs):
 
 def _notes(runs):
     several = len(runs) > 1
-    notes = [f'{run.name}: {note}' if several else note for run in runs for note in run.notes]
-    if not notes:
-        return ''
-    return '<div class="honest"><ul>' + ''.join(f'<li>{html.escape(note)}</li>' for note in notes) + '</ul></div>'
+    return honest([f'{run.name}: {note}' if several else note for run in runs for note in run.notes])
 
 #----------------------------------------------------------------------------
 # Curves.

@@ -26,6 +26,9 @@ MOST_CURVES = 300           # names in stats.jsonl
 
 _PARTS = ('_ci95', '_r1', '_location', '_spread', '_std')       # of the results of a metric, beside its value
 
+# The detector of a score, unless it is one of those of published scores: Inception, or VGG16 of precision and recall.
+_OTHER_DETECTOR = r'(?!inception-2015-12-05$|vgg16$)[\w.-]{1,80}'
+
 #----------------------------------------------------------------------------
 
 @dataclasses.dataclass(frozen=True)
@@ -203,7 +206,7 @@ def _read_scores(path, times, scores, notes):
     for line in _json_lines(path, notes):
         results, snapshot = _dict(line.get('results')), str(line.get('snapshot_pkl') or '')
         kimg, detector = _kimg_of_score(line, snapshot, times), line.get('detector')
-        named = isinstance(detector, str) and re.fullmatch(r'[\w.-]{1,40}', detector)      # no FID of the literature
+        named = isinstance(detector, str) and re.fullmatch(_OTHER_DETECTOR, detector)
         for name, value in results.items():
             found = number(value)
             if found is not None and not name.endswith(_PARTS):

@@ -100,7 +100,7 @@ def metric_table(runs: list[Run]) -> str:
                 rows += f'<tr><td>{html.escape(name)}</td><td>{swatch(i)}{html.escape(called[i])}</td>' + \
                     ''.join(f'<td data-head="{head}">{html.escape(cell)}</td>' for head, cell in zip(heads[2:], cells)) + '</tr>'
     first = ''.join(f'<th>{head}</th>' for head in heads)
-    return f'<div class="wide"><table class="metrics"><tr>{first}</tr>{rows}</table></div>{_metric_notes(runs, several)}'
+    return f'<div class="wide"><table class="metrics stack"><tr>{first}</tr>{rows}</table></div>{_metric_notes(runs, several)}'
 
 def ratio(metric: str, first: Run, run: Run) -> str:
     """Return the images that `run` needs to a score as good as the best of `first`, as a share of the images that `first` needs.

@@ -5,11 +5,12 @@ tried: the transport is fitted to all but some images of both sets, moves source
 held-out target images is measured in two ways:
 
     patches     sliced Wasserstein distance of 5 x 5 patches of a Laplacian pyramid (Karras et al. 2018, section 5)
-    lite1       Frechet distance of the features of that detector, where its weights are installed (spider_plugin/detectors.py)
+    features    Frechet distance of the features of a detector: that of --detector or SPIDER_DETECTOR, else lite1, where
+                its weights are installed (spider_plugin/detectors.py)
 
-The strength with the smallest product of the two is chosen, in which lite1 counts twice, or with the smallest distance of patches
-alone. Each of them alone chooses wrong on some pair: benchmarks/convergence/match_choice.py measures that. A strength whose
-covariance has more dimensions than half of the images of the smaller set is not tried."""
+The strength with the smallest product of the two is chosen, in which features count twice, or with the smallest distance of
+patches alone. Each of them alone chooses wrong on some pair: benchmarks/convergence/match_choice.py measures that. A strength
+whose covariance has more dimensions than half of the images of the smaller set is not tried."""
 
 import dataclasses
 import hashlib
@@ -20,6 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from spider_plugin import detectors, registry
+from spider_plugin.detectors import LITE1
 from spider_plugin.files.cache import atomic_file, cache_dir
 from spider_plugin.metrics.distances import Moments, fid
 from spider_plugin.sources.match import STRENGTHS, STRONGEST, GaussianTransport
@@ -29,7 +31,7 @@ FORMAT  = 1         # of the cached choice, and of the code that decides it
 HELD    = 500       # most images of a set that are held out
 LEAST   = 80        # images of each set that a choice needs
 SIDE    = 64        # pixels to which larger images are averaged before they are compared
-WEIGHTS = (1, 2)    # of patches and lite1, as powers in the product
+WEIGHTS = (1, 2)    # of patches and features, as powers in the product
 PATCHES = 12        # of an image at each level
 SLICES  = 128
 
@@ -40,14 +42,15 @@ class Choice:
     """A chosen strength, and what it was chosen by."""
 
     strength:  int          # 0 for none, else a side of STRENGTHS.
-    distances: dict         # Name of a strength -> [patches] or [patches, lite1]; empty where nothing was measured.
+    distances: dict         # Name of a strength -> [patches] or [patches, features]; empty where nothing was measured.
     reason:    str          # Words for the launch log.
+    label:     str = ''     # Name of the detector.
 
     def lines(self):
         """Return the lines for the launch log: the choice, then the table."""
         found = [f'{"Spider match:":<21s}{name_of(self.strength)}, {self.reason}']
         if self.distances:
-            head = 'patches, lite1' if len(next(iter(self.distances.values()))) > 1 else 'patches'
+            head = f'patches, {self.label}' if len(next(iter(self.distances.values()))) > 1 else 'patches'
             found.append(f'{"Match distances:":<21s}{head}: ' + '; '.join(
                 f'{name} {", ".join(f"{value:.4g}" for value in row)}' for name, row in self.distances.items()))
         return found
@@ -87,10 +90,10 @@ def with_lite1():
     entry = registry.feature_networks.get('tf_efficientnet_lite1')
     return entry is not None and package_file('tf_efficientnet_lite1', '--spider-match=auto') is not None
 
-def choose(source, target, detector=None):
+def choose(source, target, detector=None, label=LITE1):
     """Return the Choice for uint8 source images [M, C, R, R] and target images [N, C, R, R], in shuffled orders.
 
-    detector:   a function of uint8 images [B, C, r, r] to features [B, n]; None: the patches alone decide.
+    detector:   a function of uint8 images [B, C, r, r] to features [B, n]; None: the patches alone decide. label: its name.
     R is a power of two. Results repeat to the last bits of the features."""
     count = min(len(source), len(target))
     if count < LEAST:
@@ -106,25 +109,28 @@ def choose(source, target, detector=None):
         moved = GaussianTransport(fit_s, fit_t, strength)(held_s) if strength else held_s
         distances[strength] = [float(measure(shrunk(moved))) for measure in measures]
     best = min(distances, key=lambda strength: np.prod(np.power(distances[strength], WEIGHTS[: len(measures)])))
-    by = 'lite1 and patches' if detector is not None else 'patches'
+    by = f'{label} and patches' if detector is not None else 'patches'
     hint = '' if detector is not None else "; pip install 'spider-plugin[imagenet]' for a second opinion"
     return Choice(best, {name_of(strength): row for strength, row in distances.items()},
-                  f'the nearest to --data by {by} of {held} held-out images of each set{hint}')
+                  f'the nearest to --data by {by} of {held} held-out images of each set{hint}', label)
 
-def cached_choice(key, read_source, read_target):
-    """Return the Choice of `choose` by lite1 where its weights are installed, from the cache where it was made before.
+def cached_choice(key, read_source, read_target, detector=None):
+    """Return the Choice of `choose`, from the cache where it was made before.
 
-    key: JSON values that decide on the images; read_source, read_target: () -> the images."""
-    named = 'lite1' if with_lite1() else ''
-    parts = [FORMAT, named and detectors.identity_of(named), key]
+    key: JSON values that decide on the images; read_source, read_target: () -> the images.
+    detector: value of --detector; None for that of SPIDER_DETECTOR, else lite1 where its weights are installed."""
+    wanted = detectors.asked_for(detector) or (LITE1 if with_lite1() else None)
+    found = None if wanted is None else detectors.find_detector(wanted, '--detector' if detector else detectors.ENVIRONMENT)
+    parts = [FORMAT, found and found.identity, found and found.label, key]
     path = cache_dir('match') / f'{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]}.json'
     try:
         return Choice(**json.loads(path.read_text(encoding='utf-8')))
     except (OSError, ValueError, TypeError):
         pass
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    network = detectors.open_detector(named, device) if named else None
-    choice = choose(read_source(), read_target(), network and (lambda images: network(images.to(device)).cpu()))
+    network = found and found.open(device)
+    looks = network and (lambda images: network(_in_colour(images).to(device)).cpu())
+    choice = choose(read_source(), read_target(), looks, found.label if found else '')
     with atomic_file(path) as temp:
         temp.write_text(json.dumps(dataclasses.asdict(choice)), encoding='utf-8')
     return choice
@@ -137,6 +143,9 @@ def shrunk(images):
         return images
     x = F.avg_pool2d(torch.from_numpy(images).to(torch.float32), images.shape[-1] // SIDE)
     return x.round().clamp(0, 255).to(torch.uint8).numpy()
+
+def _in_colour(images):
+    return images.expand(-1, 3, -1, -1)
 
 def _features(detector, images, batch=64):
     with torch.no_grad():

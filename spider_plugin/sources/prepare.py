@@ -70,7 +70,8 @@ class PreparedSource:
 
 def prepare_source(spec: str, *, size: int | None = None, max_size: int | None = None, bank: int | str | None = None,
                    channels: int | None = None, match: str | None = None, strength: int | None = 16,
-                   like: dict | None = None, subset: tuple[int, int] | None = None, trust: bool = False) -> PreparedSource:
+                   like: dict | None = None, subset: tuple[int, int] | None = None, trust: bool = False,
+                   detector: str | None = None) -> PreparedSource:
     """Prepare a source, or find it in the cache, and return a PreparedSource.
 
     spec:      a dataset zip or folder, a generator's .pkl, the URL of either, or `name` or `name:PATH` of a registered source
@@ -85,6 +86,7 @@ def prepare_source(spec: str, *, size: int | None = None, max_size: int | None =
     like:      identity of a source whose strength is taken in place of a choice, if it is of the same dataset and target.
     subset:    (most images, seed) if training sees only a part of `match`; then only those images are read.
     trust:     unpickle a generator as hosts do, which runs code that the file carries.
+    detector:  value of --detector, whose features choose the strength.
     Raises SpiderError if the source cannot be used."""
     if size is not None and (size < 4 or size & (size - 1)):
         raise SpiderError(f'--spider-size={size} is not a power of two, 4 or larger; try {_power_of_two_below(max(size, 4))}.')
@@ -105,7 +107,7 @@ def prepare_source(spec: str, *, size: int | None = None, max_size: int | None =
     elif names_generator(spec):
         plan = _plan_generator(spec, pick_size, bank, channels, trust)
     else:
-        plan = _plan_dataset(resolve(spec), pick_size, bank, channels, match, subset, strength, like)
+        plan = _plan_dataset(resolve(spec), pick_size, bank, channels, match, subset, strength, like, detector)
     try:
         return write_source(plan, spec)
     except (MemoryError, RuntimeError, OSError) as error:
@@ -138,7 +140,7 @@ class Plan:
     lines:       tuple = ()
     carried:     str = ''           # digest of images that a snapshot carries (continued.py); they are in a folder of their own
 
-def _plan_dataset(path, pick_size, bank, channels, match, subset, strength, like):
+def _plan_dataset(path, pick_size, bank, channels, match, subset, strength, like, detector):
     if bank == 'online':
         raise SpiderError('--spider-bank=online is for generators; give a dataset a number of images, or nothing.')
     if not os.path.exists(path):
@@ -164,7 +166,7 @@ def _plan_dataset(path, pick_size, bank, channels, match, subset, strength, like
             read = lambda images, indices: lambda: _read_all(images, indices, size)
             choice = kept(like, sha256, digest) or cached_choice(
                 [sha256, dataset.num_images, min(len(order), _REFERENCE), digest, size], read(dataset, order[:_REFERENCE]),
-                read(target, sample))
+                read(target, sample), detector)
             strength, lines = choice.strength, choice.lines()
         if strength:
             identity |= dict(match=digest, **recorded(strength))

@@ -55,13 +55,14 @@ def test_table_json_and_page(sets):
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     heading = next(i for i, line in enumerate(lines) if line.startswith('rank'))
-    assert lines[heading].split() == ['rank', 'source', 'images', 'SID', 'back', 'location', 'spread', 'FID', 'KID']
+    assert re.split('  +', lines[heading]) == ['rank', 'source', 'images', 'SID (detector)', 'back', 'location', 'spread',
+                                               'FID (detector)', 'KID (detector)']
     assert sorted(line.split()[1] for line in lines[heading + 1 : heading + 4]) == ['a', 'b', 'c']
     numbers = json.loads(Path('out/neighbors.json').read_text())
     assert Path('more.json').read_text() == Path('out/neighbors.json').read_text()
     ranks = [int(re.match(r'\d+', line)[0]) for line in lines[heading + 1 : heading + 4]]
     assert ranks == [e['rank'] for e in numbers['sources']]
-    assert numbers['detector']['name'] == 'detector.pt' and numbers['command'] in result.stdout
+    assert numbers['by'] == 'fid' and numbers['detector']['name'] == 'detector.pt' and numbers['command'] in result.stdout
     assert numbers['command'].startswith('spider train ') and '--data=target.zip' in numbers['command']
     page = Path('out/neighbors.html').read_text()
     assert page.count('<polyline') == 6 and page.count('data:image/png;base64,') == 4
@@ -108,6 +109,17 @@ def test_drawn_sources_draw_as_many_images_as_the_target_needs(sets):
     result = spider('neighbors', '--target=target.zip', 'strokes', '--detector=detector.pt', '--outdir=out')
     assert result.exit_code == 0, result.output
     assert json.loads(Path('out/neighbors.json').read_text())['sources'][0]['images'] == 1000     # not 16384 for 100
+    [note] = [line for line in result.stdout.splitlines() if line.startswith('Note: ')]
+    assert note.startswith('Note: 1000 images were drawn of strokes: 4 for each of the 100 of the target, but at least 1000')
+    assert not [line for line in spider(*ARGS, '--detector=detector.pt').stdout.splitlines() if line.startswith('Note: ')]
+
+def test_no_score_of_another_network_stands_alone(sets):
+    """Inception's scores alone have the bare names, in every line and sentence, and in the page."""
+    result = spider(*ARGS, '--detector=demo', 'strokes', '--html=page.html')
+    page = re.sub('<[^>]+>', ' ', Path('page.html').read_text().partition('<main>')[2])
+    for text in (result.stdout, page.partition('How to read')[0]):
+        assert text.count('FID (demo)') >= 2 and not re.search(r'[FK]ID(?! \(demo\))', text), text
+        assert 'SID (demo)' in text
 
 @pytest.fixture
 def checkout(sets):

@@ -13,8 +13,10 @@ from spider_plugin.metrics.distances import Moments, fid, kid
 from spider_plugin.metrics.sid import sid
 from spider_plugin.neighbors import compare as neighbors
 from spider_plugin.neighbors import features
-from spider_plugin.neighbors.compare import disagreements, find_neighbors, rank, suggestion
+from spider_plugin.neighbors.compare import find_neighbors
 from spider_plugin.neighbors.features import SetProgress, compute_features, open_set
+from spider_plugin.neighbors.ranking import disagreements, interval, rank
+from spider_plugin.neighbors.words import labelled, suggestion, warnings
 
 class Pooling:
     """A detector of 12 features that counts its images, and can raise an error after a number of calls."""
@@ -47,7 +49,7 @@ def entry(name, sid, fid=(1, 0.1), kid=(1, 0.1)):
     """Return an entry with (value, half-width) of each measure."""
     values = {by: dict(value=value, ci95=half) for by, (value, half) in dict(sid=sid, fid=fid, kid=kid).items()}
     values['sid'] |= dict(location=3.0, spread=-2.0)
-    return dict(name=name, source=f'{name}.zip', can_train=True, images=100, **values)
+    return dict(name=name, source=f'{name}.zip', kind='images', can_train=True, images=100, **values)
 
 #----------------------------------------------------------------------------
 # The rule.
@@ -73,7 +75,7 @@ def test_a_wide_interval_ties_all_that_it_covers():
 
 @pytest.mark.parametrize('value, half, low, high', [(5, 2, 3, 7), (-5, 2, 3, 7), (1, 2, 0, 3), (-1, 2, 0, 3), (0, 2, 0, 2)])
 def test_interval_of_the_absolute_value(value, half, low, high):
-    assert neighbors.interval(entry('a', (value, half)), 'sid') == (abs(value), low, high)
+    assert interval(entry('a', (value, half)), 'sid') == (abs(value), low, high)
 
 def test_other_measures_rank():
     entries = [entry('a', (1, 0.1), fid=(9, 1), kid=(5, 1)), entry('b', (2, 0.1), fid=(4, 1), kid=(5.5, 1))]
@@ -82,32 +84,61 @@ def test_other_measures_rank():
 
 def test_disagreement_needs_intervals_apart_both_ways():
     texture, photo = entry('texture', (-1, 0.5), fid=(200, 5), kid=(9, 1)), entry('photo', (5, 1), fid=(20, 5), kid=(8, 1))
-    assert disagreements([texture, photo], 12) == [(texture, photo, ['fid'])]
-    assert disagreements([photo, entry('b', (4.5, 1), fid=(200, 5))], 12) == []
-    assert disagreements([texture, entry('c', (5, 1), fid=(300, 5), kid=(10, 3))], 12) == []
+    assert disagreements([texture, photo], 12, 'sid') == [(texture, photo, ['fid'])]
+    assert disagreements([texture, photo], 12, 'fid') == [(photo, texture, ['sid'])]
+    assert disagreements([texture, photo], 12, 'kid') == []
+    assert disagreements([photo, entry('b', (4.5, 1), fid=(200, 5))], 12, 'sid') == []
+    assert disagreements([texture, entry('c', (5, 1), fid=(300, 5), kid=(10, 3))], 12, 'sid') == []
 
 def test_fid_does_not_count_against_a_small_set():
     small, large = entry('small', (-1, 0.5), fid=(200, 5)), dict(entry('large', (5, 1), fid=(20, 5)), images=1000)
-    assert disagreements([small, large], 12) == [] and disagreements([small, large], 10) == [(small, large, ['fid'])]
+    assert disagreements([small, large], 12, 'sid') == []
+    assert disagreements([small, large], 10, 'sid') == [(small, large, ['fid'])]
     large['kid'] = dict(value=0.1, ci95=0.1)
-    assert disagreements([small, large], 12) == [(small, large, ['kid'])]
+    assert disagreements([small, large], 12, 'sid') == [(small, large, ['kid'])]
 
 def test_disagreement_is_described_in_sentences():
     ranked = rank([entry('texture', (-1, 0.5), fid=(200, 5)), entry('photo', (5, 1), fid=(20, 5))], 'sid')
     target = features.ImageSet('t.zip', 't', 'images', 10 ** 6)
-    [first, second] = neighbors.warnings(ranked, [dict(e, is_target=False) for e in ranked], target, (10 ** 6, 12))
-    assert 'SID puts texture before photo where FID puts it behind. texture lies off' in first
-    assert 'narrower (spread -2)' in first and 'FID is inflated' in second and 'texture, photo' in second
+    said = lambda by, label: warnings(ranked, [dict(e, is_target=False) for e in ranked], target, (10 ** 6, 12), by, label)
+    [first, second] = said('sid', '')
+    assert '|SID| puts texture before photo where FID puts it behind. texture lies off' in first
+    assert 'narrower (spread -2)' in first and second.startswith('FID is inflated') and 'texture, photo' in second
+    [first, second] = said('fid', 'lite1')
+    assert first.startswith('FID (lite1) puts photo before texture where |SID| (lite1) puts it behind. texture lies off')
+    assert second.startswith('FID (lite1) is inflated') and second.endswith('KID (lite1) and |SID| (lite1) are not.')
 
 def test_suggestion_names_one_of_a_tie_by_kid():
     ranked = rank([entry('a', (5, 1), kid=(3, 1)), entry('b', (5.5, 1), kid=(2, 1)), entry('c', (50, 1), kid=(0, 1))], 'sid')
-    summary = dict(sources=ranked, by='sid', target=dict(path='my target.zip', resolution=64))
+    summary = dict(sources=ranked, by='sid', label='', disagree=[], target=dict(path='my target.zip', resolution=64))
     words, command = suggestion(summary, ('python', 'train.py'))
     assert '2 sources whose intervals overlap: a, b' in words and 'b has the smallest KID' in words
     assert command.startswith("python train.py ") and "'--data=my target.zip'" in command and '--spider-source=b.zip' in command
     for e in ranked:
         e['can_train'] = False
     assert suggestion(summary)[1] is None and suggestion(dict(summary, sources=[]))[1] is None
+
+def test_no_command_where_the_measures_contradict():
+    """Texture is narrow, so that SID puts it first; FID and KID put other photographs first."""
+    texture = entry('texture', (-1, 0.5), fid=(3785, 50), kid=(9, 1))
+    photo, far = entry('photo', (65, 21), fid=(640, 20), kid=(3, 1)), entry('far', (900, 21), fid=(9000, 20), kid=(99, 1))
+    for by, first, words in (('fid', 'photo', 'But |SID| (lite1) puts texture before it.'),
+                             ('kid', 'photo', 'But |SID| (lite1) puts texture before it.'),
+                             ('sid', 'texture', 'But FID (lite1) puts photo before it and KID (lite1) puts photo before it.')):
+        ranked = rank([texture, photo, far], by)
+        pairs = [dict(first=a['source'], second=b['source'], against=against) for a, b, against in disagreements(ranked, 2, by)]
+        summary = dict(sources=ranked, by=by, label='lite1', disagree=pairs, target=dict(path='t.zip', resolution=64))
+        said, command = suggestion(summary)
+        assert command is None and said.startswith(f'Closest by {labelled(by, "lite1")}: {first}.')
+        assert words in said and 'no command' in said and '--spider-source=SOURCE' in said
+
+def test_a_contradiction_among_the_others_leaves_the_command():
+    entries = [entry('best', (1, 0.1), fid=(1, 0.1)), entry('b', (9, 1), fid=(20, 1)), entry('c', (5, 1), fid=(30, 1))]
+    ranked = rank(entries, 'fid')
+    pairs = [dict(first=a['source'], second=b['source'], against=against) for a, b, against in disagreements(ranked, 2, 'fid')]
+    assert [(pair['first'], pair['second']) for pair in pairs] == [('b.zip', 'c.zip')]
+    summary = dict(sources=ranked, by='fid', label='', disagree=pairs, target=dict(path='t.zip', resolution=64))
+    assert '--spider-source=best.zip' in suggestion(summary)[1]
 
 #----------------------------------------------------------------------------
 # The whole comparison.

@@ -46,15 +46,19 @@ class Grey(torch.nn.Module):
 SIZES = dict(fid=dict(max_real=None, num_gen=100), kid=dict(max_real=30, num_gen=100), pr=dict(max_real=35, num_gen=70),
              ppl=dict(num_samples=30), eqt_int=dict(num_samples=20), eqr=dict(num_samples=8))
 
-def scores(folder, rank, num_ranks, names=SIZES):
-    """Return the scores of every kind of metric at a small size."""
+def scores(folder, rank, num_ranks, names=SIZES, together=False):
+    """Return the scores of every kind of metric at a small size; together: from one pass over generated images."""
     kwargs = dict(G=Grey(), detector=f'{folder}/pooled.pt', device=torch.device('cpu'), num_gpus=num_ranks, rank=rank,
                   dataset_kwargs=dict(class_name='training.dataset.ImageFolderDataset', path=f'{folder}/set.zip'))
     results = {}
     for name in names:
         fn = functools.partial(getattr(metric_main, name), name=name, **SIZES[name])
         fn.pick_detector = getattr(getattr(metric_main, name), 'pick_detector', lambda url: None)
+        if together:
+            fn.generated = dict(metric_main.GENERATED[fn.func], max_items=SIZES[name]['num_gen'])
         metric_main._metric_dict[name] = fn
+    kwargs.update(shared=metric_main.share(names, **kwargs))
+    for name in names:
         results.update(metric_main.calc_metric(name, **kwargs).results)
     return results
 
@@ -68,7 +72,8 @@ def main(folder, rank, num_ranks):
         torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=num_ranks)
     first = scores(folder, rank, num_ranks)
     again = scores(folder, rank, num_ranks, ['fid', 'kid', 'pr']) # Rank 0 reads the features that it kept; the others have none.
-    torch.save((first, again), f'{folder}/rank{rank}.pt')
+    together = scores(folder, rank, num_ranks, ['fid', 'kid', 'pr'], together=True)
+    torch.save((first, again, together), f'{folder}/rank{rank}.pt')
     if num_ranks > 1:
         torch.distributed.destroy_process_group()
 

@@ -19,7 +19,7 @@ JOB = pathlib.Path(__file__).with_name('metric_rank_job.py')
 #----------------------------------------------------------------------------
 
 def run_ranks(folder, num_ranks):
-    """Return [(scores, the scores of a second run)] of the ranks."""
+    """Return [(scores, the scores of a second run, and of a run that shares a pass)] of the ranks."""
     processes = [subprocess.Popen([sys.executable, JOB, folder, str(rank), str(num_ranks)], stderr=subprocess.PIPE, text=True)
                  for rank in range(num_ranks)]
     try:
@@ -51,8 +51,9 @@ def test_two_ranks_agree_and_see_what_one_sees(make_zip, tmp_path, monkeypatch):
         kept[num_ranks] = {path.name: FeatureStats.load(path) for path in (folder / 'disk0/gan-metrics').iterdir()}
         assert not os.path.exists(folder / 'disk1') # Only rank 0 writes.
 
-    (single, single_again), (first, again), other = *results[1], *results[2]
+    (single, single_again, single_together), (first, again, together), other = *results[1], *results[2]
     assert first == other[0] and again == other[1] and again.items() <= first.items()
+    assert single_together == single_again and together == other[2] == again
     assert len(single_again) == 4 and single_again.items() <= single.items()
     assert first.keys() == single.keys() and len(first) == 7 and np.isfinite(list(first.values())).all()
 

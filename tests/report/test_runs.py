@@ -36,8 +36,11 @@ def test_intervals(make_run):
 
 def test_scores_by_another_detector_are_labelled(make_run):
     folder = make_run('run')
-    (folder / 'metric-fid1k.jsonl').write_text(json.dumps(dict(results=dict(fid1k=7), detector='lite1', cur_nimg=4000)) + '\n')
-    assert {name: score[0].value for name, score in read_run(folder).scores.items()} == {'fid1k (lite1)': 7}
+    lines = [dict(results=dict(fid1k=value), detector=detector, cur_nimg=4000) for value, detector in (
+        (7, 'lite1'), (8, 'inception-2015-12-05'), (9, 'mine'))]
+    (folder / 'metric-fid1k.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    assert {name: score[0].value for name, score in read_run(folder).scores.items()} == {
+        'fid1k (lite1)': 7, 'fid1k': 8, 'fid1k (mine)': 9}
 
 #----------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 import torch.nn.functional as F
 
 from spider_plugin.errors import SpiderError
@@ -90,6 +91,24 @@ def test_it_is_by_lite1_where_the_weights_are_installed(monkeypatch):
     monkeypatch.setattr(match_choice.detectors, 'open_detector', lambda name, device: seen.append(name) or pooled)
     made = cached_choice('another key', lambda: blobs(0, n=100), lambda: stripes(1, n=100))
     assert seen == ['lite1'] and all(len(row) == 2 for row in made.distances.values())
+
+def test_it_is_by_the_detector_that_the_user_names(monkeypatch, tmp_path):
+    """SPIDER_DETECTOR, and before it --detector; grey images, which the network sees in colour."""
+    class Mean(torch.nn.Module):
+        def forward(self, images: torch.Tensor):
+            assert images.shape[1] == 3
+            return torch.nn.functional.adaptive_avg_pool2d(images.to(torch.float32), 3).flatten(1)
+    torch.jit.script(Mean()).save(str(tmp_path / 'mean.pt'))
+    (tmp_path / 'text.pt').write_text('no network')
+    sets = lambda: blobs(0, n=100), lambda: stripes(1, n=100)
+    monkeypatch.setenv('SPIDER_DETECTOR', 'demo')
+    named = cached_choice('a third key', *sets)
+    given = cached_choice('a third key', *sets, str(tmp_path / 'mean.pt'))
+    assert 'by demo and patches' in named.reason and 'by mean and patches' in given.reason
+    assert named.lines()[1].startswith('Match distances:     patches, demo: ') and named.distances != given.distances
+    for value, words in (('none.pt', '--detector=none.pt does not exist'), (str(tmp_path / 'text.pt'), 'is no TorchScript file')):
+        with pytest.raises(SpiderError, match=words):
+            cached_choice('a third key', *sets, value)
 
 def test_prepared_sources_record_their_strength(make_zip, tmp_path, monkeypatch):
     monkeypatch.setattr(match_choice, 'with_lite1', lambda: False)
