@@ -52,7 +52,6 @@ class Walk:
     def __init__(self, G, seeds, columns, frames_per_key, label, truncation_psi, device):
         z = tool_utils.seed_latents(seeds.flatten(), G.z_dim, device)
         ws = G.mapping(z, label.expand(len(z), -1), truncation_psi=truncation_psi)
-        ws = ws[:, :G.synthesis.num_ws] # Rows after those of the layers are not styles and cannot be interpolated.
         ws = ws.reshape(*seeds.shape, *ws.shape[1:])
         self.G = G
         self.curve = closed_curve(ws.transpose(0, 1).cpu().numpy().astype(np.float64))
@@ -101,8 +100,9 @@ def generate_video(network_pkl, output, seeds, shuffle_seed, grid, num_keyframes
                    threads, trust):
     """Make a video that walks through the images of seeds, and ends where it began.
 
-    The path between seeds is a cubic spline in W; the noise inputs stay the same. With --grid, each cell takes its share of
-    the seeds. An .mp4 needs the package imageio-ffmpeg, a .gif needs no package.
+    The path between seeds is a cubic spline in W; the noise inputs stay the same. With a source of images, each source image
+    turns into that of the next seed. With --grid, each cell takes its share of the seeds. An .mp4 needs the package
+    imageio-ffmpeg, a .gif needs no package.
 
     \b
     python gen_video.py --network=network-snapshot-000100.pkl --seeds=0-7 --trunc=0.7 --output=walk.mp4
@@ -111,7 +111,7 @@ def generate_video(network_pkl, output, seeds, shuffle_seed, grid, num_keyframes
     video_utils.check_video_name(output, option='--output')
     seeds = arrange_seeds(seeds, grid, num_keyframes, shuffle_seed)
     device = runtime.pick_device()
-    G = load_generator(network_pkl, device, trust)
+    G = tool_utils.to_interpolate(load_generator(network_pkl, device, trust), network_pkl)
     label = tool_utils.class_label(G, class_idx, device)
     tool_utils.make_outdir(os.path.dirname(os.path.abspath(output)), option='--output')
     runtime.pin_threads(threads)

@@ -21,6 +21,9 @@ COARSE_STYLES = 7 # Number of styles that are mixed without --styles, or all of 
 
 def pick_styles(styles, num_ws):
     """Return the rows of ws to take from the columns. Raises SpiderError if the network does not have them."""
+    if num_ws < 2:
+        raise SpiderError('--network: it has one style for all layers, so there is nothing to mix; gen_video.py walks through '
+                          'its images')
     if styles is None:
         return list(range(min(COARSE_STYLES, num_ws)))
     if max(styles) >= num_ws:
@@ -55,7 +58,9 @@ def mix(ws_row, ws_col, styles):
 @trust_option
 @torch.no_grad()
 def mix_styles(network_pkl, row_seeds, col_seeds, styles, truncation_psi, class_idx, noise_mode, outdir, threads, trust):
-    """Mix the styles of images, and write outdir/ROW-COL.png for every pair of seeds and SEED-SEED.png for every seed alone.
+    """Mix the styles of images. With a source of images, the source image is that of the row.
+
+    Writes outdir/ROW-COL.png for every pair of seeds and SEED-SEED.png for every seed alone.
 
     outdir/grid.png holds all of them, with the images that are mixed in the first column and the first row.
 
@@ -64,7 +69,7 @@ def mix_styles(network_pkl, row_seeds, col_seeds, styles, truncation_psi, class_
     """
     device = runtime.pick_device()
     G = load_generator(network_pkl, device, trust)
-    styles = pick_styles(styles, G.num_ws)
+    styles = pick_styles(styles, tool_utils.num_styles(G))
     label = tool_utils.class_label(G, class_idx, device)
     tool_utils.make_outdir(outdir)
     runtime.pin_threads(threads)

@@ -32,6 +32,26 @@ def seed_latents(seeds, z_dim, device):
     return torch.from_numpy(z.astype(np.float32)).to(device)
 
 #----------------------------------------------------------------------------
+# Rows of ws after those of the layers are no styles: they say on what else an image depends. They can be kept or replaced as a
+# whole, and not interpolated. What knows more about them, such as a plugin that reads the networks, puts functions here.
+
+interpolable = None # (G, path of its pickle) -> G, whose whole ws can be interpolated.
+rows_near    = None # (G, target [1, C, R, R], label, count) -> ws [<= count, num_ws, w_dim], nearest first; or None.
+
+def num_styles(G):
+    """Return the number of rows of ws that are styles; they come first."""
+    return getattr(G.synthesis, 'num_ws', G.num_ws) - getattr(G.synthesis, 'class_rows', 0) # Rows of a class are no styles.
+
+def to_interpolate(G, path):
+    """Return G, whose ws can be interpolated. Raises SpiderError if its ws have rows that cannot."""
+    if interpolable is not None:
+        return interpolable(G, path)
+    if G.num_ws > getattr(G.synthesis, 'num_ws', G.num_ws):
+        raise SpiderError('--network: its images depend on more than styles, and what else cannot be interpolated without '
+                          'spider-plugin; install it, or use gen_images.py')
+    return G
+
+#----------------------------------------------------------------------------
 # Pictures.
 
 def to_uint8(img):

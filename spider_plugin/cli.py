@@ -84,6 +84,24 @@ def metrics(args):
     """Score a snapshot with the embedded host's calc_metrics.py; takes its options."""
     _run(_host_script('calc_metrics.py'), args, SPIDER_RUN_PROGRAM='spider metrics')
 
+@main.command(context_settings=_PASS_THROUGH, add_help_option=False)
+@click.argument('args', nargs=-1, type=click.UNPROCESSED)
+def video(args):
+    """Make a video that walks from image to image, source images included; has its own --help."""
+    _run(_host_script('gen_video.py'), args, SPIDER_RUN_PROGRAM='spider video')
+
+@main.command(context_settings=_PASS_THROUGH, add_help_option=False)
+@click.argument('args', nargs=-1, type=click.UNPROCESSED)
+def project(args):
+    """Find the source image and the styles whose image is nearest to a photo; has its own --help."""
+    _run(_host_script('projector.py'), args, SPIDER_RUN_PROGRAM='spider project')
+
+@main.command(context_settings=_PASS_THROUGH, add_help_option=False)
+@click.argument('args', nargs=-1, type=click.UNPROCESSED)
+def mix(args):
+    """Mix the styles of images into a table of pictures; has its own --help."""
+    _run(_host_script('style_mixing.py'), args, SPIDER_RUN_PROGRAM='spider mix')
+
 @main.command(context_settings=dict(ignore_unknown_options=True, allow_interspersed_args=False))
 @click.argument('script', type=click.Path(exists=True, dir_okay=False))
 @click.argument('args', nargs=-1, type=click.UNPROCESSED)

@@ -24,18 +24,21 @@ def test_help_is_quick_and_complete():
     assert result.returncode == 0 and result.stdout.endswith('\nFalse\n'), result.stderr
     for command in cli.main.commands:
         assert f'\n  {command} ' in result.stdout
-        assert command in ('train', 'metrics') or spider(command, '--help').exit_code == 0
+        assert command in SCRIPTS or spider(command, '--help').exit_code == 0
 
 def test_version():
     assert __version__ in spider('version').output
     assert spider('--version').output == f'spider, version {__version__}\n'
 
-@pytest.mark.parametrize('command', ['train', 'metrics'])
+SCRIPTS = dict(train='sid50k_full', metrics='sid50k_full', video='--w-frames', project='--num-steps', mix='--styles')
+
+@pytest.mark.parametrize('command', SCRIPTS)
 def test_the_help_of_scripts_is_that_of_the_command(command):
     env = dict(os.environ, PYTHONPATH=str(resource_dir('patches').parent), OMP_NUM_THREADS='1')
     done = subprocess.run([sys.executable, '-m', 'spider_plugin.cli', command, '-h'], capture_output=True, text=True, env=env)
     assert done.returncode == 0 and done.stdout.startswith(f'Usage: spider {command} [OPTIONS]'), done.stderr
-    assert '-h, --help' in done.stdout and 'sid50k_full' in done.stdout
+    assert '-h, --help' in done.stdout and SCRIPTS[command] in done.stdout
+    assert 'python ' not in done.stdout and f'spider {command} --' in done.stdout
 
 def test_init_copies_the_host(tmp_path):
     result = spider('init', tmp_path / 'new')

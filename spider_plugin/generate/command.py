@@ -72,7 +72,7 @@ def generate(network, seeds, outdir, *, trunc=1.0, class_idx=None, grid=False, s
     if grid:
         files['grid.png'] = pictures.tile(images)
     if stages:
-        files['stages.png'] = walks.stage_picture(cascade.trace(z, c), len(seeds))
+        files['stages.png'] = walks.stage_picture(cascade, cascade.trace(z, c), len(seeds))
     steps = walks.frames_of(cascade, cascade.trace(z, c, stage), kind, frames) if kind else None    # refuses before any file
     outdir = Path(outdir)
     written = [pictures.save_png(outdir / name, image) for name, image in files.items()]

@@ -1,6 +1,6 @@
 """Walks from seed to seed at a stage of a cascade, and the picture of all stages.
 
-    source   the source image of the stage is cross-faded; its latent is that of the first seed
+    source   the source image of the stage turns into the next one (between.py); its latent is that of the first seed
     latent   its latent moves on the sphere between two of them; its source image is that of the first seed
     w        its styles move; its source image is that of the first seed
     both     styles and source image move together, so that the walk passes through the images of the seeds
@@ -15,6 +15,7 @@ import torch
 
 from spider_plugin.errors import SpiderError
 from spider_plugin.generate import pictures
+from spider_plugin.generate.between import Between, slerp
 
 KINDS = ('source', 'latent', 'w', 'both')
 
@@ -39,20 +40,14 @@ def _styles(ws, held, num_ws):
     """Return ws with its key rows, those after the layers' rows, from `held`. A value between two keys names no image."""
     return ws if ws.ndim < 3 or num_ws is None else torch.cat([ws[:, :num_ws], held[:, num_ws:]], dim=1)
 
-def slerp(a, b, t):
-    """Interpolate between two latents [1, L] on a great circle; their length changes linearly."""
-    la, lb = a.norm(), b.norm()
-    angle = torch.acos(((a / la) * (b / lb)).sum().clamp(-1, 1))
-    if angle < 1e-4:
-        return torch.lerp(a, b, t)
-    return (torch.sin((1 - t) * angle) * a / la + torch.sin(t * angle) * b / lb) / torch.sin(angle) * torch.lerp(la, lb, t)
-
 class _Walker:
     """Draws the frames of a walk at the first of `stages`, as images of the last one."""
 
-    def __init__(self, stages, kind):
+    def __init__(self, cascade, stages, kind):
         self.stage, self.after, self.kind = stages[0], stages[1:], kind
         s = self.stage
+        if s.image is not None:
+            self.between, self.keys = Between(s.G.source, cascade.network, cascade.parents), s.G.source.key(s.z, s.c)
         if kind == 'source' and s.image is None:
             raise SpiderError(f'--walk=source: stage {s.number} draws from noise and has no source image; give '
                               '--walk=latent or w.')
@@ -64,7 +59,7 @@ class _Walker:
     def frame(self, i, j, t):
         s, image = self.stage, self._image(0)
         if self.kind in ('source', 'both') and image is not None:
-            image = torch.lerp(self._image(i), self._image(j), t)
+            image = self.between(self.keys[i : i + 1], self.keys[j : j + 1], t)
         if self.kind == 'source':
             ws = s.styles(s.z[:1], s.c[:1], image)
         elif self.kind == 'latent':
@@ -83,7 +78,7 @@ def frames_of(cascade, stages, kind, frames):
     """Return an iterator of frames uint8 [H, W, C], `frames` for each seed, back to the first.
 
     Raises SpiderError if the images do not depend on what the walk moves."""
-    walker = _Walker(stages, kind)
+    walker = _Walker(cascade, stages, kind)
     if not walker.moves():
         others = ', '.join(other for other in KINDS if other != kind)
         raise SpiderError(f'--walk={kind} moves nothing at stage {stages[0].number} of {cascade.network}, whose images do not '
@@ -96,7 +91,7 @@ def frames_of(cascade, stages, kind, frames):
 # Stage pictures (arXiv 2305.07613) show the images of each stage for the seeds, and interpolations from the first seed to the
 # last at each stage, in its styles and in its source image, as images of the last stage.
 
-def stage_picture(stages, columns):
+def stage_picture(cascade, stages, columns):
     """Return the stage picture, uint8 [H, W, C], with labelled rows."""
     rows = []
     if stages[0].image is not None:
@@ -109,7 +104,7 @@ def stage_picture(stages, columns):
         for kind in ('w', 'source'):
             if kind == 'source' and s.image is None:
                 continue
-            walker = _Walker(stages[k:], kind)
+            walker = _Walker(cascade, stages[k:], kind)
             if walker.moves():
                 rows.append((f'walk by {kind}, stage {s.number}', [walker.frame(0, len(s.z) - 1, float(t))
                                                                    for t in np.linspace(0, 1, columns)]))

@@ -17,7 +17,7 @@ import click
 
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError, printable
-from spider_plugin.hosts import attach, edge, imports, saving
+from spider_plugin.hosts import attach, edge, imports, saving, tools
 from spider_plugin.hosts.shims import cpu_device, stack
 from spider_plugin.options import presets
 
@@ -43,6 +43,10 @@ def install():
     click.core.Command.__init__ = init
     imports.install()
     imports.after_import(METRICS_MODULE, register_metrics)
+    imports.after_import(METRICS_MODULE, tools.check_metrics_of)
+    imports.after_import(tools.SCRIPTS, tools.give_functions)
+    imports.after_import(tools.LOADER, tools.extend_loader)
+    imports.after_import(tools.PATHS, tools.extend_path_length)
     imports.after_import(READING_MODULE, _give_reader)
     imports.after_import('metrics.detectors', _give_detectors)
     imports.after_import(_is_bundle, _watch_source)
@@ -79,6 +83,8 @@ def _name_as_started(command):
     program = os.environ.get('SPIDER_RUN_PROGRAM')
     if program:
         command.main = functools.partial(command.main, prog_name=program)
+        if command.help is not None:
+            command.help = re.sub(r'python \w+\.py', program, command.help)
 
 def extend_command(command):
     """Extend a click command of a host; one with --outdir and --data is a training command and gets the plugin's options."""
@@ -91,6 +97,8 @@ def extend_command(command):
     if command.callback is not None and {'outdir', 'data'} <= set(params):
         _extend_training(command, params)
     elif command.callback is not None and 'network_pkl' in params:
+        if 'metrics' not in params:
+            tools.note(params)
         command.callback = _saying_who_reads(command.callback)
 
 def _add_help(command, write):

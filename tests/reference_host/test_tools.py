@@ -132,7 +132,13 @@ def cases():
                                          save_video=False, outdir='alias_free')),
         wide        = ('projector', {**project, 'network': 'grey.pkl', 'class': 0, 'target': 'wide.jpg', 'num_steps': 2,
                                      'outdir': 'wide', 'save_video': False}),
-        spider      = ('projector', dict(project, network='spider.pkl', num_steps=10, outdir='spider')),
+        spider_5    = ('gen_images', dict(network='spider.pkl', seeds='5', outdir='spider_5')),
+        spider      = ('projector', dict(project, network='spider.pkl', target='spider_5/seed0005.png', num_steps=10,
+                                         outdir='spider')),
+        dcgan_5     = ('gen_images', dict(network='dcgan.pkl', seeds='5', outdir='dcgan_5')),
+        by_source   = ('projector', dict(project, network='dcgan.pkl', target='dcgan_5/seed0005.png', num_steps=10,
+                                         save_video=False, outdir='by_source')),
+        spider_mix  = ('style_mixing', dict(network='spider.pkl', rows='0', cols='1', styles='0-2', outdir='spider_mixing')),
         projected_w = ('gen_images', dict(network='colour.pkl', projected_w='projected/projected_w.npz', outdir='projected')),
         spider_w    = ('gen_images', dict(network='spider.pkl', projected_w='spider/projected_w.npz', outdir='spider')),
         mixing      = ('style_mixing', dict(network='colour.pkl', rows='0,3', cols='1-2,3', styles='1-2', trunc=0.7,
@@ -242,11 +248,14 @@ def test_an_interrupted_video_leaves_nothing(tmp_path):
         video_utils.save_video(str(tmp_path / 'walk.gif'), render, 5, 10, tool_utils.Steps('video', 5, 'frames'))
     assert [path.name for path in tmp_path.iterdir()] == ['walk.gif'] and (tmp_path / 'walk.gif').read_text() == 'before'
 
-def test_walk_of_a_spider_generator_has_no_flashes(done, space):
-    """Only the style moves; a source image in a single frame would be a large step."""
+def test_walk_of_a_spider_generator_goes_from_source_to_source(done, space):
+    """It passes the images of its seeds, and none is far from those before and after it."""
     _gif, frames = frames_of(space / 'spider.gif', 'RGB')
     steps = [error(a, b) for a, b in zip(frames, np.roll(frames, -1, axis=0))]
-    assert len(frames) == 24 and max(steps) < 2.5 * np.median(steps)
+    G = generator(space, 'spider')
+    truth = pixels(G(latents([0, 1, 2]), torch.zeros([3, 0]), noise_mode='const'))
+    assert len(frames) == 24 and max(error(a, b) for a, b in zip(frames[::8], truth)) < 0.2 * apart(truth)
+    assert 0 < max(steps) < 0.6 * apart(truth)
 
 #----------------------------------------------------------------------------
 # Projection.
@@ -294,14 +303,31 @@ def test_video_of_a_projection(done, space):
     assert 'video' not in done['other_seed']
 
 def test_projection_of_a_spider_generator(done, space):
-    """The rows of the source's key exist, and stand for the mean image of the source."""
+    """It finds the source image from which the target was drawn, and a w; the file draws the same without the plugin."""
     G = generator(space, 'spider')
     with np.load(space / 'spider/projected_w.npz') as data:
         w = torch.from_numpy(data['w'])
     assert w.shape == (1, G.num_ws, 16) and G.num_ws > G.synthesis.num_ws
-    image = G.synthesis(w, noise_mode='const', source_image=G.source.mean_image)
-    assert np.array_equal(read(space / 'spider/proj.png'), pixels(image)[0])
-    assert np.array_equal(read(space / 'spider/proj00.png'), pixels(image)[0])
+    assert torch.equal(G.synthesis.source_image(w), G.source.sample(latents([5])))
+    target, image = read(space / 'spider/target.png'), pixels(G.synthesis(w, noise_mode='const'))[0]
+    assert np.array_equal(read(space / 'spider/proj.png'), image) and np.array_equal(read(space / 'spider/proj00.png'), image)
+    start = pixels(G.synthesis(G.mapping.w_avg.repeat(1, G.num_ws, 1), noise_mode='const'))[0]
+    assert error(image, target) < 0.2 * error(start, target)
+    assert 'Distance' in done['spider']
+
+def test_projection_of_a_network_that_draws_from_its_source_alone(done, space):
+    G = generator(space, 'dcgan')
+    assert np.array_equal(read(space / 'by_source/proj.png'), read(space / 'by_source/target.png'))
+    with np.load(space / 'by_source/projected_w.npz') as data:
+        assert torch.equal(G.synthesis.source_image(torch.from_numpy(data['w'])), G.source.sample(latents([5])))
+
+def test_styles_are_mixed_at_the_source_image_of_the_row(done, space):
+    G = generator(space, 'spider')
+    ws = G.mapping(latents([0, 1]), None)
+    mixed = torch.cat([ws[1:, :3], ws[:1, 3:]], dim=1)
+    assert torch.equal(G.synthesis.source_image(mixed), G.source.sample(latents([0])))
+    assert np.array_equal(read(space / 'spider_mixing/0-1.png'), pixels(G.synthesis(mixed, noise_mode='const'))[0])
+    assert not np.array_equal(read(space / 'spider_mixing/0-1.png'), read(space / 'spider_mixing/0-0.png'))
 
 @pytest.fixture
 def projector(monkeypatch):
@@ -310,7 +336,11 @@ def projector(monkeypatch):
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None if name == 'spider_plugin' else find_spec(name))
     return importlib.import_module('projector')
 
-def test_noise_regularisation(projector):
+@pytest.fixture
+def projection(projector):
+    return importlib.import_module('projection')
+
+def test_noise_regularisation(projection):
     """It equals the formula for a small map and for one with two sizes, and is large for correlated noise."""
     def formula(noise):
         n = len(noise)
@@ -319,19 +349,19 @@ def test_noise_regularisation(projector):
         return across ** 2 + down ** 2
     large = torch.randn([16, 16], generator=torch.Generator().manual_seed(0))
     small = large.reshape(8, 2, 8, 2).sum(dim=(1, 3)) / 2
-    assert torch.isclose(projector.noise_regularisation([small]), formula(small))
-    assert torch.isclose(projector.noise_regularisation([large, small]), formula(large) + 2 * formula(small))
-    assert projector.noise_regularisation([]) == 0
-    assert projector.noise_regularisation([torch.ones([8, 8])]) > 100 * projector.noise_regularisation([large])
+    assert torch.isclose(projection.noise_regularisation([small]), formula(small))
+    assert torch.isclose(projection.noise_regularisation([large, small]), formula(large) + 2 * formula(small))
+    assert projection.noise_regularisation([]) == 0
+    assert projection.noise_regularisation([torch.ones([8, 8])]) > 100 * projection.noise_regularisation([large])
 
-def test_schedules(projector):
-    rates = [projector.learning_rate(t) for t in (0, 0.025, 0.05, 0.5, 0.75, 0.875, 1)]
+def test_schedules(projection):
+    rates = [projection.learning_rate(t) for t in (0, 0.025, 0.05, 0.5, 0.75, 0.875, 1)]
     assert rates == pytest.approx([0, 0.05, 0.1, 0.1, 0.1, 0.05, 0])
-    assert [projector.w_noise_scale(t) for t in (0, 0.375, 0.75, 0.9)] == pytest.approx([0.05, 0.0125, 0, 0])
+    assert [projection.w_noise_scale(t) for t in (0, 0.375, 0.75, 0.9)] == pytest.approx([0.05, 0.0125, 0, 0])
 
-def test_w_statistics(projector, space):
+def test_w_statistics(projection, space):
     G = generator(space, 'colour')
-    mean, spread = projector.w_statistics(G, torch.zeros([1, 0]), np.random.RandomState(0))
+    mean, spread = projection.w_statistics(G, torch.zeros([1, 0]), np.random.RandomState(0))
     ws = G.mapping(torch.from_numpy(np.random.RandomState(0).randn(10000, 16)).float(), torch.zeros([10000, 0]))[:, 0]
     torch.testing.assert_close(mean[0, 0], ws.mean(dim=0))
     assert spread == pytest.approx((ws - ws.mean(dim=0)).square().sum(dim=1).mean().sqrt().item(), rel=1e-5)
@@ -441,7 +471,7 @@ REFUSED = { # (script, options), words of the message.
     'detector':         (('projector', dict(PROJECT, loss='features', detector='file')), ['--detector', 'file', 'pixel']),
     'no gradient':      (('projector', dict(PROJECT, loss='features', detector='blocked.pt')), ['--detector', 'gradient']),
     'two losses':       (('projector', dict(PROJECT, detector='pooled.pt')), ['--detector', '--loss=pixel']),
-    'no w':             (('projector', dict(PROJECT, network='dcgan.pkl')), ['--network', 'depend on w']),
+    'one style':        (('style_mixing', dict(MIXING, network='dcgan.pkl')), ['--network', 'nothing to mix', 'gen_video']),
 }
 
 @pytest.fixture(scope='module')

@@ -48,7 +48,11 @@ def hash_rows(x: torch.Tensor, salt: int = 0) -> torch.Tensor:
     x = torch.where(torch.isnan(x), torch.full_like(x, math.nan), x) + 0.0
     bits = x.contiguous().view(torch.int32).to(torch.int64)
     counter = torch.arange(1, x.shape[1] + 1, device=x.device, dtype=torch.int64) * _GOLDEN
-    return mix_bits(mix_bits(bits ^ counter).sum(dim=1) + _signed64((salt * 0xD1342543DE82EF95) % (1 << 64)))
+    return mix_bits(_wrapping_sum(mix_bits(bits ^ counter)) + _signed64((salt * 0xD1342543DE82EF95) % (1 << 64)))
+
+def _wrapping_sum(x: torch.Tensor) -> torch.Tensor:
+    """Sum over the columns of int64 [N, L] modulo 2^64, of halves whose own sums stay small: onnxruntime adds in double precision."""
+    return (_shift_right(x, 32).sum(dim=1) << 32) + (x & 0xFFFFFFFF).sum(dim=1)
 
 #----------------------------------------------------------------------------
 # An integer in [0, n) from a hash is its upper 63 bits modulo n. The bias is below n / 2^63.

@@ -55,9 +55,6 @@ def keyed_images(rows, source):
     """The source images that trailing rows of ws [N, slots, w_dim] name: float32 [N, C, R, R]; the mean source image
     where there is no intact key."""
     key, intact = unpack_key(rows, source.key_dim)
-    mean = source.mean_image.to(rows.device)
-    if not intact.any():
-        return mean.repeat(len(rows), 1, 1, 1)
-    return torch.where(intact[:, None, None, None], source.fetch(key), mean)
+    return torch.where(intact[:, None, None, None], source.fetch(key), source.mean_image.to(rows.device))
 
 #----------------------------------------------------------------------------
