@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from torch_utils_ext.build import BuildError, library
+from torch_utils_ext.ops.exporting import exporting
 
 #----------------------------------------------------------------------------
 
@@ -46,7 +47,7 @@ def status() -> dict[str, Any]:
 def run(name: str, reference: Callable[..., Any], args: Sequence[Any]) -> Any:
     """The op by a kernel where one serves the call, else by `reference(*args)`; counted."""
     setting = mode()
-    if setting == 'off':
+    if setting == 'off' or exporting():
         return reference(*args)
     reason = _obstacle(args)
     if reason is None:
