@@ -198,12 +198,12 @@ def generate(network, seeds, outdir, **options):
 
 @main.command()
 @click.argument('network', metavar='IN.pkl|URL')
-@click.option('--out', help='File of tensors to write; its card and source images are written beside it',
-              metavar='FILE[.pt|.safetensors]', required=True)
+@click.option('--out', help='File to write: tensors (.pt, .safetensors), or a graph that draws images from z (.onnx, .ts for '
+              'TorchScript); its card is written beside it', metavar='FILE[.pt|.safetensors|.onnx|.ts]', required=True)
 @click.option('--key', help='Network of the pickle to export  [default: G_full if there is one, else G_ema]', metavar='NAME')
 @click.option('--trust-pickle', 'trust', help='Unpickle as hosts do, which runs code that the file carries', is_flag=True)
 def export(network, out, **options):
-    """Turn a snapshot into tensors and a JSON card, without running code that it carries."""
+    """Turn a snapshot into tensors or a graph, and a JSON card, without running code that it carries."""
     _arm_shims()
     from spider_plugin.snapshots.export import export as write
     from spider_plugin.sources.obtain import local_file

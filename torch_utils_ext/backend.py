@@ -16,6 +16,7 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
 from torch_utils_ext.build import BuildError, has_nvcc, library, visible_cuda_archs
+from torch_utils_ext.ops.exporting import exporting
 
 #----------------------------------------------------------------------------
 
@@ -47,7 +48,7 @@ def status() -> dict[str, Any]:
 def run(name: str, reference: Callable[..., Any], args: Sequence[Any]) -> Any:
     """The op by a kernel where one serves the call, else by `reference(*args)`; counted."""
     setting = mode()
-    if setting == 'off':
+    if setting == 'off' or exporting():
         return reference(*args)
     reason = _obstacle(args)
     if reason is None:

@@ -1,4 +1,4 @@
-"""`spider export` writes a network of a host's pickle to files without pickled code.
+"""`spider export` writes a network of a host's pickle to files without pickled code: tensors here, graphs by export_graph.py.
 
     network.pt            {name: tensor}, for torch.load(..., weights_only=True)
     network.json          the card, which describes the network, its arguments, and the origin of its source images
@@ -18,6 +18,7 @@ import torch
 from spider_plugin import __version__
 from spider_plugin.errors import SpiderError, shown
 from spider_plugin.files.cache import atomic_file, sha256_of_file
+from spider_plugin.snapshots import export_graph
 from spider_plugin.snapshots.families import fastgan_options, network_family
 from spider_plugin.snapshots.lineage import cascade_stages, describe_stages
 from spider_plugin.snapshots.rebuild import check_finite, checked_bank_state, unpickle
@@ -29,25 +30,32 @@ _FORMAT = 1
 def export(path, out, key=None, trust=False):
     """Write the network at `key` of the host pickle at `path` to `out`, with its card and source images; return the paths.
 
-    out:    a name that ends in .pt or .safetensors.
+    out:    a name that ends in .pt or .safetensors (tensors), .onnx or .ts (a graph that draws from z, with its card).
     key:    G_ema, G, D, ...; default G_full if there is one (from the public Spider GAN code), else G_ema.
     trust:  unpickle as hosts do, which runs code that the file carries.
     Raises SpiderError."""
     path, out = Path(path), Path(out)
-    if out.suffix not in _WRITERS:
-        raise SpiderError(f'--out={out} ends neither in .pt nor in .safetensors; give a name that does.')
+    if out.suffix not in (*_WRITERS, *export_graph.KINDS):
+        raise SpiderError(f'--out={out} ends neither in .pt or .safetensors (tensors) nor in .onnx or .ts (a graph that draws); '
+                          'give a name that does.')
     if os.path.isdir(out):
         raise SpiderError(f'--out={out} is a folder; give the name of a file.')
-    save = _WRITERS[out.suffix]()
+    graph = out.suffix in export_graph.KINDS
+    save = None if graph else _WRITERS[out.suffix]()
     record = _network(unpickle(path) if trust else read_pickle(path), key, path)
     tensors = _separate(record.state_dict(), path)
     check_finite(tensors, path, 'network')
     card = _card(record, tensors, path, out)
+    def save_graph(temp):
+        source = card['source'] or {}
+        said = {name: str(source[name]) for name in ('name', 'sha256', 'licence') if source.get(name)}
+        card['graph'] = export_graph.write_graph(path, temp, out.suffix, key, trust, {f'source_{name}': text for name, text in
+                                                                                      said.items()})
     files = {
-        out:                      lambda temp: save(tensors, temp, text),
-        out.with_suffix('.json'): lambda temp: temp.write_text(text, encoding='utf-8'),
+        out:                      save_graph if graph else lambda temp: save(tensors, temp, text),
+        out.with_suffix('.json'): lambda temp: temp.write_text(json.dumps(card, indent=2) + '\n', encoding='utf-8'),
     }
-    if card['source'] is not None and card['source']['images']:
+    if not graph and card['source'] is not None and card['source']['images']:
         bank = out.with_name(f'{out.stem}-source.npz')
         card['source']['file'], arrays = bank.name, _bank_arrays(record, path)
         files[bank] = lambda temp: np.savez(temp, **arrays)
@@ -56,6 +64,8 @@ def export(path, out, key=None, trust=False):
         with atomic_file(file) as temp:
             try:
                 write(temp)
+            except SpiderError:
+                raise
             except Exception as error: # Each of the writers raises other errors for a full disk.
                 reason = getattr(error, 'strerror', None) or ' '.join(str(error).split())[:160]
                 raise SpiderError(f'Cannot write {file} ({reason}); free the disk or give another --out.') from error

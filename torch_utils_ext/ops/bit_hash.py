@@ -3,11 +3,13 @@
 All arithmetic is on integers (64 bits, wrapping), so the same input gives the same hash on every device. The mixer is the
 finaliser of SplitMix64 (Steele, Lea, Flood 2014).
 
-This module is portable: it travels inside snapshots and imports only torch and the standard library."""
+This module is portable: it travels inside snapshots and imports only torch, the standard library and its neighbour."""
 
 import math
 
 import torch
+
+from torch_utils_ext.ops.exporting import exporting
 
 #----------------------------------------------------------------------------
 # 64-bit constants as Python integers for int64 tensors.
@@ -46,12 +48,23 @@ def hash_rows(x: torch.Tensor, salt: int = 0) -> torch.Tensor:
     returns int64 [N]."""
     x = x.detach().to(torch.float32)
     x = torch.where(torch.isnan(x), torch.full_like(x, math.nan), x) + 0.0
-    bits = x.contiguous().view(torch.int32).to(torch.int64)
+    bits = _bits_by_arithmetic(x) if exporting() else x.contiguous().view(torch.int32).to(torch.int64)
     counter = torch.arange(1, x.shape[1] + 1, device=x.device, dtype=torch.int64) * _GOLDEN
     return mix_bits(_wrapping_sum(mix_bits(bits ^ counter)) + _signed64((salt * 0xD1342543DE82EF95) % (1 << 64)))
 
+def _bits_by_arithmetic(x: torch.Tensor) -> torch.Tensor:
+    """The bits of float32 x, no -0 in it, as int64: ONNX has no operator that reads them. Double precision makes this exact."""
+    size = x.abs().to(torch.float64)
+    exponent = (size.log() / math.log(2)).floor().clamp(-126, 127)     # may be off by one, by a last bit of the logarithm
+    power = torch.pow(2.0, exponent)
+    exponent = (exponent - (size < power).to(torch.float64) + (size >= 2 * power).to(torch.float64)).clamp(-126, 127)
+    bits = (exponent + 126) * 2 ** 23 + size * torch.pow(2.0, 23 - exponent)    # the mantissa's leading 1 is the 127th
+    bits = torch.where(torch.isinf(size), torch.full_like(bits, 0x7F800000), bits)
+    bits = torch.where(torch.isnan(size), torch.full_like(bits, 0x7FC00000), bits)
+    return (bits - (x < 0).to(torch.float64) * 2 ** 31).to(torch.int64)
+
 def _wrapping_sum(x: torch.Tensor) -> torch.Tensor:
-    """Sum over the columns of int64 [N, L] modulo 2^64, of halves whose own sums stay small: onnxruntime adds in double precision."""
+    """Sum over the columns of int64 [N, L] modulo 2^64, by halves whose sums stay small: onnxruntime adds in double precision."""
     return (_shift_right(x, 32).sum(dim=1) << 32) + (x & 0xFFFFFFFF).sum(dim=1)
 
 #----------------------------------------------------------------------------

@@ -67,7 +67,7 @@ class RadfordSynthesis(torch.nn.Module):
 
     def forward(self, ws, **_unused):
         """ws [N, 1, w_dim] -> images [N, C, R, R] in [-1, 1]. Keywords of hosts (noise_mode, force_fp32) change nothing."""
-        x = self.dense(ws[:, 0].to(self.dense.weight.dtype)).reshape(len(ws), -1, 4, 4)
+        x = self.dense(ws[:, 0].to(self.dense.weight.dtype)).reshape(ws.shape[0], -1, 4, 4)
         x = F.relu(self.norms[0](x))
         for layer, norm in zip(self.up, self.norms[1:], strict=True):
             x = F.relu(norm(layer(x)))

@@ -5,6 +5,7 @@ State-dict keys are those of Projected GAN's generator. docs/fastgan.md says wha
 
 This module is portable: it travels inside snapshots and imports only torch and its neighbours."""
 
+import functools
 import warnings
 
 import torch
@@ -71,10 +72,9 @@ class FastGANMapping(LatentMapping):
         ws = super().forward(z, c, truncation_psi, truncation_cutoff, update_emas)
         if self.class_rows == 0:
             return ws
-        rows = ws.new_zeros([len(ws), self.class_rows * self.w_dim])
-        if c is not None:
-            rows[:, : self.c_dim] = F.one_hot(c.argmax(dim=1), self.c_dim)
-        return torch.cat([ws[:, :1], rows.reshape(len(ws), self.class_rows, self.w_dim), ws[:, 1:]], dim=1)
+        rows = ws.new_zeros([ws.shape[0], self.c_dim]) if c is None else F.one_hot(c.argmax(dim=1), self.c_dim).to(ws.dtype)
+        rows = F.pad(rows, [0, self.class_rows * self.w_dim - self.c_dim])
+        return torch.cat([ws[:, :1], rows.reshape(ws.shape[0], self.class_rows, self.w_dim), ws[:, 1:]], dim=1)
 
 #----------------------------------------------------------------------------
 # Layers.
@@ -106,6 +106,10 @@ class ClassBatchNorm2d(torch.nn.Module):
 #----------------------------------------------------------------------------
 # nearest x2, then once or twice: convolution, noise (big only), batch norm, gated linear unit. The names of the layers are the
 # places that they have in Projected GAN's sequences.
+
+@functools.lru_cache(maxsize=32)    # of a graph that is traced, it is a constant
+def constant_noise(height, width):
+    return torch.randn([1, 1, height, width], generator=torch.Generator().manual_seed(height))
 
 class FastGANBlock(torch.nn.Module):
     STAGES = {  # (lite, with classes): names of convolution, noise and norm of each stage
@@ -143,11 +147,10 @@ class FastGANBlock(torch.nn.Module):
 
     @staticmethod
     def _noise(x, up, constant):
-        shape = [1 if constant else len(x), 1, *(size * (1 + up) for size in x.shape[2:])]
-        generator = torch.Generator().manual_seed(shape[2]) if constant else None
+        height, width = (int(size) * (1 + up) for size in x.shape[2:])
         if constant:
-            return torch.randn(shape, generator=generator).to(x)
-        return torch.randn(shape, device=x.device, dtype=x.dtype)
+            return constant_noise(height, width).to(x)
+        return torch.randn([len(x), 1, height, width], device=x.device, dtype=x.dtype)
 
     @staticmethod
     def _plain(x, conv, norm, noise, strength, embedding, up):

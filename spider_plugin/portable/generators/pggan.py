@@ -154,7 +154,7 @@ class PGGANSynthesis(ResidualMixin, PGGANNetwork):
         full:         False leaves images at the newest resolution.
         Other keywords of hosts (noise_mode, force_fp32, update_emas) change nothing."""
         stage, fade = self.stage()
-        x = self.dense(ws[:, 0].to(self.dense.weight.dtype)).reshape(len(ws), -1, 4, 4)
+        x = self.dense(ws[:, 0].to(self.dense.weight.dtype)).reshape(ws.shape[0], -1, 4, 4)
         if self.source is not None:
             s = (self.source_image(ws) if source_image is None else source_image).to(x.dtype)
             x = x + self.source_gain * self.source_encoder(down_to(s, self.source.resolution))
