@@ -289,8 +289,8 @@ REQUIRED = ('outdir', 'cfg', 'data', 'batch', 'gamma')  # By a new run. One that
               type=Real(0, MOST_KIMG, min_open=True), default=4, show_default=True)
 @click.option('--snap', help='Interval of snapshots', metavar='TICKS',
               type=Whole(1, 10**9), default=50, show_default=True)
-@click.option('--snap-minutes', help='Also a snapshot when so many minutes have passed since the last', metavar='MINUTES',
-              type=Real(0, 10**7, min_open=True))
+@click.option('--snap-minutes', help='Also images and a snapshot when so many minutes have passed since the last; the first ones '
+              'come sooner', metavar='MINUTES', type=Real(0, 10**7, min_open=True))
 @click.option('--keep', help='Keep this many snapshots and their states, the newest, and the best by the first of --metrics  '
               '[default: all]', metavar='INT', type=Whole(1, 10**6))
 @click.option('--on-nan', help='When losses or weights are no longer finite: stop, or go back to the last snapshot and on with '

@@ -75,7 +75,10 @@ def _host_script(name):
 @main.command(context_settings=_PASS_THROUGH, add_help_option=False)
 @click.argument('args', nargs=-1, type=click.UNPROCESSED)
 def train(args):
-    """Train with the embedded host's train.py, which has its own --help."""
+    """Train on a folder of photos: `spider train --data=photos`; `spider train --help` lists the options.
+
+    Where the photos are not squares of one size, squares are cut from them; options that are not given are chosen for the photos
+    and this machine. The embedded host's train.py trains."""
     _run(_host_script('train.py'), args, SPIDER_RUN_PROGRAM='spider train')
 
 @main.command(context_settings=_PASS_THROUGH, add_help_option=False)
@@ -101,6 +104,12 @@ def project(args):
 def mix(args):
     """Mix the styles of images into a table of pictures; has its own --help."""
     _run(_host_script('style_mixing.py'), args, SPIDER_RUN_PROGRAM='spider mix')
+
+@main.command(context_settings=_PASS_THROUGH, add_help_option=False)
+@click.argument('args', nargs=-1, type=click.UNPROCESSED)
+def dataset(args):
+    """Make a dataset of equally sized images from photos, with the embedded host's dataset_tool.py; takes its options."""
+    _run(_host_script('dataset_tool.py'), args, SPIDER_RUN_PROGRAM='spider dataset')
 
 @main.command(context_settings=dict(ignore_unknown_options=True, allow_interspersed_args=False))
 @click.argument('script', type=click.Path(exists=True, dir_okay=False))
@@ -317,6 +326,40 @@ def list_presets(names, as_json, markdown):
     else:
         click.echo('\n'.join(line for preset in found for line in presets.show(preset)) if names else
                    '\n'.join(presets.table(found)))
+
+@main.group(cls=_Spider)
+def cache():
+    """Show, clear and check the cache: prepared sources, downloads, features and what else is made once and kept.
+
+    It is $SPIDER_CACHE_DIR, else spider_plugin/ below $DNNLIB_CACHE_DIR, else ~/.cache/spider_plugin."""
+
+_KIND_ARGUMENT = click.argument('kinds', nargs=-1, metavar='[KIND]...')
+
+@cache.command('list')
+@_KIND_ARGUMENT
+@click.option('--json', 'as_json', help='Print all entries as JSON', is_flag=True)
+def cache_list(kinds, as_json):
+    """List what is in the cache, with its size, the time since it was used, and the runs that use it."""
+    from spider_plugin.files import cache_table
+    cache_table.show(kinds, as_json, click.echo)
+
+@cache.command('prune')
+@_KIND_ARGUMENT
+@click.option('--unused-for', 'days', help='Remove what was not used for so long', metavar='DAYS', type=Real(0, 10**5))
+@click.option('--max-size', help='Remove what was not used for longest, until so much is left', metavar='GB', type=Real(0, 10**6))
+@click.option('-n', '--dry-run', help='Only say what would be removed', is_flag=True)
+def cache_prune(kinds, days, max_size, dry_run):
+    """Remove what is old, or what is too much. What a run uses stays, and what was written in the last hour."""
+    from spider_plugin.files import cache_table
+    cache_table.prune(kinds, days, max_size, dry_run, click.echo)
+
+@cache.command('verify')
+@_KIND_ARGUMENT
+@click.option('--remove', help='Remove what is damaged and unused; it is made or fetched again when it is needed', is_flag=True)
+def cache_verify(kinds, remove):
+    """Read the files of the cache, and name those that are damaged. The exit code is 1 if some are, and stay."""
+    from spider_plugin.files import cache_table
+    sys.exit(1 if cache_table.verify(kinds, remove, click.echo) else 0)
 
 @main.command()
 def version():

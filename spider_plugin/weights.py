@@ -17,6 +17,7 @@ from spider_plugin import registry
 from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import atomic_file, cache_dir, sha256_of_file
 from spider_plugin.files.download import File, download_once
+from torch_utils_ext.cache_root import cache_root
 
 WHAT = '--disc-backbone'
 
@@ -107,6 +108,14 @@ def _published(name, known):
         raise SpiderError(f'{WHAT}={name}: {known.file.urls[0]} is not the published file, whose sha256 begins with '
                           f'{known.begins}; try again later, or fetch it by other means and give {WHAT}={name}:PATH.')
     return path
+
+def at_hand(name):
+    """Return whether the published weights of a feature network are on this machine, so that none must be downloaded."""
+    known = registry.feature_networks.get(name)
+    if known is None or known.file is None:
+        return False
+    return package_file(name, f'{WHAT}={name}') is not None or \
+        cache_root().joinpath('downloads', 'backbones', known.file.name).is_file()
 
 def package_file(name, what):
     """Return the Path of the weights of an entry in an installed package, which is not imported; None where there is none.

@@ -5,6 +5,8 @@ import math
 import sys
 import time
 
+import torch
+
 import dnnlib
 
 #----------------------------------------------------------------------------
@@ -12,6 +14,8 @@ import dnnlib
 LOSSES = (('G', 'Loss/G/loss'), ('D', 'Loss/D/loss'), ('r1', 'Loss/r1_penalty'), ('pl', 'Loss/pl_penalty'))
 BAR_WIDTH = 24
 BAR_SECONDS = 0.2       # The bar is drawn at most this often.
+PATIENCE = 30           # Seconds after which iterations are too slow to wait for three of them.
+LONG = 2 * 24 * 3600    # Seconds of a run on a CPU that call for advice.
 
 class Progress:
     """`step()` after every iteration, `tick()` at every tick; both take the number of real images shown so far."""
@@ -28,6 +32,7 @@ class Progress:
         if not silent and sys.__stdout__ is not None and sys.__stdout__.isatty() and sys.stdout.isatty():
             self.terminal = sys.__stdout__ # Past the log: a bar is for eyes only.
         self.losses = None # Those of the last tick.
+        self.timed = 0
 
     def restart_clock(self, cur_nimg):
         """Forgets the time that passed before training."""
@@ -35,6 +40,7 @@ class Progress:
         self.start_time = time.time()
         self.paused_sec = 0
         self.tick_start = self.start_time, 0, cur_nimg
+        self.timed = 0  # Iterations since then, until they have been told.
 
     @contextlib.contextmanager
     def paused(self):
@@ -62,7 +68,8 @@ class Progress:
         return '   '.join(parts)
 
     def step(self, cur_nimg):
-        """Redraws the live bar, on a terminal."""
+        """Says once how long the run will take, then redraws the live bar, on a terminal."""
+        self.tell_time(cur_nimg)
         if self.terminal is None or time.time() - self.bar_time < BAR_SECONDS:
             return
         self.bar_time = time.time()
@@ -70,6 +77,28 @@ class Progress:
         bar = '#' * done + '-' * (BAR_WIDTH - done)
         self.terminal.write(f'\r\x1b[K[{bar}]   {self.summary(cur_nimg)}')
         self.terminal.flush()
+
+    def tell_time(self, cur_nimg):
+        """Prints a line after the first iterations, of which the very first one counts only where it takes long."""
+        if self.silent or self.timed is None:
+            return
+        self.timed += 1
+        seconds = time.time() - self.start_time
+        if self.timed < 4 and seconds < PATIENCE:
+            if self.timed == 1:
+                self.first = seconds, cur_nimg
+            return
+        skipped, nimg = self.first if self.timed > 1 else (0, self.start_nimg)
+        each = (seconds - skipped) / (cur_nimg - nimg)
+        left = each * max(self.total_nimg - cur_nimg, 0)
+        batch = (cur_nimg - self.start_nimg) / self.timed
+        self.timed = None
+        self.clear()
+        advice = ''
+        if left > LONG and not torch.cuda.is_available():
+            advice = '; on a CPU, smaller images, --cbase and --cmax are faster, and snapshots by --snap-minutes come sooner'
+        print(f'One iteration takes {each * batch:.2g} s, so {self.total_nimg / 1000:g} kimg take '
+              f'{dnnlib.util.format_time(left)}{advice}', flush=True)
 
     def clear(self):
         """Takes the bar away, before something else is printed."""

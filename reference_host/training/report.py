@@ -17,6 +17,8 @@ from training.runtime import SpiderError
 
 #----------------------------------------------------------------------------
 
+FIRST_MINUTES = 0.5     # Until the first snapshot by the clock. The time doubles at each one, up to --snap-minutes.
+
 class Diverged(SpiderError):
     """Losses or weights are not finite any more; raised in all ranks."""
 
@@ -35,6 +37,7 @@ class Reporter:
         self.whole_kimg = kimg_per_tick >= 1
         self.keep = keep
         self.snap_minutes = snap_minutes
+        self.wait_minutes = FIRST_MINUTES # Until the next snapshot by the clock.
         self.is_leader = run.rank == 0
         self.progress = Progress(total_kimg, run.at.nimg, silent=not self.is_leader)
         self.collector = training_stats.Collector(regex='.*')
@@ -119,12 +122,17 @@ class Reporter:
                 self.evaluate(name)
 
     def snapshot_is_due(self):
-        """Have --snap-minutes passed since the last snapshot? Rank 0's clock counts."""
-        return self.is_leader and self.snap_minutes is not None and time.time() - self.saved_time > self.snap_minutes * 60
+        """Have --snap-minutes, or the shorter time that counts at first, passed since the last one? Rank 0's clock counts."""
+        if not self.is_leader or self.snap_minutes is None:
+            return False
+        return time.time() - self.saved_time > min(self.wait_minutes, self.snap_minutes) * 60
 
     def save_between_ticks(self):
+        """Images and a snapshot by the clock, or because a signal stops the run."""
+        name = self.next_name(at_tick=False)
         with self.progress.paused():
-            self.save_network(self.next_name(at_tick=False), evaluate=False)
+            self.save_images(f'fakes{name}.png')
+            self.save_network(name, evaluate=False)
 
     def close(self, signum):
         """signum: the signal that ended training, and is noted; 0 = none did."""
@@ -165,7 +173,7 @@ class Reporter:
             state.save(data, snapshot)
             files.link(snapshot, os.path.join(self.folder, 'network-snapshot-latest'))
             run_dir.prune(self.folder, self.keep, self.best())
-        self.saved_time = time.time()
+        self.saved_time, self.wait_minutes = time.time(), self.wait_minutes * 2
 
     def evaluate(self, name, metrics=None):
         """Computes and writes the metrics of the snapshot, which is saved. One that fails is said, and training goes on."""

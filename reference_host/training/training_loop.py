@@ -108,12 +108,14 @@ def training_loop(
         if not done and at.nimg < at.tick_nimg + kimg_per_tick * 1000:
             if signum or due:
                 report.save_between_ticks()
+                if progress_fn is not None:
+                    progress_fn(at.nimg // 1000, total_kimg)
             continue
         if abort_fn is not None and ranks.agree(abort_fn()):
             done = True
         at.update(tick=at.tick + 1, tick_nimg=at.nimg)
         regular = network_snapshot_ticks is not None and (done or at.tick % network_snapshot_ticks == 0)
-        report.tick(images   = image_snapshot_ticks is not None and (done or at.tick % image_snapshot_ticks == 0),
+        report.tick(images   = signum or due or image_snapshot_ticks is not None and (done or at.tick % image_snapshot_ticks == 0),
                     network  = regular or signum or due,
                     evaluate = regular and not signum)
         if progress_fn is not None:

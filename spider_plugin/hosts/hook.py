@@ -16,7 +16,9 @@ import sys
 import click
 
 from spider_plugin import registry
+from spider_plugin.automatic import command as automatic
 from spider_plugin.errors import SpiderError, printable
+from spider_plugin.files import cache_uses
 from spider_plugin.hosts import attach, edge, imports, saving, tools
 from spider_plugin.hosts.shims import cpu_device, stack
 from spider_plugin.options import presets
@@ -192,6 +194,8 @@ def _extend_training(command, params):
     launch = made(_cfg_option, _CFG, 'Launch options')
     added = [made(presets.option, presets.NAME, 'Presets'), *options.values(), launch]
     command.params += added
+    if automatic.requested():
+        added = [*automatic.extend(command, lambda option: made(option.on_command, option.name, option.group)), *added]
     names = {key: option.name for key, option in options.items()}
     command.callback = _training_callback(command.callback, names, launch.name, *_extend_cfg(params.get('cfg')))
     def format_options(ctx, formatter):
@@ -253,7 +257,12 @@ def _training_callback(callback, names, cfg_name, plugin_cfgs, stand_in):
             if stock is not None:
                 from spider_plugin.hosts.capabilities import Host
                 host, resumed = Host(c), c.get('resume_pkl')
-                lines = apply_options(c, options, given=given, host=host)
+                with cache_uses.starting():
+                    lines = apply_options(c, options, given=given, host=host)
+                    cache_uses.hold(cache_uses.named_in(c))
+                if c.get('resume_pkl') != resumed:      # another converted snapshot in the cache
+                    from spider_plugin.files.cache_contents import tidy_resume
+                    tidy_resume()
                 for line in lines:
                     print(printable(line))
                 host.remove_unknown(stock)
@@ -275,8 +284,8 @@ def _training_callback(callback, names, cfg_name, plugin_cfgs, stand_in):
                     print(printable(line))
             if stock is not None and _loop_is_extended(inspect.unwrap(callback).__globals__):
                 from spider_plugin.training import record
-                c[record.KEY] = record.record_of(c, resumed)
-                record.hand_on_log(lines)
+                c[record.KEY] = record.record_of(c, resumed) | automatic.record(click.get_current_context())
+                record.hand_on_log(automatic.lines(click.get_current_context()) + lines)
                 desc = record.name_with(desc, c[record.KEY])
             return desc
         with _edited_launch(inspect.unwrap(callback).__globals__, edit, asked):

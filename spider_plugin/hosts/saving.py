@@ -12,6 +12,7 @@ import inspect
 import os
 from pathlib import Path
 
+from spider_plugin.files import cache_uses
 from spider_plugin.files.checksum import PickleFile
 from spider_plugin.files.whole import remove_leftovers
 
@@ -48,6 +49,8 @@ def _extended(loop, train):
             remove_leftovers(Path(call.arguments['run_dir']).absolute().parent)
         with contextlib.ExitStack() as stack:
             watched = watching and leads and 'progress_fn' in call.arguments
+            if watched:
+                cache_uses.hold(cache_uses.named_in(dict(call.arguments)), call.arguments['run_dir'])
             if watched and (spider_run is not None or 'state_file' in call.arguments):
                 stack.enter_context(_watched(call.arguments, spider_run or {}))
             if spider_run is not None and 'state_file' not in call.arguments:

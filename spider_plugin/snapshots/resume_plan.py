@@ -8,6 +8,7 @@ and the config makes the host resume from it. The host treats it like a snapshot
 import dataclasses
 import hashlib
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -119,7 +120,9 @@ def convert(path, contents, modules, fit=fit_layers):
     dsc = getattr(modules['G'], 'init_kwargs', {}).get('dsc')   # the fit of separable layers depends on it
     key = json.dumps([FORMAT, sha256_of_file(path), dsc, {name: sorted(plan.copied) for name, plan in plans.items()}])
     final = cache_dir('resume', hashlib.sha256(key.encode()).hexdigest()[:16]) / Path(path).name
-    if not final.is_file():
+    if final.is_file():
+        os.utime(final)     # `spider cache` removes what nobody resumes any more
+    else:
         data = {name: module_of(plan.copied) for name, plan in plans.items()}
         pipe = contents.get('augment_pipe')
         probability = pipe.state_dict().get('p') if hasattr(pipe, 'state_dict') else None
