@@ -59,12 +59,12 @@ def match_dataset(kwargs, G, metrics):
 #----------------------------------------------------------------------------
 
 @click.command(context_settings=dict(max_content_width=120))
-@click.option('--network', 'network_pkl', help='Network pickle', metavar='[PATH|URL]', required=True)
+@click.option('--network', 'network_pkl', help='Network pickle', metavar='[PATH|URL]', type=option_types.file_type, required=True)
 @click.option('--metrics', help='Quality metrics', metavar='[NAME|A,B,C|none]',
               type=option_types.parse_list, default='fid50k_full', show_default=True)
 @click.option('--detector', help='Feature network; a TorchScript file is code that will run', metavar='[FILE.pt|URL|NAME]',
-              type=str)
-@click.option('--data', help='Real images  [default: those it was trained on]', metavar='[ZIP|DIR]')
+              type=option_types.file_type)
+@click.option('--data', help='Real images  [default: those it was trained on]', metavar='[ZIP|DIR]', type=option_types.path_type)
 @click.option('--mirror', help='Add mirrored real images  [default: as in training]', metavar='BOOL', type=bool)
 @click.option('--gpus', help='Number of ranks: GPUs, or processes on a CPU  [default: 1; under torchrun, its ranks]',
               metavar='INT', type=option_types.Whole(1, 1024))
@@ -85,8 +85,10 @@ def calc_metrics(network_pkl, metrics, detector, data, mirror, gpus, verbose, th
     ranks.check(gpus)
     G = load_generator(network_pkl, torch.device('cpu'), trust)
     metric_main.check_metrics(metrics, detector, G.img_resolution, get_G=lambda: G)
-    trained_on = training_set_of(network_pkl, G, data, trust)
-    dataset_kwargs = match_dataset(pick_dataset_kwargs(trained_on, data, mirror), G, metrics)
+    dataset_kwargs = {}
+    if G.c_dim > 0 or any(map(metric_main.reads_images, metrics)): # Labels are drawn from the dataset, too.
+        trained_on = training_set_of(network_pkl, G, data, trust)
+        dataset_kwargs = match_dataset(pick_dataset_kwargs(trained_on, data, mirror), G, metrics)
 
     run_dir = os.path.dirname(os.path.abspath(network_pkl))
     if not os.path.isfile(os.path.join(run_dir, 'training_options.json')):

@@ -4,10 +4,10 @@
 """
 
 import collections
+import contextlib
 import io
 import json
 import os
-import shutil
 import sys
 import zipfile
 
@@ -15,8 +15,9 @@ import click
 import numpy as np
 import PIL.Image
 
-from training import reading
-from training.option_types import Whole, parse_size
+from tool_utils import written_whole
+from training import reading, trouble
+from training.option_types import Whole, parse_size, path_type
 from training.pictures import check, decode, labels
 from training.runtime import SpiderError, printable
 
@@ -158,55 +159,31 @@ def parse_resolution(text):
     return parse_size(text, 16384, 'WIDTHxHEIGHT such as 64x64')
 
 #----------------------------------------------------------------------------
-# Destinations. Both appear under their name only when they are complete.
+# The destination.
 
-class ZipDest:
-    def __init__(self, path):
-        self.path = path
-        self.temp = f'{path}.{os.getpid()}.tmp'
-        self.zip = zipfile.ZipFile(self.temp, 'w', zipfile.ZIP_STORED)
-
-    def write(self, name, data):
-        self.zip.writestr(zipfile.ZipInfo(name), data) # No time stamp, so that equal contents make equal files.
-
-    def commit(self):
-        self.zip.close()
-        os.replace(self.temp, self.path)
-
-    def abort(self):
-        self.zip.close()
-        os.remove(self.temp)
-
-class FolderDest:
-    def __init__(self, path):
-        self.path = path
-        self.temp = f'{path.rstrip("/")}.{os.getpid()}.tmp'
-        os.makedirs(self.temp)
-
-    def write(self, name, data):
-        fname = os.path.join(self.temp, name)
-        os.makedirs(os.path.dirname(fname), exist_ok=True)
-        with open(fname, 'wb') as f:
-            f.write(data)
-
-    def commit(self):
-        if os.path.isdir(self.path): # It was empty before; if it no longer is, this fails.
-            os.rmdir(self.path)
-        os.rename(self.temp, self.path)
-
-    def abort(self):
-        shutil.rmtree(self.temp)
-
+@contextlib.contextmanager
 def open_dest(path):
-    """Return the destination at `path`. Raises SpiderError if it exists or cannot be made."""
+    """Yield write(name, bytes) of the folder or zip at `path`, which appears when the body ends and not at all if it fails.
+
+    Raises SpiderError if it exists or cannot be written."""
     taken = os.listdir(path) if os.path.isdir(path) else os.path.lexists(path)
     if taken:
         raise SpiderError(f'--dest: {path} exists already; choose another name or remove it')
-    try:
+    with written_whole(path, '--dest: ') as temp:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        return ZipDest(path) if path.lower().endswith('.zip') else FolderDest(path)
-    except OSError as err:
-        raise SpiderError(f'--dest: {path} cannot be written ({err.strerror}); choose another place') from err
+        if path.lower().endswith('.zip'):
+            with zipfile.ZipFile(temp, 'w', zipfile.ZIP_STORED) as archive: # No time stamps: equal contents make equal files.
+                yield lambda name, data: archive.writestr(zipfile.ZipInfo(name), data)
+        else:
+            os.makedirs(temp)
+            yield lambda name, data: write_file(os.path.join(temp, name), data)
+            if os.path.isdir(path): # It was empty before; if it no longer is, this fails.
+                os.rmdir(path)
+
+def write_file(fname, data):
+    os.makedirs(os.path.dirname(fname), exist_ok=True)
+    with open(fname, 'wb') as f:
+        f.write(data)
 
 #----------------------------------------------------------------------------
 # Conversion.
@@ -225,8 +202,8 @@ def look(function, names, what):
         print(f'{what}: {done}/{len(names)} images, {done / seconds:.0f}/s', file=sys.stderr, flush=True)
     yield from check.in_order(function, names, progress)
 
-def convert(source, dest, names, transform, resolution, unlabelled):
-    """Write the transformed images and dataset.json to dest, with a line of progress on stderr."""
+def convert(source, write, names, transform, resolution, unlabelled):
+    """Write the transformed images and dataset.json by write(name, bytes), with a line of progress on stderr."""
     names, found = source.labels_of(names, unlabelled)
     mode = 'L' if all(list(look(source.is_grey, names, 'Reading headers'))) else 'RGB'
     def made(name):
@@ -247,18 +224,18 @@ def convert(source, dest, names, transform, resolution, unlabelled):
         data = io.BytesIO()
         image.save(data, format='png', compress_level=1)
         out_name = f'{i // 1000:05d}/img{i:08d}.png'
-        dest.write(out_name, data.getvalue())
+        write(out_name, data.getvalue())
         written.append(out_name)
     say(decode.tell_notes(notes, source.path))
     print(f'{len(names)}/{len(names)} images', file=sys.stderr, flush=True)
     entries = dict(labels=None if found is None else list(zip(written, found.values.tolist(), strict=True)))
     if found is not None and found.class_ids is not None:
         entries['class_ids'] = found.class_ids # Of the classes 0 to n - 1, in their order.
-    dest.write('dataset.json', json.dumps(entries).encode())
+    write('dataset.json', json.dumps(entries).encode())
 
 @click.command(context_settings=dict(max_content_width=120))
-@click.option('--source', help='Folder or zip of images', metavar='PATH', required=True)
-@click.option('--dest', help='Folder or .zip to make', metavar='PATH', required=True)
+@click.option('--source', help='Folder or zip of images', metavar='PATH', type=path_type, required=True)
+@click.option('--dest', help='Folder or .zip to make', metavar='PATH', type=path_type, required=True)
 @click.option('--max-images', help='Number of images to take from the start', metavar='INT',
               type=Whole(1, 10**9))
 @click.option('--transform', help='Way of making the images square',
@@ -267,6 +244,7 @@ def convert(source, dest, names, transform, resolution, unlabelled):
 @click.option('--unlabelled', help='When dataset.json has labels for some images: '
               + ', '.join(f'{key} ({what})' for key, what in UNLABELLED.items()),
               type=click.Choice(list(UNLABELLED)), default='refuse', show_default=True)
+@trouble.tool
 def convert_dataset(source, dest, max_images, transform, resolution, unlabelled='refuse'):
     """Make a dataset of equally sized PNGs for train.py.
 
@@ -283,13 +261,8 @@ def convert_dataset(source, dest, max_images, transform, resolution, unlabelled=
     if transform == 'center-crop-wide' and resolution[0] < resolution[1]:
         raise SpiderError('--resolution: --transform=center-crop-wide needs a width of at least the height')
     source = Source(source)
-    dest = open_dest(dest)
-    try:
-        convert(source, dest, source.names[:max_images], transform, resolution, unlabelled)
-        dest.commit()
-    except BaseException: # Ctrl-C also leaves nothing behind.
-        dest.abort()
-        raise
+    with open_dest(dest) as write:
+        convert(source, write, source.names[:max_images], transform, resolution, unlabelled)
 
 #----------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import tool_utils
-from training import option_types, reading, runtime
+from training import option_types, reading, runtime, trouble
 from training.runtime import SpiderError
 from training.snapshots import load_generator, trust_option
 
@@ -49,9 +49,9 @@ def load_ws(fname, G, device):
 #----------------------------------------------------------------------------
 
 @click.command(context_settings=dict(max_content_width=120))
-@click.option('--network', 'network_pkl', help='Network pickle', metavar='[PATH|URL]', required=True)
+@click.option('--network', 'network_pkl', help='Network pickle', metavar='[PATH|URL]', type=option_types.file_type, required=True)
 @click.option('--seeds', help='Random seeds, such as 0,2,5-7', metavar='LIST', type=option_types.parse_range)
-@click.option('--projected-w', help='Styles of projector.py, in place of seeds', metavar='FILE.npz')
+@click.option('--projected-w', help='Styles of projector.py, in place of seeds', metavar='FILE.npz', type=option_types.path_type)
 @click.option('--trunc', 'truncation_psi', help='Truncation psi', metavar='FLOAT',
               type=option_types.trunc_type, default=1, show_default=True)
 @click.option('--class', 'class_idx', help='Class, for a network with labels', metavar='INT',
@@ -62,10 +62,11 @@ def load_ws(fname, G, device):
               type=option_types.parse_vec2, default='0,0', show_default=True)
 @click.option('--rotate', help='Rotation in degrees, if the network supports it', metavar='ANGLE',
               type=option_types.Real(-360, 360), default=0, show_default=True)
-@click.option('--outdir', help='Folder to put the images into', metavar='DIR', required=True)
+@click.option('--outdir', help='Folder to put the images into', metavar='DIR', type=option_types.path_type, required=True)
 @click.option('--threads', help='CPU threads of torch  [default on a CPU: all, at most 8]', metavar='INT',
               type=option_types.threads_type)
 @trust_option
+@trouble.tool
 @torch.no_grad()
 def generate_images(network_pkl, seeds, projected_w, truncation_psi, class_idx, noise_mode, translate, rotate, outdir,
                     threads, trust):

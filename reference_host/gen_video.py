@@ -13,7 +13,7 @@ import torch
 
 import tool_utils
 import video_utils
-from training import option_types, runtime
+from training import option_types, runtime, trouble
 from training.runtime import SpiderError
 from training.snapshots import load_generator, trust_option
 
@@ -74,8 +74,8 @@ def parse_grid(text):
 #----------------------------------------------------------------------------
 
 @click.command(context_settings=dict(max_content_width=120))
-@click.option('--network', 'network_pkl', help='Network pickle', metavar='[PATH|URL]', required=True)
-@click.option('--output', help='Video to write', metavar='FILE.[mp4|gif]', required=True)
+@click.option('--network', 'network_pkl', help='Network pickle', metavar='[PATH|URL]', type=option_types.file_type, required=True)
+@click.option('--output', help='Video to write', metavar='FILE.[mp4|gif]', type=option_types.path_type, required=True)
 @click.option('--seeds', help='Random seeds to walk through, such as 0,2,5-7', metavar='LIST',
               type=option_types.parse_range, required=True)
 @click.option('--shuffle-seed', help='Shuffle the seeds by this random seed', metavar='INT',
@@ -95,6 +95,7 @@ def parse_grid(text):
 @click.option('--threads', help='CPU threads of torch  [default on a CPU: all, at most 8]', metavar='INT',
               type=option_types.threads_type)
 @trust_option
+@trouble.tool
 @torch.no_grad()
 def generate_video(network_pkl, output, seeds, shuffle_seed, grid, num_keyframes, w_frames, fps, truncation_psi, class_idx,
                    threads, trust):

@@ -20,7 +20,7 @@ import tool_utils
 import video_utils
 from metrics import detectors, metric_utils
 from projection import Projection
-from training import option_types, reading, runtime
+from training import option_types, reading, runtime, trouble
 from training.pictures import decode
 from training.runtime import SpiderError
 from training.snapshots import load_generator, trust_option
@@ -113,23 +113,24 @@ def image_of(projection, w, rows):
 #----------------------------------------------------------------------------
 
 @click.command(context_settings=dict(max_content_width=120))
-@click.option('--network', 'network_pkl', help='Network pickle', metavar='[PATH|URL]', required=True)
-@click.option('--target', 'target_fname', help='Image to project', metavar='FILE', required=True)
+@click.option('--network', 'network_pkl', help='Network pickle', metavar='[PATH|URL]', type=option_types.file_type, required=True)
+@click.option('--target', 'target_fname', help='Image to project', metavar='FILE', type=option_types.path_type, required=True)
 @click.option('--num-steps', help='Optimisation steps', metavar='INT',
               type=option_types.Whole(1, 1_000_000), default=1000, show_default=True)
 @click.option('--loss', help='Distance to minimise', type=click.Choice(['features', 'pixel']), default='features',
               show_default=True)
 @click.option('--detector', help='Feature network; a TorchScript file is code that will run  [default: the VGG16 of LPIPS]',
-              metavar='[FILE.pt|URL]')
+              metavar='[FILE.pt|URL]', type=option_types.file_type)
 @click.option('--class', 'class_idx', help='Class, for a network with labels', metavar='INT',
               type=option_types.class_type)
 @click.option('--seed', help='Random seed', metavar='INT', type=option_types.seed_type, default=303,
               show_default=True)
 @click.option('--save-video', help='Video of the steps', metavar='BOOL', type=bool, default=True, show_default=True)
-@click.option('--outdir', help='Folder to put the results into', metavar='DIR', required=True)
+@click.option('--outdir', help='Folder to put the results into', metavar='DIR', type=option_types.path_type, required=True)
 @click.option('--threads', help='CPU threads of torch  [default on a CPU: all, at most 8]', metavar='INT',
               type=option_types.threads_type)
 @trust_option
+@trouble.tool
 def run_projection(network_pkl, target_fname, num_steps, loss, detector, class_idx, seed, save_video, outdir, threads, trust):
     """Project an image into W. With a source of images, the source image is looked for as well.
 

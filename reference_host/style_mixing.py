@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import tool_utils
-from training import option_types, runtime
+from training import option_types, runtime, trouble
 from training.runtime import SpiderError
 from training.snapshots import load_generator, trust_option
 
@@ -39,7 +39,7 @@ def mix(ws_row, ws_col, styles):
 #----------------------------------------------------------------------------
 
 @click.command(context_settings=dict(max_content_width=120))
-@click.option('--network', 'network_pkl', help='Network pickle', metavar='[PATH|URL]', required=True)
+@click.option('--network', 'network_pkl', help='Network pickle', metavar='[PATH|URL]', type=option_types.file_type, required=True)
 @click.option('--rows', 'row_seeds', help='Random seeds of the rows', metavar='LIST',
               type=option_types.parse_range, required=True)
 @click.option('--cols', 'col_seeds', help='Random seeds of the columns', metavar='LIST',
@@ -52,10 +52,11 @@ def mix(ws_row, ws_col, styles):
               type=option_types.class_type)
 @click.option('--noise-mode', help='Noise inputs',
               type=click.Choice(['const', 'random', 'none']), default='const', show_default=True)
-@click.option('--outdir', help='Folder to put the images into', metavar='DIR', required=True)
+@click.option('--outdir', help='Folder to put the images into', metavar='DIR', type=option_types.path_type, required=True)
 @click.option('--threads', help='CPU threads of torch  [default on a CPU: all, at most 8]', metavar='INT',
               type=option_types.threads_type)
 @trust_option
+@trouble.tool
 @torch.no_grad()
 def mix_styles(network_pkl, row_seeds, col_seeds, styles, truncation_psi, class_idx, noise_mode, outdir, threads, trust):
     """Mix the styles of images. With a source of images, the source image is that of the row.

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import time
 
 import numpy as np
@@ -77,18 +78,21 @@ def save_png(pixels, fname):
 # Files.
 
 @contextlib.contextmanager
-def written_whole(fname):
-    """Yield the path of a file to write, which is renamed to `fname` after the body, and removed if the body fails.
+def written_whole(fname, option=''):
+    """Yield the path of a file or folder to write, which is renamed to `fname` after the body, and removed if the body fails.
 
-    Raises SpiderError where the disk refuses."""
-    temp = f'{fname}.{os.getpid()}.tmp'
+    option: begins the sentence. Raises SpiderError where the disk refuses."""
+    temp = f'{fname.rstrip("/")}.{os.getpid()}.tmp'
     try:
         yield temp
         os.replace(temp, fname)
     except OSError as err:
-        raise SpiderError(f'{fname} cannot be written ({err.strerror or err}); choose another name or place') from err
+        raise SpiderError(f'{option}{fname} cannot be written ({err.strerror or err}); free some space, or choose another name '
+                          'or place') from err
     finally:
-        if os.path.exists(temp):
+        if os.path.isdir(temp):
+            shutil.rmtree(temp, ignore_errors=True)
+        elif os.path.exists(temp):
             os.remove(temp)
 
 def make_outdir(path, option='--outdir'):

@@ -12,8 +12,18 @@ import torch
 
 import dnnlib
 from metrics import detectors, metric_main
-from training import augment, ranks, relaunch, run_dir, runtime
-from training.option_types import MOST_KIMG, Real, Whole, parse_list, parse_words, seed_type, threads_type
+from training import augment, ranks, relaunch, resuming, run_dir, runtime
+from training.option_types import (
+    MOST_KIMG,
+    Real,
+    Whole,
+    file_type,
+    parse_list,
+    parse_words,
+    path_type,
+    seed_type,
+    threads_type,
+)
 from training.runtime import SpiderError
 
 #----------------------------------------------------------------------------
@@ -46,6 +56,8 @@ def print_options(c):
 def launch_training(c, desc, outdir, dry_run):
     """Makes the numbered run directory, writes the options into it, and trains with the config `c` in all ranks."""
     run_dir.check_outdir(outdir)
+    if c.get('resume_pkl') is not None:
+        resuming.check(c, say=print if dry_run else None) # A rank says it, too, where the run's log has it.
     c.run_dir = run_dir.next_run_dir(outdir, desc) if dry_run else run_dir.make(outdir, desc)
     print_options(c)
     if dry_run:
@@ -231,9 +243,9 @@ REQUIRED = ('outdir', 'cfg', 'data', 'batch', 'gamma')  # By a new run. One that
 @click.command(context_settings=dict(max_content_width=120))
 
 # Required.
-@click.option('--outdir', help='Folder to put the run into  [required]', metavar='DIR')
+@click.option('--outdir', help='Folder to put the run into  [required]', metavar='DIR', type=path_type)
 @click.option('--cfg', help='Base configuration  [required]', type=click.Choice(list(CFG_PRESETS)))
-@click.option('--data', help='Training images  [required]', metavar='[ZIP|DIR]', type=str)
+@click.option('--data', help='Training images  [required]', metavar='[ZIP|DIR]', type=path_type)
 @click.option('--gpus', help='Number of ranks: GPUs, or processes on a CPU  [default: 1; under torchrun, its ranks]',
               metavar='INT', type=Whole(1, 1024))
 @click.option('--batch', help='Images per iteration  [required]', metavar='INT', type=Whole(1, 2**20))
@@ -245,7 +257,7 @@ REQUIRED = ('outdir', 'cfg', 'data', 'batch', 'gamma')  # By a new run. One that
 @click.option('--aug', help='Augmentation', type=click.Choice(['noaug', 'ada', 'fixed']),
               default='ada', show_default=True)
 @click.option('--resume', help='Continue exactly, in its directory, a run or the latest run of --outdir, with the options it was '
-              'started with; or fine-tune a network pickle in a new run', metavar='[latest|RUN_DIR|PKL|URL]', type=str)
+              'started with; or fine-tune a network pickle in a new run', metavar='[latest|RUN_DIR|PKL|URL]', type=file_type)
 @click.option('--freezed', help='Freeze the first layers of D', metavar='INT',
               type=Whole(0, 100), default=0, show_default=True)
 
@@ -280,7 +292,7 @@ REQUIRED = ('outdir', 'cfg', 'data', 'batch', 'gamma')  # By a new run. One that
 @click.option('--metrics', help='Quality metrics', metavar='[NAME|A,B,C|none]',
               type=parse_list, default='none', show_default=True)
 @click.option('--detector', help='Feature network of the metrics; a TorchScript file is code that will run',
-              metavar='[FILE.pt|URL|NAME]', type=str)
+              metavar='[FILE.pt|URL|NAME]', type=file_type)
 @click.option('--metric-at-start', help='Evaluate the metrics before training, too', metavar='BOOL',
               type=bool, default=False, show_default=True)
 @click.option('--kimg', help='Length of the training in thousands of images', metavar='KIMG',

@@ -12,17 +12,18 @@ from pathlib import Path
 import click
 
 from spider_plugin import __version__
-from spider_plugin.errors import SpiderError
+from spider_plugin.errors import SpiderError, reason
 from spider_plugin.files.limits import MOST_CLASSES
-from spider_plugin.hosts.edge import click_errors, guard
-from spider_plugin.options.types import MOST_IMAGES, MOST_SEED, Real, Seeds, Whole
+from spider_plugin.hosts.edge import click_errors, guard, print_anything, unwound_by_signals
+from spider_plugin.options.types import MOST_IMAGES, MOST_SEED, PathType, Real, Seeds, Whole, file_type, path_type
 from spider_plugin.resources import resource_dir
 
 class _Spider(click.Group):
     """Shows what the library raises as an error of the command."""
 
     def invoke(self, ctx):
-        with click_errors():
+        print_anything()
+        with click_errors(), unwound_by_signals():
             return super().invoke(ctx)
 
     def add_command(self, cmd, name=None):
@@ -112,28 +113,28 @@ def dataset(args):
     _run(_host_script('dataset_tool.py'), args, SPIDER_RUN_PROGRAM='spider dataset')
 
 @main.command(context_settings=dict(ignore_unknown_options=True, allow_interspersed_args=False))
-@click.argument('script', type=click.Path(exists=True, dir_okay=False))
+@click.argument('script', type=PathType(exists=True, dir_okay=False))
 @click.argument('args', nargs=-1, type=click.UNPROCESSED)
 def run(script, args):
     """Run a script of a host checkout with the plugin attached, without editing the checkout."""
     _run(script, args)
 
 @main.command()
-@click.argument('directory', metavar='DIR', type=click.Path(path_type=Path))
+@click.argument('directory', metavar='DIR', type=PathType(path_type=Path))
 def attach(directory):
     """Add a line to the scripts of the host checkout in DIR that gives them the plugin's options. `spider detach` removes it."""
     from spider_plugin.hosts.attach import attach
     click.echo('\n'.join([*attach(directory), f'`spider detach {directory}` removes the line again.']))
 
 @main.command()
-@click.argument('directory', metavar='DIR', type=click.Path(path_type=Path))
+@click.argument('directory', metavar='DIR', type=PathType(path_type=Path))
 def detach(directory):
     """Remove the line of `spider attach` from the scripts in DIR."""
     from spider_plugin.hosts.attach import detach
     click.echo('\n'.join(detach(directory) or [f'No script in {directory} is attached.']))
 
 @main.command()
-@click.argument('directory', metavar='[DIR]', required=False)
+@click.argument('directory', metavar='[DIR]', type=path_type, required=False)
 def doctor(directory):
     """Check this machine and the host checkout in DIR, and print a remedy for each fault. The exit code is 1 if there is one."""
     from spider_plugin.hosts.doctor import examine
@@ -144,7 +145,7 @@ def doctor(directory):
     sys.exit(code)
 
 @main.command()
-@click.argument('directory', type=click.Path(path_type=Path))
+@click.argument('directory', type=PathType(path_type=Path))
 def init(directory):
     """Copy the embedded host into DIRECTORY, which must be new or empty."""
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
@@ -157,13 +158,13 @@ def init(directory):
             for entry in Path(temp, 'host').iterdir():
                 entry.rename(directory / entry.name)
     except OSError as error:
-        raise SpiderError(f'Cannot write {directory} ({error.strerror or error}); give another directory.') from error
+        raise SpiderError(f'Cannot write {directory} ({reason(error)}); free space there, or give another directory.') from error
     click.echo(f'A host is ready in {directory}; try: cd {directory} && python train.py --help')
 
 #----------------------------------------------------------------------------
 
 @main.command()
-@click.option('--outdir',  help='Folder for datasets, runs, summary.json and report.html', metavar='DIR',
+@click.option('--outdir',  help='Folder for datasets, runs, summary.json and report.html', metavar='DIR', type=path_type,
               default='spider-demo', show_default=True)
 @click.option('--seed',    help='Random seed', metavar='INT', type=Whole(0, MOST_SEED), default=0, show_default=True)
 @click.option('--threads', help='CPU threads of each of the two runs', metavar='INT',
@@ -178,9 +179,9 @@ def demo(outdir, seed, threads, quick, pair):
     run_demo(outdir=outdir, seed=seed, threads=threads, quick=quick, pair=pair)
 
 @main.command()
-@click.option('--network',  help='Snapshot of a generator', metavar='[PKL|URL]', required=True)
+@click.option('--network',  help='Snapshot of a generator', metavar='[PKL|URL]', type=file_type, required=True)
 @click.option('--seeds',    help='Seeds, for example 0-3,7', metavar='LIST', type=Seeds(), default='0-3', show_default=True)
-@click.option('--outdir',   help='Folder for the images', metavar='DIR', required=True)
+@click.option('--outdir',   help='Folder for the images', metavar='DIR', type=path_type, required=True)
 @click.option('--class',    'class_idx', help='Class of a conditional generator', metavar='INT',
               type=Whole(0, MOST_CLASSES - 1))
 @click.option('--trunc',    help='Truncation psi', metavar='FLOAT', type=Real(-10, 10), default=1.0, show_default=True)
@@ -194,7 +195,7 @@ def demo(outdir, seed, threads, quick, pair):
               metavar='INT', type=Whole(1, 32))
 @click.option('--stages',   help='Also write stages.png, the images of every stage of a cascade and walks at each', is_flag=True)
 @click.option('--parent',   'parents', help='Snapshot of an earlier stage that is not found automatically; may be repeated',
-              metavar='PKL', multiple=True)
+              metavar='PKL', type=path_type, multiple=True)
 @click.option('--frames',   help='Frames of the walk between two seeds', metavar='INT',
               type=Whole(1, 10_000), default=24, show_default=True)
 @click.option('--trust-pickle', 'trust', help='Unpickle as hosts do, which runs code that the file carries', is_flag=True)
@@ -206,9 +207,9 @@ def generate(network, seeds, outdir, **options):
         click.echo(path)
 
 @main.command()
-@click.argument('network', metavar='IN.pkl|URL')
+@click.argument('network', metavar='IN.pkl|URL', type=file_type)
 @click.option('--out', help='File to write: tensors (.pt, .safetensors), or a graph that draws images from z (.onnx, .ts for '
-              'TorchScript); its card is written beside it', metavar='FILE[.pt|.safetensors|.onnx|.ts]', required=True)
+              'TorchScript); its card is written beside it', metavar='FILE[.pt|.safetensors|.onnx|.ts]', type=path_type, required=True)
 @click.option('--key', help='Network of the pickle to export  [default: G_full if there is one, else G_ema]', metavar='NAME')
 @click.option('--trust-pickle', 'trust', help='Unpickle as hosts do, which runs code that the file carries', is_flag=True)
 def export(network, out, **options):
@@ -220,8 +221,8 @@ def export(network, out, **options):
         click.echo(path)
 
 @main.command('import')
-@click.argument('file', metavar='FILE|URL')
-@click.option('--out', help='Network pickle to write', metavar='NAME.pkl', required=True)
+@click.argument('file', metavar='FILE|URL', type=file_type)
+@click.option('--out', help='Network pickle to write', metavar='NAME.pkl', type=path_type, required=True)
 @click.option('--key', help='Entry of the file that is the generator  [default: g_ema or another usual name]', metavar='NAME')
 def import_checkpoint(file, out, key):
     """Turn a checkpoint into a network pickle, without running code that it carries.
@@ -236,19 +237,22 @@ def import_checkpoint(file, out, key):
     click.echo('\n'.join([f'{imported.path}: {imported.words}', *(f'  {line}' for line in imported.lines)]))
 
 @main.command()
-@click.argument('sources', nargs=-1, required=True, metavar='SOURCE...')
+@click.argument('sources', nargs=-1, required=True, metavar='SOURCE...', type=file_type)
 @click.option('--target',     help='Dataset that you want to train on, a zip or folder of images, or an .npz of its features',
-              metavar='[ZIP|DIR|NPZ]', required=True)
+              metavar='[ZIP|DIR|NPZ]', type=path_type, required=True)
 @click.option('--by',         help='Measure that ranks: FID, KID, or the absolute value of SID', default='fid', show_default=True,
               type=click.Choice(['fid', 'kid', 'sid']))
 @click.option('--max-images', help='Most images of a set to use, chosen uniformly', metavar='INT',
               type=Whole(100, MOST_IMAGES), default=50000, show_default=True)
 @click.option('--detector',   help='Feature network, as in calc_metrics.py; a TorchScript file is code that will run  '
-              '[default: Inception]', metavar='[FILE.pt|URL|demo|lite1]', envvar='SPIDER_DETECTOR', show_envvar=True)
-@click.option('--host',       help='Checkout whose metrics load the detector  [default: the embedded host]', metavar='DIR')
-@click.option('--outdir',     help='Folder for neighbors.json and neighbors.html', metavar='DIR')
-@click.option('--json',       'json_path', help='Write all numbers to this file', metavar='FILE')
-@click.option('--html',       'html_path', help='Write a page with curves and pictures to this file', metavar='FILE')
+              '[default: Inception]', metavar='[FILE.pt|URL|demo|lite1]', type=file_type,
+              envvar='SPIDER_DETECTOR', show_envvar=True)
+@click.option('--host',       help='Checkout whose metrics load the detector  [default: the embedded host]',
+              metavar='DIR', type=path_type)
+@click.option('--outdir',     help='Folder for neighbors.json and neighbors.html', metavar='DIR', type=path_type)
+@click.option('--json',       'json_path', help='Write all numbers to this file', metavar='FILE', type=path_type)
+@click.option('--html',       'html_path', help='Write a page with curves and pictures to this file', metavar='FILE',
+              type=path_type)
 @click.option('--trust-pickle', 'trust', help='Unpickle generators as hosts do, which runs code that they carry', is_flag=True)
 def neighbors(sources, target, **options):
     """Rank datasets as sources for training on another one, by their distance to it.
@@ -262,9 +266,9 @@ def neighbors(sources, target, **options):
     run_neighbors(sources, target, **options)
 
 @main.command()
-@click.argument('runs', nargs=-1, required=True, metavar='RUN...')
+@click.argument('runs', nargs=-1, required=True, metavar='RUN...', type=path_type)
 @click.option('--out',  help='File for the page  [default: report.html in the folder of a single run, else here]',
-              metavar='FILE.html')
+              metavar='FILE.html', type=path_type)
 @click.option('--live', help='Serve the page to this machine alone, and refresh it while the runs train', is_flag=True)
 @click.option('--port', help='Port of --live  [default: one that is free]', metavar='INT', type=Whole(0, 65535))
 def report(runs, out, live, port):
@@ -283,7 +287,7 @@ def report(runs, out, live, port):
     command.serve_report(runs, port or 0, say=click.echo)
 
 @main.command()
-@click.argument('names', nargs=-1, metavar='[NAME[:PATH]]...')
+@click.argument('names', nargs=-1, metavar='[NAME[:PATH]]...', type=path_type)
 @click.option('--json', 'as_json', help='Print all entries of the catalogue as JSON', is_flag=True)
 def sources(names, as_json):
     """List the named sources; with NAME, fetch these datasets now and print the paths of their zips.

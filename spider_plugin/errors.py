@@ -49,6 +49,13 @@ class Failure(_Sentence):
 
 #----------------------------------------------------------------------------
 
+def reason(error: BaseException) -> str:
+    """Return in few words what the system refused: of an error of many files, as shutil.Error is, what it says of the first."""
+    first = error.args[0][0] if error.args and isinstance(error.args[0], list) and error.args[0] else None
+    if isinstance(first, tuple):
+        return shown(str(first[-1]).partition('] ')[2].partition(':')[0] or first[-1], 80)
+    return getattr(error, 'strerror', None) or shown(error, 80) or type(error).__name__
+
 # Parts of the messages by which torch, CUDA and numpy say that memory ran out.
 MEMORY = ('out of memory', 'DefaultCPUAllocator', 'not enough memory', 'std::bad_alloc', 'ALLOC_FAILED', 'MemoryError',
           'Cannot allocate memory', 'Unable to allocate', "can't start new thread")

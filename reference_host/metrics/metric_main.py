@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 import time
 
 import dnnlib
@@ -43,6 +44,10 @@ def detector_of(metric, detector):
 def rises(metric):
     """Return whether a larger value of the metric is a better one."""
     return getattr(_metric_dict[metric], 'rises', False)
+
+def reads_images(metric):
+    """Return whether the metric looks at real images."""
+    return getattr(_metric_dict[metric], 'reads_images', True)
 
 def check_metrics(metrics, detector, resolution, get_G=None):
     """Raise SpiderError if a metric is unknown, lacks a detector that fits the images, or does not suit the generator get_G().
@@ -130,8 +135,12 @@ def report_metric(result_dict, run_dir=None, snapshot_pkl=None, cur_nimg=None):
     line = json.dumps(dict(result_dict, results=results, snapshot_pkl=snapshot_pkl, cur_nimg=cur_nimg, timestamp=time.time()))
     print(line, flush=True)
     if run_dir is not None and os.path.isdir(run_dir):
-        with open(os.path.join(run_dir, f'metric-{result_dict["metric"]}.jsonl'), 'a') as f:
-            f.write(line + '\n')
+        try:
+            with open(os.path.join(run_dir, f'metric-{result_dict["metric"]}.jsonl'), 'a') as f:
+                f.write(line + '\n')
+        except OSError as err: # It is printed; the other metrics follow.
+            print(f'Warning: {err.filename or run_dir} cannot be written ({err.strerror}), so this score is only printed',
+                  file=sys.stderr, flush=True)
 
 #----------------------------------------------------------------------------
 # Functions (opts, name of the metric, sizes) -> results. The keys of the results are those of the public hosts.
@@ -178,6 +187,9 @@ def eqr(opts, name, num_samples):
 
 for fn in (eqt_int, eqt_frac, eqr):
     fn.check_generator = equivariance.check_generator
+
+for fn in (score, ppl, eqt_int, eqt_frac, eqr):
+    fn.reads_images = False
 
 for fn in (pr, score, eqt_int, eqt_frac, eqr):
     fn.rises = True

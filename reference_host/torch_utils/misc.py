@@ -106,16 +106,21 @@ def copy_params_and_buffers(src_module, dst_module, require_all=False):
 
     Shapes must be equal; nothing is broadcast. Raises ValueError before anything is copied.
     """
+    check_shapes(src_module, dst_module)
     src, dst = dict(named_params_and_buffers(src_module)), dict(named_params_and_buffers(dst_module))
     missing = [name for name in dst if name not in src]
     if require_all and missing:
         raise ValueError(f'The source module lacks {", ".join(missing)}.')
+    for name in dst.keys() & src.keys():
+        dst[name].copy_(src[name])
+
+def check_shapes(src_module, dst_module):
+    """Raise ValueError where a parameter or buffer of dst_module has another shape than that of its name in src_module."""
+    src, dst = dict(named_params_and_buffers(src_module)), dict(named_params_and_buffers(dst_module))
     differ = [name for name in dst if name in src and src[name].shape != dst[name].shape]
     if differ:
         shapes = ', '.join(f'{name} {list(src[name].shape)} -> {list(dst[name].shape)}' for name in differ)
         raise ValueError(f'Tensors of the source module have other shapes: {shapes}.')
-    for name in dst.keys() & src.keys():
-        dst[name].copy_(src[name])
 
 #----------------------------------------------------------------------------
 # Ranks.

@@ -1,5 +1,6 @@
 """Types of options whose numbers are finite and have a least and a most. The sentence about a value outside says both."""
 
+import os
 import re
 
 import click
@@ -37,6 +38,23 @@ class Real(click.FloatRange):
             self.fail(f'{quoted(value)} is not a number {least} {self.max:g}', param, ctx)
         return number
 
+class PathType(click.ParamType):
+    """A path, of which ~ is the home folder. A URL passes where `urls` is true."""
+
+    name = 'path'
+
+    def __init__(self, urls=False):
+        self.urls = urls
+
+    def convert(self, value, param, ctx):
+        if '://' in str(value):
+            if not self.urls:
+                self.fail(f'{quoted(value)} is a URL; give a path of this machine', param, ctx)
+            return value
+        return os.path.expanduser(str(value))
+
+path_type    = PathType()
+file_type    = PathType(urls=True)
 class_type   = Whole(0, MOST_CLASSES - 1)
 seed_type    = Whole(0, MOST_SEED)
 threads_type = Whole(1, 1024)

@@ -137,6 +137,7 @@ def entry(main):
     """Decorator of a script's main(): among ranks started from outside only rank 0 runs it, the others what it launches."""
     @functools.wraps(main)
     def run(*args, **kwargs):
+        trouble.print_anything()
         if not started_from_outside():
             with trouble.explained(trains='batch_gpu' in kwargs):
                 main(*args, **kwargs)
@@ -234,6 +235,7 @@ def _explain(err, signum, num_ranks):
                    'others were ended; where memory ran out, use fewer ranks or a smaller --batch-gpu') from None
 
 def _spawned(rank, num_ranks, address, work):
+    trouble.print_anything()
     os.environ['LOCAL_RANK'] = str(rank)
     try:
         with _group(rank, num_ranks, address, hosts_store=False, watched=False):

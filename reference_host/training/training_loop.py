@@ -3,18 +3,16 @@
 import contextlib
 import copy
 import os
-import textwrap
 
 import numpy as np
 import torch
 
 import dnnlib
 from torch_utils import misc, training_stats
-from training import ranks, runtime, snapshots, state, stopping
+from training import ranks, resuming, runtime, state, stopping
 from training import run_dir as run_dirs
 from training.loading import batch_sizes, closes_loaders, setup_data
-from training.report import Diverged, Reporter, not_finite
-from training.runtime import SpiderError
+from training.report import Diverged, Reporter
 
 ROLLBACKS = 3   # How often --on-nan=rollback goes back before it gives up.
 
@@ -176,7 +174,7 @@ def setup_networks(training_set, G_kwargs, D_kwargs, augment_kwargs, augment_p, 
     networks = dnnlib.EasyDict(G=G, D=D, G_ema=copy.deepcopy(G).eval(), augment_pipe=pipe)
     if resume_pkl is not None:
         with ranks.one_first(): # One download for each machine.
-            resume_networks(networks, resume_pkl, resume_p=augment_p is None)
+            resuming.resume(networks, resume_pkl, resume_p=augment_p is None)
     for module in networks.values():
         if module is not None:
             ranks.copy_from_first(misc.params_and_buffers(module.to(device)))
@@ -185,47 +183,6 @@ def setup_networks(training_set, G_kwargs, D_kwargs, augment_kwargs, augment_p, 
         img = misc.print_module_summary(G, [z, c])
         misc.print_module_summary(D, [img, c])
     return networks
-
-def resume_networks(networks, resume_pkl, resume_p):
-    """Copies what a network pickle holds into the networks, by name, and with resume_p the augmentation probability. A line says
-    for each network which tensors have no counterpart, unless the file says that a plan has told.
-
-    Raises SpiderError where a shape differs, a weight is not finite, or nothing of G is there."""
-    source = snapshots.load_networks(resume_pkl, option='--resume')
-    for key in ('G', 'D', 'G_ema'):
-        if (name := not_finite(source[key])) is not None:
-            raise SpiderError(f'--resume: {name} of {key} in {resume_pkl} is not finite, as training diverged; take an earlier '
-                              'snapshot')
-        if key == 'G' and not names_of(source[key]) & {name for name, _ in networks[key].named_parameters()}:
-            raise SpiderError(f'--resume: no tensor of G in {resume_pkl} fits the networks of this run; resume from a snapshot '
-                              'of the same architecture')
-        try:
-            misc.copy_params_and_buffers(source[key], networks[key], require_all=False)
-        except ValueError as err:
-            raise SpiderError(f'--resume: {key} of {resume_pkl} does not fit; use the resolution, labels and network '
-                              f'options it was trained with ({textwrap.shorten(str(err), 160)})') from err
-        if (words := missing_words(source[key], networks[key])) and not source.get('told'):
-            print(f'--resume: {key}: {words}')
-    pipe, words = networks.augment_pipe, ''
-    if resume_p and pipe is not None and source['augment_pipe'] is not None:
-        pipe.p.copy_(source['augment_pipe'].p)
-        words = f' with augmentation probability {float(pipe.p):.3f}'
-    print(f'Fine-tuning from {resume_pkl}{words}: its weights alone; --resume=RUN_DIR continues a run exactly')
-
-def names_of(module):
-    """The names of a module's parameters and buffers, a set."""
-    return {name for name, _ in misc.named_params_and_buffers(module)}
-
-def missing_words(src, dst):
-    """Words about the tensors that only one of two modules has, '' where both have the same."""
-    there, here = names_of(src), [name for name, _ in misc.named_params_and_buffers(dst)]
-    new, unused = [name for name in here if name not in there], sorted(there - set(here))
-    words = [f'{len(here) - len(new)} of {len(here)} tensors copied']
-    for names, where in ((new, 'not in the file'), (unused, 'only in the file')):
-        if names:
-            more = f' and {len(names) - 3} more' if len(names) > 3 else ''
-            words.append(f'{len(names)} {where}: {", ".join(names[:3])}{more}')
-    return '; '.join(words) if new or unused else ''
 
 def setup_phases(name, module, opt_kwargs, reg_interval):
     """The training phases of one network. Lazy regularization (Karras et al. 2020, Appendix B) lets main and

@@ -132,8 +132,19 @@ def examine_surroundings():
     else:
         sizes = [size for path in root.rglob('*') if (size := _size(path)) is not None]
         yield Finding('cache', f'{root}, {len(sizes)} files, {_gib(sum(sizes))}; {_gib(shutil.disk_usage(root).free)} free')
+    yield from _shared_memory()
     for name in sorted(name for name in os.environ if name.startswith('SPIDER_')):
         yield _variable(name, os.environ[name])
+
+def _shared_memory(path='/dev/shm', least=64 << 20):
+    """Yield the Finding about the memory through which processes that load images hand them over, where the system has it."""
+    with contextlib.suppress(OSError):
+        total = shutil.disk_usage(path).total
+        if total < least:
+            yield Finding('shared memory', f'{path} has {total / 1e6:.1f} MB, too little for processes that load images',
+                          'train with --workers=0, or start the container with --shm-size=1g')
+        else:
+            yield Finding('shared memory', f'{path} has {_gib(total)}')
 
 def _size(path):
     with contextlib.suppress(OSError): # Another process may have removed it.

@@ -3,7 +3,9 @@ events such as a full disk (hosts/trouble.py)."""
 
 import contextlib
 import functools
+import signal
 import sys
+import threading
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
@@ -56,3 +58,26 @@ def exit_on_errors() -> Iterator[None]:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+
+def print_anything() -> None:
+    """Lets this process print letters that the encoding of its output lacks, as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='backslashreplace')
+
+@contextlib.contextmanager
+def unwound_by_signals() -> Iterator[None]:
+    """Within, SIGTERM and SIGHUP raise SystemExit, as Ctrl-C raises KeyboardInterrupt, so that half-written files are removed.
+    One that was ignored before, as nohup does, stays ignored."""
+    def leave(signum: int, _frame: object) -> None:
+        sys.exit(128 + signum)
+    previous = {}
+    if threading.current_thread() is threading.main_thread():
+        for signum in [getattr(signal, name) for name in ('SIGTERM', 'SIGHUP') if hasattr(signal, name)]:
+            if signal.getsignal(signum) is signal.SIG_DFL:
+                previous[signum] = signal.signal(signum, leave)
+    try:
+        yield
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)

@@ -22,7 +22,10 @@ from spider_plugin.files import cache_uses
 from spider_plugin.hosts import attach, edge, imports, saving, tools
 from spider_plugin.hosts.shims import cpu_device, stack
 from spider_plugin.options import presets
+from spider_plugin.options.types import file_type
 
+# Options of hosts that are paths or URLs, of which ~ is then the home folder.
+_PATHS = {'outdir', 'data', 'resume', 'network_pkl', 'source', 'dest', 'output', 'projected_w', 'target_fname'}
 METRICS_MODULE = 'metrics.metric_main'
 READING_MODULE = 'training.snapshots'   # of the reference host
 
@@ -31,6 +34,7 @@ def install():
     if hasattr(click.core.Command.__init__, 'spider_plugin'):
         return
     stock_init = click.core.Command.__init__
+    edge.print_anything()
     @functools.wraps(stock_init)
     def init(self, *args, **kwargs):
         stock_init(self, *args, **kwargs)
@@ -91,6 +95,9 @@ def _name_as_started(command):
 def extend_command(command):
     """Extend a click command of a host; one with --outdir and --data is a training command and gets the plugin's options."""
     params = {param.name: param for param in command.params}
+    for name in _PATHS & set(params):
+        if params[name].type is click.STRING:
+            params[name].type = file_type
     if 'detector' in params:
         params['detector'].envvar = 'SPIDER_DETECTOR'
         params['detector'].show_envvar = True

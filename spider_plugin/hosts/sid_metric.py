@@ -65,7 +65,7 @@ def _detector(opts, metric_utils):
         yield detector_url(opts)
         return
     from spider_plugin import detectors
-    named, path = detectors.known(chosen), chosen
+    named, path = detectors.known(chosen), os.path.expanduser(chosen)
     if named:
         name = f'{chosen}-{detectors.identity_of(chosen)[:12]}'     # under which the host keeps features
     elif '://' in chosen:

@@ -4,12 +4,21 @@ They become one sentence with the option that helps. Nothing heavy is imported h
 import errno
 import os
 import re
+import shutil
 from collections.abc import Collection
 
 from spider_plugin.errors import MEMORY, out_of_memory
 
 _WORKER = re.compile(r'DataLoader worker \(pid.*(killed by signal|exited unexpectedly)')
-_DISK   = {getattr(errno, name) for name in ('ENOSPC', 'EDQUOT', 'EFBIG', 'EROFS') if hasattr(errno, name)}
+_SHARED = re.compile('unable to (?:allocate|open|write to|mmap|resize).*shared memory|out of shared memory|by signal: Bus error')
+
+def _numbers(*names: str) -> set[int]:
+    return {getattr(errno, name) for name in names if hasattr(errno, name)}
+
+_DISK   = _numbers('ENOSPC', 'EDQUOT', 'EFBIG', 'EROFS')
+_SYSTEM = _numbers('EACCES', 'EPERM', 'EIO', 'ESTALE', 'ENXIO', 'ENODEV', 'ENAMETOOLONG', 'ELOOP', 'EBUSY', 'ENOTCONN',
+                    'EREMOTEIO')
+_FILES  = _numbers('EMFILE', 'ENFILE')
 
 def sentence(error: BaseException, options: Collection[str] = ()) -> str | None:
     """Return a sentence about an error, or None for one that needs its traceback.
@@ -21,17 +30,32 @@ def sentence(error: BaseException, options: Collection[str] = ()) -> str | None:
         where = error.filename or 'the folder of the outputs or the cache'
         return (f'Cannot write {os.fspath(where)!s} ({error.strerror}); free space there, or give another place (--outdir, '
                 'SPIDER_CACHE_DIR).')
+    if isinstance(error, OSError) and error.errno in _FILES:
+        return f'Too many files are open ({error.strerror}); raise the limit (`ulimit -n 4096`), or use fewer --workers.'
+    if isinstance(error, OSError) and error.errno in _SYSTEM:
+        where = error.filename or 'A file'
+        return (f'{os.fspath(where)!s} cannot be used ({error.strerror}); mend its rights or its disk, or give another place.')
     # Spawned ranks send their tracebacks as text; its last line is the error.
     spawned = type(error).__name__ == 'ProcessRaisedException'
     text = (str(error).strip().splitlines() or [''])[-1] if spawned else str(error)
     if spawned and 'SourceLost: ' in text:
         return text.partition('SourceLost: ')[2]
+    if _SHARED.search(text):
+        return (f'The processes that load images have too little shared memory{shared_memory()}; use --workers=0, or give the '
+                'container more (docker run --shm-size=1g).')
     if _WORKER.search(text):
         return ('A process that loads images was ended from outside, as the system does where memory runs out '
                 f'({_short(text)}); use fewer --workers, or free some memory.')
     if out_of_memory(error) or spawned and any(words in text for words in MEMORY):
         return f'Memory ran out ({_short(text) or type(error).__name__}); {_remedy(options)}.'
     return None
+
+def shared_memory() -> str:
+    """Return how large /dev/shm is, for a sentence; '' where there is none."""
+    try:
+        return f' (/dev/shm has {shutil.disk_usage("/dev/shm").total / 1e6:.1f} MB)'
+    except OSError:
+        return ''
 
 def _remedy(options: Collection[str]) -> str:
     if 'batch_gpu' in options:

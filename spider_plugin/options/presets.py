@@ -9,6 +9,7 @@ import click
 
 from spider_plugin.errors import SpiderError, shown
 from spider_plugin.files.limits import MOST_JSON, parse_json, read_file
+from spider_plugin.options.types import path_type
 from spider_plugin.resources import resource_dir
 
 _FIELDS = ('title', 'data', 'options', 'unknown', 'hardware', 'time')
@@ -48,7 +49,7 @@ def option(cls, name=NAME, **kwargs):
     """The click option --preset, of a class of the caller's. It is read before all others.
 
     name: what to call it where a host has an option of its name."""
-    return cls([name], metavar='[NAME|FILE.json]', is_eager=True, expose_value=False, callback=_use,
+    return cls([name], metavar='[NAME|FILE.json]', type=path_type, is_eager=True, expose_value=False, callback=_use,
                help='Defaults from a recipe that `spider presets` lists; what you give yourself wins', **kwargs)
 
 def _use(ctx, _param, name):

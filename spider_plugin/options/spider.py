@@ -12,7 +12,7 @@ from spider_plugin.options.discriminator import HINGE
 from spider_plugin.options.generators import IMAGE, default_mapping, mapping_kinds, needed_package
 from spider_plugin.options.mappings import BUILTIN
 from spider_plugin.options.resume import describe, resume_spider
-from spider_plugin.options.types import MOST_SIDE, Bank, Option, Pairs, Real, Whole
+from spider_plugin.options.types import MOST_SIDE, Bank, Option, Pairs, Real, Whole, file_type
 from spider_plugin.snapshots.lineage import cascade_stages, describe_stages
 
 #----------------------------------------------------------------------------
@@ -22,7 +22,7 @@ GROUP = 'Spider options'
 MATCHES = ['auto', 'none', '1', '2', '4', '8', '16', 'covariance']
 
 OPTIONS = [
-    Option('--spider-source',   str,    None,       '[ZIP|DIR|PKL|URL|NAME]', 'Feed G these images instead of noise: a '
+    Option('--spider-source',   file_type, None,    '[ZIP|DIR|PKL|URL|NAME]', 'Feed G these images instead of noise: a '
            'dataset, a generator pickle, a name that `spider sources` lists, or noise, covariance:DATA, strokes, shapes  '
            '[default: that of the snapshot in --resume, if it has one]', GROUP),
     Option('--spider-mapping',  str,    None,       f'[{"|".join(BUILTIN)}]', 'How the source enters G  [default: residual; '

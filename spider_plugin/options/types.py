@@ -4,6 +4,7 @@ Every number is finite and has a least and a most; the sentence about a value ou
 not be a text, is read as the text of it would be."""
 
 import dataclasses
+import os
 import re
 from collections.abc import Callable
 from typing import Any
@@ -49,6 +50,26 @@ class Real(click.FloatRange):
             least = f'above {self.min:g} and at most' if self.min_open else f'from {self.min:g} to'
             self.fail(f'{quoted(value)} is not a number {least} {self.max:g}.', param, ctx)
         return number
+
+def at_home(spec: str) -> str:
+    """Return a path, or a spec NAME:PATH, with the home folder in place of its ~."""
+    match = re.fullmatch(r'((?:[\w.-]+:)?)(~.*)', spec, re.DOTALL)
+    return match[1] + os.path.expanduser(match[2]) if match else spec
+
+class PathType(click.Path):
+    """A path, or a spec NAME:PATH, of which ~ is the home folder. A URL passes where `urls` is true."""
+
+    def __init__(self, *, urls: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.urls = urls
+
+    def convert(self, value, param, ctx):
+        if not self.urls and '://' in str(value):
+            self.fail(f'{quoted(value)} is a URL; give a path of this machine.', param, ctx)
+        return super().convert(at_home(value) if isinstance(value, str) else value, param, ctx)
+
+path_type = PathType()
+file_type = PathType(urls=True)
 
 class Seeds(click.ParamType):
     """A list of seeds, such as 0-3,7: [0, 1, 2, 3, 7]."""

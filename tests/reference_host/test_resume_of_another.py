@@ -11,11 +11,11 @@ from spider_plugin.snapshots.resume_plan import module_of
 @pytest.fixture
 def resume(host, monkeypatch):
     """resume({'G': ..., 'D': ..., 'G_ema': modules in the file}, module that trains) -> what is printed or raised."""
-    loop = importlib.import_module('training.training_loop')
+    resuming = importlib.import_module('training.resuming')
     def run(found, net):
-        monkeypatch.setattr(loop.snapshots, 'load_networks', lambda url, option: dict(found, augment_pipe=None))
+        monkeypatch.setattr(resuming.snapshots, 'load_networks', lambda url, option: dict(found, augment_pipe=None))
         EasyDict = importlib.import_module('dnnlib').EasyDict
-        loop.resume_networks(EasyDict(G=net, D=net, G_ema=net, augment_pipe=None), 'x.pkl', True)
+        resuming.resume(EasyDict(G=net, D=net, G_ema=net, augment_pipe=None), 'x.pkl', True)
     return run
 
 def tensors(*names):

@@ -16,12 +16,12 @@ import torch
 
 import dnnlib
 from torch_utils import misc, training_stats
-from training import files, loading, relaunch, run_dir, snapshots, state
+from training import files, loading, relaunch, resuming, run_dir, snapshots, state
 from training.loss import StyleGAN2Loss
 from training.networks_stylegan2 import Discriminator, Generator
 from training.report import Reporter, not_finite, strict
 from training.runtime import SpiderError
-from training.training_loop import AdaptiveAugment, resume_networks, setup_phases
+from training.training_loop import AdaptiveAugment, setup_phases
 
 #----------------------------------------------------------------------------
 
@@ -206,7 +206,7 @@ def test_snapshots_that_diverged_are_refused(bad, tmp_path, monkeypatch):
     next(run.networks[bad].parameters()).view(-1)[0] = float('nan')
     snapshots.save_pickle(snapshots.snapshot_data({}, **run.networks), path)
     with pytest.raises(SpiderError, match=f'--resume: .* of {bad} in .* is not finite, as training diverged'):
-        resume_networks(make_run(seed=1).networks, path, resume_p=False)
+        resuming.resume(make_run(seed=1).networks, path, resume_p=False)
     if bad == 'G_ema':
         with pytest.raises(SpiderError, match='--network: .* is not finite, as training diverged'):
             snapshots.load_generator(path, torch.device('cpu'))
