@@ -17,7 +17,7 @@ import click
 
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError, printable
-from spider_plugin.hosts import attach, edge, imports, saving
+from spider_plugin.hosts import attach, edge, imports, passes, saving
 from spider_plugin.hosts.shims import cpu_device, stack
 from spider_plugin.options import presets
 
@@ -42,6 +42,7 @@ def install():
     init.spider_plugin = True
     click.core.Command.__init__ = init
     imports.install()
+    imports.after_import('metrics.metric_utils', passes.extend)
     imports.after_import(METRICS_MODULE, register_metrics)
     imports.after_import(READING_MODULE, _give_reader)
     imports.after_import('metrics.detectors', _give_detectors)
@@ -88,10 +89,20 @@ def extend_command(command):
         params['detector'].show_envvar = True
     if 'metrics' in params:
         _add_help(command, lambda ctx, formatter: _list_metrics(formatter, 'detector' in params))
+        if command.callback is not None and 'detector' not in params:
+            command.callback = _preparing_metrics(command.callback)
     if command.callback is not None and {'outdir', 'data'} <= set(params):
         _extend_training(command, params)
     elif command.callback is not None and 'network_pkl' in params:
         command.callback = _saying_who_reads(command.callback)
+
+def _preparing_metrics(callback):
+    @functools.wraps(callback)
+    def run(*args, **kwargs):
+        names = kwargs.get('metrics')
+        passes.prepare([str(name) for name in names] if isinstance(names, (list, tuple)) else [])
+        return callback(*args, **kwargs)
+    return run
 
 def _add_help(command, write):
     """Have write(ctx, formatter) follow the options in the help of a click command."""
@@ -110,8 +121,8 @@ def _list_metrics(formatter, has_detector):
     with formatter.section('Metrics'):
         formatter.write_text(', '.join(names))
         if not has_detector:
-            formatter.write_text('The environment variable SPIDER_DETECTOR=[FILE.pt|URL|demo|lite1] is the network of the SID; '
-                                 'the other metrics keep that of the host.')
+            formatter.write_text('The environment variable SPIDER_DETECTOR=[FILE.pt|URL|demo|lite1] is the network of the '
+                                 'metrics that compare features; their results then have its name as a label.')
 
 #----------------------------------------------------------------------------
 # Who reads a pickle. The reference host reads by the plugin's reader; others unpickle, and are left as they are.
@@ -389,6 +400,8 @@ def register_metrics(metric_main):
             return metric(opts)
         named.__name__ = name # Hosts register a metric by this name.
         register(named)
+    if hasattr(metric_main, 'calc_metric') and hasattr(metric_main, 'metric_utils'):
+        metric_main.calc_metric = passes.extend_calc_metric(metric_main.calc_metric, metric_main.metric_utils)
     if hasattr(metric_main, 'report_metric'):
         from spider_plugin.hosts.sid_metric import report_curves
         from spider_plugin.training.collapse import watch_recall
