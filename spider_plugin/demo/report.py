@@ -2,45 +2,30 @@
 
 import html
 
-from spider_plugin.demo import chart
 from spider_plugin.demo.analysis import GOAL
 from spider_plugin.demo.pairs import PAIRS
+from spider_plugin.files import charts
 from spider_plugin.files.html import page, png
 
 COLUMNS = 8
+SPIDER, UNTRAINED, FRESH, NOISE = 0, 3, 2, 7    # Colours of files/theme.py.
 STYLE = '''
-:root { color-scheme: light dark; --paper: #fbfaf8; --ink: #1f2328; --muted: #57606a; --rule: #e6e2dc; --sheet: #fff;
-  --spider: #c2185b; --baseline: #5b6470; --untrained: #9a6700; --fresh: #20794a; --warn: #fff7e6; --warn-rule: #f0dcae; }
-@media (prefers-color-scheme: dark) { :root { --paper: #14171c; --ink: #e8e6e1; --muted: #a2abb6; --rule: #303740;
-  --sheet: #1b2027; --spider: #ff6fa5; --baseline: #a9b4c2;
-  --untrained: #e3b341; --fresh: #5fcf8e; --warn: #2a2413; --warn-rule: #54471f; } }
-body { background: var(--paper); color: var(--ink); }
 main { max-width: 1000px; padding-top: 32px; }
 h1 { font-size: clamp(28px, 5vw, 44px); letter-spacing: -0.02em; }
-.lead, small, .note, .strip span { color: var(--muted); }
-.verdict { font-size: 20px; line-height: 1.4; margin: 20px 0; padding-left: 14px; border-left: 4px solid var(--spider); }
-.card, svg { background: var(--sheet); border-color: var(--rule); }
+.verdict { font-size: 20px; line-height: 1.4; margin: 20px 0; padding-left: 14px; border-left: 4px solid var(--run0); }
 .card { color: var(--muted); font-size: 14px; } .card b { color: var(--ink); }
-.card.winner { border: 2px solid var(--spider); } .card.winner b { color: var(--spider); }
-td, th { border-color: var(--rule); vertical-align: top; }
-.honest { background: var(--warn); border-color: var(--warn-rule); }
+.card.winner { border: 2px solid var(--run0); } .card.winner b { color: var(--run0); }
+td, th { vertical-align: top; }
 .tiles { display: grid; grid-template-columns: repeat(8, 1fr); gap: 4px; margin: 4px 0 14px; }
 .tiles img { width: 100%; display: block; border-radius: 5px; transition: transform 0.15s; }
 .tiles img:hover { transform: scale(2.2); position: relative; z-index: 2; }
+.tiles img:first-child:hover { transform-origin: left; } .tiles img:last-child:hover { transform-origin: right; }
 .crisp img { image-rendering: pixelated; }
 .row { margin: 0; font-size: 15px; } .row b { font-weight: 600; } .row span { color: var(--muted); }
-.arrow { color: var(--muted); font-size: 13px; margin: -10px 0 2px; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 14px; }
-.charts figure { margin: 0; } figcaption { font-size: 15px; margin-bottom: 6px; } .number { font-weight: 600; }
-.legend { font-size: 14px; display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 8px 0; }
-.legend i { display: inline-block; width: 22px; border-top: 3px solid; vertical-align: middle; margin-right: 6px; }
-.legend .dashed { border-top-style: dashed; }
-pre { background: var(--sheet); border: 1px solid var(--rule); border-radius: 8px; padding: 12px 14px; overflow-x: auto; }
-pre { font-size: 13px; } .details td { overflow-wrap: anywhere; }
+.details td { overflow-wrap: anywhere; }
 .details td:first-child { white-space: nowrap; overflow-wrap: normal; padding-right: 14px; }
-@media (max-width: 620px) { main { padding: 20px 14px 48px; } .tiles { grid-template-columns: repeat(4, 1fr); }
-  .tiles img:nth-child(n+5) { display: none; } .cards { grid-template-columns: 1fr 1fr; }
-  td, th { padding: 5px 6px; font-size: 14px; } }
+@media (max-width: 600px) { .tiles { grid-template-columns: repeat(4, 1fr); } .tiles img:nth-child(n+5) { display: none; }
+  .cards { grid-template-columns: 1fr 1fr; } td, th { font-size: 14px; } }
 '''
 
 #----------------------------------------------------------------------------
@@ -53,12 +38,12 @@ def render(summary, pictures):
     pair = PAIRS[summary['pair']]
     body = ''.join([
         heading(summary, pair), hero(summary, pair, pictures), f'<p class="verdict">{html.escape(verdict(summary))}</p>',
-        cards(summary, pair), '<h2>While training</h2>', charts(summary, pair),
+        cards(summary, pair), '<h2>While training</h2>', curves(summary, pair),
         '<h2>Samples of the same latents during training</h2>', stages(pair, pictures),
         '<h2>Copies?</h2>', copy_table(summary['copy_check']),
         '<h2>What this does not show</h2>', caveats(summary, pair),
         '<h2>With images of yours</h2>', next_step(),
-        '<h2>Details</h2>', details(summary)])
+        '<h2>Details</h2>', details(summary), f'<script>{charts.SCRIPT}</script>'])
     return page(f'Spider demo, seed {summary["seed"]}', body, STYLE)
 
 def heading(summary, pair):
@@ -130,16 +115,23 @@ def stages(pair, pictures):
                          + tiles(images, crisp=pair.name == 'digits'))
     return ''.join(parts)
 
-def charts(summary, pair):
-    legend = dict(spider=(f'from {pair.sources}', ''), baseline=('from noise', ''),
-                  untrained=('untrained source', 'dashed'), fresh=('other real images', 'dashed'))
-    keys = ''.join(f'<span><i class="{kind}" style="border-color: var(--{name})"></i>{words}</span>'
-                   for name, (words, kind) in legend.items())
-    return (f'<div class="legend">{keys}</div><div class="charts">'
-            f'<figure><figcaption>{html.escape(summary["score_name"])}, logarithmic; a ring marks the best</figcaption>'
-            f'{chart.score_chart(summary)}</figure>'
-            f'<figure><figcaption>Recall</figcaption>{chart.recall_chart(summary)}</figure></div>'
-            f'<p class="note">Both runs have the same images, generator, batch and seed. {pair.held_out}</p>')
+def curves(summary, pair):
+    """Return the curves of score and recall. A ring with its number marks the best score and the last one."""
+    names = {SPIDER: f'from {pair.sources}', NOISE: 'from noise', UNTRAINED: 'untrained source (dashed)',
+             FRESH: 'other real images (dashed)'}
+    runs = {SPIDER: summary['spider'], NOISE: summary['baseline']}
+    def drawn(title, key, **options):
+        return charts.chart(title, [charts.Series(i, names[i], [(x, y, None) for x, y in run[key]]) for i, run in runs.items()],
+                            'iterations', **options)
+    untrained, fresh = summary['untrained'], summary['reference_scores']['fresh_target']
+    marks = [(i, run[when]['iteration'], run[when]['score']) for i, run in runs.items() for when in ('best', 'last')]
+    return (charts.legend(names) + '<div class="charts">'
+            + drawn(f'{summary["score_name"]}, lower is better', 'curve', logarithmic=True, marks=marks,
+                    levels=[(UNTRAINED, untrained['score']), (FRESH, fresh)])
+            + drawn('Recall, higher is better', 'recall', logarithmic=False, levels=[(UNTRAINED, untrained['recall'])],
+                    marks=[(i, run['last']['iteration'], run['last']['recall']) for i, run in runs.items()])
+            + f'</div><p class="note">Rings: the best score of each run, and its last. Both runs have the same images, '
+              f'generator, batch and seed. {pair.held_out}</p>')
 
 #----------------------------------------------------------------------------
 # Text.

@@ -1,7 +1,7 @@
 """Charts as SVG for the plugin's pages, light and dark: curves with a readout under the pointer, and intervals.
 
-`chart` makes one of curves, `whiskers` one of intervals, `legend` the names and switches of the series, SCRIPT serves all charts of a
-page. Colours are those of files/theme.py."""
+`chart` makes one of curves, `whiskers` one of intervals, `legend` the names and switches of the series, SCRIPT serves all
+charts of a page. Colours are those of files/theme.py."""
 
 import dataclasses
 import html
@@ -15,8 +15,8 @@ WIDTH, HEIGHT = 400, 220        # of the drawing, which is scaled to the page
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 12, 34
 MOST_POINTS = 240               # of a series; more become means of neighbours
 MOST_DOTS   = 60                # points that are marked
-NAMES, ROW  = 128, 24           # of `whiskers`: space for names, height of a row
-LETTERS     = 18                # of a name there
+NAMES, ROW  = 134, 24           # of `whiskers`: space for names, height of a row
+LETTERS     = 16                # of a name there
 
 @dataclasses.dataclass(frozen=True)
 class Series:
@@ -60,7 +60,8 @@ def chart(title: str, series: list[Series], x_label: str, logarithmic: bool | No
     parts = []
     for tick in _log_ticks(low, high) if logarithmic else _root_ticks(low, high) if roots else _ticks(low, high):
         y = place_y(tick)
-        parts.append(f'<line class="{"zero" if roots and tick == 0 else "grid"}" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        kind = 'zero' if roots and tick == 0 else 'grid'
+        parts.append(f'<line class="{kind}" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
                      f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{short(tick)}</text>')
     ticks = [min(x for x, _, _ in points)] if last <= first else _log_ticks(first, last) if x_logarithmic else _ticks(first, last)
     for i, tick in enumerate(ticks):
@@ -158,18 +159,19 @@ def _drawn(one, place_x, place_y, logarithmic):
     return parts
 
 def _marked(marks):
-    """A ring around each point (index, x, y, words), and its words above or below it, apart from each other and inside the chart."""
+    """A ring around each point (index, x, y, words), and its words above or below it, apart from each other and inside."""
     parts, taken = [], []
     for i, x, y, words in sorted(set(marks), key=lambda mark: mark[2]):
         half = 3.6 * len(words)
         at = min(max(x, LEFT + half), WIDTH - RIGHT - half)
-        free = lambda down: not any(abs(down - other_y) < 13 and abs(at - other_x) < half + other_half
-                                    for other_x, other_y, other_half in taken)
+        near = [other_y for other_x, other_y, other_half in taken if abs(at - other_x) < half + other_half]
         tries = [y + sign * step for step in range(12, 120, 13) for sign in (-1, 1)]
-        down = next((down for down in tries if TOP + 8 < down < HEIGHT - BOTTOM - 2 and free(down)), y - 12)
+        down = next((down for down in tries if TOP + 8 < down < HEIGHT - BOTTOM - 2 and
+                     all(abs(down - other) >= 13 for other in near)), y - 12)
         taken.append((at, down, half))
-        parts.append(f'<circle class="ring run{i % PALETTE}" cx="{x:.1f}" cy="{y:.1f}" r="5"/><text class="mark run{i % PALETTE}" '
-                     f'x="{at:.1f}" y="{down + 4:.1f}" text-anchor="middle">{words}</text>')
+        kind = f'run{i % PALETTE}'
+        parts.append(f'<circle class="ring {kind}" cx="{x:.1f}" cy="{y:.1f}" r="5"/><text class="mark {kind}" x="{at:.1f}" '
+                     f'y="{down + 4:.1f}" text-anchor="middle">{words}</text>')
     return parts
 
 def _root(value):

@@ -25,6 +25,7 @@ td, th { text-align: right; padding: 5px 10px; border-bottom: 1px solid #e6e2dc;
 td:first-child, th:first-child { text-align: left; padding-left: 0; }
 .details td { text-align: left; vertical-align: top; }
 .honest { background: #fff7e6; border: 1px solid #f0dcae; border-radius: 10px; padding: 4px 20px; }
+.honest ul { padding-left: 18px; } .command span { display: inline-block; max-width: 100%; }
 '''
 
 def page(title, body, style=''):
@@ -32,6 +33,11 @@ def page(title, body, style=''):
     return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             f'<style>{STYLE}{THEME}{style}</style></head><body><main>{body}</main></body></html>')
+
+def command(words):
+    """Return a command line in a box, which breaks between its words where they fit into a line."""
+    spans = ' '.join(f'<span>{html.escape(word)}</span>' for word in words.split(' '))
+    return f'<pre class="command">{spans}</pre>'
 
 def honest(sentences):
     """Return a box of sentences; nothing where there are none."""
@@ -51,9 +57,11 @@ def png(images, scale=2, gap=2):
     import torch  # Pages without such pictures need none of it.
     images = torch.as_tensor(images)
     n, channels, height, width = images.shape
-    canvas = torch.full([height, n * (width + gap) - gap, channels], 251, dtype=torch.uint8)
+    canvas = torch.zeros([height, n * (width + gap) - gap, channels + (n > 1)], dtype=torch.uint8)     # Gaps are transparent.
     for i, image in enumerate(images):
-        canvas[:, i * (width + gap) : i * (width + gap) + width] = image.permute(1, 2, 0)
+        place = canvas[:, i * (width + gap) : i * (width + gap) + width]
+        place[..., :channels] = image.permute(1, 2, 0)
+        place[..., channels:] = 255
     buffer = io.BytesIO()
     picture = Image.fromarray(canvas.numpy())
     size = (scale * picture.width, scale * picture.height)

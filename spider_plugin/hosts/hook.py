@@ -19,7 +19,7 @@ from spider_plugin import registry
 from spider_plugin.automatic import command as automatic
 from spider_plugin.errors import SpiderError, printable
 from spider_plugin.files import cache_uses
-from spider_plugin.hosts import attach, edge, imports, saving, tools
+from spider_plugin.hosts import attach, edge, imports, passes, saving, tools
 from spider_plugin.hosts.shims import cpu_device, stack
 from spider_plugin.options import presets
 from spider_plugin.options.types import file_type
@@ -48,6 +48,7 @@ def install():
     init.spider_plugin = True
     click.core.Command.__init__ = init
     imports.install()
+    imports.after_import('metrics.metric_utils', passes.extend)
     imports.after_import(METRICS_MODULE, register_metrics)
     imports.after_import(METRICS_MODULE, tools.check_metrics_of)
     imports.after_import(tools.SCRIPTS, tools.give_functions)
@@ -103,12 +104,22 @@ def extend_command(command):
         params['detector'].show_envvar = True
     if 'metrics' in params:
         _add_help(command, lambda ctx, formatter: _list_metrics(formatter, 'detector' in params))
+        if command.callback is not None and 'detector' not in params:
+            command.callback = _preparing_metrics(command.callback)
     if command.callback is not None and {'outdir', 'data'} <= set(params):
         _extend_training(command, params)
     elif command.callback is not None and 'network_pkl' in params:
         if 'metrics' not in params:
             tools.note(params)
         command.callback = _saying_who_reads(command.callback)
+
+def _preparing_metrics(callback):
+    @functools.wraps(callback)
+    def run(*args, **kwargs):
+        names = kwargs.get('metrics')
+        passes.prepare([str(name) for name in names] if isinstance(names, (list, tuple)) else [])
+        return callback(*args, **kwargs)
+    return run
 
 def _add_help(command, write):
     """Have write(ctx, formatter) follow the options in the help of a click command."""
@@ -127,8 +138,8 @@ def _list_metrics(formatter, has_detector):
     with formatter.section('Metrics'):
         formatter.write_text(', '.join(names))
         if not has_detector:
-            formatter.write_text('The environment variable SPIDER_DETECTOR=[FILE.pt|URL|demo|lite1] is the network of the SID; '
-                                 'the other metrics keep that of the host.')
+            formatter.write_text('The environment variable SPIDER_DETECTOR=[FILE.pt|URL|demo|lite1] is the network of the '
+                                 'metrics that compare features; their results then have its name as a label.')
 
 #----------------------------------------------------------------------------
 # Who reads a pickle. The reference host reads by the plugin's reader; others unpickle, and are left as they are.
@@ -413,6 +424,8 @@ def register_metrics(metric_main):
             return metric(opts)
         named.__name__ = name # Hosts register a metric by this name.
         register(named)
+    if hasattr(metric_main, 'calc_metric') and hasattr(metric_main, 'metric_utils'):
+        metric_main.calc_metric = passes.extend_calc_metric(metric_main.calc_metric, metric_main.metric_utils)
     if hasattr(metric_main, 'report_metric'):
         from spider_plugin.hosts.sid_metric import report_curves
         from spider_plugin.training.collapse import watch_recall

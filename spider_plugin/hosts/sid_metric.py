@@ -2,9 +2,9 @@
 
 Features come from the host's functions, with the detector and the keywords of its KID. If the host caches the features of real
 images, SID and KID share one entry, so there is no second pass. Hosts do not include max_items in the key of that entry;
-therefore all real features are requested, and a smaller number is chosen from them here."""
+therefore all real features are requested, and a smaller number is chosen from them here. hosts/passes.py: SPIDER_DETECTOR, and
+images that metrics share."""
 
-import contextlib
 import functools
 import importlib
 import json
@@ -16,7 +16,6 @@ import numpy as np
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError, printable
 
-DETECTOR  = 'SPIDER_DETECTOR'
 LEAST_REAL = 50         # That of metrics/sid.py, which imports torch.
 MAX_ITEMS = 1_000_000   # As many as the hosts' kid50k_full requests, which is all of any dataset.
 
@@ -30,10 +29,9 @@ def compute_sid(opts, name, max_real, num_gen):
     error, so that a run continues after G has collapsed."""
     metric_utils = importlib.import_module('metrics.metric_utils')
     opts.dataset_kwargs.update(max_size=None, xflip=False)
-    with _detector(opts, metric_utils) as url:
-        shared = dict(detector_url=url, detector_kwargs=dict(return_features=True), capture_all=True)
-        real = metric_utils.compute_feature_stats_for_dataset(opts=opts, rel_lo=0, rel_hi=0.5, max_items=MAX_ITEMS, **shared)
-        fake = metric_utils.compute_feature_stats_for_generator(opts=opts, rel_lo=0.5, rel_hi=1, max_items=num_gen, **shared)
+    shared = dict(detector_url=detector_url(opts), detector_kwargs=dict(return_features=True), capture_all=True)
+    real = metric_utils.compute_feature_stats_for_dataset(opts=opts, rel_lo=0, rel_hi=0.5, max_items=MAX_ITEMS, **shared)
+    fake = metric_utils.compute_feature_stats_for_generator(opts=opts, rel_lo=0.5, rel_hi=1, max_items=num_gen, **shared)
     keys = [name, *(f'{name}_{part}' for part in ('ci95', 'r1', 'location', 'spread'))]
     unknown = dict.fromkeys(keys, float('nan'))
     if opts.rank != 0:
@@ -53,39 +51,6 @@ def choose(features, max_items, seed=0):
     if max_items is None or len(features) <= max_items:
         return features
     return features[np.sort(np.random.RandomState(seed).choice(len(features), max_items, replace=False))]
-
-@contextlib.contextmanager
-def _detector(opts, metric_utils):
-    """Within, the host's metric_utils has the network of SPIDER_DETECTOR, where that is set and the host has no option for it.
-
-    Yields the host's name of the detector, under which it keeps features. The host's scores keep their network.
-    Raises SpiderError."""
-    chosen = os.environ.get(DETECTOR)
-    if not chosen or getattr(opts, 'detector', None) is not None:
-        yield detector_url(opts)
-        return
-    from spider_plugin import detectors
-    named, path = detectors.known(chosen), os.path.expanduser(chosen)
-    if named:
-        name = f'{chosen}-{detectors.identity_of(chosen)[:12]}'     # under which the host keeps features
-    elif '://' in chosen:
-        path = importlib.import_module('dnnlib.util').open_url(chosen, return_filename=True)
-    if not named and not os.path.isfile(path):
-        raise SpiderError(f'{DETECTOR}={chosen} does not exist; give a TorchScript file, its URL, or one of '
-                          f'{", ".join(sorted(registry.detectors))}.')
-    if opts.rank == 0:
-        print(f'SID by the network of {DETECTOR}={printable(chosen)}; compare it with scores of the same network only.')
-    stock = metric_utils.get_feature_detector
-    open_it = detectors.open_detector if named else detectors.load_torchscript
-    metric_utils.get_feature_detector = lambda url, device=None, **kwargs: _plain(open_it(path, device))
-    try:
-        yield name if named else path
-    finally:
-        metric_utils.get_feature_detector = stock
-
-def _plain(features):
-    """The function of images without the keywords that hosts pass to a detector."""
-    return lambda images, **_options: features(images)
 
 def detector_url(opts):
     """Return the host's name of its Inception network, that of --detector if it has the option, else the URL in its KID."""

@@ -5,6 +5,7 @@ import math
 
 from spider_plugin.files import charts
 from spider_plugin.files.charts import Series
+from spider_plugin.files.html import command as command_box
 from spider_plugin.files.html import honest, page, strip
 from spider_plugin.files.theme import PALETTE
 from spider_plugin.neighbors.ranking import MEASURES, interval
@@ -14,7 +15,7 @@ SHOWN   = 60        # Most sources with pictures in the page; all sources are in
 RANKED  = 20        # Most sources in a chart of intervals.
 STYLE   = '''
 main { max-width: 1080px; } .wide tr.tie td { border-bottom-color: transparent; }
-.wide td:nth-child(2), .wide th:nth-child(2) { text-align: left; } .charts { margin-top: 12px; }
+.wide td:nth-child(2), .wide th:nth-child(2) { text-align: left; } .charts { margin: 12px 0 20px; }
 .charts.two { grid-template-columns: repeat(auto-fill, minmax(min(100%, 440px), 1fr)); }
 .strip { margin-top: 14px; } .strip + .note { margin: 2px 0 0; }
 @media (min-width: 601px) { .strip + .note { margin-left: 144px; } }
@@ -71,7 +72,7 @@ def render(summary, words, command):
     target = summary['target']
     body = ''.join([
         f'<h1>Neighbours of {html.escape(target["name"])}</h1><p class="lead">{html.escape(words)}</p>',
-        f'<pre>{html.escape(command)}</pre>' if command else '',
+        command_box(command) if command else '',
         honest(summary['warnings']), *(f'<p class="note">{html.escape(note)}</p>' for note in summary['notes']),
         '<h2>Images</h2>', pictures(summary),
         '<h2>Ranking</h2>', intervals(summary), html_table(summary),
@@ -103,8 +104,8 @@ def intervals(summary):
     drawn = [charts.whiskers(labelled(measure, summary['label']), [
         (i, entry['name'], *interval(entry, measure)) for i, entry in enumerate(sources)])
         for measure in sorted(MEASURES, key=lambda measure: measure != first)]
-    return ('<p class="note">Points are values and lines their 95% intervals, in the order of the ranks by the first measure; nearer is '
-            f'further left. Intervals decide: a source whose line overlaps that of another is tied with it.</p>'
+    return ('<p class="note">Points are values and lines their 95% intervals, in the order of the ranks by the first measure; '
+            'nearer is further left. Intervals decide: sources whose lines overlap are tied.</p>'
             f'<div class="charts">{"".join(drawn)}</div>')
 
 def html_table(summary):
@@ -127,9 +128,9 @@ def curves(summary):
         x_logarithmic=True, roots=True) for which, title in (('sid', 'the sources against the target'),
                                                              ('sid_back', 'the target against the sources'))]
     return (f'<h2>{html.escape(labelled("SID", summary["label"]))} by the size of the cube</h2>'
-            '<p class="note">SID compares how far two sets lie from points in a cube around the centre of the second one. The cube '
-            'reaches so many standard deviations of that set to each side: its half-width. Below zero the first set is narrower, above '
-            'zero wider or off the centre. The table has the sums of these curves.</p>'
+            '<p class="note">SID compares how far two sets lie from points in a cube around the centre of the second one. The '
+            'cube reaches so many standard deviations of that set to each side: its half-width. Below zero the first set is '
+            'narrower, above zero wider or off the centre. The table has the sums of these curves.</p>'
             f'{charts.legend([entry["name"] for entry in sources])}<div class="charts two">{"".join(drawn)}</div>')
 
 def reading():

@@ -5,7 +5,7 @@ import time
 
 from spider_plugin.files import charts
 from spider_plugin.files.charts import Series
-from spider_plugin.files.html import honest, page
+from spider_plugin.files.html import command, honest, page
 from spider_plugin.report import pictures, tables
 from spider_plugin.report.runs import Run, labels
 
@@ -106,5 +106,5 @@ def _steps(runs):
     for run in runs:
         if steps := tables.next_steps(run):
             parts.append(f'<h3>{html.escape(run.name)}</h3>' if len(runs) > 1 else '')
-            parts += [f'<p class="note">{html.escape(what)}</p><pre>{html.escape(command)}</pre>' for what, command in steps]
+            parts += [f'<p class="note">{html.escape(what)}</p>{command(line)}' for what, line in steps]
     return ''.join(parts)

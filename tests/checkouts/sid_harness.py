@@ -42,7 +42,54 @@ def scores(data, run_dir, detector=''):
     looks.append(Pooled.calls - looks[0])
     metric_main.report_metric(result, run_dir=run_dir, snapshot_pkl=f'{run_dir}/network-snapshot-000001.pkl')
     lines = {name: json.loads(pathlib.Path(run_dir, name).read_text()) for name in ('metric-sid1k.jsonl', 'curve-sid1k.jsonl')}
-    return dict(looks=looks, urls=sorted(set(urls)), metrics=metric_main.list_valid_metrics(), **lines)
+    return dict(looks=looks, urls=sorted(set(urls)), metrics=metric_main.list_valid_metrics(), label=result.get('label'), **lines)
+
+def together(data, run_dir):
+    """Return for each of several metrics the images drawn and looked at, and the images that one draws without the others."""
+    os.environ['DNNLIB_CACHE_DIR'] = f'{run_dir}/cache'
+    sys.path.append(str(pathlib.Path(__file__).parents[2]))
+    import spider_plugin.hosts.hook  # noqa: F401
+    from metrics import (
+        frechet_inception_distance,
+        kernel_inception_distance,
+        metric_main,
+        metric_utils,
+        precision_recall,
+    )
+    from spider_plugin.hosts import passes
+    metric_utils.get_feature_detector = lambda url, **kwargs: Pooled()
+    @metric_main.register_metric
+    def fid_small(opts):
+        return dict(fid_small=frechet_inception_distance.compute_fid(opts, max_real=None, num_gen=1000))
+    @metric_main.register_metric
+    def kid_small(opts):
+        return dict(kid_small=kernel_inception_distance.compute_kid(opts, max_real=1000000, num_gen=1000, num_subsets=2,
+                                                                    max_subset_size=50))
+    @metric_main.register_metric
+    def pr_small(opts):
+        return dict(zip('pr', precision_recall.compute_pr(opts, max_real=200, num_gen=1000, nhood_size=3, row_batch_size=500,
+                                                          col_batch_size=500)))
+    drawn = []
+    class Colours(torch.nn.Module):
+        z_dim, c_dim, img_resolution, img_channels = 3, 0, 16, 3
+        def forward(self, z, c, **kwargs):
+            drawn.append(len(z))
+            return (z * 0.2)[:, :, None, None].expand(-1, -1, 16, 16)
+    kwargs = dict(G=Colours(), device=torch.device('cpu'), dataset_kwargs=dict(
+        class_name='training.dataset.ImageFolderDataset', path=data, use_labels=False, max_size=None, xflip=False))
+    names = ['fid_small', 'kid_small', 'pr_small', 'sid1k', 'fid_small']
+    passes.prepare(names)
+    found = dict(drawn=[], looks=[], values=[])
+    for name in names:
+        before = sum(drawn), Pooled.calls
+        result = metric_main.calc_metric(metric=name, **kwargs)
+        found['drawn'].append(sum(drawn) - before[0])
+        found['looks'].append(Pooled.calls - before[1])
+        found['values'] += result['results'].values()
+    passes.prepare(names[:2])       # None of the plugin: as without it.
+    before = sum(drawn)
+    metric_main.calc_metric(metric='kid_small', **kwargs)
+    return dict(found, apart=sum(drawn) - before)
 
 if __name__ == '__main__':
     host_dir, job_path, result_path = sys.argv[1:]
@@ -50,5 +97,5 @@ if __name__ == '__main__':
     harness.mend()
     torch.manual_seed(0)
     job = torch.load(job_path)
-    job.pop('call')
-    torch.save(scores(**job), result_path)
+    call = dict(scores=scores, together=together)[job.pop('call')]
+    torch.save(call(**job), result_path)

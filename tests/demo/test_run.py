@@ -11,8 +11,9 @@ import torch
 from click.testing import CliRunner
 
 from spider_plugin.cli import main
-from spider_plugin.demo import analysis, chart, pairs, report, run, training
+from spider_plugin.demo import analysis, pairs, report, run, training
 from spider_plugin.errors import SpiderError
+from spider_plugin.files import charts
 
 #----------------------------------------------------------------------------
 # The folder.
@@ -152,7 +153,7 @@ def pictures():
     return dict(dict.fromkeys(names, images), spider_stages=stages, baseline_stages=stages)
 
 class Balanced(html.parser.HTMLParser):
-    VOID = {'meta', 'img', 'line', 'circle', 'polyline'}
+    VOID = {'meta', 'img', 'input', 'line', 'circle', 'polyline'}
 
     def __init__(self):
         super().__init__()
@@ -199,12 +200,16 @@ def test_a_report_of_a_run_that_added_nothing_says_so(pictures):
     assert text.count('Training added nothing') == 1 and 'from relief maps never, from noise' in text and 'quick demo' in text
 
 def test_charts_keep_every_point_inside(summary):
-    for svg, falls in ((chart.score_chart(summary), True), (chart.recall_chart(summary), False)):
-        heights = [float(y) for y in re.findall(r'cy="([-\d.]+)" r="3"', svg)]
-        assert len(heights) == 6 and all(chart.TOP <= y <= chart.HEIGHT - chart.BOTTOM for y in heights)
+    text = report.curves(summary, pairs.PAIRS[summary['pair']])
+    score, recall = re.findall('<svg.*?</svg>', text)
+    for svg, falls in ((score, True), (recall, False)):
+        heights = [float(y) for y in re.findall(r'<circle class="dot run7" cx="[^"]+" cy="([-\d.]+)"', svg)]
+        assert len(heights) == 3 and all(charts.TOP <= y <= charts.HEIGHT - charts.BOTTOM for y in heights)
         assert (heights[0] < heights[1] < heights[2]) == falls      # a falling score is drawn downwards
-        numbers = [float(x) for x in re.findall(r'<text x="([-\d.]+)"', svg)]
-        assert all(0 <= x <= chart.WIDTH for x in numbers)
+    assert re.findall('class="level (run[0-9])"', text) == ['run3', 'run2', 'run3']
+    marks = re.findall(r'class="mark run([07])" x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]+)', score)
+    assert {words for _, _, _, words in marks} == {'500', '600', '1,000'}   # best and last
+    assert all(charts.LEFT <= float(x) <= charts.WIDTH - 10 and 8 < float(y) < charts.HEIGHT for _, x, y, _ in marks)
 
 #----------------------------------------------------------------------------
 # The whole demo.

@@ -1,7 +1,6 @@
 """sid1k in the embedded host: calc_metrics.py through the attached line, and the features that KID and SID share."""
 
 import json
-import re
 import sys
 import types
 
@@ -9,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from spider_plugin.errors import SpiderError
 from spider_plugin.hosts import sid_metric
-from spider_plugin.metrics.sid import sid
+from spider_plugin.metrics.sid import MIN_SAMPLES, sid
 from spider_plugin.resources import resource_dir
 
 class Pooled(torch.nn.Module):
@@ -44,7 +42,9 @@ def lines(path):
 
 def test_sid_shares_the_features_of_kid_on_any_number_of_ranks(python, run, tmp_path):
     out = calc_metrics(python, run, tmp_path / 'one', '--metrics=kid1k,sid1k')
-    assert out.count('dataset features') == 1 and 'SID ' in out # One pass, and one sentence on the sign.
+    # One pass over real and one over generated images, and one sentence on the sign, which names the two sets.
+    assert out.count('dataset features') == out.count('generator features') == 1
+    assert 'the set of generated images' in out and 'data.zip' in out.partition('SID ')[2]
     both = calc_metrics(python, run, tmp_path / 'two', '--metrics=sid1k', '--gpus=2')
     assert both.count('"metric": "sid1k"') == 1
 
@@ -57,6 +57,9 @@ def test_sid_shares_the_features_of_kid_on_any_number_of_ranks(python, run, tmp_
     assert curve['snapshot_pkl'] == 'network-snapshot-000001.pkl' and curve['num_p'] == 1000 and curve['num_q'] == 60
     assert sum(curve['curve']) == pytest.approx(first['sid1k'], rel=1e-9) and len(curve['radii']) == 199
 
+def test_the_least_number_of_real_images_is_that_of_sid():
+    assert sid_metric.LEAST_REAL == MIN_SAMPLES
+
 def test_without_the_option_the_url_of_the_hosts_kid_is_used(monkeypatch):
     def compute_kid(opts):
         url = 'https://example.org/inception.pkl'
@@ -66,30 +69,6 @@ def test_without_the_option_the_url_of_the_hosts_kid_is_used(monkeypatch):
                         types.SimpleNamespace(compute_kid=compute_kid))
     assert sid_metric.detector_url(types.SimpleNamespace()) == 'https://example.org/inception.pkl'
     assert sid_metric.detector_url(types.SimpleNamespace(detector='mine.pt')) == 'mine.pt'
-
-def test_spider_detector_is_the_network_of_a_host_without_the_option(monkeypatch, capsys):
-    """SPIDER_DETECTOR=demo in an attached checkout, and in the result line the names of both sets."""
-    rng, seen = np.random.default_rng(0), []
-    def stats(opts, detector_url, **kwargs):
-        detector = utils.get_feature_detector(url=detector_url, device='cpu', num_gpus=1, rank=0, verbose=False)
-        images = torch.from_numpy(rng.integers(0, 256, [60, 3, 16, 16], dtype=np.uint8))
-        seen.append(detector_url)
-        return types.SimpleNamespace(get_all=lambda: detector(images, return_features=True).numpy())
-    utils = types.SimpleNamespace(compute_feature_stats_for_dataset=stats, compute_feature_stats_for_generator=stats,
-                                  get_feature_detector='that of the host')
-    monkeypatch.setitem(sys.modules, 'metrics', types.ModuleType('metrics'))
-    monkeypatch.setitem(sys.modules, 'metrics.metric_utils', utils)
-    monkeypatch.setenv('SPIDER_DETECTOR', 'demo')
-    opts = types.SimpleNamespace(dataset_kwargs={'path': 'set/photos.zip'}, rank=0)
-    scores = sid_metric.compute_sid(opts, 'sid1k', max_real=None, num_gen=60)
-    assert np.isfinite(scores['sid1k']) and len(seen) == 2 and all(re.fullmatch('demo-[0-9a-f]{12}', url) for url in seen)
-    assert utils.get_feature_detector == 'that of the host' and 'SPIDER_DETECTOR=demo' in capsys.readouterr().out
-    sid_metric.report_curves(lambda *args, **kwargs: None)(dict(metric='sid1k'))
-    out = capsys.readouterr().out
-    assert 'the set of generated images' in out and 'photos.zip' in out
-    monkeypatch.setenv('SPIDER_DETECTOR', 'missing.pt')
-    with pytest.raises(SpiderError, match='SPIDER_DETECTOR=missing.pt does not exist'):
-        sid_metric.compute_sid(opts, 'sid1k', max_real=None, num_gen=60)
 
 def test_fewer_real_images_are_chosen_here_and_never_requested_from_the_cache(monkeypatch, capsys):
     rng = np.random.default_rng(0)

@@ -278,14 +278,6 @@ def test_numbers_show_two_digits_of_their_interval():
     assert words(12.3456, 0.789) == '12.35 ± 0.79' and words(1234.5, 56.7) == '1234 ± 57'
     assert words(0.00123456, 0.0000321) == '0.001235 ± 0.000032' and words(-3, 0.5) == '-3.00 ± 0.50'
 
-def test_chart_survives_flat_and_many_curves():
-    radii = [0.25 * j for j in range(1, 200)]
-    names = [f'a rather long name of a data set {i}' for i in range(8)]
-    svg = neighbor_report.chart([(name, radii, [0.0] * 199) for name in names])
-    heights = [float(y) for y in re.findall(r'y="([\d.]+)"[^>]*font-weight', svg)]
-    assert svg.count('<polyline') == 8 and 'nan' not in svg
-    assert min(b - a for a, b in zip(heights, heights[1:])) >= 18 and 0 < min(heights) and max(heights) < 360
-
 def test_names_are_escaped(sets, make_zip):
     make_zip('<b>.zip', n=60)
     spider('neighbors', '--target=target.zip', '<b>.zip', '--detector=detector.pt', '--html=page.html')

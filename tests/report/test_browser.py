@@ -1,6 +1,6 @@
-"""The page in Chromium: nothing overflows at 390 and 1280 pixels, the slider and the legend work, nothing is requested.
+"""The pages in Chromium: nothing overflows at 390 and 1280 pixels, the slider and the legend work, nothing is requested.
 
-The page is shown in a frame of these widths, by a server of this test, and a script beside it measures."""
+A page is shown in a frame of these widths, by a server of this test, and a script beside it measures."""
 
 import functools
 import html
@@ -12,7 +12,12 @@ import subprocess
 import threading
 
 import pytest
+import torch
 
+from spider_plugin.demo import report as demo_report
+from spider_plugin.neighbors import report as neighbour_report
+from spider_plugin.neighbors.compare import find_neighbors
+from spider_plugin.neighbors.words import suggestion
 from spider_plugin.report.live import SECONDS, Server
 from spider_plugin.report.page import render
 from spider_plugin.report.runs import read_run
@@ -36,19 +41,34 @@ frame.onload = () => {
   found.clipped = [...page.querySelectorAll('svg text')].filter(text => {
     const box = text.getBoundingClientRect(), all = text.ownerSVGElement.getBoundingClientRect();
     return box.left < all.left - 1 || box.right > all.right + 1 || box.bottom > all.bottom + 1; }).map(text => text.textContent);
+  found.crossed = [...page.querySelectorAll('svg')].flatMap(svg => {
+    const texts = [...svg.querySelectorAll('text')].map(text => [text, text.getBoundingClientRect()]);
+    return texts.filter(([text, a], i) => texts.slice(i + 1).some(([other, b]) => a.left < b.right - 2 && b.left < a.right - 2 &&
+      a.top + 4 < b.bottom - 4 && b.top + 4 < a.bottom - 4)).map(([text]) => text.textContent); });
   found.small = Math.min(...[...page.querySelectorAll('svg text')].map(text => text.getBoundingClientRect().height));
+  const box = page.querySelector('input[data-run="1"]') ?? page.querySelector('input[data-run="7"]'); box.click();
+  const hidden = page.querySelector('.chart .run.run' + box.dataset.run);
+  found.hidden = frame.contentWindow.getComputedStyle(hidden).display;
+  const chart = page.querySelector('svg[data-chart]'), place = chart.getBoundingClientRect();
+  chart.dispatchEvent(new PointerEvent('pointermove', {clientX: place.right - 20, clientY: place.top + 20}));
+  found.readout = chart.parentNode.querySelector('.at').textContent;
+  found.requests = frame.contentWindow.performance.getEntriesByType('resource').map(entry => entry.name);
+  const shade = node => frame.contentWindow.getComputedStyle(node);
+  found.dark = shade(page.body).backgroundColor;
+  found.faint = [...page.querySelectorAll('h1, h2, p, td, th, li, figcaption, svg text, .card, pre')].filter(node => {
+    const light = text => text.match(/[\\d.]+/g).slice(0, 3).map(Number).reduce((sum, part) => sum + part, 0);
+    let behind = node;
+    while (behind && shade(behind).backgroundColor === 'rgba(0, 0, 0, 0)') behind = behind.parentElement;
+    const ink = node instanceof frame.contentWindow.SVGElement ? shade(node).fill : shade(node).color;
+    return Math.abs(light(ink) - light(shade(behind ?? page.body).backgroundColor)) < 170;
+  }).map(node => node.textContent.slice(0, 60));
+  if (slider) {
   const image = page.getElementById('frame0'), last = image.src;
   found.before = page.getElementById('time-at').textContent;
   slider.value = 0; slider.dispatchEvent(new Event('input'));
   found.after = page.getElementById('time-at').textContent; found.moved = image.src !== last && image.src.startsWith('data:');
   found.pairs = page.getElementById('pairs0').style.getPropertyValue('--frame').includes(image.src);
-  const box = page.querySelector('input[data-run="1"]'); box.click();
-  found.hidden = getComputedStyle(page.querySelector('.chart .run.run1')).display;
-  const chart = page.querySelector('svg[data-chart]'), place = chart.getBoundingClientRect();
-  chart.dispatchEvent(new PointerEvent('pointermove', {clientX: place.right - 20, clientY: place.top + 20}));
-  found.readout = chart.parentNode.querySelector('.at').textContent;
-  found.requests = frame.contentWindow.performance.getEntriesByType('resource').map(entry => entry.name);
-  found.dark = frame.contentWindow.getComputedStyle(page.body).backgroundColor;
+  }
   document.getElementById('found').textContent = JSON.stringify(found);
 };
 </script></body>'''
@@ -76,15 +96,55 @@ def look(tmp_path):
     yield look
     server.shutdown()
 
+def check(found):
+    assert found['width'] <= 0 and found['wide'] == [] and not found['overlap'] and found['clipped'] == []
+    assert found['crossed'] == [] and found['faint'] == []
+    assert found['small'] >= 9      # pixels of a letter's box
+    assert found['hidden'] == 'none' and found['readout'] and found['requests'] == []
+
 @pytest.mark.parametrize('width', [390, 1280])
 def test_the_page(width, look, spider_run, make_run):
     name = '00000-a-long-name-without-a-place-to-break_' + 'x' * 60
     page = render([read_run(spider_run), read_run(make_run(name, scores=(100, 60, 44)))])
     found = look(page, width)
-    assert found['width'] <= 0 and found['wide'] == [] and not found['overlap'] and found['clipped'] == []
-    assert found['small'] >= 9      # pixels of a letter's box
+    check(found)
     assert (found['before'], found['after']) == ('at 4 kimg', 'at 0 kimg') and found['moved'] and found['pairs']
-    assert found['hidden'] == 'none' and 'kimg: 00001' in found['readout'] and found['requests'] == []
+    assert 'kimg: 00001' in found['readout']
+
+def neighbours_page(make_zip, folder):
+    """The page of a comparison with a contradiction, a long name, and a source that cannot be used."""
+    def distance(images):
+        return torch.nn.functional.adaptive_avg_pool2d(images.float(), 2).flatten(1).repeat(1, 3)[:, :12] / 64
+    distance.identity, distance.name = 'pooling', 'pooling'
+    name = 'a-long-name-without-a-place-to-break_' + 'x' * 60
+    sources = [make_zip(folder / f'{name}.zip', n=100, res=16, seed=seed) for seed, name in enumerate(('a', 'b', name))]
+    summary = find_neighbors(make_zip(folder / 'target.zip', n=100, res=16, seed=9), [*map(str, sources), 'strokes', 'gone.zip'],
+                             distance, quiet=True)
+    return neighbour_report.render(summary, *suggestion(summary))
+
+def demo_page():
+    curves = dict(spider=[[0, 2400.0], [100, 500.0], [200, 600.0]], baseline=[[0, 9000.0], [100, 2000.0], [200, 700.0]])
+    recall, images = [[0, 0.25], [100, 0.3], [200, 0.5]], torch.zeros([8, 3, 32, 32], dtype=torch.uint8)
+    runs = {name: dict(curve=curve, recall=recall, best=dict(iteration=100, score=curve[1][1], recall=0.3),
+                       last=dict(iteration=200, score=curve[2][1], recall=0.5)) for name, curve in curves.items()}
+    rows = dict.fromkeys(demo_report.COPY_ROWS, 3.25)
+    summary = dict(seed=7, quick=False, pair='maps', score_name='FD (lite1)', **runs, untrained=dict(score=2400.0, recall=0.25),
+                   adds_to_source=True, goal=dict(score=700.0, spider=90.0, baseline=None),
+                   reference_scores=dict(fresh_target=40.0), copy_check=dict(pixels=rows, features=rows),
+                   settings=dict(cfg='fastgan_lite', spider={'spider-mapping': 'residual'}, noise={}),
+                   versions=dict(torch='2'), seconds=dict(total=1.0), attribution='NASA')
+    names = ('spider', 'spider_best', 'sources', 'raw', 'nearest', 'redrawn', 'baseline', 'baseline_best', 'target', 'fresh')
+    return demo_report.render(summary, dict(dict.fromkeys(names, images), spider_stages={0: images}, baseline_stages={0: images}))
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+@pytest.mark.parametrize('width', [390, 1280])
+@pytest.mark.parametrize('kind', ['neighbors', 'demo'])
+def test_the_other_pages(kind, width, scheme, look, make_zip, tmp_path, monkeypatch):
+    monkeypatch.setenv('SPIDER_CACHE_DIR', str(tmp_path / 'cache'))
+    page = demo_page() if kind == 'demo' else neighbours_page(make_zip, tmp_path)
+    found = look(page, width, f'--blink-settings=preferredColorScheme={int(scheme == "light")}')
+    check(found)
+    assert (sum(map(int, re.findall(r'\d+', found['dark'])[:3])) < 150) == (scheme == 'dark')
 
 def test_light_and_dark(look, spider_run, make_run):
     page = render([read_run(spider_run), read_run(make_run('00000-run'))])

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import re
 import shlex
 
@@ -9,7 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from spider_plugin.files.charts import MOST_POINTS, Series, chart, short
+from spider_plugin.files.charts import LEFT, MOST_POINTS, NAMES, Series, chart, short, whiskers
 from spider_plugin.report import frames, tables
 from spider_plugin.report.page import render
 from spider_plugin.report.runs import read_run
@@ -139,6 +140,32 @@ def test_charts():
 def test_charts_of_any_numbers(values):
     drawn = chart('x', [Series(0, 'a', [(i, value, None) for i, value in enumerate(values)])], 'kimg')
     assert 'nan' not in drawn and 'inf' not in drawn and len(re.findall('<text', drawn)) < 40
+
+@pytest.mark.parametrize('values', [[0.0] * 3, [1.0, -400.0, 5.0], [1e-9, 2.0, 3e6]])
+def test_charts_by_roots_and_over_logarithmic_x(values):
+    drawn = chart('SID', [Series(0, 'a', [(x, y, None) for x, y in zip((0.25, 5, 49.75), values)])], 'half-width',
+                  x_logarithmic=True, roots=True)
+    at = [tuple(map(float, place.split(','))) for place in re.search(r'points="([^"]*)"', drawn)[1].split()]
+    assert 'nan' not in drawn and drawn.count('class="zero"') == 1 and at[0][0] == LEFT
+    assert 0.4 < (at[1][0] - LEFT) / (at[2][0] - LEFT) < 0.7 and all(0 < y < 220 for _, y in at)   # 5 is in the middle
+    labels = [float(y) for y in re.findall(r'<text x="[^"]+" y="([^"]+)" text-anchor="end">', drawn)]
+    assert len(labels) >= 3 and min(abs(a - b) for a, b in itertools.combinations(labels, 2)) > 9
+
+def test_marks_are_apart_and_inside():
+    points = [(0.0, 100.0, None), (1.0, 101.0, None), (2.0, 100.5, None)]
+    drawn = chart('score', [Series(0, 'a', points), Series(1, 'b', points)], 'kimg', marks=[
+        (i, x, y) for i in (0, 1) for x, y, _ in points])
+    places = [tuple(map(float, place)) for place in re.findall(r'class="mark run\d" x="([^"]+)" y="([^"]+)"', drawn)]
+    assert len(places) == 6 and all(LEFT <= x <= 390 and 10 < y < 186 for x, y in places)
+    assert all(abs(a[0] - b[0]) > 20 or abs(a[1] - b[1]) >= 12 for a, b in itertools.combinations(places, 2))
+
+def test_intervals_as_whiskers():
+    drawn = whiskers('FID <x>', [(0, 'a long name of a set of images', 5.0, 4.0, 6.0), (9, 'b', 2.0, 2.0, 2.0)])
+    assert 'FID &lt;x&gt;' in drawn and 'a long name of …' in drawn and 'a long name of a set of images: 5, 4 to 6' in drawn
+    ends = {kind: (float(x1), float(x2)) for kind, x1, x2 in re.findall(r'interval (run\d)" x1="([^"]+)" x2="([^"]+)"', drawn)}
+    assert NAMES < ends['run1'][0] == ends['run1'][1] < ends['run0'][0] < ends['run0'][1] < 400
+    assert 'logarithmic' in whiskers('x', [(0, 'a', 1.0, 0.5, 2.0), (1, 'b', 900.0, 800.0, 1000.0)])
+    assert 'nan' not in whiskers('x', [(0, 'a', 0.0, 0.0, 0.0)])
 
 def test_long_curves_are_thinned():
     points = [(float(i), float(i % 2), None) for i in range(100_000)]
