@@ -135,11 +135,13 @@ def detach(directory):
 
 @main.command()
 @click.argument('directory', metavar='[DIR]', type=path_type, required=False)
-def doctor(directory):
-    """Check this machine and the host checkout in DIR, and print a remedy for each fault. The exit code is 1 if there is one."""
+@click.option('--quick', help='Do not try the options of the plugin in DIR, which takes seconds for each', is_flag=True)
+def doctor(directory, quick):
+    """Check this machine and the host checkout in DIR: which scripts start, what they miss, which options work in which
+    configuration. A fault has a remedy, and the exit code is 1 if there is one."""
     from spider_plugin.hosts.doctor import examine
     code = 0
-    for finding in examine(directory):
+    for finding in examine(directory, options=not quick):
         click.echo(finding)
         code = code or int(finding.remedy is not None)
     sys.exit(code)

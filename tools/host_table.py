@@ -6,22 +6,19 @@ HOSTS is a folder with checkouts OWNER+NAME of the repositories below; those tha
 Nothing is trained: each cell is one iteration of the host's own loop with small networks (hosts/dry_run.py).
 tests/checkouts/test_forks.py trains."""
 
-import contextlib
 import dataclasses
-import io
 import json
 import os
-import runpy
 import subprocess
 import sys
 import tempfile
-import zipfile
 from pathlib import Path
+
+from spider_plugin.hosts.option_table import COLUMNS, SIDE, make_images
 
 ROOT   = Path(__file__).resolve().parents[1]
 PAGE   = ROOT / 'docs' / 'hosts.md'
 RESULT = ROOT / 'docs' / 'hosts.json'
-SIDE   = 32
 
 @dataclasses.dataclass(frozen=True)
 class Fork:
@@ -61,68 +58,8 @@ FORKS = [
 ]
 
 COMMON = ['--gpus=1', '--batch=4', '-n']
-SOURCE = '--spider-source=strokes'
-# {title of a column: options}. None: the host's loop, without the plugin's options.
-COLUMNS = {
-    'stock':                None,
-    'source':               [SOURCE],
-    'paper mapping':        [SOURCE, '--spider-mapping=paper-16x32'],
-    '`--dsc`':              ['--dsc'],
-    '`--disc=projected`':   ['--disc=projected', '--disc-backbone=random'],
-    'dcgan':                ['--spider-cfg=dcgan'],
-    'pggan':                ['--spider-cfg=pggan', '--pg-loss=nonsaturating'],
-    'fastgan':              ['--spider-cfg=fastgan'],
-}
 
 #----------------------------------------------------------------------------
-# One fork, in a process of its own.
-
-def verdict(text):
-    """Return what the output of a launch says: 'yes', 'note: ...' or 'no: ...'."""
-    lines = text.strip().splitlines()
-    notes = [line for line in lines if line.startswith('Note: the dry iteration')]
-    if any(line.startswith('Dry iteration:') for line in lines):
-        return 'yes'
-    return f'note: {notes[0].partition("nothing: ")[2]}' if notes else f'no: {lines[-1] if lines else "it prints nothing"}'
-
-def try_fork(tree, lines):
-    """Return {column: verdict} of a host's train.py, whose folder is the working directory; lines: {column: command line}."""
-    sys.path[0] = tree
-    from spider_plugin.hosts import dry_run, hook  # noqa: F401
-    from spider_plugin.hosts.capabilities import Host
-    from spider_plugin.hosts.shims import stack
-    launched = []
-    mend = stack.mend_launch
-    stack.mend_launch = lambda c: (launched.append(c), mend(c))
-    main = runpy.run_path(str(Path(tree, 'train.py')))['main']
-    found = {}
-    for column, line in lines.items():
-        text = io.StringIO()
-        with contextlib.redirect_stdout(text):
-            try:
-                main([arg for arg in line], standalone_mode=False)
-                if column == 'stock':
-                    target = Host(launched[-1]).target
-                    shape = dict(resolution=target.resolution, channels=target.channels, label_dim=target.label_dim)
-                    result = dry_run.iterate(launched[-1], shape)
-                    result = result if result.kind is None else dry_run.iterate(launched[-1], shape, small=False)
-                    if result.of_environment:
-                        print('Note: the dry iteration says nothing: on this machine ', end='')
-                    print('Dry iteration:' if result.kind is None else f'{result.kind}: {result.message}')
-            except BaseException as error:
-                print(f'{getattr(error, "message", "") or f"{type(error).__name__}: {error}"}'.strip().splitlines()[-1])
-        found[column] = verdict(text.getvalue())
-    return found
-
-def make_images(path, side):
-    """Write a zip of random images, as hosts read it."""
-    import numpy as np
-    import PIL.Image
-    with zipfile.ZipFile(path, 'w') as archive:
-        for i in range(16):
-            file = io.BytesIO()
-            PIL.Image.fromarray(np.random.RandomState(i).randint(0, 256, [side, side, 3]).astype(np.uint8)).save(file, 'png')
-            archive.writestr(f'{i:05d}.png', file.getvalue())
 
 def row(fork, hosts, columns=COLUMNS):
     """Return the dict of a fork for RESULT: its commit, and the verdict of each column."""
@@ -134,12 +71,12 @@ def row(fork, hosts, columns=COLUMNS):
         lines = {column: [*common, *(options or [])] for column, options in columns.items()}
         env = dict(os.environ, SPIDER_DEVICE='cpu', SPIDER_DRY_RUN='on', PYTHONWARNINGS='ignore', PYTHONDONTWRITEBYTECODE='1',
                    PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')])))
-        done = subprocess.run([sys.executable, __file__, '--fork', str(path), f'{out}/found.json', json.dumps(lines)], cwd=path,
-                              env=env, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, '-m', 'spider_plugin.hosts.option_table', str(path), f'{out}/found.json',
+                               json.dumps({'': lines})], cwd=path, env=env, capture_output=True, text=True)
         if done.returncode:
             last = (done.stderr.strip() or 'no message').splitlines()[-1]
             return dict(commit=commit, found=dict.fromkeys(columns, f'no: train.py does not start ({last})'))
-        return dict(commit=commit, found=json.loads(Path(out, 'found.json').read_text()))
+        return dict(commit=commit, found=json.loads(Path(out, 'found.json').read_text())[''])
 
 #----------------------------------------------------------------------------
 # The page.
@@ -174,10 +111,6 @@ def page(results):
     return HEAD + '\n'.join([*table, '', '## Reasons', '', *notes]) + '\n'
 
 def main():
-    if sys.argv[1:2] == ['--fork']:
-        tree, out, lines = sys.argv[2:]
-        Path(out).write_text(json.dumps(try_fork(tree, json.loads(lines))))
-        return
     results = json.loads(RESULT.read_text(encoding='utf-8')) if RESULT.is_file() else {}
     for fork in FORKS:
         named = not sys.argv[2:] or any(part in fork.name for part in sys.argv[2:])

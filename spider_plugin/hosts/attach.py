@@ -24,6 +24,7 @@ from spider_plugin.hosts.line import (
 )
 
 LAUNCHES = ('launch_training', 'setup_training_loop_kwargs')  # One of these is where a host's config can be edited.
+OWN_LOOP = 'two lines of it with spider_plugin.edit_config do: docs/own-loop.md'     # What serves another train.py.
 HOST_MODULES = {'dnnlib', 'legacy'}                           # Imports that show that a script loads networks.
 
 #----------------------------------------------------------------------------
@@ -66,9 +67,10 @@ class Script:
     def check_training(self):
         """Raise NotUnderstood if the plugin's options could not reach the training of this train.py."""
         if not any({'--outdir', '--data'} <= strings for strings in self.commands):
-            raise NotUnderstood('has no click command that takes --outdir and --data')
+            raise NotUnderstood(f'has no click command that takes --outdir and --data ({OWN_LOOP})')
         if not any(isinstance(node, ast.FunctionDef) and node.name in LAUNCHES for node in self.tree.body):
-            raise NotUnderstood(f'has no {" and no ".join(LAUNCHES)}, so the plugin\'s options could not reach its training')
+            raise NotUnderstood(f'has no {" and no ".join(LAUNCHES)}, so the plugin\'s options could not '
+                                f'reach its training ({OWN_LOOP})')
 
 def _is_command(function):
     for decorator in function.decorator_list:
@@ -96,7 +98,7 @@ def read_checkout(directory):
     scripts = read_scripts(directory)
     if 'train.py' not in scripts:
         raise SpiderError(f'{directory} has no train.py, so it is not a checkout of a StyleGAN-style codebase; give the folder '
-                          'of one, or make one by `spider init`.')
+                          f'of one, make one by `spider init`, or edit your own loop ({OWN_LOOP}).')
     return scripts
 
 def attachable(scripts):

@@ -36,9 +36,10 @@ PACKAGES = {    # Oldest version of each, as in pyproject.toml.
 ENVIRONMENT = ('SPIDER_CACHE_DIR', 'SPIDER_DETECTOR', 'SPIDER_DEVICE', 'SPIDER_HOSTS', 'SPIDER_LOAD_PLUGINS', 'SPIDER_NVCC',
                'SPIDER_SHIMS')
 
-def examine(directory=None):
+def examine(directory=None, options=True):
     """Yield the Findings about this machine and, if given, about the checkout in a folder.
 
+    options: whether to try the options of the plugin by dry iterations.
     Raises SpiderError if the folder holds no train.py."""
     if directory is None:
         yield from examine_stack()
@@ -48,7 +49,7 @@ def examine(directory=None):
     with host.asking(): # The host's processes run during the other checks.
         yield from examine_stack(host)
         yield from examine_surroundings()
-        yield from host.examine()
+        yield from host.examine(options)
 
 #----------------------------------------------------------------------------
 # The Python stack.
@@ -141,10 +142,10 @@ def _shared_memory(path='/dev/shm', least=64 << 20):
     with contextlib.suppress(OSError):
         total = shutil.disk_usage(path).total
         if total < least:
-            yield Finding('shared memory', f'{path} has {total / 1e6:.1f} MB, too little for processes that load images',
+            yield Finding('shm', f'{path} has {total / 1e6:.1f} MB, too little for processes that load images',
                           'train with --workers=0, or start the container with --shm-size=1g')
         else:
-            yield Finding('shared memory', f'{path} has {_gib(total)}')
+            yield Finding('shm', f'{path} has {_gib(total)}')
 
 def _size(path):
     with contextlib.suppress(OSError): # Another process may have removed it.

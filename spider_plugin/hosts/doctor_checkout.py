@@ -17,6 +17,7 @@ from pathlib import Path
 import spider_plugin
 from spider_plugin.errors import SpiderError
 from spider_plugin.hosts.attach import Script, attachable, skew
+from spider_plugin.hosts.doctor_scripts import examine_options, examine_scripts
 from spider_plugin.hosts.finding import Finding, last_line
 from spider_plugin.hosts.line import NotUnderstood, plugin_statements
 from spider_plugin.hosts.shims import stack
@@ -34,7 +35,7 @@ class Checkout:
     """A folder with a train.py."""
 
     def __init__(self, root, scripts):
-        self.root, self.scripts = root, scripts
+        self.root, self.scripts, self._starts_well = root, scripts, False
 
     @property
     def compiles(self):
@@ -55,18 +56,24 @@ class Checkout:
     def _start(self, *args):
         package = str(Path(spider_plugin.__file__).resolve().parents[1])
         paths = filter(None, [os.environ.get('PYTHONPATH'), package])
-        env = os.environ | dict(PYTHONPATH=os.pathsep.join(paths), PYTHONWARNINGS='ignore', PYTHONDONTWRITEBYTECODE='1')
-        return subprocess.Popen([sys.executable, *args], cwd=self.root, env=env, stdin=subprocess.DEVNULL,
+        self.environment = os.environ | dict(PYTHONPATH=os.pathsep.join(paths), PYTHONWARNINGS='ignore',
+                                             PYTHONDONTWRITEBYTECODE='1')
+        return subprocess.Popen([sys.executable, *args], cwd=self.root, env=self.environment, stdin=subprocess.DEVNULL,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors='replace')
 
-    def examine(self):
-        """Yield the Findings, in the order host, attached, packages, train.py, shims, detector."""
+    def examine(self, options=True):
+        """Yield the Findings, in the order host, attached, packages, train.py, shims, detector, scripts, options.
+
+        options: whether to try the options of the plugin by dry iterations, which takes seconds for each."""
         modules = {name: module for name, module in self._modules() if module.is_python}
         yield self._recognised(modules)
         yield self._attached()
         yield from self._packages(modules)
         yield from self._starts()
         yield self._detector(modules)
+        yield from examine_scripts(self, modules)
+        if options and self._starts_well:
+            yield from examine_options(self.root, self.environment)
 
     def _modules(self):
         """Yield (dotted name, Script) for the .py files in the checkout and in its folders."""
@@ -106,7 +113,29 @@ class Checkout:
 
     def _packages(self, modules):
         """Yield Findings for packages that modules of training import and that are not installed, except those of a shim."""
-        reached, queue, missing = set(), ['train', 'calc_metrics'], {}
+        for package, name in sorted(self.missing(modules, ['train', 'calc_metrics']).items()):
+            yield Finding('package', f'{name.replace(".", "/")}.py imports {package}, which is not installed',
+                          f'pip install {self.pip_name(package)}')
+
+    @staticmethod
+    def pip_name(package):
+        return PIP_NAMES.get(package, package)
+
+    def ask_help(self, path):
+        """Return (exit code or None if it takes too long, stdout, stderr) of a script's --help with the plugin."""
+        process = self._start('-m', 'spider_plugin.hosts.run', str(path), '--help')
+        try:
+            out, err = process.communicate(timeout=TIMEOUT)
+            return process.returncode, out, err
+        except subprocess.TimeoutExpired:
+            return None, '', ''
+        finally:
+            process.kill()
+            process.wait()
+
+    def missing(self, modules, starts):
+        """Return {package that is not installed: module that imports it}, for what the modules `starts` import."""
+        reached, queue, missing = set(), list(starts), {}
         while queue:
             if (name := queue.pop()) in modules and name not in reached:
                 reached.add(name)
@@ -115,9 +144,7 @@ class Checkout:
                 for package in {part.partition('.')[0] for part in _imports(modules[name].tree)} - {'pkg_resources'}:
                     if not (self.root / package).is_dir() and package not in modules and not _installed(package):
                         missing.setdefault(package, name)
-        for package, name in sorted(missing.items()):
-            yield Finding('package', f'{name.replace(".", "/")}.py imports {package}, which is not installed',
-                          f'pip install {PIP_NAMES.get(package, package)}')
+        return missing
 
     def _starts(self):
         """Yield Findings about the run of train.py --help and the shims that it applied."""
@@ -133,6 +160,7 @@ class Checkout:
             yield Finding('train.py', 'starts, but lists no options of the plugin',
                           'use a host whose train.py is a click command')
         else:
+            self._starts_well = True
             yield Finding('train.py', 'starts with the plugin and lists its options')
         shims = _SHIM.findall(err)
         if os.environ.get('SPIDER_SHIMS') == 'off':

@@ -41,7 +41,8 @@ def test_this_machine():
     lines = [line.split() for line in result.output.splitlines()]
     assert result.exit_code == 0 and {line[0] for line in lines} == {'ok'}, result.output
     topics = [line[1] for line in lines]
-    assert topics == ['Python', *doctor.PACKAGES, 'setuptools', 'device', 'compiler', 'plugin', 'cache', 'environment']
+    assert topics == ['Python', *doctor.PACKAGES, 'setuptools', 'device', 'compiler', 'plugin', 'cache',
+                      *(['shm'] if os.path.isdir('/dev/shm') else []), 'environment']
     assert torch.__version__.startswith(lines[topics.index('torch')][2])    # Some wheels leave +cu130 out.
 
 def test_ranges_are_those_of_the_package():

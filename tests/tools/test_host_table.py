@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from spider_plugin.hosts.option_table import verdict
+
 ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope='module')
@@ -22,8 +24,8 @@ def test_the_page_is_made_of_the_results(host_table):
     assert set(results) <= {fork.name for fork in host_table.FORKS}
     assert all(entry['commit'] and set(entry['found']) == set(host_table.COLUMNS) for entry in results.values())
 
-def test_what_a_launch_prints_becomes_a_cell(host_table):
-    say = host_table.verdict
+def test_what_a_launch_prints_becomes_a_cell():
+    say = verdict
     assert say('Spider source: x\nDry iteration:  1.0 s\nDry run; exiting.') == 'yes'
     assert say('Note: the dry iteration says nothing: it cannot be made.\nDry run; exiting.') == 'note: it cannot be made.'
     assert say('lines\n--dsc cannot be used; leave it out.') == 'no: --dsc cannot be used; leave it out.'
