@@ -81,6 +81,19 @@ def test_parts_equal_separate_passes(network):
     assert (together - apart).abs().max() < 1e-5
     assert all((a - b).abs().max() < 1e-4 for a, b in zip(one.buffers(), two.buffers()))
 
+@pytest.mark.parametrize('heads, layout', [('standard', torch.contiguous_format), ('separable', torch.channels_last)])
+def test_heads_get_the_layout_that_is_fast_on_a_cpu(heads, layout):
+    D = ProjectedDiscriminator(0, 32, 3, heads=heads, augment=False, **SMALL).eval()
+    seen = []
+    for head in D.discriminator.mini_discs.values():
+        head.main[0].register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        maps = D.feature_network(D._prepared(images()))
+        logits = [D.discriminator([y.contiguous(memory_format=given) for y in maps], None)
+                  for given in (torch.contiguous_format, torch.channels_last)]
+    assert len(seen) == 8 and all(x.is_contiguous(memory_format=layout) for x in seen)
+    torch.testing.assert_close(*logits)
+
 def test_no_graph_where_none_is_needed(network):
     """The phase of D differentiates only the heads, that of G only the images."""
     D = copy.deepcopy(network).requires_grad_(True)
