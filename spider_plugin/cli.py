@@ -222,6 +222,25 @@ def export(network, out, **options):
     for path in write(local_file(network, 'IN.pkl', 'pickle'), out, **options):
         click.echo(path)
 
+@main.command()
+@click.argument('network', metavar='IN.pkl')
+@click.argument('address', metavar='hf://OWNER/NAME[/FILE.pkl]')
+@click.option('--private', help='Make the repository a private one, where it does not exist', is_flag=True)
+def push(network, address, private):
+    """Upload a snapshot to the Hugging Face hub, with its card, in one commit.
+
+    huggingface_hub finds the token (HF_TOKEN, or `hf auth login`) and the server (HF_ENDPOINT)."""
+    from spider_plugin.snapshots import hub
+    click.echo('\n'.join(hub.push(network, address, private)))
+
+@main.command()
+@click.argument('address', metavar='hf://OWNER/NAME[@REVISION][/FILE.pkl]')
+@click.option('--out', help='File to write  [default: its name, here]', metavar='NAME.pkl')
+def pull(address, out):
+    """Download a snapshot from the Hugging Face hub, and check it without running code that it carries."""
+    from spider_plugin.snapshots import hub
+    click.echo('\n'.join(hub.pull(address, out)))
+
 @main.command('import')
 @click.argument('file', metavar='FILE|URL', type=file_type)
 @click.option('--out', help='Network pickle to write', metavar='NAME.pkl', type=path_type, required=True)

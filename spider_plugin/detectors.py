@@ -55,7 +55,7 @@ def find_detector(value, option=ENVIRONMENT):
     if known(value):
         return FoundDetector(value, identity_of(value), functools.partial(open_detector, value))
     lookup = getattr(sys.modules.get('metrics.detectors'), 'find', None)    # of the reference host
-    path = value
+    path = os.path.expanduser(value)
     if lookup is not None:
         path = lookup(value)
     elif '://' in value:

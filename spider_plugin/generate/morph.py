@@ -17,6 +17,7 @@ CONTEXT  = 1.5      # weight of the blurred surroundings of a place beside its o
 ENTROPY  = 0.02     # of the transport plan; the first steps have ten times as much
 STEPS    = 40       # of Sinkhorn's iteration
 SMOOTH   = 1.0      # standard deviation of the blur of the ways, in places
+REACH    = 0.7      # standard deviation, in places, of what a place on its way covers
 FADE     = 0.8      # the share of the way, in its middle, in which one image fades into the other
 
 class Morph:
@@ -27,13 +28,15 @@ class Morph:
     def __init__(self, a, b):
         self.a, self.b = a, b
         self.there, self.back = _ways(a, b)
+        self.outstanding = [_standing_out(image, self.there.shape[-1]) for image in (a, b)]
 
     def __call__(self, t):
         fade = min(max((t - 0.5) / FADE + 0.5, 0), 1)
         fade = fade * fade * (3 - 2 * fade)
         if t <= 0 or t >= 1:
             return self.a if t <= 0 else self.b
-        return torch.lerp(_bent(self.a, self.there * t), _bent(self.b, self.back * (1 - t)), fade)
+        there = _bent(self.a, self.there, self.outstanding[0], t)
+        return torch.lerp(there, _bent(self.b, self.back, self.outstanding[1], 1 - t), fade)
 
 #----------------------------------------------------------------------------
 
@@ -60,6 +63,11 @@ def _looks(image, side):
     looks = torch.cat([light, CONTEXT * _blurred(light, side / 16), CHROMA * chroma], dim=1)
     return looks[0].flatten(1).T
 
+def _standing_out(image, side):
+    """How much the lightness and colour of each place, [side^2], differ from those of most places of the image."""
+    image = F.interpolate(image, size=[side, side], mode='area')[0].flatten(1)
+    return (image - image.median(dim=1, keepdim=True).values).square().mean(dim=0)
+
 def _ways(a, b):
     """Two fields of ways [1, 2, side, side] in sides of the image: of the places of a to those of b, and of b to those of a."""
     side = min(SIDE, a.shape[-1])
@@ -75,15 +83,17 @@ def _ways(a, b):
     there, back = (_blurred(way.T.reshape(1, 2, side, side), SMOOTH) for way in ways)
     return there, back
 
-def _bent(image, ways):
-    """The image whose places have gone these ways [1, 2, side, side]."""
-    side = image.shape[-1]
-    ways = F.interpolate(ways, size=[side, side], mode='bilinear', align_corners=False)
-    places = _places(side, image.device)[None]
-    origins = places
-    for _ in range(8):      # where does a place come from? x = place - way(x), by fixed-point iteration
-        origins = places - _at(ways, origins)
-    return _at(image, origins)
+def _bent(image, ways, standing_out, t):
+    """The image whose places have gone the share t of their ways [1, 2, side, side].
+
+    Where ways meet, the one of the place that stands out more [side^2] counts: a thing passes in front of its background."""
+    side, places = ways.shape[-1], _places(ways.shape[-1], image.device).flatten(1).T
+    way = ways[0].flatten(1).T
+    nearness = torch.exp(-0.5 * (torch.cdist(places, places + t * way) * side / REACH).square())
+    weights = nearness * (0.02 + standing_out) + 1e-9
+    came = (weights / weights.sum(dim=1, keepdim=True)) @ way      # by which way what is at a place now has come
+    came = F.interpolate(came.T.reshape(1, 2, side, side), size=image.shape[-2:], mode='bilinear', align_corners=False)
+    return _at(image, _places(image.shape[-1], image.device)[None] - t * came)
 
 def _at(field, places):
     """field [1, C, H, W] at places [1, 2, h, w], [1, C, h, w]."""

@@ -71,6 +71,16 @@ def export(path, out, key=None, trust=False):
                 raise SpiderError(f'Cannot write {file} ({reason}); free the disk or give another --out.') from error
     return list(files)
 
+def describe(path, name):
+    """Return the card of the network of the host pickle at `path` that `export` would choose; `name` of the file that it is of.
+
+    Raises SpiderError for a file that holds none, and for a network that is not finite."""
+    path = Path(path)
+    record = _network(read_pickle(path), None, path)
+    tensors = record.state_dict()
+    check_finite(tensors, path, 'network')
+    return _card(record, tensors, path, Path(name))
+
 #----------------------------------------------------------------------------
 # Files.
 
