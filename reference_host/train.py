@@ -13,7 +13,7 @@ import torch
 import dnnlib
 from metrics import detectors, metric_main
 from training import augment, ranks, relaunch, run_dir, runtime
-from training.option_types import MOST_KIMG, Real, Whole, parse_list, parse_words, seed_type, threads_type
+from training.option_types import MOST_KIMG, Grouped, Real, Whole, parse_list, parse_words, seed_type, threads_type
 from training.runtime import SpiderError
 
 #----------------------------------------------------------------------------
@@ -227,7 +227,8 @@ def configure_training(c, opts):
 
 REQUIRED = ('outdir', 'cfg', 'data', 'batch', 'gamma')  # By a new run. One that continues has them recorded.
 
-@click.command(context_settings=dict(max_content_width=120))
+@click.command(cls=Grouped, context_settings=dict(max_content_width=120),
+               headings=dict(outdir='Options of a new run', cond='Features', p='Hyperparameters', desc='Run'))
 
 # Required.
 @click.option('--outdir', help='Folder to put the run into  [required]', metavar='DIR')
