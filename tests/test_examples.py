@@ -71,6 +71,7 @@ def test_the_artist(journey, tmp_path):
     assert PIL.Image.open(tmp_path / 'pictures' / 'grid.png').width >= 64
     assert len(list((tmp_path / 'photos').iterdir())) == 24
 
+@pytest.mark.slow       # test_write_a_plugin.py has the kind
 def test_the_engineer(journey, tmp_path):
     journey('engineer.sh')
     assert (tmp_path / 'sketch.pt').is_file() and PIL.Image.open(tmp_path / 'pictures' / 'seed0000.png').size == (16, 16)

@@ -64,6 +64,7 @@ def test_3_a_run_says_how_long_it_takes_and_saves_by_the_clock(work, run):
     assert re.search(r'One iteration takes [\d.]+ s, so 0.032 kimg take', said)
     assert len(list(run.glob('fakes0*.png'))) >= 4     # at each iteration, as a ten thousandth of a minute has passed
 
+@pytest.mark.slow   # options/test_resume.py has the kind
 def test_4_stylegan3_has_a_default_mapping(work):
     done = process('train', '--outdir=new', '--cfg=stylegan3-t', '--data=target.zip', '--spider-source=faces.zip', *TINY, '-n',
                    cwd=work)
@@ -81,6 +82,7 @@ def test_6_a_run_can_be_seen(run, tmp_path):
     result = spider('report', run, f'--out={tmp_path / "page.html"}')
     assert result.exit_code == 0 and 'Images over time' in (tmp_path / 'page.html').read_text(encoding='utf-8')
 
+@pytest.mark.slow   # hosts/test_hook.py has the kind
 def test_7_metrics_can_be_found():
     said = process('train', '--help').stdout
     assert 'sid50k_full' in said and 'SPIDER_DETECTOR' in said
@@ -128,6 +130,7 @@ def make_foreign_snapshot(tmp_path, monkeypatch):
 def test_10_no_snapshot_names_the_cache(snapshot, spider_cache):
     assert str(spider_cache).encode() not in snapshot.read_bytes()
 
+@pytest.mark.slow   # hosts/test_hook.py has the kind
 def test_11_a_host_with_a_preset_of_its_own(tmp_path):
     (tmp_path / 'train.py').write_text(
         'import click\n\n'
@@ -145,6 +148,7 @@ def test_12_a_source_that_fails_does_not_end_a_ranking(tmp_path, make_zip):
     said = ' '.join(result.output.split())
     assert 'gone.zip' in said and '--spider-source' not in said.partition('python train.py')[0] and 'FID' in said, said
 
+@pytest.mark.slow   # reference_host/test_dataset_tool.py has the kind
 @pytest.mark.parametrize('args, code', [([], 2), (['--transform=center-crop'], 0), (['--transform=stretch'], 0)])
 def test_13_photos_are_not_stretched_without_a_word(tmp_path, args, code):
     (tmp_path / 'photos').mkdir()
@@ -154,6 +158,7 @@ def test_13_photos_are_not_stretched_without_a_word(tmp_path, args, code):
     assert done.returncode == code and ('would stretch' in done.stderr) == (code == 2), done.stderr
     assert (tmp_path / 'out.zip').exists() == (code == 0)
 
+@pytest.mark.slow   # test_cli.py has the kind
 def test_14_the_command_line(tmp_path):
     assert re.match('spider, version ', spider('--version').output)
     for name in ('train', 'dataset', 'metrics'):
@@ -183,6 +188,7 @@ def test_17_what_was_absent_is_there():
     assert (ROOT / 'examples' / 'journeys').is_dir() and (ROOT / 'docs' / 'api.md').is_file()
     assert spider('cache', 'list').exit_code == 0
 
+@pytest.mark.slow   # options/test_presets.py has the kind
 def test_18_a_preset_for_another_size_is_taken_with_a_remark(work):
     done = process('train', '--outdir=new', '--data=target.zip', '--preset=preset.json', *TINY, '-n', cwd=work)
     assert done.returncode == 2 and 'cannot be read' in done.stderr

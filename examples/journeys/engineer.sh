@@ -18,9 +18,10 @@ python -m pip install -q --no-deps --no-build-isolation --target=site ./sketch-g
 export PYTHONPATH="$PWD/site${PYTHONPATH:+:$PYTHONPATH}"
 python "$here/make_photos.py" photos 24
 
-# Squares of 16 pixels are cut from the photos; the widths are an option of her generator.
-spider train --data=photos --resolution=16 --cfg=sketch --sketch-width=8 --batch=8 --gamma=1 --kimg="$kimg" --tick=0.008 --snap=1 \
-    --workers=0 --threads=1 --spider-source=covariance:photos
+# Squares of 16 pixels, which her generator draws; its width is an option of its own. The control as source: no neighbour's content.
+spider dataset --source=photos --dest=target.zip --transform=center-crop --resolution=16x16
+spider train --data=target.zip --cfg=sketch --sketch-width=8 --batch=8 --gamma=1 --kimg="$kimg" --tick=0.008 --snap=1 \
+    --workers=0 --threads=1 --spider-source=covariance:target.zip
 snapshot=$(ls training-runs/0*/network-snapshot-[0-9]*.pkl | tail -n 1)
 spider generate --network="$snapshot" --seeds=0-3 --outdir=pictures
 spider export "$snapshot" --out=sketch.pt

@@ -58,6 +58,7 @@ def test_the_table_is_in_the_run_and_what_is_given_wins(run):
         assert f'\n  {option} ' in said and f'\n  {option} ' in (folder / 'log.txt').read_text()
     assert options['snap_minutes'] == chosen['--snap-minutes'] == 10
 
+@pytest.mark.slow
 def test_latest_continues_it(run):
     done = train(run[0], '--resume=latest', '-n')
     assert done.returncode == 0 and 'Continuing the run in training-runs/00000-' in done.stdout.replace(os.sep, '/'), done.stderr
@@ -99,6 +100,7 @@ def test_a_bad_command_is_a_sentence(photos, tmp_path):
         assert refused[line][0] == '2' and words in refused[line][1]
     assert not list(tmp_path.iterdir())
 
+@pytest.mark.slow
 def test_with_cfg_nothing_is_chosen_and_squares_are_cut_where_a_side_is_given(photos, tmp_path):
     done = train(tmp_path, f'--data={photos}', '--cfg=dcgan', '--batch=8', '--gamma=1', '-n', '--resolution=32',
                  '--transform=pad')
