@@ -80,6 +80,9 @@ def calc_metrics(network_pkl, metrics, detector, data, mirror, gpus, verbose, th
     metric-NAME.jsonl there. A detector is any TorchScript file that maps uint8 images [N, 3, H, W] to features [N, F], or
     one of inception, demo, and lite1 of the plugin; scores can be compared only with scores of the same detector. TorchScript is
     code, so give a file that you trust.
+
+    \b
+    python calc_metrics.py --network=RUN_DIR/network-snapshot-000100.pkl --metrics=fid5k,sid5k
     """
     gpus = gpus or ranks.num_started()
     ranks.check(gpus)

@@ -15,6 +15,7 @@ from metrics import detectors, metric_main
 from training import augment, ranks, relaunch, resuming, run_dir, runtime
 from training.option_types import (
     MOST_KIMG,
+    Grouped,
     Real,
     Whole,
     file_type,
@@ -240,7 +241,8 @@ def configure_training(c, opts):
 
 REQUIRED = ('outdir', 'cfg', 'data', 'batch', 'gamma')  # By a new run. One that continues has them recorded.
 
-@click.command(context_settings=dict(max_content_width=120))
+@click.command(cls=Grouped, context_settings=dict(max_content_width=120),
+               headings=dict(outdir='Options of a new run', cond='Features', p='Hyperparameters', desc='Run'))
 
 # Required.
 @click.option('--outdir', help='Folder to put the run into  [required]', metavar='DIR', type=path_type)

@@ -211,7 +211,8 @@ def generate(network, seeds, outdir, **options):
 @main.command()
 @click.argument('network', metavar='IN.pkl|URL', type=file_type)
 @click.option('--out', help='File to write: tensors (.pt, .safetensors), or a graph that draws images from z (.onnx, .ts for '
-              'TorchScript); its card is written beside it', metavar='FILE[.pt|.safetensors|.onnx|.ts]', type=path_type, required=True)
+              'TorchScript); its card is written beside it', metavar='FILE[.pt|.safetensors|.onnx|.ts]', type=path_type,
+              required=True)
 @click.option('--key', help='Network of the pickle to export  [default: G_full if there is one, else G_ema]', metavar='NAME')
 @click.option('--trust-pickle', 'trust', help='Unpickle as hosts do, which runs code that the file carries', is_flag=True)
 def export(network, out, **options):

@@ -55,7 +55,38 @@ def test_python_api_measures_sources_and_a_snapshot(run_example, laptop):
     assert list(scores) == ['source', 'source, matched', 'generator']
     assert scores['source, matched'] < scores['source'] and scores['generator'] < scores['source']
 
+# Journeys: each from an empty directory, shrunk by JOURNEY=short.
+
+@pytest.fixture
+def journey(run_example, tmp_path, monkeypatch):
+    """journey(name, argument ...) -> what it prints; it runs in tmp_path, which is empty."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('JOURNEY', 'short')
+    return lambda name, *args: run_example(f'journeys/{name}', *args)
+
+def test_the_artist(journey, tmp_path):
+    said = journey('artist.sh')
+    run = next((tmp_path / 'training-runs').glob('00000-*'))
+    assert (run / 'report.html').is_file() and 'turned upright by EXIF' not in said and 'Chosen; give an option' in said
+    assert PIL.Image.open(tmp_path / 'pictures' / 'grid.png').width >= 64
+    assert len(list((tmp_path / 'photos').iterdir())) == 24
+
+@pytest.mark.slow       # test_write_a_plugin.py has the kind
+def test_the_engineer(journey, tmp_path):
+    journey('engineer.sh')
+    assert (tmp_path / 'sketch.pt').is_file() and PIL.Image.open(tmp_path / 'pictures' / 'seed0000.png').size == (16, 16)
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path(os.environ.get('SPIDER_HOSTS') or 'none', 'stylegan3').is_dir(),
+                    reason='SPIDER_HOSTS holds no checkout of stylegan3')
+def test_the_researcher(journey, make_zip, make_snapshot, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('sets')
+    data, source = (make_zip(folder / f'{name}.zip', n=16, res=16, seed=seed) for seed, name in enumerate(('data', 'source')))
+    said = journey('researcher.sh', make_snapshot(z_dim=512), data, source)
+    assert 'Spider source' in said and 'The checkout is as it was.' in said
+
 def test_every_example_is_run_here():
     text = Path(__file__).read_text(encoding='utf-8')
-    scripts = [path.name for path in (ROOT / 'examples').iterdir() if path.suffix in ('.sh', '.py')]
-    assert len(scripts) == 3 and all(f"'{name}'" in text for name in scripts)
+    scripts = [path.name for path in (ROOT / 'examples').rglob('*') if path.suffix in ('.sh', '.py')]
+    scripts.remove('make_photos.py')    # of which the journeys make their pictures
+    assert len(scripts) == 6 and all(f"'{name}'" in text for name in scripts)

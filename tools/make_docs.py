@@ -17,6 +17,7 @@ import click
 
 import spider_plugin
 import torch_utils_ext
+from spider_plugin.automatic import command
 from spider_plugin.evaluation import RankedSource
 from spider_plugin.options import presets
 from spider_plugin.options.table import OPTIONS
@@ -154,14 +155,14 @@ OPTIONS_HEAD = """\
 This page lists the options that the attached line adds to a host's `train.py`, that `spider train` has, and that
 [`edit_config`](api.md#edit_config) takes. `tools/make_docs.py` writes it from the code, where the help texts are, and a test
 compares the two. An option that is not given changes nothing. A host's options are those of its own `--help`, where those of
-generators of other packages are too.
+generators of other packages are too. Those about photos are options of `spider train` alone.
 """
 
 def options_page():
-    lines = [OPTIONS_HEAD]
-    for group in dict.fromkeys(option.group for option in OPTIONS):
+    lines, options = [OPTIONS_HEAD], [*command.OPTIONS, *OPTIONS]
+    for group in dict.fromkeys(option.group for option in options):
         lines += [f'## {group}', '']
-        for option in OPTIONS:
+        for option in options:
             if option.group == group:
                 text = _text(option.help, option.default, _range(option.type))
                 lines += [f'### `{option.name}{_takes(option)}`', '', *text, '']

@@ -53,6 +53,26 @@ class PathType(click.ParamType):
             return value
         return os.path.expanduser(str(value))
 
+class Grouped(click.Command):
+    """A command whose help has a heading where its options begin a new group.
+
+    headings: {name of the first parameter of a group: heading}."""
+
+    def __init__(self, *args, headings, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.headings = headings
+
+    def format_options(self, ctx, formatter):
+        groups = []
+        for param in self.get_params(ctx):
+            if param.name in self.headings or not groups:
+                groups.append((self.headings.get(param.name, 'Options'), []))
+            if (record := param.get_help_record(ctx)) is not None:
+                groups[-1][1].append(record)
+        for heading, records in groups:
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
 path_type    = PathType()
 file_type    = PathType(urls=True)
 class_type   = Whole(0, MOST_CLASSES - 1)

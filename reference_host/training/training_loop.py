@@ -113,7 +113,8 @@ def training_loop(
             done = True
         at.update(tick=at.tick + 1, tick_nimg=at.nimg)
         regular = network_snapshot_ticks is not None and (done or at.tick % network_snapshot_ticks == 0)
-        report.tick(images   = signum or due or image_snapshot_ticks is not None and (done or at.tick % image_snapshot_ticks == 0),
+        pictured = image_snapshot_ticks is not None and (done or at.tick % image_snapshot_ticks == 0)
+        report.tick(images   = pictured or signum or due,
                     network  = regular or signum or due,
                     evaluate = regular and not signum)
         if progress_fn is not None:
