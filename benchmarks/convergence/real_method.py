@@ -1,18 +1,20 @@
-"""How a source of real images should be trained from: methods beside the plain one, on pairs of 32x32 images, on one CPU core.
+"""One run from a source of real images, or from noise, by one of several methods, on a pair of small images, on one CPU core.
 
-    python -m benchmarks.convergence.real_method run PAIR --arm steady --match 1 --seed 0 --images 1200 --log runs.jsonl
-    python -m benchmarks.convergence.real_method table [runs.jsonl]           # the tables of docs/real-images.md
+    python -m benchmarks.convergence.real_method run PAIR --arm steady --match auto --seed 0 --images 1200 --log runs.jsonl
+    python -m benchmarks.convergence.real_method table [runs.jsonl]           # the tables of methods in docs/real-images.md
 
-PAIR is a folder with target.zip and source.zip, datasets of 32x32 RGB images; docs/real-images.md says which. The networks, the
+PAIR is a folder with target.zip and source.zip, datasets of RGB images; docs/real-images.md says which. The networks, the
 loss and the optimizer are the product's, and the order of the phases is that of hosts: FastGAN-lite with ngf 16, a projected D on
 EfficientNet-Lite0 at 128 pixels with separable heads, DiffAugment, batches of 8, rates 1e-3. One process, one thread. Of each
 evaluation the log has a line: the Frechet distance, precision and recall (k = 3) on features of EfficientNet-Lite1 at 64 pixels,
 of 1000 samples of G's average against all targets, at most 4000. These are no FID of Inception, and compare with each other
-only."""
+only. With --state a run that was stopped goes on, also to more images than it was started for. real_study.py has the runs of the
+study."""
 
 import argparse
 import contextlib
 import copy
+import functools
 import io
 import json
 import statistics
@@ -27,13 +29,17 @@ import torch.nn.functional as F
 from PIL import Image
 
 from benchmarks.common.paths import ROOT
+from spider_plugin import detectors
+from spider_plugin.files.cache import atomic_file
 from spider_plugin.metrics.distances import Moments, fid
 from spider_plugin.portable.discriminator.feature_networks import FrozenFeatures
 from spider_plugin.portable.generators.fastgan import FastGANGenerator
 from spider_plugin.portable.source.bank import ImageBank
 from spider_plugin.projected_discriminator import ProjectedDiscriminator
 from spider_plugin.resources import resource_dir
-from spider_plugin.sources import match
+from spider_plugin.sources.match import GaussianTransport
+from spider_plugin.sources.match_choice import choose
+from spider_plugin.sources.procedural import covariance
 from spider_plugin.training.hinge import ProjectedHingeLoss
 from spider_plugin.training.steady import FadingAdam
 from spider_plugin.weights import prepare_backbone
@@ -42,14 +48,20 @@ RESULTS = ROOT / 'benchmarks' / 'results' / 'real_method.json'
 BATCH, RATE, SAMPLES, HALF_LIFE = 8, 1e-3, 1000, 0.05     # of G's average, as a share of the images so far
 
 #----------------------------------------------------------------------------
-# Arms. start: output gain of the untrained G, 0.05 before it was 0; maps: those with a head; variety: --spider-variety.
+# Arms. start: output gain of the untrained G, 0.05 before it was 0; maps: those with a head; variety: --spider-variety; source:
+# what feeds G, the pair's source where nothing is said; augment: DiffAugment. `default` is what the product's own defaults train.
 
 ARMS = {
     'plain':    dict(start=0.05, maps=4),
-    'zero':     dict(start=0.0, maps=4),
-    'steady':   dict(start=0.0, maps=3, steady=True),
-    'varied':   dict(start=0.0, maps=3, steady=True, variety=0.5),
-    'gaussian': dict(source=False, maps=4),
+    'default':  dict(maps=4),
+    'steady':   dict(maps=3, steady=True),
+    'varied':   dict(maps=3, steady=True, variety=0.5),
+    'default, no DiffAugment':  dict(maps=4, augment=False),
+    'covariance':               dict(maps=4, source='covariance'),
+    'gaussian':                 dict(maps=4, source=None),
+    'gaussian, rates 2e-3':     dict(maps=4, source=None, rate=2e-3),
+    'gaussian, rates 5e-4':     dict(maps=4, source=None, rate=5e-4),
+    'gaussian, no DiffAugment': dict(maps=4, source=None, augment=False),
 }
 
 #----------------------------------------------------------------------------
@@ -63,11 +75,31 @@ def read(path):
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
 def moved(source, target, strength):
-    """Return the source moved to the mean and covariance of the target at `strength` x `strength` pixels; 0: as it is."""
+    """Return (the source moved to the mean and covariance of the target at `strength` x `strength` pixels, the strength).
+
+    strength: 0 for none; 'auto' as --spider-match=auto with lite1 installed."""
+    if strength == 'auto':
+        shuffled = lambda images: images.numpy()[np.random.default_rng(0).permutation(len(images))]
+        strength = choose(shuffled(source), shuffled(target), detectors.open_detector('lite1', torch.device('cpu'))).strength
     if strength == 0:
-        return source
-    match._COARSE = strength
-    return torch.from_numpy(match.GaussianTransport(source.numpy(), target.numpy())(source.numpy()))
+        return source, 0
+    return torch.from_numpy(GaussianTransport(source.numpy(), target.numpy(), strength)(source.numpy())), strength
+
+@functools.cache
+def judged(pair):
+    """Return (images of the target, its Judge)."""
+    target = read(Path(pair) / 'target.zip')
+    return target, Judge(target)
+
+@functools.cache
+def source_images(pair, kind, strength):
+    """Return (images that feed G or None, the strength of their match or None) of an arm."""
+    target = judged(pair)[0]
+    if kind is None:
+        return None, None
+    if kind == 'covariance':
+        return torch.from_numpy(covariance(4000, target.shape[-1], 3, np.random.default_rng(7), target.numpy())), None
+    return moved(read(Path(pair) / f'{kind}.zip'), target, strength)
 
 class Judge:
     """Scores of samples against a target, uint8 [N, 3, R, R]."""
@@ -110,50 +142,96 @@ def score(judge, G):
 #----------------------------------------------------------------------------
 # One run.
 
-def networks(source, resolution, seed, start=0.0, maps=4, source_of_G=True):
+def networks(bank, resolution, seed, start=0.0, maps=4, augment=True, ngf=16, lite=True, dsc=None):
     torch.manual_seed(seed)
-    fed = dict(spider=dict(mapping='residual'), source=source) if source_of_G else {}
-    G = FastGANGenerator(256, 0, resolution, 3, ngf=16, lite=True, **fed).train().requires_grad_(False)
-    if source_of_G:
+    fed = {} if bank is None else dict(spider=dict(mapping='residual'), source=bank)
+    G = FastGANGenerator(256, 0, resolution, 3, ngf=ngf, lite=lite, dsc=dsc, **fed).train().requires_grad_(False)
+    if bank is not None:
         G.synthesis.output_gain.fill_(start)
-    D = ProjectedDiscriminator(0, resolution, 3, heads='separable', feature_resolution=128, maps=maps)
+    D = ProjectedDiscriminator(0, resolution, 3, heads='separable', feature_resolution=128, maps=maps, augment=augment)
     return G, D.train().requires_grad_(False)
 
-def run(pair, arm, strength, seed, images, at, log):
-    """Train one arm and append a line to `log` for each evaluation, at the numbers of images in `at`."""
-    options = dict(ARMS[arm])
-    steady, variety, fed = (options.pop(key, default) for key, default in (('steady', False), ('variety', 0), ('source', True)))
-    target = read(Path(pair) / 'target.zip')
-    source = moved(read(Path(pair) / 'source.zip'), target, strength)
-    bank = ImageBank.from_images(source, dict(name='source', sha256='', transform='', licence='')) if fed else None
-    judge = Judge(target)
-    G, D = networks(bank, target.shape[-1], seed, source_of_G=fed, **options)
-    average = copy.deepcopy(G).eval()
-    opt_G = (FadingAdam(G.parameters(), RATE, images // BATCH, betas=(0.5, 0.99)) if steady else
-             torch.optim.Adam(G.parameters(), RATE, betas=(0.0, 0.99)))
-    opt_D = torch.optim.Adam(D.parameters(), RATE, betas=(0.0, 0.99))
-    loss = ProjectedHingeLoss('cpu', D, G=G, variety=variety)
-    order, queue, seconds = np.random.default_rng(seed), [], 0.0
-    c = torch.zeros([BATCH, 0])
-    for nimg in range(0, images + 1, BATCH):
-        if nimg in at or nimg in (0, images):
-            line = dict(pair=Path(pair).name, match=strength, arm=arm, seed=seed, images=nimg, cpu_seconds=round(seconds, 1))
-            with open(log, 'a', encoding='utf-8') as file:
-                file.write(json.dumps(line | score(judge, average)) + '\n')
-        if nimg == images:
-            return
-        begin = time.process_time()
-        if len(queue) < BATCH:
-            queue += order.permutation(len(target)).tolist()
-        real, queue = target[queue[:BATCH]] / 127.5 - 1, queue[BATCH:]
-        for network, phase, optimizer in ((G, 'Gboth', opt_G), (D, 'Dboth', opt_D)):
+class Run:
+    """A run: networks, optimizers, order of the reals. images: of the whole run, over which --steady lets the rate fall."""
+
+    def __init__(self, target, bank, seed, images, steady=False, variety=0, rate=RATE, **options):
+        self.target, self.nimg, self.seconds = target, 0, 0.0
+        self.G, self.D = networks(bank, target.shape[-1], seed, **options)
+        self.average = copy.deepcopy(self.G).eval()
+        self.opt_G = (FadingAdam(self.G.parameters(), rate, images // BATCH, betas=(0.5, 0.99)) if steady else
+                      torch.optim.Adam(self.G.parameters(), rate, betas=(0.0, 0.99)))
+        self.opt_D = torch.optim.Adam(self.D.parameters(), rate, betas=(0.0, 0.99))
+        self.loss = ProjectedHingeLoss('cpu', self.D, G=self.G, variety=variety)
+        self.order, self.queue = np.random.default_rng(seed), []
+
+    def step(self):
+        begin, c = time.process_time(), torch.zeros([BATCH, 0])
+        if len(self.queue) < BATCH:
+            self.queue += self.order.permutation(len(self.target)).tolist()
+        real, self.queue = self.target[self.queue[:BATCH]] / 127.5 - 1, self.queue[BATCH:]
+        for network, phase, optimizer in ((self.G, 'Gboth', self.opt_G), (self.D, 'Dboth', self.opt_D)):
             network.requires_grad_(True)
             optimizer.zero_grad(set_to_none=True)
-            loss.accumulate_gradients(phase, real, c, torch.randn([BATCH, G.z_dim]), c, gain=1, cur_nimg=nimg)
+            z = torch.randn([BATCH, self.G.z_dim])
+            self.loss.accumulate_gradients(phase, real, c, z, c, gain=1, cur_nimg=self.nimg)
             network.requires_grad_(False)
             optimizer.step()
-        update(average, G, 0.5 ** (BATCH / ((nimg + BATCH) * HALF_LIFE)))
-        seconds += time.process_time() - begin
+        self.nimg += BATCH
+        update(self.average, self.G, 0.5 ** (BATCH / (self.nimg * HALF_LIFE)))
+        self.seconds += time.process_time() - begin
+
+    def save(self, path):
+        parts = {name: getattr(self, name).state_dict() for name in ('G', 'D', 'average', 'opt_G', 'opt_D')}
+        with atomic_file(Path(path)) as temp:
+            torch.save(dict(parts=parts, torch=torch.get_rng_state(), numpy=self.order.bit_generator.state, queue=self.queue,
+                            nimg=self.nimg, seconds=self.seconds), temp)
+
+    def load(self, path):
+        state = torch.load(path, weights_only=False)
+        for name, part in state['parts'].items():
+            getattr(self, name).load_state_dict(part)
+        torch.set_rng_state(state['torch'])
+        self.order.bit_generator.state = state['numpy']
+        self.queue, self.nimg, self.seconds = state['queue'], state['nimg'], state['seconds']
+
+def run(pair, arm, strength, seed, images, at, log, state=None, options=None, stop=lambda line: False):
+    """Train one arm and append a line to `log` for each evaluation, at the numbers of images in `at` and at the end.
+
+    state:   file in which the run is kept at each evaluation, and from which it goes on. options: of Run, beside those of the
+    arm. stop: of a line, whether the run ends there. Returns the Run."""
+    options = ARMS.get(arm, {}) | (options or {})
+    target, judge = judged(pair)
+    pixels, strength = source_images(pair, options.pop('source', 'source'), strength)
+    bank = None if pixels is None else ImageBank.from_images(pixels, dict(name='source', sha256='', transform='', licence=''))
+    trained = Run(target, bank, seed, images, **options)
+    done = -1
+    if state is not None and Path(state).is_file():
+        trained.load(state)
+        done = trained.nimg
+    while True:
+        nimg = trained.nimg
+        if nimg > done and (nimg in at or nimg in (0, images)):
+            line = dict(pair=Path(pair).name, match=strength, arm=arm, seed=seed, images=nimg,
+                        cpu_seconds=round(trained.seconds, 1)) | score(judge, trained.average)
+            with open(log, 'a', encoding='utf-8') as file:
+                file.write(json.dumps(line) + '\n')
+            if state is not None:
+                trained.save(state)
+            if stop(line):
+                return trained
+        if nimg >= images:
+            return trained
+        trained.step()
+
+@contextlib.contextmanager
+def one_thread_in_a_host():
+    """The loss reports to a host's statistics: within this context the reference host's are found."""
+    torch.set_num_threads(1)
+    sys.path.insert(0, str(resource_dir('reference_host')))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(resource_dir('reference_host')))
 
 @torch.no_grad()
 def update(average, G, beta):
@@ -199,11 +277,13 @@ def main():
     one = commands.add_parser('run')
     one.add_argument('pair')
     one.add_argument('--arm', choices=ARMS, required=True)
-    one.add_argument('--match', type=int, choices=[0, 1, 2, 4, 8, 16], default=16)
+    one.add_argument('--match', type=lambda text: text if text == 'auto' else int(text), choices=['auto', 0, 1, 2, 4, 8, 16],
+                     default='auto')
     one.add_argument('--seed', type=int, default=0)
     one.add_argument('--images', type=int, default=1200)
     one.add_argument('--at', type=int, nargs='*', default=[120, 304, 600, 1200, 2400])
     one.add_argument('--log', required=True)
+    one.add_argument('--state')
     several = commands.add_parser('table')
     several.add_argument('log', nargs='?', default=RESULTS)
     args = parser.parse_args()
@@ -212,11 +292,8 @@ def main():
         print(table([line for line in lines if line['arm'] in ARMS]))
         print(table([line for line in lines if line['arm'] not in ARMS]))
         return
-    torch.set_num_threads(1)
-    with contextlib.ExitStack() as stack:
-        sys.path.insert(0, str(resource_dir('reference_host')))     # the loss reports to a host's statistics
-        stack.callback(sys.path.remove, str(resource_dir('reference_host')))
-        run(args.pair, args.arm, args.match, args.seed, args.images, set(args.at), args.log)
+    with one_thread_in_a_host():
+        run(args.pair, args.arm, args.match, args.seed, args.images, set(args.at), args.log, args.state)
 
 if __name__ == '__main__':
     main()

@@ -1,0 +1,148 @@
+"""The study on real images: which runs, how long, and what they say. Rules and results: docs/real-images.md.
+
+    python -m benchmarks.convergence.real_study run PAIRS WORK [CELL ...]   # PAIRS: the folder that real_pairs.py wrote
+    python -m benchmarks.convergence.real_study report [WORK]               # WORK to the JSON; the tables of docs/real-images.md
+
+A cell is PAIR/ARM/SEED/IMAGES; without one, all of PLAN. A run that was stopped goes on where it was, also to more images, and
+one that is done is not made again. WORK/runs.jsonl has a line for each evaluation, to which real_peer.py adds its own,
+WORK/sources.json what real_sources.py found, WORK/pictures a grid of samples at the end of each run.
+
+The mark of a pair is MARK times the distance of its untrained source, the arm `default` at 0 images. The images to the mark are
+those of the first evaluation at or below it."""
+
+import argparse
+import json
+import os
+import platform
+import re
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+import spider_plugin
+from benchmarks.common.page_parts import fill
+from benchmarks.common.paths import ROOT
+from benchmarks.convergence import real_method, real_sources
+from spider_plugin.files.cache import atomic_file
+
+RESULTS = ROOT / 'benchmarks' / 'results' / 'real_study.json'
+AT      = (304, 600, 1200, 1800, 2400, 3000, 3600, 4800, 6000, 9000, 12000)
+MARK    = 0.7
+
+#----------------------------------------------------------------------------
+# What the page wants: (pair, arm, seed, images). The match is --spider-match=auto.
+
+PLAN = [*((pair, arm, seed, images) for pair, images in (('earth', 2400), ('emoji', 1200)) for seed in (0, 1, 2)
+          for arm in ('default', 'gaussian')), ('earth', 'covariance', 0, 1200), ('emoji', 'covariance', 0, 1200)]
+
+def slug(pair, arm, seed):
+    return f'{pair}-{re.sub("[^a-z0-9]+", "-", arm)}-{seed}'
+
+def picture(path, trained, columns=10, rows=4):
+    """Write a grid of samples, each below its source image where it has one."""
+    z = torch.randn([columns * rows, trained.G.z_dim], generator=torch.Generator().manual_seed(123))
+    with torch.no_grad():
+        tiles = [trained.average.synthesis(trained.average.mapping(z, None), noise_mode='const')]
+    if trained.G.source is not None:
+        tiles.insert(0, trained.G.source.sample(z))
+    tiles = torch.stack([(x * 127.5 + 128).clamp(0, 255).to(torch.uint8) for x in tiles])
+    kinds, _, channels, side, _ = tiles.shape
+    grid = tiles.reshape(kinds, rows, columns, channels, side, side).permute(1, 0, 4, 2, 5, 3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(grid.reshape(rows * kinds * side, columns * side, channels).numpy()).save(path)
+
+def train(pairs, work, pair, arm, seed, images):
+    state = work / f'{slug(pair, arm, seed)}.pt'
+    if state.is_file() and torch.load(state, weights_only=False)['nimg'] >= images:
+        return
+    trained = real_method.run(str(pairs / pair), arm, 'auto', seed, images, set(AT), work / 'runs.jsonl', state)
+    picture(work / 'pictures' / f'{slug(pair, arm, seed)}.png', trained)
+
+#----------------------------------------------------------------------------
+# The tables.
+
+def curves(lines):
+    """Return {(pair, arm, seed): its lines by images}."""
+    found = {}
+    for line in sorted(lines, key=lambda line: (line['pair'], line['arm'], line['seed'], line['images'])):
+        found.setdefault((line['pair'], line['arm'], line['seed']), []).append(line)
+    return found
+
+def images_to(curve, mark):
+    """Return the images of the first line at or below `mark`, or None."""
+    return next((line['images'] for line in curve if line['images'] > 0 and line['fd'] <= mark), None)
+
+def marks(runs):
+    """Return {pair: its mark}."""
+    starts = {pair: curve[0]['fd'] for (pair, arm, _), curve in runs.items() if arm == 'default' and curve[0]['images'] == 0}
+    return {pair: MARK * fd for pair, fd in starts.items()}
+
+def table(lines):
+    """Return Markdown: a row for each run."""
+    runs = curves(lines)
+    mark = marks(runs)
+    rows = ['| pair, mark | arm | seed | source, untrained | distance (at images) | to the mark | recall: start, end | '
+            'own | latent | CPU-s |', '|' + '---|' * 10]
+    for (pair, arm, seed), curve in runs.items():
+        start, end = curve[0], curve[-1]
+        fed = 'own' in end
+        reached = images_to(curve, mark[pair])
+        cells = [f'{pair}, {mark[pair]:.0f}', arm, str(seed), f'{start["fd"]:.0f}' if fed else 'none',
+                 ', '.join(f'{line["fd"]:.0f} ({line["images"]})' for line in curve if line['images'] > 0 or not fed),
+                 f'more than {end["images"]}' if reached is None else str(reached),
+                 f'{start["recall"]:.2f}, {end["recall"]:.2f}', f'{end["own"]:.2f}' if fed else '',
+                 f'{end["latent"]:.2f}' if fed else '', f'{end["cpu_seconds"]:.0f}']
+        rows.append(f'| {" | ".join(cells)} |')
+    return '\n'.join(rows)
+
+def sources_table(found):
+    """Return Markdown: the sources of each target by |SID|, and what a run from each starts at."""
+    rows = ['| target | source | SID | FD | KID | as is | moved at 1 x 1 | at 16 x 16 |', '|' + '---|' * 8]
+    for one in found:
+        for name, row in sorted(one['rows'].items(), key=lambda item: abs(item[1]['sid'])):
+            least = min(row['moved'].values())
+            bold = lambda fd, least=least: f'**{fd:.0f}**' if fd == least else f'{fd:.0f}'
+            moved = [bold(row['moved'][str(r)]) for r in real_sources.MATCHES]
+            rows.append(f'| {one["target"]} | {name} | {row["sid"]:+.0f} ± {row["sid_ci95"]:.0f} | {row["fd"]:.0f} | '
+                        f'{row["kid"]:.3g} | {" | ".join(moved)} |')
+    return '\n'.join(rows)
+
+def report(work):
+    """Write the JSON from WORK, where there is one, and the tables of the page from the JSON."""
+    if work is not None:
+        about = dict(about=__doc__.split('\n\n')[-1].replace('\n', ' '), device=f'{platform.processor() or platform.machine()}, '
+                     f'one thread of {os.cpu_count()} cores that others used too', torch=torch.__version__,
+                     plugin=spider_plugin.__version__, python=platform.python_version())
+        record = about | dict(lines=real_method.lines_of(work / 'runs.jsonl'),
+                              sources=json.loads((work / 'sources.json').read_text(encoding='utf-8')))
+        with atomic_file(RESULTS) as temp:
+            temp.write_text(one_a_line(record), encoding='utf-8')
+    record = json.loads(RESULTS.read_text(encoding='utf-8'))
+    fill(ROOT / 'docs' / 'real-images.md', {'study': table(record['lines']) + '\n',
+                                            'nearest': sources_table(record['sources']) + '\n'})
+
+def one_a_line(record):
+    """Return JSON with a line of text for each line of a run."""
+    lines = ',\n'.join('  ' + json.dumps(line) for line in record['lines'])
+    return json.dumps(record | dict(lines=[]), indent=1).replace('"lines": []', f'"lines": [\n{lines}\n ]') + '\n'
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    commands = parser.add_subparsers(dest='command', required=True)
+    runs = commands.add_parser('run')
+    runs.add_argument('pairs', type=Path)
+    runs.add_argument('work', type=Path)
+    runs.add_argument('cells', nargs='*')
+    commands.add_parser('report').add_argument('work', type=Path, nargs='?')
+    args = parser.parse_args()
+    if args.command == 'report':
+        return report(args.work)
+    args.work.mkdir(parents=True, exist_ok=True)
+    cells = [cell.split('/') for cell in args.cells]
+    with real_method.one_thread_in_a_host():
+        for pair, arm, seed, images in cells or PLAN:
+            train(args.pairs, args.work, pair, arm, int(seed), int(images))
+
+if __name__ == '__main__':
+    main()
