@@ -33,7 +33,7 @@ MARK    = 0.7
 #----------------------------------------------------------------------------
 # What the page wants: (pair, arm, seed, images). The match is --spider-match=auto.
 
-PLAN = [*((pair, arm, seed, images) for pair, images in (('earth', 2400), ('emoji', 1200)) for seed in (0, 1, 2)
+PLAN = [*((pair, arm, seed, images) for pair, images in (('earth', 3000), ('emoji', 1200)) for seed in (0, 1, 2)
           for arm in ('default', 'gaussian')), ('earth', 'covariance', 0, 1200), ('emoji', 'covariance', 0, 1200)]
 
 def slug(pair, arm, seed):
