@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from spider_plugin.errors import SpiderError, shown
@@ -80,32 +81,27 @@ def examine_options(root, environment):
                 yield Finding('options', f'not tried: {shown(last_line(log.read()).removeprefix("Error: "))}')
 
 def _rows(process, result):
-    """Yield the Findings about each configuration when all of its options were tried, while the process goes on."""
-    said, left = set(), OPTIONS * 2
-    while process.poll() is None and left > 0:
+    """Yield a Finding about each option in each configuration as soon as it was tried, while the process goes on."""
+    said, ends = set(), time.monotonic() + OPTIONS
+    running = True
+    while running and time.monotonic() < ends:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.5)
-        left -= 1
-        found = _read(result)
-        rows = list(found)
-        for row in rows if process.poll() == 0 else rows[:-1]:
-            if row not in said:
-                said.add(row)
-                yield from _row(row, found[row])
-    for row, cells in _read(result).items():
-        if row not in said:
-            yield from _row(row, cells)
+        running = process.poll() is None
+        for row, cells in _read(result).items():
+            for column, verdict in cells.items():
+                if (row, column) not in said:
+                    said.add((row, column))
+                    yield _cell(row, column, verdict)
+    if running:
+        yield Finding('options', f'the others were not tried, because it took more than {OPTIONS} seconds')
 
 def _read(path):
     with contextlib.suppress(OSError, ValueError):
         return json.loads(path.read_text(encoding='utf-8'))
     return {}
 
-def _row(row, cells):
-    works = [column.strip('`') for column, said in cells.items() if said == 'yes']
-    yield Finding('options', f'{row}: works: {", ".join(works) or "nothing that was tried"}')
-    for column, said in cells.items():
-        if said != 'yes':
-            kind, _, why = said.partition(': ')
-            word = 'refused' if kind == 'no' else 'not known'
-            yield Finding('options', f'{row}, {column.strip("`")}: {word}: {shown(why, 300)}')
+def _cell(row, column, verdict):
+    kind, _, why = verdict.partition(': ')
+    word = dict(yes='works', no='refused').get(kind, 'not known')
+    return Finding('options', f'{row}, {column.strip("`")}: {word}' + (f': {shown(why, 300)}' if why else ''))
