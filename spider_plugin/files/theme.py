@@ -20,7 +20,7 @@ THEME = f'''
 body { background: var(--paper); color: var(--ink); -webkit-text-size-adjust: 100%; }
 main { max-width: 1160px; } .lead, small, .note, .strip span { color: var(--muted); }
 main a { color: var(--run1); } h3 { font-size: 16px; margin: 20px 0 6px; }
-h1, h2, h3, td, th, dd, code { overflow-wrap: anywhere; }
+main { overflow-wrap: anywhere; }
 .card, svg, pre { background: var(--card); border-color: var(--rule); } td, th { border-color: var(--rule); }
 .honest { background: var(--note); border-color: var(--note_rule); }
 pre { border: 1px solid var(--rule); border-radius: 10px; padding: 12px 16px; font-size: 14px; white-space: pre-wrap;

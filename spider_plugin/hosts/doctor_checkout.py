@@ -176,7 +176,7 @@ class Checkout:
     def _detector(self, modules):
         """Return the Finding about the metrics' detector. Files are looked for, but nothing is loaded."""
         if value := os.environ.get('SPIDER_DETECTOR'):
-            return Finding('detector', f'{value} (SPIDER_DETECTOR)')
+            return Finding('detector', f'{value}, by SPIDER_DETECTOR')
         paths = self._copies_of_lookup() if self._copies else _downloads(modules.get('metrics.kernel_inception_distance'))
         if paths is None:
             return Finding('detector', 'not known for this host')

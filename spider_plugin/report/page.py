@@ -31,7 +31,8 @@ STYLE = '''
 dl { margin: 0; display: grid; grid-template-columns: max-content 1fr; gap: 2px 12px; font-size: 14px; }
 dt { color: var(--muted); max-width: 9em; overflow-wrap: anywhere; } dd { margin: 0; min-width: 0; }
 table.metrics td:nth-child(2), table.metrics th:nth-child(2) { text-align: left; } table.details th { text-align: left; }
-.wide table.metrics th { white-space: normal; min-width: 64px; vertical-align: bottom; }
+.wide table.metrics th { white-space: normal; min-width: 64px; vertical-align: bottom; overflow-wrap: normal; }
+.wide table.metrics td:nth-child(2) { white-space: normal; min-width: 120px; }
 .wide table.details td { white-space: normal; min-width: 120px; } .wide table.details code { white-space: nowrap; }
 '''
 

@@ -103,8 +103,8 @@ def labels(runs: list[Run]) -> list[str]:
     """Return a short name for each run: its number, and the words of its name that not all runs share."""
     words = [run.name.split('-') for run in runs]
     shared = set(words[0]).intersection(*words[1:]) if len(runs) > 1 else set()
-    short = ['-'.join(word for word in name if word not in shared) for name in words]
-    return short if len(set(short)) == len(runs) and all(short) else [str(run.folder) for run in runs]
+    short = ['-'.join(word for word in name if word not in shared) or '-'.join(name) for name in words]
+    return short if len(set(short)) == len(runs) else [str(run.folder) for run in runs]
 
 def number(value: object) -> float | None:
     """Return a finite number as a float, None for anything else."""

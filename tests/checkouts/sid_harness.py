@@ -77,7 +77,7 @@ def together(data, run_dir):
             return (z * 0.2)[:, :, None, None].expand(-1, -1, 16, 16)
     kwargs = dict(G=Colours(), device=torch.device('cpu'), dataset_kwargs=dict(
         class_name='training.dataset.ImageFolderDataset', path=data, use_labels=False, max_size=None, xflip=False))
-    names = ['fid_small', 'kid_small', 'pr_small', 'sid1k', 'fid_small']
+    names = ['fid_small', 'kid_small', 'pr_small', 'sid1k']
     passes.prepare(names)
     found = dict(drawn=[], looks=[], values=[])
     for name in names:

@@ -215,6 +215,6 @@ def test_detectors(host, monkeypatch, tmp_path):
     (host / 'metrics' / 'detectors.py').write_text('def copies(name):\n    return [f"/where/it/is/{name}.pt"]\n')
     assert ask(host)['detector'][0].text == '/where/it/is/inception.pt'
     monkeypatch.setenv('SPIDER_DETECTOR', 'mine.pt')
-    assert ask(host)['detector'][0].text == 'mine.pt, if the host has --detector'
+    assert ask(host)['detector'][0].text == 'mine.pt, by SPIDER_DETECTOR'
 
 #----------------------------------------------------------------------------

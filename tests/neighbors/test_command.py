@@ -55,8 +55,8 @@ def test_table_json_and_page(sets):
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     heading = next(i for i, line in enumerate(lines) if line.startswith('rank'))
-    assert re.split('  +', lines[heading]) == ['rank', 'source', 'images', 'SID (detector)', 'back', 'location', 'spread',
-                                               'FID (detector)', 'KID (detector)']
+    assert re.split('  +', lines[heading]) == ['rank', 'source', 'images', 'FID (detector)', 'KID (detector)',
+                                               'SID (detector)', 'back', 'location', 'spread']
     assert sorted(line.split()[1] for line in lines[heading + 1 : heading + 4]) == ['a', 'b', 'c']
     numbers = json.loads(Path('out/neighbors.json').read_text())
     assert Path('more.json').read_text() == Path('out/neighbors.json').read_text()

@@ -97,7 +97,7 @@ def look(tmp_path):
     server.shutdown()
 
 def check(found):
-    assert found['width'] <= 0 and found['wide'] == [] and not found['overlap'] and found['clipped'] == []
+    assert found['wide'] == [] and found['width'] <= 0 and not found['overlap'] and found['clipped'] == []
     assert found['crossed'] == [] and found['faint'] == []
     assert found['small'] >= 9      # pixels of a letter's box
     assert found['hidden'] == 'none' and found['readout'] and found['requests'] == []

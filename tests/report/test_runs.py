@@ -89,3 +89,5 @@ def test_labels_are_short_and_differ(make_run):
     runs = [read_run(make_run(name)) for name in ('00000-dcgan-neon-gpus1', '00001-dcgan-neon-gpus1-from-crayon')]
     assert labels(runs) == ['00000', '00001-from-crayon'] and labels(runs[:1]) == ['00000-dcgan-neon-gpus1']
     assert len(set(labels([runs[0], runs[0]]))) == 1        # the command refuses it
+    twins = [read_run(make_run(name)) for name in ('00002-dcgan', '00002-dcgan-from-crayon')]
+    assert labels(twins) == ['00002-dcgan', 'from-crayon']
