@@ -30,6 +30,7 @@ from spider_plugin.portable.layers.modconv import (
 )
 from torch_utils_ext.ops.depthwise import depthwise, depthwise_backward, depthwise_weight_grad
 from torch_utils_ext.ops.depthwise_up2 import (
+from torch_utils_ext.ops.exporting import exporting
     depthwise_up2,
     depthwise_up2_backward,
     depthwise_up2_transpose,
@@ -68,7 +69,7 @@ class _Separable(torch.autograd.Function):
 
 def separable(x, k, w, kind):
     """Return x [N, I, H, W] filtered by k [N, I, ...] of that kind, then mixed by w [O, I] or [N, O, I], [N, O, H', W']."""
-    return _Separable.apply(x, k, w, kind)
+    return mix(w, filtered(x, k, kind)) if exporting() else _Separable.apply(x, k, w, kind)
 
 def mix(w, x):
     """Return the product over channels of w [O, I] or [N, O, I] and x [N, I, H, W], [N, O, H, W]."""

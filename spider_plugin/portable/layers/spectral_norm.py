@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from spider_plugin.portable.layers.norms import buffers_move
+from torch_utils_ext.ops.exporting import exporting
 
 #----------------------------------------------------------------------------
 
@@ -88,6 +89,8 @@ class SpectralNormMixin:
                     u, v = u.clone(), self.weight_v.clone()
                     product = torch.mv(matrix, v)
                 sigma = torch.dot(u, product)
+            if exporting():     # TorchScript has no functions of autograd
+                return self.weight_orig / sigma
             return _Normalize.apply(self.weight_orig, u, v, sigma, self.output_dim)
 
 #----------------------------------------------------------------------------
