@@ -30,13 +30,13 @@ from spider_plugin.portable.layers.modconv import (
 )
 from torch_utils_ext.ops.depthwise import depthwise, depthwise_backward, depthwise_weight_grad
 from torch_utils_ext.ops.depthwise_up2 import (
-from torch_utils_ext.ops.exporting import exporting
     depthwise_up2,
     depthwise_up2_backward,
     depthwise_up2_transpose,
     depthwise_up2_weight_grad,
     up2_filters,
 )
+from torch_utils_ext.ops.exporting import exporting
 
 #----------------------------------------------------------------------------
 # A depthwise filter and a product over channels as one node of the graph. The filtered maps are not kept but computed again in
