@@ -64,7 +64,7 @@ def lines_of(command, folder):
     make_images(images, SIDE)
     for name, param in params.items():
         known = dict(VALUES, outdir=str(Path(folder, 'runs')), data=images)
-        if name in known and (param.required or name in ('outdir', 'data', 'gpus', 'batch')):
+        if name in known and (param.required or name in ('outdir', 'data', 'gpus', 'batch', 'gamma')):
             common.append(f'{param.opts[0]}={known[name]}')
         elif param.required and name != 'cfg':
             choices = getattr(param.type, 'choices', None)
