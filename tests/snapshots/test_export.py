@@ -101,7 +101,8 @@ def test_command_runs_nothing_of_the_file(make_snapshot, tmp_path):
 
 def test_refused(make_snapshot, tmp_path, monkeypatch):
     path = make_snapshot()
-    for arguments, message in ((('g.bin',), 'neither in .pt or .safetensors .* nor in .onnx or .ts'), (('g.pt', 'G_best'), 'one of: G, D, G_ema')):
+    for arguments, message in ((('g.bin',), 'neither in .pt or .safetensors .* nor in .onnx or .ts'),
+                               (('g.pt', 'G_best'), 'one of: G, D, G_ema')):
         with pytest.raises(SpiderError, match=message):
             export(path, tmp_path / arguments[0], *arguments[1:])
     monkeypatch.setitem(sys.modules, 'safetensors.torch', None)
