@@ -89,7 +89,7 @@ def calc_metrics(network_pkl, metrics, detector, data, mirror, gpus, verbose, th
     G = load_generator(network_pkl, torch.device('cpu'), trust)
     metric_main.check_metrics(metrics, detector, G.img_resolution, get_G=lambda: G)
     dataset_kwargs = {}
-    if G.c_dim > 0 or any(map(metric_main.reads_images, metrics)): # Labels are drawn from the dataset, too.
+    if data is not None or G.c_dim > 0 or any(map(metric_main.reads_images, metrics)): # Labels are drawn from it, too.
         trained_on = training_set_of(network_pkl, G, data, trust)
         dataset_kwargs = match_dataset(pick_dataset_kwargs(trained_on, data, mirror), G, metrics)
 

@@ -224,8 +224,8 @@ def export(network, out, **options):
         click.echo(path)
 
 @main.command()
-@click.argument('network', metavar='IN.pkl')
-@click.argument('address', metavar='hf://OWNER/NAME[/FILE.pkl]')
+@click.argument('network', metavar='IN.pkl', type=path_type)
+@click.argument('address', metavar='hf://OWNER/NAME[/FILE.pkl]', type=file_type)
 @click.option('--private', help='Make the repository a private one, where it does not exist', is_flag=True)
 def push(network, address, private):
     """Upload a snapshot to the Hugging Face hub, with its card, in one commit.
@@ -235,8 +235,8 @@ def push(network, address, private):
     click.echo('\n'.join(hub.push(network, address, private)))
 
 @main.command()
-@click.argument('address', metavar='hf://OWNER/NAME[@REVISION][/FILE.pkl]')
-@click.option('--out', help='File to write  [default: its name, here]', metavar='NAME.pkl')
+@click.argument('address', metavar='hf://OWNER/NAME[@REVISION][/FILE.pkl]', type=file_type)
+@click.option('--out', help='File to write  [default: its name, here]', metavar='NAME.pkl', type=path_type)
 def pull(address, out):
     """Download a snapshot from the Hugging Face hub, and check it without running code that it carries."""
     from spider_plugin.snapshots import hub

@@ -56,8 +56,8 @@ def find_detector(value, option=ENVIRONMENT):
         return FoundDetector(value, identity_of(value), functools.partial(open_detector, value))
     lookup = getattr(sys.modules.get('metrics.detectors'), 'find', None)    # of the reference host
     path = os.path.expanduser(value)
-    if lookup is not None:
-        path = lookup(value)
+    if lookup is not None and not _names_no_file(path):
+        path = lookup(path)
     elif '://' in value:
         path = importlib.import_module('dnnlib.util').open_url(value, return_filename=True)
     if not os.path.isfile(path):
@@ -72,6 +72,10 @@ def find_detector(value, option=ENVIRONMENT):
             raise SpiderError(f'{option}={value} is no TorchScript file ({shown(str(error).splitlines()[0], 80)}); give one '
                               'written by torch.jit.save.') from error
     return FoundDetector(short_name(value), sha256_of_file(path), load)
+
+def _names_no_file(path):
+    """Return whether a value is the path of a file that does not exist, and no URL and no name of a network."""
+    return not os.path.isfile(path) and '://' not in path and Path(path).name != Path(path).stem
 
 def short_name(value):
     """Return the name of a file or URL without folders, ending and query."""

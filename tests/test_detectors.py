@@ -127,7 +127,7 @@ def test_neighbors_label_what_lite1_says(packaged, sets, capsys):
                                            '--outdir=out', '--by=fid'])
     assert result.exit_code == 0, result.output
     heading = next(line for line in result.stdout.splitlines() if line.startswith('rank'))
-    assert heading.split()[-4:] == ['FID', '(lite1)', 'KID', '(lite1)'] and 'SID (lite1)' in heading
+    assert all(f'{measure} (lite1)' in heading for measure in ('FID', 'KID', 'SID'))
     assert 'Ranked by FID (lite1)' in result.stdout and 'Closest by FID (lite1)' in result.stdout
     assert 'as scores of the Inception network do is not known' in result.stdout and 'is code' not in result.output
     numbers = json.loads(Path('out/neighbors.json').read_text())

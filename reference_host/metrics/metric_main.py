@@ -85,7 +85,7 @@ def check_detector(metric, detector, resolution):
 #----------------------------------------------------------------------------
 # Evaluation.
 
-def share(metrics, G, dataset_kwargs, detector=None, **_others):
+def share(metrics, G, dataset_kwargs=None, detector=None, **_others):
     """Return the SharedPass of metrics, for `shared` of calc_metric(), whose other arguments these are; None if there is nothing
     to share.
 
@@ -93,7 +93,7 @@ def share(metrics, G, dataset_kwargs, detector=None, **_others):
     keywords with which it will call compute_feature_stats_for_generator(). Others have a pass of their own."""
     requests = []
     for metric in dict.fromkeys(metrics):
-        if (needed := getattr(_metric_dict[metric], 'generated', None)) is not None:
+        if (needed := getattr(_metric_dict.get(metric), 'generated', None)) is not None:
             needed = dict(needed)
             requests.append(metric_utils.Request(detector_of(metric, detector), needed.pop('detector_kwargs'), needed, G,
                                                  real_images(metric, dataset_kwargs)))
@@ -102,7 +102,7 @@ def share(metrics, G, dataset_kwargs, detector=None, **_others):
 def real_images(metric, dataset_kwargs):
     """Return the options of the real images of a metric: the whole dataset, mirrored images only where the public metric has
     them."""
-    return dict(dataset_kwargs, max_size=None, **({} if metric in MIRRORED else dict(xflip=False)))
+    return dict(dataset_kwargs or {}, max_size=None, **({} if metric in MIRRORED else dict(xflip=False)))
 
 def calc_metric(metric, **kwargs): # See metric_utils.MetricOptions for the arguments.
     """Evaluate one metric. The same network gives the same result, and the global random state does not change."""

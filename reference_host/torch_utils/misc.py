@@ -106,11 +106,11 @@ def copy_params_and_buffers(src_module, dst_module, require_all=False):
 
     Shapes must be equal; nothing is broadcast. Raises ValueError before anything is copied.
     """
-    check_shapes(src_module, dst_module)
     src, dst = dict(named_params_and_buffers(src_module)), dict(named_params_and_buffers(dst_module))
     missing = [name for name in dst if name not in src]
     if require_all and missing:
         raise ValueError(f'The source module lacks {", ".join(missing)}.')
+    check_shapes(src_module, dst_module)
     for name in dst.keys() & src.keys():
         dst[name].copy_(src[name])
 

@@ -47,6 +47,8 @@ class PathType(click.ParamType):
         self.urls = urls
 
     def convert(self, value, param, ctx):
+        if '\0' in str(value):
+            self.fail(f'{quoted(value)} has a null character, which no path has', param, ctx)
         if '://' in str(value):
             if not self.urls:
                 self.fail(f'{quoted(value)} is a URL; give a path of this machine', param, ctx)

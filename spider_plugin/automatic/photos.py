@@ -121,13 +121,9 @@ def _convert(path: str, final: str, resolution: int, transform: str) -> None:
     tool = importlib.import_module('dataset_tool')
     print(printable(f'Writing {final}: {resolution}x{resolution} pixels, --transform={transform}'), flush=True)
     try:
-        source, dest = tool.Source(path), tool.open_dest(final)
-        try:
-            tool.convert(source, dest, source.names, transform, (resolution, resolution), 'keep')
-            dest.commit()
-        except BaseException:       # ^C leaves nothing behind, too
-            dest.abort()
-            raise
+        source = tool.Source(path)
+        with tool.open_dest(final) as write:
+            tool.convert(source, write, source.names, transform, (resolution, resolution), 'keep')
     except click.ClickException as error:       # of that script, by its options
         raise SpiderError(error.message.replace('--source: ', '--data: ', 1).replace('--dest: ', '--outdir: ', 1)) from error
 

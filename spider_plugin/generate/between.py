@@ -51,7 +51,11 @@ class Between:
             inputs = [self.parent.inputs(int(key[0, 0])) for key in (first, other)]
             if all((self.parent.image(*drawn, like=end) - end).abs().mean() < SAME for drawn, end in zip(inputs, ends)):
                 (z, c), (other_z, other_c) = inputs
-                return lambda t: self.parent.image(slerp(z, other_z, t), torch.lerp(c, other_c, t), like=ends[0])
+                def way(t):
+                    if t <= 0 or t >= 1:
+                        return ends[t >= 1]
+                    return self.parent.image(slerp(z, other_z, t), torch.lerp(c, other_c, t), like=ends[0])
+                return way
         return Morph(*ends)
 
 #----------------------------------------------------------------------------

@@ -66,6 +66,8 @@ class PathType(click.Path):
     def convert(self, value, param, ctx):
         if not self.urls and '://' in str(value):
             self.fail(f'{quoted(value)} is a URL; give a path of this machine.', param, ctx)
+        if '\0' in str(value):
+            self.fail(f'{quoted(value)} has a null character, which no path has.', param, ctx)
         return super().convert(at_home(value) if isinstance(value, str) else value, param, ctx)
 
 path_type = PathType()

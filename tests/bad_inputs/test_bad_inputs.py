@@ -90,6 +90,7 @@ def check(answer, args, words):
     assert error and 'Error' not in before, stderr
     assert sentence.count('\n') == 1 and sentence.endswith('\n') and sentence[:-1].isprintable() and len(sentence) > 20, stderr
     named = words or [part for arg in args for part in arg.split('=', 1) if part.strip()]
+    named = [os.path.expanduser(text) for text in named]     # ~ is said as the folder that it is
     found = [printable(text)[: 30 if words == [] else None] in sentence for text in named]
     assert all(found) if words else any(found), sentence
 
