@@ -21,7 +21,7 @@ CASES = {
     'dcgan':     ['--cfg=dcgan', '--spider-source=strokes', '--target=-0.9', '--workers=2'],        # Its skip is learned.
 }
 
-DIVERGES = ['--map-depth=8', '--style-mixing=0', '--glr=10', '--dlr=10', '--workers=0']     # Within some ten iterations.
+DIVERGES = ['--map-depth=16', '--style-mixing=0', '--glr=10', '--dlr=10', '--workers=0']    # Within some ten iterations.
 
 def case_of(name, data, *more):
     """(arguments, command) of a training run of CASES."""
