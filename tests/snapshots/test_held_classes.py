@@ -46,7 +46,7 @@ BESIDE = {
     'a module':             ('training.diffusion', 'Identity', torch.nn.Module, lambda made: None),
     'a dict':               ('fork.tools', 'Options', dict, lambda made: made.update(a=1, b=[2])),
     'a list':               ('fork.tools', 'Stages', list, lambda made: made.extend(range(5))),
-    'a class of a package': ('pytorch_lightning.core', 'LightningModule', object, lambda made: vars(made).update(_content={'a': 1})),
+    'a class of a package': ('pytorch_lightning.core', 'LightningModule', object, lambda made: vars(made).update(a=1)),
     'an optimizer':         ('apex.optimizers.fused_adam', 'FusedAdam', object, lambda made: vars(made).update(state={})),
 }
 
