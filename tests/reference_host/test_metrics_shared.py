@@ -130,7 +130,7 @@ def test_scores_of_other_networks_than_the_published_have_a_label(options, tmp_p
     opts = options()
     assert metric_main.calc_metric('fid1k', **opts).label == 'fid1k (pooled)'
     published = metric_main.detectors.detector_identity(str(tmp_path / 'pooled.pt'))
-    monkeypatch.setattr(metric_main.detectors.PUBLIC['inception'], 'sha256', published) # A copy of it under another name.
+    monkeypatch.setitem(metric_main.detectors.PUBLIC['inception'], 'sha256', published) # A copy of it under another name.
     assert 'label' not in metric_main.calc_metric('fid1k', **opts)
     assert all(map(metric_main.detectors.is_published, ('inception', 'vgg16'))) and not metric_main.detectors.is_published('demo')
 
