@@ -6,15 +6,17 @@ bias, activation, gain and clamp are one pass. On a GPU the host's layers serve.
 
 This module is portable: it travels inside snapshots and imports only torch and the standard library."""
 
+import math
+
 import torch
-import torch.nn.functional as F
 
 from spider_plugin.portable.layers.host_arguments import check_defaults
 from torch_utils_ext.ops.conv3x3 import conv3x3, conv3x3_down2, conv3x3_up2
 from torch_utils_ext.ops.depthwise_up2 import depthwise_up2_transpose
 from torch_utils_ext.ops.epilogue import epilogue
 
-LEAST_CHANNELS = 32     # on both sides: for fewer, torch's convolution is as fast
+LEAST_CHANNELS = 32     # of a 3x3 convolution on both sides, and
+LEAST_TILES    = 16     # of 4x4 pixels in a batch: for fewer, torch's convolution is as fast
 
 #----------------------------------------------------------------------------
 
@@ -31,7 +33,10 @@ def fast_conv(x, w, taps, up=1, down=1):
     serves.
 
     x: [N, I, H, W]; w: [O, I, K, K] in x's dtype, correlated where up is 1, convolved where it is 2."""
-    if not x.is_cpu or w.shape[2] not in (1, 3) or (w.shape[2] == 3 and min(w.shape[:2]) < LEAST_CHANNELS):
+    if not x.is_cpu or w.shape[2] not in (1, 3):
+        return None
+    tiles = x.shape[0] * math.ceil(x.shape[2] / (4 * down)) * math.ceil(x.shape[3] / (4 * down))
+    if w.shape[2] == 3 and (min(w.shape[:2]) < LEAST_CHANNELS or tiles < LEAST_TILES):
         return None
     if (up * down == 2 and not taps) or (down == 2 and (x.shape[2] % 2 or x.shape[3] % 2)):
         return None
@@ -42,9 +47,15 @@ def fast_conv(x, w, taps, up=1, down=1):
             return conv3x3_down2(x, w, taps[::-1])      # hosts convolve with f
         case (3, 2, 1):
             return conv3x3_up2(x, w.transpose(0, 1), [2 * tap for tap in taps])
+        case (1, 1, 1):
+            return product(x, w)
         case (1, 1, 2):
-            return F.conv2d(halved(x, taps[::-1]), w)
+            return product(halved(x, taps[::-1]), w)
     return None
+
+def product(x, w):
+    """Return the product over channels of x [N, I, H, W] and w [O, I, 1, 1], as [N, O, H, W]."""
+    return torch.bmm(w.flatten(1).expand(len(x), -1, -1), x.flatten(2)).unflatten(2, x.shape[2:])
 
 def halved(x, taps):
     """Return x [N, C, H, W] correlated with four taps in both dimensions at every second pixel, zero padding 1, as

@@ -60,7 +60,7 @@ LAYERS = {
 def test_layers_equal_the_hosts(case, calls):
     kwargs, ops = LAYERS[case]
     stock, fast = pair_of_layers(33, 40, **kwargs)
-    x = torch.randn([2, 33, 8, 12], dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    x = torch.randn([8, 33, 8, 12], dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     before = [calls(op) for op in ops]
     results = derivatives(fast, x, gain=0.5 ** 0.5)
     assert all(calls(op) > count for op, count in zip(ops, before))
@@ -68,11 +68,12 @@ def test_layers_equal_the_hosts(case, calls):
     for got, want in zip(results, derivatives(stock, x, gain=0.5 ** 0.5), strict=True):
         assert got.shape == want.shape and (got - want).abs().max() <= tolerance * want.abs().max()
 
-@pytest.mark.parametrize('channels, side, down, served', [
-    ((32, 64), 8, 1, True), ((31, 64), 8, 1, False), ((64, 31), 8, 1, False), ((32, 32), 7, 2, False), ((32, 32), 6, 2, True)])
-def test_few_channels_and_odd_images_are_left_to_torch(channels, side, down, served, calls):
+@pytest.mark.parametrize('channels, side, down, samples, served', [
+    ((32, 64), 8, 1, 4, True), ((31, 64), 8, 1, 4, False), ((64, 31), 8, 1, 4, False), ((32, 32), 7, 2, 16, False),
+    ((32, 32), 6, 2, 16, True), ((32, 32), 8, 1, 3, False), ((32, 32), 6, 2, 15, False)])
+def test_few_channels_few_pixels_and_odd_images_are_left_to_torch(channels, side, down, samples, served, calls):
     stock, fast = pair_of_layers(*channels, kernel_size=3, down=down)
-    x = torch.randn([2, channels[0], side, side], dtype=torch.float64)
+    x = torch.randn([samples, channels[0], side, side], dtype=torch.float64)
     before = calls('conv3x3') + calls('conv3x3_down2')
     y, want = fast(x), stock(x)
     assert (calls('conv3x3') + calls('conv3x3_down2') > before) == served
@@ -104,7 +105,7 @@ def test_dense_layers_of_the_generator(up, calls):
     fast.__class__ = bundle(class_with('training.networks_stylegan2.Generator', 'fast')).FastLayer
     fast.attach_fast()
     fast.load_state_dict(stock.state_dict())
-    x, w = torch.randn([3, 40, 16 // up, 16 // up]), torch.randn([3, 4])
+    x, w = torch.randn([4, 40, 16 // up, 16 // up]), torch.randn([4, 4])
     before = calls('conv3x3') + calls('conv3x3_up2')
     got, want = [layer(x, w, noise_mode='const', fused_modconv=False) for layer in (fast, stock)]
     assert calls('conv3x3') + calls('conv3x3_up2') == before + 1

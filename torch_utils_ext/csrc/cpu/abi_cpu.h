@@ -8,8 +8,8 @@
 extern "C" {
 #endif
 
-// 3x3 convolution of many channels, zero padding 1. w and gw: T [O, I, 3, 3]. The workspace is of the same size for all functions
-// of a kind, and for I and O exchanged.
+// 3x3 convolution of many channels, zero padding 1. w and gw: T [O, I, 3, 3]. The workspace is aligned to 64 bytes, and of the same
+// size for all functions of a kind, and for I and O exchanged.
 
 // y[n,o,h,w] = sum_iuv x[n,i,h+u-1,w+v-1] w[o,i,u,v]. With transposed, x is [N,O,H,W], y is [N,I,H,W], and it is the transpose of that.
 int64_t tux_conv3x3_workspace(int dtype, int64_t N, int64_t I, int64_t O, int64_t H, int64_t W);

@@ -170,7 +170,7 @@ template <class T, class F> struct convolution {
                     for (int k = 0; k < K; k++) {
                         V out[K];
                         F::kernel(half + k, K, out, 1);
-                        for (int i = 0; i < K; i++) store(to + (i * K + k) * step, out[i]);
+                        for (int i = 0; i < K; i++) write<sizeof(V) == 64>(to + (i * K + k) * step, out[i]);    // whole lines
                     }
                 }
             }
@@ -182,7 +182,7 @@ template <class T, class F> struct convolution {
     int gather_kernels(T* gw) const {
         return parallel_planes(O * Ig, 36 * L, [&](int64_t begin, int64_t end) {
             for (int64_t j = begin; j < end; j++) {
-                const int64_t o = j / Ig, group = j % Ig, count = I - group * L < L ? I - group * L : L;
+                const int64_t o = j % O, group = j / O, count = I - group * L < L ? I - group * L : L;
                 const A* from = kernels + (group * Og * L + o) * L;
                 V in[K], half[3 * K], out[9];
                 for (int k = 0; k < K; k++) {
