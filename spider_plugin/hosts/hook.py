@@ -273,9 +273,14 @@ def _training_callback(callback, names, cfg_name, plugin_cfgs, stand_in):
         def edit(c, desc):
             before = None if asked else plain_resume.read_resumed(c)
             stock = copy.deepcopy(c) if asked or plain_resume.continues_source(before) else None
+            tried = None
             if stock is not None:
+                from spider_plugin.hosts import dry_run
                 from spider_plugin.hosts.capabilities import Host
                 host, resumed = Host(c), c.get('resume_pkl')
+                tried = [] if options['spider_no_dry_run'] else dry_run.check_before_source(stock, options, given, host)
+                for line in tried or []:
+                    print(printable(line))
                 with cache_uses.starting():
                     lines = apply_options(c, options, given=given, host=host)
                     cache_uses.hold(cache_uses.named_in(c))
@@ -301,8 +306,7 @@ def _training_callback(callback, names, cfg_name, plugin_cfgs, stand_in):
             stack.mend_launch(c)
             if cpu_device.requested():
                 cpu_device.mend_launch(c)
-            if stock is not None and not options['spider_no_dry_run']:
-                from spider_plugin.hosts import dry_run
+            if stock is not None and tried is None:
                 for line in dry_run.check(c, stock, options, given, host):
                     print(printable(line))
             if stock is not None and _loop_is_extended(inspect.unwrap(callback).__globals__):
