@@ -194,7 +194,7 @@ def frames(error: BaseException) -> list[list]:
 def _iterate(c: Any, target: dict, small: bool, out: str) -> dict:
     for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT'):
         os.environ.pop(name, None)
-    os.environ.update(SPIDER_DEVICE='cpu', WANDB_MODE='disabled')
+    os.environ.update(SPIDER_DEVICE='cpu', WANDB_MODE='disabled', TORCH_UTILS_EXT='off')    # kernels take longer to build
     loop = importlib.import_module(LOOP_MODULE).training_loop
     saving.watching = False         # no page, no trackers
     cpu_device.arm()

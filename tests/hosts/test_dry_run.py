@@ -41,6 +41,14 @@ def test_a_host_that_serves_an_option_says_so(tmp_path, data):
     assert spider.count('Dry iteration:') == residual.count('Dry iteration:') == 1 and 'Note' not in spider + residual
     assert 'stylegan2-images-gpus1-batch4-gamma1-dcgan' in spider and 'DCGANGenerator' in spider
 
+@pytest.mark.parametrize('mode', ['auto', 'require'])
+def test_no_kernel_is_built_for_an_iteration(tmp_path, data, mode):
+    """A build takes longer than an iteration may; nor are the CPU's kernels required for the iteration of a GPU's run."""
+    tree = forks.make(tmp_path, {})
+    dsc, = forks.launches(tree, [['--cfg=stylegan2', '--dsc', '--spider-cfg=fastgan']], data, tmp_path, TORCH_UTILS_EXT=mode,
+                          SPIDER_CACHE_DIR=str(tmp_path / 'cache'))
+    assert 'Dry iteration:' in dsc and not (tmp_path / 'cache' / 'kernels').exists()
+
 def test_the_loop_asks_the_generator_for_more(tmp_path, data):
     """An attribute that only the host's generator has; update_epochs is known, and has no effect on networks of the plugin."""
     asks = '    G.update_epochs(1.0)\n    print(G.epochs, G.ledger)\n' + forks.BUILT
