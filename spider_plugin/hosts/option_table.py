@@ -81,12 +81,13 @@ def try_host(tree, lines, tell=lambda found: None, limit=None):
     """Return {row: {column: verdict}} of the train.py in a folder.
 
     lines: {row: {column: arguments}}, or a function (click command) -> that. A row whose networks and loss are those of an
-    earlier one is left out. tell: gets the result so far, after each command line. limit: seconds that an iteration may take, where
-    they are not the usual ones."""
+    earlier one is left out. tell: gets the result so far, after each command line. limit: seconds that an iteration
+    may take, where they are not the usual ones."""
     sys.path[0] = tree
-    from spider_plugin.hosts import dry_run, hook  # noqa: F401
+    from spider_plugin.hosts import dry_run, hook, imports  # noqa: F401
     from spider_plugin.hosts.capabilities import Host
     from spider_plugin.hosts.shims import stack
+    imports.note_folder(tree)
     if limit is not None:
         dry_run.TIMEOUT = dict.fromkeys(dry_run.TIMEOUT, limit)
     launched, mend = [], stack.mend_launch

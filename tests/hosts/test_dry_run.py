@@ -159,6 +159,25 @@ def test_a_host_that_cannot_run_here_is_not_refused(results):
     assert line == ("Note: the dry iteration says nothing: it ends in AttributeError: 'A' object has no attribute 'b', but "
                     "this host's loop fails here without the options, too (RuntimeError: Hugging Face hub is not installed).")
 
+@pytest.mark.parametrize('kind, message, what', [
+    ('AttributeError', "'A' object has no attribute 'b'", 'the host asks for b (training/x.py, line 7), which A does not have'),
+    ('TypeError', "A.__init__() got an unexpected keyword argument 'img_size'",
+     'the host passes img_size (training/x.py, line 7), which A does not take'),
+    ('NotServed', 'its loss gets an encoder', 'its loss gets an encoder')])
+def test_what_the_plugin_lacks_is_refused_where_the_host_itself_cannot_run(results, monkeypatch, kind, message, what):
+    monkeypatch.setattr(dry_run, 'apply_options', lambda c, options, given, host: None)
+    place = [str(Path(sys.path[0], 'training', 'x.py')), 7, 'f']
+    fault, offline = Result(1.0, kind, message, [place], of_plugin=True), Result(1.0, 'URLError', 'unreachable')
+    made = results(fault, offline, offline, fault)
+    with pytest.raises(SpiderError) as error:
+        _check(cfg='dcgan', disc='projected')
+    part = 'G' if kind == 'NotServed' else 'D'
+    assert error.value.message == (
+        f'--cfg=dcgan cannot be used in this host, whose nets.{part} it replaces: {what}; leave it out, though this machine '
+        'cannot try the host without it (URLError: unreachable) (--spider-no-dry-run launches all the same).') and len(made) == 4
+    results(fault, Result(1.0, 'ValueError', 'a fault of the host'), Result(2.0, 'ValueError', 'a fault of the host'))
+    assert 'this host\'s loop fails here without the options, too (ValueError: a fault' in _check(cfg='dcgan')[0]
+
 def test_a_fault_of_small_networks_is_none(results):
     made = results(Result(1.0, 'RuntimeError', 'shape'), Result(2.0))
     assert _check(cfg='dcgan')[0].endswith('2.0 s') and [small for _, small in made] == [True, False]
