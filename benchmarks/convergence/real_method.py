@@ -60,11 +60,14 @@ ARMS = {
     'default, no DiffAugment':  dict(maps=4, augment=False),
     'default, not matched':     dict(maps=4, match=0),
     'default, matched at 16':   dict(maps=4, match=16),
+    'steady, no DiffAugment':   dict(maps=3, steady=True, augment=False),
     'covariance':               dict(maps=4, source='covariance'),
     'gaussian':                 dict(maps=4, source=None),
     'gaussian, rates 2e-3':     dict(maps=4, source=None, rate=2e-3),
     'gaussian, rates 5e-4':     dict(maps=4, source=None, rate=5e-4),
     'gaussian, no DiffAugment': dict(maps=4, source=None, augment=False),
+    'gaussian, steady':         dict(maps=3, source=None, steady=True),
+    'gaussian, steady, no DiffAugment': dict(maps=3, source=None, steady=True, augment=False),
 }
 
 #----------------------------------------------------------------------------

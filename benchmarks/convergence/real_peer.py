@@ -3,11 +3,12 @@
     pip install --no-deps stylegan2-pytorch==1.9.0 lightweight-gan==1.2.1 adabelief-pytorch einops kornia kornia-rs fire
     python -m benchmarks.convergence.real_peer PAIR LOG [--package stylegan2] [--rate 2e-4] [--width 64] [--seconds 60 120 ...]
 
-Networks, losses, optimizer and their defaults are the package's; batches are of 8, DiffAugment has the probability that the package
-sets for so few images, and --width, the most feature maps of a layer, is lower than its 512, which a CPU would need hours for. In
-StyleGAN2 the last layer has an eighth of it. The packages ask for a GPU and for torchvision and others, which read images, write
-them, and log: within `on_cpu` their calls of cuda stay on the CPU, and stand-ins take the places of the others, since batches come
-from here. Scored as in real_method.py, but on G itself: the packages' averages start after 20,000 steps."""
+Networks, losses, optimizer and their defaults are the package's; batches are of 8, DiffAugment has the probability that the
+package sets for so few images, and --width, the most feature maps of a layer, is lower than its 512, which a CPU would need
+hours for. In StyleGAN2 the last layer has an eighth of it. The packages ask for a GPU and for torchvision and others, which
+read images, write them, and log: within `on_cpu` their calls of cuda stay on the CPU, and stand-ins take the places of the
+others, since batches come from here. Scored as in real_method.py, but on G itself: the packages' averages start after 20,000
+steps."""
 
 import argparse
 import contextlib
@@ -69,8 +70,8 @@ def run(pair, log, package, rate, seed, width, seconds):
     with tempfile.TemporaryDirectory() as folder, on_cpu(name) as module:
         with zipfile.ZipFile(Path(pair) / 'target.zip') as archive:
             archive.extractall(Path(folder, 'images'))
-        trainer = module.Trainer(base_dir=folder, image_size=target.shape[-1], batch_size=real_method.BATCH, lr=rate, aug_prob=None,
-                                 num_workers=0, **options(width))
+        trainer = module.Trainer(base_dir=folder, image_size=target.shape[-1], batch_size=real_method.BATCH, lr=rate,
+                                 aug_prob=None, num_workers=0, **options(width))
         trainer.save = trainer.evaluate = lambda *_args, **_kwargs: None
         trainer.set_data_src(Path(folder, 'images'))       # the probability of its augmentation follows from their number
         trainer.loader = batches(target, seed)
