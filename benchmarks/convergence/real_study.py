@@ -1,7 +1,7 @@
 """The study on real images: which runs, how long, and what they say. Rules and results: docs/real-images.md.
 
     python -m benchmarks.convergence.real_study run PAIRS WORK [CELL ...]   # PAIRS: the folder that real_pairs.py wrote
-    python -m benchmarks.convergence.real_study report [WORK]               # WORK to the JSON; the tables of docs/real-images.md
+    python -m benchmarks.convergence.real_study report [WORK]      # adds WORK to the JSON; the tables of docs/real-images.md
 
 A cell is PAIR/ARM/SEED/IMAGES; without one, all of PLAN. A run that was stopped goes on where it was, also to more images, and
 one that is done is not made again. WORK/runs.jsonl has a line for each evaluation, to which real_peer.py adds its own,
@@ -150,14 +150,24 @@ def sources_table(found):
                         f'{row["kid"]:.3g} | {" | ".join(moved)} |')
     return '\n'.join(rows)
 
+def joined(old, new):
+    """Return the lines of both, of a run that both have those of the longer one; of `new`, where they are equally long."""
+    found = curves(old)
+    for key, curve in curves(new).items():
+        if key not in found or curve[-1]['images'] >= found[key][-1]['images']:
+            found[key] = curve
+    return [line for _, curve in sorted(found.items()) for line in curve]
+
 def report(work):
-    """Write the JSON from WORK, where there is one, and the tables of the page from the JSON."""
+    """Add the runs of WORK, where there is one, to the JSON, and write the tables of the page from the JSON."""
     if work is not None:
+        old = json.loads(RESULTS.read_text(encoding='utf-8'))
         about = dict(about=__doc__.split('\n\n')[-1].replace('\n', ' '), device=f'{platform.processor() or platform.machine()}, '
                      f'one thread of {os.cpu_count()} cores that others used too', torch=torch.__version__,
                      plugin=spider_plugin.__version__, python=platform.python_version())
-        record = about | dict(lines=real_method.lines_of(work / 'runs.jsonl'),
-                              sources=json.loads((work / 'sources.json').read_text(encoding='utf-8')))
+        sources = work / 'sources.json'
+        record = about | dict(lines=joined(old['lines'], real_method.lines_of(work / 'runs.jsonl')),
+                              sources=json.loads(sources.read_text(encoding='utf-8')) if sources.is_file() else old['sources'])
         with atomic_file(RESULTS) as temp:
             temp.write_text(one_a_line(record), encoding='utf-8')
     record = json.loads(RESULTS.read_text(encoding='utf-8'))

@@ -32,6 +32,12 @@ def test_peers_of_two_widths_are_two_runs():
     curves = real_study.curves([line(0, 9, 'peer', fmap_max=width) for width in (16, 64)])
     assert list(curves) == [('p', 'peer, 16 maps', 0), ('p', 'peer, 64 maps', 0)]
 
+def test_a_record_keeps_its_runs_and_takes_longer_ones():
+    old = [line(0, 5), line(8, 4), *(line(images, 9, 'gaussian') for images in (0, 8, 16))]
+    new = [line(0, 6), line(8, 3), line(0, 7, 'gaussian'), line(0, 1, 'covariance')]
+    assert [(one['arm'], one['images'], one['fd']) for one in real_study.joined(old, new)] == [
+        ('covariance', 0, 1), ('default', 0, 6), ('default', 8, 3), ('gaussian', 0, 9), ('gaussian', 8, 9), ('gaussian', 16, 9)]
+
 def test_matches_are_compared_after_a_budget_that_all_runs_of_a_pair_have():
     near = [line(images, fd, arm) for arm, fds in (('default', (50, 40, 30)), ('default, not matched', (60, 55)),
                                                    ('default, matched at 16', (90, 80))) for images, fd in zip((0, 8, 16), fds)]
