@@ -2,8 +2,9 @@
 its own (hosts/dry_loop.py), so that what a host asks of the plugin's networks and losses, and they do not have, is a sentence
 here and no traceback in a rank.
 
-Training is refused only for a fault of the options: the same iteration must succeed without them. An error of the environment
-(no GPU, no network, no memory) is a note."""
+Training is refused only for a fault of the options: the same iteration must succeed without them, or, where this machine cannot
+run that, the error must name an object of the plugin that lacks what the host wants of it. Another error of the environment (no
+GPU, no network, no memory) is a note."""
 
 import contextlib
 import copy
@@ -19,8 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from spider_plugin import registry
 from spider_plugin.errors import SpiderError, shown
 from spider_plugin.hosts.capabilities import Host
+from spider_plugin.hosts.imports import host_folder
 from spider_plugin.options.table import all_options, apply_options
 
 TIMEOUT = dict(small=60, full=90)      # Seconds that an iteration may take.
@@ -36,7 +39,8 @@ class Result:
     message:    that of the error.
     frames:     [[file, line, function], ...] of its traceback, the outermost call first.
     snapshot:   why the plugin does not read the snapshot; None if it does.
-    left_out:   settings of the host's loss that a loss of the plugin leaves out."""
+    left_out:   settings of the host's loss that a loss of the plugin leaves out.
+    of_plugin:  whether the error names an object of the plugin that lacks what the host wants of it."""
 
     seconds:  float
     kind:     str | None = None
@@ -44,6 +48,7 @@ class Result:
     frames:   tuple = ()
     snapshot: str | None = None
     left_out: tuple = ()
+    of_plugin: bool = False
 
     @property
     def of_environment(self) -> bool:
@@ -105,15 +110,45 @@ def _without(part: str, stock: Any, options: dict, given: set[str]) -> Any:
     apply_options(c, values, given=given - gone, host=Host(c))
     return c
 
-def check(c: Any, stock: Any, options: dict, given: set[str], host: Host) -> list[str]:
+# A source may take hours to download and to prepare, so the iteration comes before that, with a few images of noise in its place.
+
+_STAND_IN = dict(spider_source='noise', spider_bank=8, spider_size=None, spider_match=None)
+
+def check_before_source(stock: Any, options: dict, given: set[str], host: Host) -> list[str] | None:
+    """Return lines for the launch log about an iteration of the config that the options make of `stock`, with a stand-in for the
+    source; None where there is no source to prepare, or none can stand in: check() is then for the config as it will be.
+
+    Arguments: as for check(). Raises SpiderError as check() does."""
+    if not _applies() or not _can_stand_in(stock, options) or host.target.label_dim:    # whose classes may be those of the source
+        return None
+    c, values, named = copy.deepcopy(stock), options | _STAND_IN, given - {'spider_size', 'spider_match'}
+    twin = Host(c)
+    twin.target = host.target
+    try:
+        apply_options(c, values, given=named, host=twin)
+    except SpiderError:     # the options say it again, with the source itself
+        return None
+    twin.remove_unknown(stock)
+    return check(c, stock, values, named, twin, parts(options))
+
+def _can_stand_in(stock: Any, options: dict) -> bool:
+    from spider_plugin.sources.prepare import is_dataset
+    source, bank = options.get('spider_source'), options.get('spider_bank')
+    if source is None or stock.get('resume_pkl') is not None or options.get('spider_classes') is not None or bank == 'online':
+        return False
+    there = os.path.exists(source) or '://' in source or source.partition(':')[0] in registry.datasets
+    return there and (is_dataset(source) or os.path.isfile(source))     # others are noise themselves, or are not there
+
+def check(c: Any, stock: Any, options: dict, given: set[str], host: Host, said: dict[str, str] | None = None) -> list[str]:
     """Return lines for the launch log about an iteration of the config `c`.
 
     stock:   the config before the options changed it.
     options: {key: value} of all options.
     given:   names of the parameters that the user set, as for apply_options().
     host:    answers questions about the host; its training set is opened here.
+    said:    {key: option with its value}, the names of the options in a sentence; as of parts(options) where it is None.
     Raises SpiderError if the iteration fails, and succeeds without the options."""
-    if not enabled() or int(os.environ.get('RANK', 0)) != 0 or not Host.has_loop():
+    if not _applies():
         return []
     target = host.target
     shape = dict(resolution=target.resolution, channels=target.channels, label_dim=target.label_dim)
@@ -123,14 +158,16 @@ def check(c: Any, stock: Any, options: dict, given: set[str], host: Host) -> lis
     if result.of_environment:
         return [_note(f'it cannot be made on this machine ({_said(result)})')]
     control = _tried(stock, shape)
-    if control.kind is not None:
+    ours = result.of_plugin and control.of_environment
+    if control.kind is not None and not ours:
         own = f'it ends in {_said(result)}, but ' if result.message != control.message else ''
         return [_note(f'{own}this host\'s loop fails here without the options, too ({_said(control)})')]
     def works(part: str) -> bool:
         with contextlib.suppress(SpiderError, KeyError):    # the other options may need it
-            return _tried(_without(part, stock, options, given), shape).kind is None
+            without = _tried(_without(part, stock, options, given), shape)
+            return without.kind is None or ours and without.message != result.message
         return False
-    raise SpiderError(_sentence(result, c, stock, parts(options), works))
+    raise SpiderError(_sentence(result, c, stock, said or parts(options), works, control))
 
 def _tried(c: Any, shape: dict) -> Result:
     """Return the Result of an iteration; where its error may be one of the small size, that at full size."""
@@ -138,6 +175,9 @@ def _tried(c: Any, shape: dict) -> Result:
     if result.kind in (None, 'TypeError', 'AttributeError', 'NotServed') or result.of_environment:
         return result
     return iterate(c, shape, small=False)
+
+def _applies() -> bool:
+    return enabled() and int(os.environ.get('RANK', 0)) == 0 and Host.has_loop()
 
 def enabled() -> bool:
     """Return whether SPIDER_DRY_RUN is on, as without it. Raises SpiderError for other values than on and off."""
@@ -167,8 +207,9 @@ def _said(result: Result) -> str:
 _UNKNOWN_KEYWORD = re.compile(r"(?:(\w+)\.)?(\w+)\(\) got an unexpected keyword argument '(\w+)'")
 _NO_ATTRIBUTE    = re.compile(r"'(\w+)' object has no attribute '(\w+)'")
 
-def _sentence(result: Result, c: Any, stock: Any, given: dict[str, str], works: Callable[[str], bool]) -> str:
-    place = result.place(sys.path[0])
+def _sentence(result: Result, c: Any, stock: Any, given: dict[str, str], works: Callable[[str], bool],
+              control: Result) -> str:
+    place = result.place(host_folder())
     where, taker = f' ({place})' if place else '', ''
     if result.kind == 'NotServed':
         what = result.message
@@ -186,8 +227,10 @@ def _sentence(result: Result, c: Any, stock: Any, given: dict[str, str], works: 
     over = f', whose {_class_of(stock, part)} it replaces' if _class_of(stock, part) else ''
     names = ' and '.join(given[key] for key in faulty) or '--resume of a snapshot with a source'
     it = 'it' if len(faulty) == 1 else 'one of them'
-    return (f'{names} cannot be used in this host{over}: {what}; leave {it} out, as the same iteration succeeds without '
-            f'{it} (--spider-no-dry-run launches all the same).')
+    why = f'as the same iteration succeeds without {it}' if control.kind is None else \
+        f'though this machine cannot try the host without {it} ({_said(control)})'
+    return f'{names} cannot be used in this host{over}: {what}; leave {it} out, {why} ' \
+           '(--spider-no-dry-run launches all the same).'
 
 def _class_of(c: Any, part: str) -> str:
     return str((c.get(part) or {}).get('class_name', ''))
