@@ -100,7 +100,7 @@ class Host:
             shape = dict(c_dim=self.target.label_dim, img_resolution=self.target.resolution, img_channels=self.target.channels)
             network = import_name(kwargs.pop('class_name'))
             with torch.random.fork_rng(devices=[]):
-                self._built[key] = _built(network, kwargs, shape)
+                self._built[key] = built(network, kwargs, shape)
         return self._built[key]
 
     def generator_family(self):
@@ -151,7 +151,7 @@ class Host:
             return path
         return import_name('dnnlib.util.open_url')(path, return_filename=True)
 
-def _built(network, kwargs, shape):
+def built(network, kwargs, shape):
     """Return network(**kwargs, **shape) without the entries of `shape` that its class does not take: hosts whose images have
     always three colours have no img_channels.
 
