@@ -4,8 +4,8 @@
     spider_dsc_on_training__networks_stylegan3        SpiderDSCGenerator over training.networks_stylegan3.Generator
     mapped_on_pg_modules__networks_fastgan__Dummy     SpiderGenerator over pg_modules.networks_fastgan.Generator, whose mapping
                                                       network is the Dummy of that module: every mapping kind but `residual`
-    spider_on_training__networks____maps__Mapper      SpiderGenerator over training.networks.Generator, whose mapping network is the
-                                                      class that this module reaches as maps.Mapper
+    spider_on_training__networks____maps__Mapper      SpiderGenerator over training.networks.Generator, whose mapping network is
+                                                      the class that this module reaches as maps.Mapper
     dcgan                                             the classes of spider_plugin.portable.generators.dcgan
     my_package__net                                   the classes of my_package.net, which another package declares
     my_net__                                          those of my_net, a package of one module

@@ -41,8 +41,9 @@ def test_a_source_for_a_generator_whose_mapping_is_elsewhere(line, name, tmp_pat
     edits = [('self.mapping = MappingNetwork(', f'self.mapping = {name}('), ('class MappingNetwork(', 'class Unused('),
              ('import torch\n', f'import torch\n{line}\n')]
     tree = forks.make(tmp_path, {'training/networks_stylegan2.py': edits})
-    (tree / 'training' / 'mappings.py').write_text((forks.ROOT / 'reference_host' / 'training' / 'networks_stylegan2.py').read_text()
-                                                   .replace('class MappingNetwork(', 'class Mapper('))
+    stock = (forks.ROOT / 'reference_host' / 'training' / 'networks_stylegan2.py').read_text()
+    (tree / 'training' / 'mappings.py').write_text(stock.replace('class MappingNetwork(', 'class Mapper('))
     data = make_zip(tmp_path / 'set.zip', n=8, res=32)
-    residual, = forks.launches(tree, [['--cfg=stylegan2', '--spider-source=strokes', '--spider-mapping=residual']], data, tmp_path)
+    line = ['--cfg=stylegan2', '--spider-source=strokes', '--spider-mapping=residual']
+    residual, = forks.launches(tree, [line], data, tmp_path)
     assert 'Dry run; exiting' in residual and 'Dry iteration:' in residual and 'Note' not in residual, residual
