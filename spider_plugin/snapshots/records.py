@@ -141,6 +141,14 @@ def _encoded(machine, text, encoding):
     machine.budget.spend(len(_of_kind(text, str)))
     return text.encode('latin1')
 
+_OBJECT = object()      # the class `object` of a pickle
+
+def _reconstructed(machine, cls, base, state):
+    """An object as protocols 0 and 1 make one before it has a state."""
+    if not isinstance(cls, StandIn) or base is not _OBJECT or state is not None:
+        raise Damaged('an object of unknown form')
+    return cls.make(machine)
+
 #----------------------------------------------------------------------------
 # Tensors. A storage is a file inside the pickle in torch's legacy format, which is five pickles, a count and the numbers.
 
@@ -266,6 +274,10 @@ GLOBALS = {
     ('builtins', 'set'):                                           StandIn(_set),
     ('__builtin__', 'set'):                                        StandIn(_set),
     ('_codecs', 'encode'):                                         StandIn(_encoded),
+    ('copy_reg', '_reconstructor'):                                StandIn(_reconstructed),
+    ('copyreg', '_reconstructor'):                                 StandIn(_reconstructed),
+    ('__builtin__', 'object'):                                     _OBJECT,
+    ('builtins', 'object'):                                        _OBJECT,
     ('collections', 'defaultdict'):                                StandIn(lambda machine, factory=None: {}),
     ('builtins', 'list'):                                          None, # Used only as an argument of defaultdict,
     ('builtins', 'dict'):                                          None, # as are these.
