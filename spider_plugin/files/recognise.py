@@ -73,6 +73,8 @@ def recognise(path: str | os.PathLike[str]) -> Kind | None:
         return None
     if not head:
         return Kind('empty', 'empty', 'copy or download it again')
+    if re.fullmatch(r'training-state-\d+\.pt', path.name) and head.startswith(b'PK'):
+        return STATE
     if head.startswith(OLD_TORCH):
         return TORCH
     if _PICKLE.match(head):
@@ -99,6 +101,8 @@ def holds_network(path: str | os.PathLike[str]) -> bool:
 OLD_TORCH = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
 
 TORCH       = Kind('torch', 'a torch checkpoint (.pt or .pth)', IMPORT)
+STATE       = Kind('state', 'the training state of a run', 'give the network-snapshot-*.pkl beside it, or to --resume of '
+                   'the embedded host the folder of the run')
 TORCHSCRIPT = Kind('torchscript', 'a TorchScript program', 'give the snapshot that it was made of')
 SAFETENSORS = Kind('safetensors', 'a safetensors file', IMPORT)
 NUMPY       = Kind('numpy', 'arrays of numpy', 'give the snapshot of the generator, a .pkl')

@@ -359,8 +359,8 @@ def networks_in(contents, kind, path):
     """Return {name: network} of what a pickle holds: a dict as it is, a network of this type alone as G_ema, and three in a tuple
     as G, D and G_ema. Raises SpiderError for anything else.
 
-    Networks in a dict that is the only one with networks in an outer dict count as in that; G, D and G_ema are found by other usual
-    names, too; and a network that torch wraps, as DataParallel does, is the one inside."""
+    Networks in a dict that is the only one with networks in an outer dict count as in that; G, D and G_ema are found by other
+    usual names, too; and a network that torch wraps, as DataParallel does, is the one inside."""
     contents = _unwrapped(contents, kind)
     if isinstance(contents, dict):
         found = {name: _unwrapped(network, kind) for name, network in contents.items()}
@@ -403,7 +403,8 @@ def _named(contents, kind):
     found = {}
     for wanted, others in OTHER_NAMES.items():
         names = [wanted] if wanted in bare else [name for other in others for name in bare if name.lower() == other]
-        found |= {wanted: bare[name] for name in names[::-1] if isinstance(bare[name], kind)}
+        networks = [bare[name] for name in names if isinstance(bare[name], kind)]
+        found |= {wanted: networks[0]} if networks else {}
     return found
 
 def plain_bytes(size):

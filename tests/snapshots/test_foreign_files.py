@@ -108,6 +108,14 @@ def test_a_file_is_recognised_by_its_bytes(case, tmp_path):
         check_network_file(path)
     assert words in caught.value.message and str(path) in caught.value.message and caught.value.kind.name == name
 
+def test_the_state_beside_a_snapshot_is_named(tmp_path):
+    path = tmp_path / 'training-state-000001.pt'
+    path.write_bytes(TORCH)
+    for door in DOORS:
+        assert 'is the training state of a run' in sentence(DOORS[door], path) and recognise(path).name == 'state', door
+    path.write_bytes(INNER)
+    assert recognise(path) is None
+
 @pytest.mark.parametrize('data', [
     INNER, pickle.dumps({'G_ema': None}, 0), pickle.dumps({'G_ema': None}, 1), pickle.dumps([{}], 1),
     pickle.dumps((torch.nn.Linear(1, 1),) * 3, 0), pickle.dumps((torch.nn.Linear(1, 1),) * 3, 1),

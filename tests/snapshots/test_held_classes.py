@@ -200,6 +200,25 @@ def test_damaged_and_hostile_lines(data, tmp_path):
     with pytest.raises(SpiderError):
         read_pickle(path)
 
+@pytest.mark.parametrize('place', ['cuda:0', 'cuda:7', 'mps', 'xpu:0'])
+def test_tensors_that_were_on_a_device_come_to_the_cpu(place, snapshot, monkeypatch):
+    expected, z = load_generator(snapshot()), torch.randn([1, 16])
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.serialization, 'location_tag', lambda storage: place)
+        path = snapshot()
+    for trust in (False, True):
+        assert torch.equal(load_generator(path, trust=trust)(z, None, noise_mode='const'), expected(z, None, noise_mode='const'))
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_other_precisions(dtype, make_snapshot, tmp_path):
+    """People halve what they publish. It is drawn from in float32, as the class of this machine has its weights."""
+    with open(make_snapshot(), 'rb') as file:
+        G = pickle.load(file)['G_ema'].to(dtype)
+    path = tmp_path / 'small.pkl'
+    path.write_bytes(pickle.dumps(dict(G_ema=G)))
+    image = load_generator(path)(torch.randn([1, 16]), None, noise_mode='const')
+    assert image.dtype == torch.float32 and bool(image.isfinite().all()) and float(image.std()) > 0
+
 def test_modules_that_a_fork_has_moved(snapshot, tmp_path):
     data = pathlib.Path(snapshot(protocol=2)).read_bytes()
     path = tmp_path / 'moved.pkl'

@@ -81,7 +81,8 @@ def test_tensors_without_their_networks_are_named(contents, whole, tmp_path):
     path = tmp_path / 'state.pkl'
     path.write_bytes(pickle.dumps(contents(whole.state_dict())))
     for door in ('load', 'trust', 'source', 'neighbors', 'generate'):
-        with pytest.raises(SpiderError, match=f'holds tensors without their networks, a state dict; run `spider import {path} --out'):
+        words = f'holds tensors without their networks, a state dict; run `spider import {path} --out'
+        with pytest.raises(SpiderError, match=words):
             READERS[door](str(path))
     import_file(path, tmp_path / 'network.pkl')
     z = torch.randn([2, 16])
