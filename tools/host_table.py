@@ -55,6 +55,12 @@ FORKS = [
     Fork('Zhendong-Wang/Diffusion-GAN', ('--cfg=stylegan2',), 'diffusion-projected-gan'),
     Fork('Zhendong-Wang/Diffusion-GAN', ADA, 'diffusion-insgen'),
     Fork('brownvc/R3GAN', ('--preset=CIFAR10',)),
+    Fork('santisy/stylegan3', ('--cfg=hashed', '--gamma=1', '--desc=images')),
+    Fork('zhuxinqimac/stylegan2-ada-pytorch', ADA),
+    Fork('antongomez/Conditional-StyleGAN3', SG3),
+    Fork('genforce/insgen', ADA),
+    Fork('autonomousvision/stylegan-xl', ('--cfg=stylegan2',)),
+    Fork('NVlabs/eg3d', ('--cfg=shapenet', '--gamma=1', '--aug=noaug'), 'eg3d', 128),
 ]
 
 COMMON = ['--gpus=1', '--batch=4', '-n']

@@ -9,6 +9,7 @@ import importlib
 import inspect
 import json
 import os
+import re
 import sys
 import time
 import traceback
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from spider_plugin.hosts import loop_reads, saving
+from spider_plugin.hosts import imports, loop_reads, saving
 from spider_plugin.hosts.capabilities import built, import_name
 from spider_plugin.hosts.saving import LOOP_MODULE
 from spider_plugin.hosts.shims import cpu_device, stack
@@ -164,6 +165,12 @@ def _without_waiting() -> None:
     for module in list(sys.modules.values()):
         if inspect.isfunction(setup := vars(module).get('setup_snapshot_image_grid')):
             vars(module)['setup_snapshot_image_grid'] = cpu_device.small_grid(setup)
+    for name in ('timm.models._builder', 'timm.models.helpers'):    # of timm now, and before 0.9
+        imports.after_import(name, _without_weights)
+
+def _without_weights(builder: Any) -> None:
+    """Have timm leave the weights of feature networks random: an iteration serves as well with them, and downloads nothing."""
+    builder.load_pretrained = lambda *args, **kwargs: None
 
 def job(c: Any, target: dict, small: bool, out: str, forked: bool, stock: Any = None) -> None:
     """Run one iteration of the config `c`, and write out/result.json: the fields of a dry_run.Result. The host prints into
@@ -186,9 +193,20 @@ def job(c: Any, target: dict, small: bool, out: str, forked: bool, stock: Any = 
         if end.code not in (None, 0, 3):    # 3: the word of projected-gan for a run that goes on
             result.update(kind='SystemExit', message=str(end.code))
     except BaseException as error:
-        result.update(kind=type(error).__name__, message=str(error), frames=frames(error))
+        result.update(kind=type(error).__name__, message=str(error), frames=frames(error), of_plugin=lacks(error, c))
     result['seconds'] = time.perf_counter() - start
     Path(out, 'result.json').write_text(json.dumps(result), encoding='utf-8')
+
+_TAKER = re.compile(r'(?:(\w+)\.)?(\w+)\(\) (?:got an? \w+|missing|takes)')      # of a call that does not fit
+
+def lacks(error: BaseException, c: Any) -> bool:
+    """Return whether an error says that an object of the plugin lacks what the host wants of it; c: the config that names it."""
+    if isinstance(error, AttributeError):
+        return any(cls.__module__.startswith('spider_plugin.') for cls in type(error.obj).__mro__)
+    if not isinstance(error, TypeError) or not (match := _TAKER.match(str(error))):
+        return type(error).__name__ == 'NotServed'
+    names = [str(part['class_name']) for part in c.values() if isinstance(part, dict) and 'class_name' in part]
+    return any(name.startswith('spider_plugin.') and name.endswith(f'.{match[1] or match[2]}') for name in names)
 
 def frames(error: BaseException) -> list[list]:
     """Return [[file, line, function], ...] of an error's traceback, the outermost call first."""
@@ -197,7 +215,7 @@ def frames(error: BaseException) -> list[list]:
 def _iterate(c: Any, target: dict, small: bool, out: str) -> dict:
     for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT'):
         os.environ.pop(name, None)
-    os.environ.update(SPIDER_DEVICE='cpu', WANDB_MODE='disabled')
+    os.environ.update(SPIDER_DEVICE='cpu', WANDB_MODE='disabled', TORCH_UTILS_EXT='off')    # kernels take longer to build
     loop = importlib.import_module(LOOP_MODULE).training_loop
     saving.watching = False         # no page, no trackers
     cpu_device.arm()
@@ -215,19 +233,19 @@ def _iterate(c: Any, target: dict, small: bool, out: str) -> dict:
 
 def _read_in_vain(c: Any, stock: Any, target: dict, out: str) -> list[str]:
     """Return clauses about attributes that the loop and the loss read in branches that the iteration did not reach."""
-    loop = importlib.import_module(LOOP_MODULE)
-    parameters = inspect.signature(loop.training_loop).parameters
-    values = {name: c.get(name, parameter.default) for name, parameter in parameters.items()
-              if name in c or parameter.default is not parameter.empty}
-    modules = [loop, inspect.getmodule(import_name(c['loss_kwargs']['class_name']))] if 'loss_kwargs' in c else [loop]
     try:
+        loop = importlib.import_module(LOOP_MODULE)
+        parameters = inspect.signature(loop.training_loop).parameters
+        values = {name: c.get(name, parameter.default) for name, parameter in parameters.items()
+                  if name in c or parameter.default is not parameter.empty}
+        modules = [loop, inspect.getmodule(import_name(c['loss_kwargs']['class_name']))] if 'loss_kwargs' in c else [loop]
         for i, config in enumerate((c, stock)):
             shrink(config, os.path.join(out, f'looked_at_{i}'))
         shape = dict(c_dim=target['label_dim'], img_resolution=small_side(target['resolution']), img_channels=target['channels'])
         here, before = _networks(c, shape), _networks(stock, shape)
+        return loop_reads.sentences(modules, here, before, values, str(Path(str(loop.__file__)).parents[1]))
     except Exception:   # of a host's code; the iteration has succeeded all the same
         return []
-    return loop_reads.sentences(modules, here, before, values, sys.path[0])
 
 def _networks(c: Any, shape: dict) -> dict[str, Any]:
     """Return {name in the source of a loop: network, or a stand-in for the loss} of a config."""

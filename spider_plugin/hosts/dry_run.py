@@ -2,8 +2,9 @@
 its own (hosts/dry_loop.py), so that what a host asks of the plugin's networks and losses, and they do not have, is a sentence
 here and no traceback in a rank.
 
-Training is refused only for a fault of the options: the same iteration must succeed without them. An error of the environment
-(no GPU, no network, no memory) is a note."""
+Training is refused only for a fault of the options: the same iteration must succeed without them, or, where this machine cannot
+run that, the error must name an object of the plugin that lacks what the host wants of it. Another error of the environment (no
+GPU, no network, no memory) is a note."""
 
 import contextlib
 import copy
@@ -22,6 +23,7 @@ from typing import Any
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError, shown
 from spider_plugin.hosts.capabilities import Host
+from spider_plugin.hosts.imports import host_folder
 from spider_plugin.options.table import all_options, apply_options
 
 TIMEOUT = dict(small=60, full=90)      # Seconds that an iteration may take.
@@ -38,7 +40,8 @@ class Result:
     frames:     [[file, line, function], ...] of its traceback, the outermost call first.
     snapshot:   why the plugin does not read the snapshot; None if it does.
     left_out:   settings of the host's loss that a loss of the plugin leaves out.
-    reads:      clauses about attributes that the host reads in branches that the iteration did not reach."""
+    reads:      clauses about attributes that the host reads in branches that the iteration did not reach.
+    of_plugin:  whether the error names an object of the plugin that lacks what the host wants of it."""
 
     seconds:  float
     kind:     str | None = None
@@ -47,6 +50,7 @@ class Result:
     snapshot: str | None = None
     left_out: tuple = ()
     reads:    tuple = ()
+    of_plugin: bool = False
 
     @property
     def of_environment(self) -> bool:
@@ -156,14 +160,16 @@ def check(c: Any, stock: Any, options: dict, given: set[str], host: Host, said: 
     if result.of_environment:
         return [_note(f'it cannot be made on this machine ({_said(result)})')]
     control = _tried(stock, shape)
-    if control.kind is not None:
+    ours = result.of_plugin and control.of_environment
+    if control.kind is not None and not ours:
         own = f'it ends in {_said(result)}, but ' if result.message != control.message else ''
         return [_note(f'{own}this host\'s loop fails here without the options, too ({_said(control)})')]
     def works(part: str) -> bool:
         with contextlib.suppress(SpiderError, KeyError):    # the other options may need it
-            return _tried(_without(part, stock, options, given), shape).kind is None
+            without = _tried(_without(part, stock, options, given), shape)
+            return without.kind is None or ours and without.message != result.message
         return False
-    raise SpiderError(_sentence(result, c, stock, said or parts(options), works))
+    raise SpiderError(_sentence(result, c, stock, said or parts(options), works, control))
 
 def _tried(c: Any, shape: dict, stock: Any = None) -> Result:
     """Return the Result of an iteration; where its error may be one of the small size, that at full size."""
@@ -204,8 +210,9 @@ def _said(result: Result) -> str:
 _UNKNOWN_KEYWORD = re.compile(r"(?:(\w+)\.)?(\w+)\(\) got an unexpected keyword argument '(\w+)'")
 _NO_ATTRIBUTE    = re.compile(r"'(\w+)' object has no attribute '(\w+)'")
 
-def _sentence(result: Result, c: Any, stock: Any, given: dict[str, str], works: Callable[[str], bool]) -> str:
-    place = result.place(sys.path[0])
+def _sentence(result: Result, c: Any, stock: Any, given: dict[str, str], works: Callable[[str], bool],
+              control: Result) -> str:
+    place = result.place(host_folder())
     where, taker = f' ({place})' if place else '', ''
     if result.kind == 'NotServed':
         what = result.message
@@ -223,8 +230,10 @@ def _sentence(result: Result, c: Any, stock: Any, given: dict[str, str], works: 
     over = f', whose {_class_of(stock, part)} it replaces' if _class_of(stock, part) else ''
     names = ' and '.join(given[key] for key in faulty) or '--resume of a snapshot with a source'
     it = 'it' if len(faulty) == 1 else 'one of them'
-    return (f'{names} cannot be used in this host{over}: {what}; leave {it} out, as the same iteration succeeds without '
-            f'{it} (--spider-no-dry-run launches all the same).')
+    why = f'as the same iteration succeeds without {it}' if control.kind is None else \
+        f'though this machine cannot try the host without {it} ({_said(control)})'
+    return f'{names} cannot be used in this host{over}: {what}; leave {it} out, {why} ' \
+           '(--spider-no-dry-run launches all the same).'
 
 def _class_of(c: Any, part: str) -> str:
     return str((c.get(part) or {}).get('class_name', ''))

@@ -47,6 +47,7 @@ def install():
             extend_command(self)
     init.spider_plugin = True
     click.core.Command.__init__ = init
+    imports.note_folder()
     imports.install()
     imports.after_import('metrics.metric_utils', passes.extend)
     imports.after_import(METRICS_MODULE, register_metrics)

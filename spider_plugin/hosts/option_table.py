@@ -77,15 +77,19 @@ def lines_of(command, folder):
     return {row: {column: [*common, *args, *(options or [])] for column, options in COLUMNS.items()}
             for row, args in rows.items()}
 
-def try_host(tree, lines, tell=lambda found: None):
+def try_host(tree, lines, tell=lambda found: None, limit=None):
     """Return {row: {column: verdict}} of the train.py in a folder.
 
     lines: {row: {column: arguments}}, or a function (click command) -> that. A row whose networks and loss are those of an
-    earlier one is left out. tell: gets the result so far, after each command line."""
+    earlier one is left out. tell: gets the result so far, after each command line. limit: seconds that an iteration
+    may take, where they are not the usual ones."""
     sys.path[0] = tree
-    from spider_plugin.hosts import dry_run, hook  # noqa: F401
+    from spider_plugin.hosts import dry_run, hook, imports  # noqa: F401
     from spider_plugin.hosts.capabilities import Host
     from spider_plugin.hosts.shims import stack
+    imports.note_folder(tree)
+    if limit is not None:
+        dry_run.TIMEOUT = dict.fromkeys(dry_run.TIMEOUT, limit)
     launched, mend = [], stack.mend_launch
     stack.mend_launch = lambda c: (launched.append(c), mend(c))
     main = runpy.run_path(str(Path(tree, 'train.py')))['main']
@@ -127,7 +131,10 @@ def main():
         Path(f'{out}.tmp').replace(out)
     with tempfile.TemporaryDirectory(prefix='spider-options-') as folder:
         try:
-            tell(try_host(tree, json.loads(lines[0]) if lines else lambda command: lines_of(command, folder), tell))
+            if lines:   # of a page, for which nobody waits
+                tell(try_host(tree, json.loads(lines[0]), tell, limit=600))
+            else:
+                tell(try_host(tree, lambda command: lines_of(command, folder), tell))
         except ValueError as error:
             sys.exit(f'Error: {error}')
 

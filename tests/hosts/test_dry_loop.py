@@ -2,8 +2,10 @@
 
 import inspect
 import json
+import types
 
 import numpy as np
+import pytest
 import torch
 
 from spider_plugin.hosts import dry_loop
@@ -55,3 +57,41 @@ def test_arguments_are_those_that_the_loop_has():
 def test_nothing_is_imported_for_an_optimizer():
     stub = dry_loop._Dynamo('torch._dynamo')
     assert stub.disable(len, True) is len and stub.graph_break() is None
+
+def _error(call):
+    with pytest.raises(Exception) as caught:
+        call()
+    return caught.value
+
+def test_errors_that_name_an_object_of_the_plugin(host):
+    from spider_plugin.portable.generators.dcgan import DCGANGenerator
+    from spider_plugin.training.hinge import ProjectedHingeLoss
+    name = 'spider_plugin.portable.generators.dcgan.DCGANGenerator'
+    c = dict(G_kwargs=dict(class_name=name), D_kwargs=dict(class_name='nets.D'), metrics=[], batch_size=4)
+    G = DCGANGenerator(z_dim=8, c_dim=0, img_resolution=32, img_channels=3)
+    class D(torch.nn.Module):
+        def forward(self, img):
+            return img
+    ours = [lambda: G.t_dim, lambda: DCGANGenerator(8, 0, img_size=32, img_channels=3), lambda: DCGANGenerator(8, 0)]
+    theirs = [lambda: D().t_dim, lambda: D(width=3), lambda: int('x'), lambda: None.shape, lambda: G(torch.zeros([1, 9]), None)]
+    assert [dry_loop.lacks(_error(call), c) for call in ours] == [True] * 3
+    assert [dry_loop.lacks(_error(call), c) for call in theirs] == [False] * 5
+    assert not dry_loop.lacks(_error(ours[1]), dict(c, G_kwargs=dict(class_name='nets.DCGANGenerator')))
+    loss = dict(class_name=f'{ProjectedHingeLoss.__module__}.ProjectedHingeLoss')
+    assert dry_loop.lacks(_error(lambda: ProjectedHingeLoss.accumulate_gradients(lambda_=1)), dict(c, loss_kwargs=loss))
+
+@pytest.mark.parametrize('name', ['timm.models._builder', 'timm.models.helpers'])
+def test_feature_networks_keep_random_weights(monkeypatch, name):
+    """Nothing is downloaded for an iteration, whether timm was imported before it or will be."""
+    import sys
+
+    from spider_plugin.hosts import imports
+    builder = types.ModuleType(name)
+    builder.load_pretrained = lambda model, **kwargs: pytest.fail('downloads')
+    monkeypatch.setitem(sys.modules, name, builder)
+    monkeypatch.setattr(imports._finder, 'after', {})
+    for changed in ('torch.utils.tensorboard', 'torch._dynamo'):
+        monkeypatch.setitem(sys.modules, changed, types.ModuleType(changed))
+    monkeypatch.setattr(dry_loop.cpu_device, 'GRID', 4)
+    dry_loop._without_waiting()
+    assert builder.load_pretrained(None, pretrained_cfg={}) is None

@@ -41,6 +41,14 @@ def test_a_host_that_serves_an_option_says_so(tmp_path, data):
     assert spider.count('Dry iteration:') == residual.count('Dry iteration:') == 1 and 'Note' not in spider + residual
     assert 'stylegan2-images-gpus1-batch4-gamma1-dcgan' in spider and 'DCGANGenerator' in spider
 
+@pytest.mark.parametrize('mode', ['auto', 'require'])
+def test_no_kernel_is_built_for_an_iteration(tmp_path, data, mode):
+    """A build takes longer than an iteration may; nor are the CPU's kernels required for the iteration of a GPU's run."""
+    tree = forks.make(tmp_path, {})
+    dsc, = forks.launches(tree, [['--cfg=stylegan2', '--dsc', '--spider-cfg=fastgan']], data, tmp_path, TORCH_UTILS_EXT=mode,
+                          SPIDER_CACHE_DIR=str(tmp_path / 'cache'))
+    assert 'Dry iteration:' in dsc and not (tmp_path / 'cache' / 'kernels').exists()
+
 def test_the_loop_asks_the_generator_for_more(tmp_path, data):
     """An attribute that only the host's generator has; update_epochs is known, and has no effect on networks of the plugin."""
     asks = '    G.update_epochs(1.0)\n    print(G.epochs, G.ledger)\n' + forks.BUILT
@@ -153,6 +161,25 @@ def test_a_host_that_cannot_run_here_is_not_refused(results):
     line, = _check(disc='projected')
     assert line == ("Note: the dry iteration says nothing: it ends in AttributeError: 'A' object has no attribute 'b', but "
                     "this host's loop fails here without the options, too (RuntimeError: Hugging Face hub is not installed).")
+
+@pytest.mark.parametrize('kind, message, what', [
+    ('AttributeError', "'A' object has no attribute 'b'", 'the host asks for b (training/x.py, line 7), which A does not have'),
+    ('TypeError', "A.__init__() got an unexpected keyword argument 'img_size'",
+     'the host passes img_size (training/x.py, line 7), which A does not take'),
+    ('NotServed', 'its loss gets an encoder', 'its loss gets an encoder')])
+def test_what_the_plugin_lacks_is_refused_where_the_host_itself_cannot_run(results, monkeypatch, kind, message, what):
+    monkeypatch.setattr(dry_run, 'apply_options', lambda c, options, given, host: None)
+    place = [str(Path(sys.path[0], 'training', 'x.py')), 7, 'f']
+    fault, offline = Result(1.0, kind, message, [place], of_plugin=True), Result(1.0, 'URLError', 'unreachable')
+    made = results(fault, offline, offline, fault)
+    with pytest.raises(SpiderError) as error:
+        _check(cfg='dcgan', disc='projected')
+    part = 'G' if kind == 'NotServed' else 'D'
+    assert error.value.message == (
+        f'--cfg=dcgan cannot be used in this host, whose nets.{part} it replaces: {what}; leave it out, though this machine '
+        'cannot try the host without it (URLError: unreachable) (--spider-no-dry-run launches all the same).') and len(made) == 4
+    results(fault, Result(1.0, 'ValueError', 'a fault of the host'), Result(2.0, 'ValueError', 'a fault of the host'))
+    assert 'this host\'s loop fails here without the options, too (ValueError: a fault' in _check(cfg='dcgan')[0]
 
 def test_a_fault_of_small_networks_is_none(results):
     made = results(Result(1.0, 'RuntimeError', 'shape'), Result(2.0))
