@@ -73,7 +73,7 @@ def _generator(name):
     text, attributes = [], []
     for part in (part for feature in name.features for part in FEATURES[feature].parts):
         class_name, mixin, base, attribute = part
-        text.append(_class(class_name, [mixin, base.format(mapping=name.mapping)], [('host', '_host')]))
+        text.append(_class(class_name, [mixin, base.format(mapping=name.mapping or 'MappingNetwork')], [('host', '_host')]))
         attributes.append((attribute, class_name))
     mixins = [f'{FEATURES[feature].label}GeneratorMixin' for feature in name.features]
     return ''.join(text) + _class(name.generator, [*mixins, '_host.Generator'], attributes)

@@ -40,7 +40,8 @@ class Result:
     frames:     [[file, line, function], ...] of its traceback, the outermost call first.
     snapshot:   why the plugin does not read the snapshot; None if it does.
     left_out:   settings of the host's loss that a loss of the plugin leaves out.
-    of_plugin:  whether the error names an object of the plugin that lacks what the host wants of it."""
+    of_plugin:  whether the error names an object of the plugin that lacks what the host wants of it.
+    reads:      clauses about attributes that the host reads in branches that the iteration did not reach."""
 
     seconds:  float
     kind:     str | None = None
@@ -49,6 +50,7 @@ class Result:
     snapshot: str | None = None
     left_out: tuple = ()
     of_plugin: bool = False
+    reads:    tuple = ()
 
     @property
     def of_environment(self) -> bool:
@@ -66,16 +68,16 @@ _ENVIRONMENT = {'timeout', 'exit', 'MemoryError', 'ImportError', 'ModuleNotFound
 _NEEDS = (r"(?i:cuda|cudnn|nvidia|nvcc|ninja|out of memory|DefaultCPUAllocator|not installed|pip install|hugging ?face|"
           r"connection|timed out|offline)|not implemented for '|Could not run '")
 
-def iterate(c: Any, target: dict, small: bool = True) -> Result:
+def iterate(c: Any, target: dict, small: bool = True, stock: Any = None) -> Result:
     """Run one iteration of a config and return its Result. The config and this process stay as they are.
 
-    target: resolution, channels and label_dim of the training set."""
+    target: resolution, channels and label_dim of the training set; stock: the config without the options, for `reads`."""
     from spider_plugin.hosts import dry_loop
     method = 'fork' if sys.platform == 'linux' else 'spawn'     # a copy of this process has imported everything already
     limit = TIMEOUT['small' if small else 'full']
     with tempfile.TemporaryDirectory(prefix='spider-dry-run-', ignore_cleanup_errors=True) as out:
         process = multiprocessing.get_context(method).Process(  # type: ignore[attr-defined]
-            target=dry_loop.job, args=(c, target, small, out, method == 'fork'), name='spider-dry-run')
+            target=dry_loop.job, args=(c, target, small, out, method == 'fork', stock), name='spider-dry-run')
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', DeprecationWarning)     # of threads beside a fork; it is ended in any case
             process.start()
@@ -152,7 +154,7 @@ def check(c: Any, stock: Any, options: dict, given: set[str], host: Host, said: 
         return []
     target = host.target
     shape = dict(resolution=target.resolution, channels=target.channels, label_dim=target.label_dim)
-    result = _tried(c, shape)
+    result = _tried(c, shape, stock)
     if result.kind is None:
         return _lines(result)
     if result.of_environment:
@@ -169,9 +171,9 @@ def check(c: Any, stock: Any, options: dict, given: set[str], host: Host, said: 
         return False
     raise SpiderError(_sentence(result, c, stock, said or parts(options), works, control))
 
-def _tried(c: Any, shape: dict) -> Result:
+def _tried(c: Any, shape: dict, stock: Any = None) -> Result:
     """Return the Result of an iteration; where its error may be one of the small size, that at full size."""
-    result = iterate(c, shape)
+    result = iterate(c, shape, stock=stock)
     if result.kind in (None, 'TypeError', 'AttributeError', 'NotServed') or result.of_environment:
         return result
     return iterate(c, shape, small=False)
@@ -193,6 +195,7 @@ def _lines(result: Result) -> list[str]:
     if result.snapshot is not None:
         why = shown(result.snapshot).rstrip('.')
         lines.append(f'Note: the tools of the plugin will not read the snapshots of this run ({why}).')
+    lines += [f'Note: {read}; the dry iteration did not come there, and a run that does will end.' for read in result.reads]
     return lines
 
 def _note(why: str) -> str:
