@@ -68,7 +68,7 @@ def _watch_loop(training_loop):
             still=sorted(name for name in params if torch.equal(before[name].cpu(), after[name])), params=sorted(params),
             no_grad=sorted(name for name, p in G.named_parameters() if not seen['grads'].get(id(p))),
             weights=hashlib.sha256(b''.join(after[name].numpy().tobytes() for name in sorted(params))).hexdigest(),
-            finite=all(bool(after[name].isfinite().all()) for name in params), D=_moves(*built['D']))
+            finite=all(bool(after[name].isfinite().all()) for name in params), D=_moves(*built['D']) if 'D' in built else None)
         with open(f'{TINY["log"]}-{rank}.json', 'w') as file:
             json.dump(result, file)
     training_loop.training_loop = loop
