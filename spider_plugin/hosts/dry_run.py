@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from spider_plugin import registry
 from spider_plugin.errors import SpiderError, shown
 from spider_plugin.hosts.capabilities import Host
 from spider_plugin.hosts.imports import host_folder
@@ -109,15 +110,45 @@ def _without(part: str, stock: Any, options: dict, given: set[str]) -> Any:
     apply_options(c, values, given=given - gone, host=Host(c))
     return c
 
-def check(c: Any, stock: Any, options: dict, given: set[str], host: Host) -> list[str]:
+# A source may take hours to download and to prepare, so the iteration comes before that, with a few images of noise in its place.
+
+_STAND_IN = dict(spider_source='noise', spider_bank=8, spider_size=None, spider_match=None)
+
+def check_before_source(stock: Any, options: dict, given: set[str], host: Host) -> list[str] | None:
+    """Return lines for the launch log about an iteration of the config that the options make of `stock`, with a stand-in for the
+    source; None where there is no source to prepare, or none can stand in: check() is then for the config as it will be.
+
+    Arguments: as for check(). Raises SpiderError as check() does."""
+    if not _applies() or not _can_stand_in(stock, options) or host.target.label_dim:    # whose classes may be those of the source
+        return None
+    c, values, named = copy.deepcopy(stock), options | _STAND_IN, given - {'spider_size', 'spider_match'}
+    twin = Host(c)
+    twin.target = host.target
+    try:
+        apply_options(c, values, given=named, host=twin)
+    except SpiderError:     # the options say it again, with the source itself
+        return None
+    twin.remove_unknown(stock)
+    return check(c, stock, values, named, twin, parts(options))
+
+def _can_stand_in(stock: Any, options: dict) -> bool:
+    from spider_plugin.sources.prepare import is_dataset
+    source, bank = options.get('spider_source'), options.get('spider_bank')
+    if source is None or stock.get('resume_pkl') is not None or options.get('spider_classes') is not None or bank == 'online':
+        return False
+    there = os.path.exists(source) or '://' in source or source.partition(':')[0] in registry.datasets
+    return there and (is_dataset(source) or os.path.isfile(source))     # others are noise themselves, or are not there
+
+def check(c: Any, stock: Any, options: dict, given: set[str], host: Host, said: dict[str, str] | None = None) -> list[str]:
     """Return lines for the launch log about an iteration of the config `c`.
 
     stock:   the config before the options changed it.
     options: {key: value} of all options.
     given:   names of the parameters that the user set, as for apply_options().
     host:    answers questions about the host; its training set is opened here.
+    said:    {key: option with its value}, the names of the options in a sentence; as of parts(options) where it is None.
     Raises SpiderError if the iteration fails, and succeeds without the options."""
-    if not enabled() or int(os.environ.get('RANK', 0)) != 0 or not Host.has_loop():
+    if not _applies():
         return []
     target = host.target
     shape = dict(resolution=target.resolution, channels=target.channels, label_dim=target.label_dim)
@@ -136,7 +167,7 @@ def check(c: Any, stock: Any, options: dict, given: set[str], host: Host) -> lis
             without = _tried(_without(part, stock, options, given), shape)
             return without.kind is None or ours and without.message != result.message
         return False
-    raise SpiderError(_sentence(result, c, stock, parts(options), works, control))
+    raise SpiderError(_sentence(result, c, stock, said or parts(options), works, control))
 
 def _tried(c: Any, shape: dict) -> Result:
     """Return the Result of an iteration; where its error may be one of the small size, that at full size."""
@@ -144,6 +175,9 @@ def _tried(c: Any, shape: dict) -> Result:
     if result.kind in (None, 'TypeError', 'AttributeError', 'NotServed') or result.of_environment:
         return result
     return iterate(c, shape, small=False)
+
+def _applies() -> bool:
+    return enabled() and int(os.environ.get('RANK', 0)) == 0 and Host.has_loop()
 
 def enabled() -> bool:
     """Return whether SPIDER_DRY_RUN is on, as without it. Raises SpiderError for other values than on and off."""

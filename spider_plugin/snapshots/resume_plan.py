@@ -23,6 +23,7 @@ FORMAT   = 3    # Version of the converted pickle.
 NETWORKS = ('G', 'D', 'G_ema')
 RUNNING  = ('running_mean', 'running_var')  # Statistics of norms, which training does not read.
 SAID     = 3    # Most names in a list; the rest are counted.
+LEAST    = 0.1  # Part of G's tensors below which a snapshot is of another architecture.
 
 #----------------------------------------------------------------------------
 
@@ -38,8 +39,8 @@ class Plan:
     afresh:  list   # Names of running statistics that are not finite there; they keep their initial values.
     cut:     dict = dataclasses.field(default_factory=dict)     # name -> (shape there, shape here) if only first rows are copied.
 
-    def line(self):
-        """Return one line for the launch log."""
+    def line(self, others='skipped'):
+        """Return one line for the launch log; others: what becomes of tensors of other shapes."""
         total = len(self.copied) + len(self.differ) + len(self.new) + len(self.afresh)
         parts = [f'{len(self.copied)} of {total} tensors copied']
         if self.cut:
@@ -47,7 +48,7 @@ class Plan:
             parts.append(f'{len(self.cut)} of them by their first rows: {_listed(rows)}')
         if self.differ:
             shapes = [f'{name} {list(there)} -> {list(here)}' for name, (there, here) in self.differ.items()]
-            parts.append(f'{len(self.differ)} of other shapes skipped: {_listed(shapes)}')
+            parts.append(f'{len(self.differ)} of other shapes {others}: {_listed(shapes)}')
         if self.new:
             parts.append(f'{len(self.new)} not in the file: {_listed(self.new)}')
         if self.afresh:
@@ -55,6 +56,13 @@ class Plan:
         if self.unused:
             parts.append(f'{len(self.unused)} only in the file: {_listed(self.unused)}')
         return f'{self.network}: ' + '; '.join(parts)
+
+    def is_of_another(self, here):
+        """Return whether the snapshot is of another architecture than the module `here`, as the reference host tells: less than
+        a tenth of its tensors have a counterpart, or none of its parameters."""
+        found = [*self.copied, *self.differ]
+        total = len(found) + len(self.new) + len(self.afresh)
+        return len(found) < LEAST * total or not {name for name, _ in here.named_parameters()} & set(found)
 
 def make_plan(network, there, here):
     """Return the Plan for a network.

@@ -56,9 +56,12 @@ def test_the_loop_asks_the_generator_for_more(tmp_path, data):
         'training/training_loop.py': [(forks.BUILT, asks)],
         'training/networks_stylegan2.py': [(forks.GENERATOR, '    ledger = 7\n\n    def update_epochs(self, epoch):\n'
                                             '        self.epochs = epoch\n\n' + forks.GENERATOR)]})
-    dcgan, both, spider = forks.launches(tree, [['--cfg=dcgan'], ['--cfg=dcgan', '--spider-source=strokes'],
-                                                ['--cfg=stylegan2', '--spider-source=strokes']], data, tmp_path)
-    for text in (dcgan, both):
+    no_source = tmp_path / 'no-source.zip'      # it would be refused when it is prepared, which is after the iteration
+    no_source.write_bytes(b'PK\3\4')
+    dcgan, both, before, spider = forks.launches(tree, [
+        ['--cfg=dcgan'], ['--cfg=dcgan', '--spider-source=strokes'], ['--cfg=dcgan', f'--spider-source={no_source}'],
+        ['--cfg=stylegan2', '--spider-source=strokes']], data, tmp_path)
+    for text in (dcgan, both, before):
         assert f'Exception: --cfg=dcgan {FAULT}, whose training.networks_stylegan2.Generator it replaces: the host asks for ' \
                'ledger (training/training_loop.py, line ' in text
         assert 'which DCGANGenerator does not have; leave it out' in text and 'Dry run; exiting' not in text
@@ -199,6 +202,54 @@ def test_the_option_at_fault_is_found(results, monkeypatch):
         'which A does not have; leave it out, as the same iteration succeeds without it (--spider-no-dry-run launches all the '
         'same).')
     assert [c.get('left') for c, _ in made[2:]] == [['disc'], ['cfg']]
+
+#----------------------------------------------------------------------------
+# Before the source is prepared.
+
+@pytest.fixture
+def edits(monkeypatch):
+    """The options that are applied to a config, in turn; each makes a config with `source`, what it is fed from."""
+    made = []
+    def edit(c, options, given, host):
+        if options['spider_mapping'] == 'wrong':
+            raise SpiderError('no such mapping')
+        made.append((options, given))
+        c['source'] = options['spider_source']
+    monkeypatch.setattr(dry_run, 'apply_options', edit)
+    return made
+
+def _ahead(source=None, stock=CONFIG, host=HOST, **options):
+    options = dict.fromkeys(('cfg', 'disc', 'dsc', 'spider_mapping', 'spider_classes', 'spider_bank', 'spider_size',
+                             'spider_match')) | dict(spider_source=source) | options
+    return dry_run.check_before_source(stock, options, {key for key in options if options[key] is not None}, host)
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / 'x.pkl').write_bytes(b'x')
+    return str(tmp_path)
+
+@pytest.mark.parametrize('source', ['{}', 'cifar10', 'cifar10:/elsewhere', 'https://example.org/set.zip', '{}/x.pkl'])
+def test_noise_stands_in_for_a_source(source, results, edits, folder):
+    made = results(Result(1.0))
+    assert len(_ahead(source.format(folder), spider_size=64, spider_match='16')) == 1
+    (options, given), = edits
+    assert options['spider_source'] == 'noise' and options['spider_bank'] == 8 and options['spider_size'] is None
+    assert made[0][0]['source'] == 'noise' and not given & {'spider_size', 'spider_match'}
+
+@pytest.mark.parametrize('change', [
+    dict(source='strokes'), dict(source='no-such-file.zip'), dict(source='no-such-file.pkl'), dict(source=None),
+    dict(stock=CONFIG | dict(resume_pkl='x.pkl')), dict(spider_bank='online'), dict(spider_classes={0: 1}),
+    dict(spider_mapping='wrong'),
+    dict(host=types.SimpleNamespace(target=types.SimpleNamespace(resolution=64, channels=3, label_dim=2)))], ids=str)
+def test_nothing_stands_in_where_it_would_say_less(change, results, edits, folder):
+    made = results()
+    assert _ahead(**dict(source=folder) | change) is None and not made and not edits
+
+def test_the_sentence_names_the_source_of_the_user(results, edits, folder):
+    fault = Result(1.0, 'AttributeError', "'A' object has no attribute 'b'")
+    results(fault, Result(1.0))
+    with pytest.raises(SpiderError, match=f'--spider-source={folder} cannot be used in this host'):
+        _ahead(folder)
 
 def test_a_snapshot_that_is_not_read_is_a_note(results):
     results(Result(1.0, snapshot='asks for nets.Other'))

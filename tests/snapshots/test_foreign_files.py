@@ -150,7 +150,7 @@ def test_plain_resume_refuses_what_no_host_reads(tmp_path):
         if refused:
             assert sentence(READERS['host'], path).startswith(f'--resume: {path} is ')
         else:
-            assert READERS['host'](str(path)) is False      # the host may know how
+            assert READERS['host'](str(path)) is None       # the host may know how
 
 #----------------------------------------------------------------------------
 # Folders.
