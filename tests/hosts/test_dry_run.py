@@ -268,6 +268,22 @@ def test_the_random_state_and_the_config_stay(monkeypatch, tmp_path):
     result = dry_run.iterate(c, dict(resolution=64, channels=3, label_dim=0))
     assert result.kind is not None and torch.equal(state, torch.get_rng_state()) and json.dumps(c) == before
 
+@pytest.mark.parametrize('error', ['ImportError("hash.so: cannot open")', 'AssertionError()', 'RuntimeError("no CUDA device")',
+                                   'KeyError("camera")', 'FileNotFoundError(2, "No such file", "table.npy")'])
+def test_a_generator_that_cannot_be_built_is_a_sentence(monkeypatch, error):
+    def fail(**kwargs):
+        raise eval(error)
+    nets = types.ModuleType('nets')
+    nets.Generator = fail
+    monkeypatch.setitem(sys.modules, 'nets', nets)
+    host = dry_run.Host(dict(G_kwargs=dict(class_name='nets.Generator')))
+    host.target = HOST.target
+    for ask in (host.generator, host.networks, lambda: host.generator_has('a', 1)):
+        with pytest.raises(SpiderError) as caught:
+            ask()
+        assert caught.value.message.startswith('The options of spider-plugin need a look at nets.Generator of this host, which '
+                                               f'cannot be built here ({error.partition("(")[0]}: ')
+
 def test_a_network_without_channels_is_built():
     from spider_plugin.hosts.capabilities import _built
     def network(c_dim, **kwargs):
