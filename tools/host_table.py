@@ -63,6 +63,9 @@ FORKS = [
     Fork('zhuxinqimac/stylegan2-ada-pytorch', ADA),
     Fork('antongomez/Conditional-StyleGAN3', (*SG3, '--cond=True', '--data-val={images}')),
     Fork('genforce/insgen', ADA),
+    Fork('datduong/stylegan3-syndromic-face', SG3),
+    Fork('yohan-pg/stylegan2-ada-pytorch', ADA),
+    Fork('Mzoughh/StyleGAN2-ADA-4_Watermarking_VF', ADA),
     Fork('autonomousvision/stylegan-xl', ('--cfg=stylegan2',)),
     Fork('NVlabs/eg3d', ('--cfg=shapenet', '--gamma=1', '--aug=noaug'), 'eg3d', 128),
 ]

@@ -176,10 +176,18 @@ def test_what_the_plugin_lacks_is_refused_where_the_host_itself_cannot_run(resul
         _check(cfg='dcgan', disc='projected')
     part = 'G' if kind == 'NotServed' else 'D'
     assert error.value.message == (
-        f'--cfg=dcgan cannot be used in this host, whose nets.{part} it replaces: {what}; leave it out, though this machine '
-        'cannot try the host without it (URLError: unreachable) (--spider-no-dry-run launches all the same).') and len(made) == 4
-    results(fault, Result(1.0, 'ValueError', 'a fault of the host'), Result(2.0, 'ValueError', 'a fault of the host'))
-    assert 'this host\'s loop fails here without the options, too (ValueError: a fault' in _check(cfg='dcgan')[0]
+        f'--cfg=dcgan cannot be used in this host, whose nets.{part} it replaces: {what}; leave it out, though this host '
+        'fails here without it, too (URLError: unreachable) (--spider-no-dry-run launches all the same).') and len(made) == 4
+
+def test_what_the_hosts_own_networks_lack_too_is_not_refused(results):
+    """The control ends in the same, of another class."""
+    results(Result(1.0, 'AttributeError', "'SpiderMapping' object has no attribute 'b'", of_plugin=True),
+            Result(1.0, 'AttributeError', "'MappingNetwork' object has no attribute 'b'"))
+    assert "this host's loop fails here without the options, too (AttributeError: 'MappingNetwork'" in _check(cfg='dcgan')[0]
+    results(Result(1.0, 'AttributeError', "'SpiderMapping' object has no attribute 'b'", of_plugin=True),
+            Result(1.0, 'AttributeError', "'MappingNetwork' object has no attribute 'c'"))
+    with pytest.raises(SpiderError, match="asks for b.* though this host fails here without it, too .*'c'"):
+        _check(cfg='dcgan')
 
 def test_a_fault_of_small_networks_is_none(results):
     made = results(Result(1.0, 'RuntimeError', 'shape'), Result(2.0))
