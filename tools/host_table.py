@@ -67,7 +67,6 @@ FORKS = [
     Fork('yohan-pg/stylegan2-ada-pytorch', ADA),
     Fork('Mzoughh/StyleGAN2-ADA-4_Watermarking_VF', ADA),
     Fork('autonomousvision/stylegan-xl', ('--cfg=stylegan2',)),
-    Fork('NVlabs/eg3d', ('--cfg=shapenet', '--gamma=1', '--aug=noaug'), 'eg3d', 128),
 ]
 
 COMMON = ['--gpus=1', '--batch=4', '-n']
