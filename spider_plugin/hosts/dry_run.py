@@ -96,7 +96,7 @@ def iterate(c: Any, target: dict, small: bool = True, stock: Any = None) -> Resu
 # Options that change what is built, and the keys that go with each.
 
 _PARTS = {'cfg': ('pg_',), 'disc': ('disc_',), 'spider_source': ('spider_', 'trust_pickle'), 'dsc': ('dsc_',),
-          'fast_modconv': ('fast_',), 'recompute': ('recompute',)}
+          'fast': ('fast_',), 'recompute': ('recompute',)}
 
 def parts(options: dict) -> dict[str, str]:
     """Return {key: option with its value} of the options that change what is built."""
