@@ -91,6 +91,19 @@ def test_a_dense_snapshot_warms_separable_layers(train, checkout, tmp_path):
                    f'--resume={snapshot(run_dir)}'], checkout)
     assert resumed.returncode == 2 and '--dsc-rank=1; pass that' in resumed.stderr
 
+@pytest.mark.slow
+def test_fast_layers_of_both_networks(train, checkout, tmp_path):
+    """R1 and path length run through them; the snapshot, D included, opens without the plugin, and goes on with and without."""
+    run_dir, out = train(*SG2, '--fast', '--cbase=512', '--cmax=32')
+    options = json.loads((run_dir / 'training_options.json').read_text())
+    assert options['D_kwargs']['class_name'].endswith('fastdisc_on_training__networks_stylegan2.FastDiscriminator')
+    assert options['loss_kwargs']['r1_gamma'] > 0 and options['loss_kwargs']['pl_weight'] > 0
+    assert 'D convolves by kernels' in out
+    assert_opens_alike(snapshot(run_dir), checkout, tmp_path, 'FastGenerator')
+    for more in (['--fast'], []):
+        resumed, _ = train(*SG2, *more, '--cbase=512', '--cmax=32', f'--resume={snapshot(run_dir)}')
+        assert snapshot(resumed).stat().st_size > 0
+
 def test_stylegan3_t(train, checkout, tmp_path):
     run_dir, _ = train('--cfg=stylegan3-t', '--dsc', '--fast')
     assert_opens_alike(snapshot(run_dir), checkout, tmp_path, 'DSCFastGenerator')

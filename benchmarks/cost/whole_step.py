@@ -117,21 +117,20 @@ def seconds_of(step):
 def whole(taken):
     return sum(often * taken[phase] for phase, often in PHASES.items())
 
-def measure(args, arms, earlier):
-    """{arm: row}; earlier: rows of another process, whose rounds are kept."""
+def measure(args, arms):
+    """Rounds, [{arm: {phase: CPU-seconds}}], after a warm-up that is not counted."""
     steps = {arm: Step(arm, args.resolution, args.batch) for arm in arms}
-    for step in steps.values():     # not counted
-        seconds_of(step)
-    rounds = {arm: list(earlier.get(arm, {}).get('rounds', [])) for arm in arms}
-    for _ in range(args.rounds):
-        for arm, step in steps.items():
-            rounds[arm].append(seconds_of(step))
-    rows = {}
-    for arm in arms:
-        ratios = [whole(mine) / whole(dense) for mine, dense in zip(rounds[arm], rounds['dense'])]
-        rows[arm] = dict(earlier.get(arm, {}), seconds=statistics.median(map(whole, rounds[arm])),
-                         ratio=statistics.median(ratios), ratio_range=[min(ratios), max(ratios)], rounds=rounds[arm])
-    return rows
+    for step in steps.values():
+        step.run('Gmain'), step.run('Dmain')
+    return [{arm: seconds_of(step) for arm, step in steps.items()} for _ in range(args.rounds)]
+
+def summary(rounds, arm):
+    """Medians of an arm over the rounds that have it; ratios are over the dense arm in the same round."""
+    taken = [(whole(each[arm]), whole(each['dense']), each[arm]) for each in rounds if arm in each]
+    ratios = [mine / dense for mine, dense, _ in taken]
+    return dict(seconds=statistics.median(mine for mine, _, _ in taken), ratio=statistics.median(ratios),
+                ratio_range=[min(ratios), max(ratios)], rounds=len(taken),
+                phases={phase: statistics.median(phases[phase] for _, _, phases in taken) for phase in PHASES})
 
 def profile(args, arms):
     """Print the operations of each arm that take the most time."""
@@ -168,17 +167,16 @@ def peak_of_child(args, arm):
 
 def report_page(path):
     """Replace the part of docs/dsc.md between its two marker lines."""
-    lines = ['| case | options | CPU-s | of dense | G | D | peak, GB | of dense |', '|---' * 8 + '|']
+    lines = ['| case | options | CPU-s | of dense | rounds | G | D | peak, GB | of dense |', '|---' * 9 + '|']
     for title, case in json.loads(path.read_text())['cases'].items():
-        dense = case['rows']['dense']
-        for arm, row in case['rows'].items():
+        for arm in [arm for arm in ARMS if arm in case['rows']]:
+            row, peaks = case['rows'][arm], case['peak_bytes']
             low, high = row['ratio_range']
-            spread = '' if arm == 'dense' else f' ({low:.2f} to {high:.2f})'
-            parts = [statistics.median(sum(PHASES[phase] * taken[phase] for phase in PHASES if phase[0] == network)
-                                       for taken in row['rounds']) for network in 'GD']
-            memory = f'{row["peak_bytes"] / 1e9:.2f} | {row["peak_bytes"] / dense["peak_bytes"]:.2f}'
-            lines.append(f'| {title} | {arm} | {row["seconds"]:.2f} | {row["ratio"]:.2f}{spread} | {parts[0]:.2f} '
-                         f'| {parts[1]:.2f} | {memory} |')
+            spread = '' if arm == 'dense' or row['rounds'] == 1 else f' ({low:.2f} to {high:.2f})'
+            parts = [sum(PHASES[phase] * row['phases'][phase] for phase in PHASES if phase[0] == network) for network in 'GD']
+            peak = f'{peaks[arm] / 1e9:.2f} | {peaks[arm] / peaks["dense"]:.2f}' if arm in peaks else '|'
+            lines.append(f'| {title} | {arm} | {row["seconds"]:.2f} | {row["ratio"]:.2f}{spread} | {row["rounds"]} '
+                         f'| {parts[0]:.2f} | {parts[1]:.2f} | {peak} |')
     fill(PAGE, dict(whole=lines))
 
 def main():
@@ -206,28 +204,26 @@ def main():
 
     import torch_utils_ext
     host = open_host()
-    arms = args.arms.split(';') if args.arms else list(ARMS)
+    arms = args.arms.split(';') if args.arms else list(ARMS)    # with 'dense', over which ratios are
     if args.profile:
         profile(args, arms)
         return
     report = json.loads(args.out.read_text()) if args.out and args.out.is_file() else dict(cases={})
     title = f'{args.resolution}x{args.resolution} batch {args.batch}'
-    before = report['cases'].get(title, dict(rows={}))['rows']
+    case = report['cases'].setdefault(title, dict(rounds=[], rows={}, peak_bytes={}))
     if args.memory:
-        rows = {arm: dict(before.get(arm, {}), peak_bytes=peak_of_child(args, arm)) for arm in arms}
-        for arm, row in rows.items():
-            print(f'{arm:<38s}{row["peak_bytes"] / 1e6:9.0f} MB', flush=True)
+        for arm in arms:
+            case['peak_bytes'][arm] = peak_of_child(args, arm)
+            print(f'{arm:<38s}{case["peak_bytes"][arm] / 1e6:9.0f} MB', flush=True)
     else:
-        rows = measure(args, arms, before)
-        for arm, row in rows.items():
-            phases = [f'{phase} {statistics.median(taken[phase] for taken in row["rounds"]):.2f}' for phase in PHASES]
+        case['rounds'] += measure(args, arms)
+        case['rows'] = {arm: summary(case['rounds'], arm) for arm in ARMS if any(arm in each for each in case['rounds'])}
+        for arm, row in case['rows'].items():
             low, high = row['ratio_range']
-            print(f'{arm:<38s}{row["seconds"]:8.2f}{row["ratio"]:7.2f}  {low:.2f}-{high:.2f}  ' + '  '.join(phases), flush=True)
-    report['cases'][title] = dict(
-        report['cases'].get(title, {}), device=cpu_name(), torch=torch.__version__, python=platform.python_version(), threads=1,
-        seed=0, host=host, channel_base=16384, malloc=MALLOC, load_average=os.getloadavg(), rows={**before, **rows})
-    if not args.memory:
-        report['cases'][title]['torch_utils_ext'] = torch_utils_ext.status()
+            phases = '  '.join(f'{phase} {seconds:.2f}' for phase, seconds in row['phases'].items())
+            print(f'{arm:<38s}{row["seconds"]:8.2f}{row["ratio"]:7.2f}  {low:.2f}-{high:.2f}  {phases}', flush=True)
+        case.update(device=cpu_name(), torch=torch.__version__, python=platform.python_version(), threads=1, seed=0, host=host,
+                    channel_base=16384, malloc=MALLOC, load_average=os.getloadavg(), torch_utils_ext=torch_utils_ext.status())
     if args.out:
         args.out.write_text(json.dumps(report, indent=1) + '\n')
 
