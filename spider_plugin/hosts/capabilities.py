@@ -43,6 +43,9 @@ class Layers:
 # For a generator that takes no source.
 _INSTEAD = 'use another configuration, or a generator of the plugin, such as --spider-cfg=fastgan'
 
+class NotBuilt(SpiderError):
+    """A network of the host's cannot be built in this process; the cause is the error of its class."""
+
 class Host:
     """Answers about the host that will train with the config `c`, for options.table.apply_options."""
 
@@ -65,7 +68,8 @@ class Host:
         Raises SpiderError if a Spider generator cannot be made of it, because it has no mapping network that takes z."""
         class_name = self._c['G_kwargs']['class_name']
         try:
-            module, G = importlib.import_module(class_name.rpartition('.')[0]), self.network('G')
+            G = self._looked_at('G')
+            module = importlib.import_module(class_name.rpartition('.')[0])
             mapping = path_of(type(G.mapping), module)
             if mapping is None and isinstance(G.mapping, getattr(module, 'MappingNetwork', ())):
                 mapping = 'MappingNetwork'
@@ -74,9 +78,11 @@ class Host:
             layers = Layers(z_dim=G.z_dim, w_dim=G.w_dim, num_ws=getattr(G.mapping, 'num_ws', None), stylegan=stylegan,
                             constant_input=stylegan and hasattr(getattr(G.synthesis, 'b4', None), 'const'),
                             mapping=None if stylegan and mapping == 'MappingNetwork' else mapping)
-        except (AttributeError, TypeError, ImportError) as error:
+        except (AttributeError, TypeError, NotBuilt) as error:
+            if isinstance(error, NotBuilt) and not isinstance(error.__cause__, AttributeError | TypeError):
+                raise
             raise SpiderError(f'--spider-source needs a generator with a mapping network that takes z, and that of this host is '
-                              f'{class_name} ({shown(error)}); {_INSTEAD}.') from error
+                              f'{class_name} ({shown(error.__cause__ or error)}); {_INSTEAD}.') from error
         if not class_name.endswith('.Generator') or mapping is None:
             raise SpiderError(f'--spider-source needs a generator whose class is called Generator, with its mapping network in '
                               f'its module or in one that it imports, and that of this host is {class_name} with the mapping '
@@ -91,7 +97,7 @@ class Host:
             D = self.network('D')
         except Exception: # The host's code may raise errors of any type in an environment that it was not made for.
             D = None
-        return dict(G=self.network('G'), D=D)
+        return dict(G=self._looked_at('G'), D=D)
 
     def network(self, name):
         """Return the network `name`, 'G' or 'D', as training will build it: once for the arguments in the config, so callers
@@ -106,6 +112,17 @@ class Host:
                 self._built[key] = built(network, kwargs, shape)
         return self._built[key]
 
+    def _looked_at(self, name):
+        """Return network(name). Raises NotBuilt for any error of its class."""
+        try:
+            return self.network(name)
+        except SpiderError:
+            raise
+        except Exception as error:  # of a host's code, in an environment that it may not have been made for
+            raise NotBuilt(f'The options of spider-plugin need a look at {self._c[f"{name}_kwargs"]["class_name"]} of this host, '
+                           f'which cannot be built here ({type(error).__name__}: {shown(error)}); correct that, or leave them '
+                           'out.') from error
+
     def generator_family(self):
         """The host family of the generator by its tensors, as in snapshots/families.py; None for another one, and for one that
         cannot be built here."""
@@ -117,7 +134,7 @@ class Host:
 
     def generator_has(self, attribute, value):
         """Return whether a module of the generator has this attribute with this value."""
-        return any(getattr(module, attribute, None) == value for module in self.network('G').modules())
+        return any(getattr(module, attribute, None) == value for module in self._looked_at('G').modules())
 
     def loss_keyword(self, name):
         """Return the value that the loss will get for a keyword; None if it has no such keyword, or the config no loss."""

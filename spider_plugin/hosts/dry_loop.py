@@ -4,6 +4,7 @@ the process, and says there what is made of the result.
 The loop itself runs, with its data loader, summaries, phases, sample images and snapshot, because no reading of its source could
 say as much about a host that nobody listed."""
 
+import contextlib
 import copy
 import importlib
 import inspect
@@ -32,14 +33,31 @@ BATCH = 2
 
 class Images(torch.utils.data.Dataset):
     """Random images with the attributes of hosts' datasets: item i is (uint8 [channels, resolution, resolution], float32
-    [label_dim]), where the label is one-hot."""
+    [label_dim]), where the label is one-hot. What else a loop asks of its dataset is that of the host's class."""
 
     name, has_onehot_labels = 'random', True
 
-    def __init__(self, resolution: int, channels: int, label_dim: int, **_other: object) -> None:
+    def __init__(self, resolution: int, channels: int, label_dim: int, host_class: str = '', **_other: object) -> None:
         self.image_shape, self.label_shape = [channels, resolution, resolution], [label_dim]
         self.resolution, self.num_channels, self.label_dim = resolution, channels, label_dim
         self.has_labels = self._use_labels = label_dim > 0
+        self._host_class, self._raw_shape, self._raw_labels = host_class, [8, *self.image_shape], None
+        self._raw_idx, self._xflip = np.arange(8), np.zeros(8, np.uint8)
+        with contextlib.suppress(Exception):    # of a host's code; it does so to find label_dim, and may keep more of them
+            self._get_raw_labels()
+
+    def __getattr__(self, name: str) -> Any:
+        host_class = self.__dict__.get('_host_class')
+        found = inspect.getattr_static(import_name(host_class), name, None) if host_class and not name.startswith('__') else None
+        if found is None:
+            raise AttributeError(f'the dataset has no attribute {name!r}')
+        return found.__get__(self, type(self)) if hasattr(found, '__get__') else found
+
+    def _load_raw_labels(self) -> np.ndarray:
+        return np.stack([self.get_label(idx) for idx in range(8)])
+
+    def _load_raw_image(self, raw_idx: int) -> np.ndarray:
+        return self[raw_idx][0]
 
     def __len__(self) -> int:
         return 8
@@ -114,6 +132,7 @@ def arguments(c: Any, parameters: Any, run_dir: str, target: dict) -> dict[str, 
     """Return the arguments of a training loop with these parameters for one iteration of the config, whose snapshot goes into
     run_dir; target: resolution, channels and label_dim of the images."""
     data = dict(c['training_set_kwargs'], class_name=f'{__name__}.Images', **target)
+    data['host_class'] = c['training_set_kwargs'].get('class_name', '')
     wanted = dict(
         run_dir=run_dir, rank=0, num_gpus=1, batch_size=BATCH, batch_schedule=None, total_kimg=BATCH / 2000, kimg_per_tick=1e-3,
         image_snapshot_ticks=1, network_snapshot_ticks=1, metrics=[], resume_pkl=None, resume_kimg=0, ada_interval=1,
@@ -202,7 +221,7 @@ _TAKER = re.compile(r'(?:(\w+)\.)?(\w+)\(\) (?:got an? \w+|missing|takes)')     
 def lacks(error: BaseException, c: Any) -> bool:
     """Return whether an error says that an object of the plugin lacks what the host wants of it; c: the config that names it."""
     if isinstance(error, AttributeError):
-        return any(cls.__module__.startswith('spider_plugin.') for cls in type(error.obj).__mro__)
+        return any(cls.__module__.startswith('spider_plugin.') and cls is not Images for cls in type(error.obj).__mro__)
     if not isinstance(error, TypeError) or not (match := _TAKER.match(str(error))):
         return type(error).__name__ == 'NotServed'
     names = [str(part['class_name']) for part in c.values() if isinstance(part, dict) and 'class_name' in part]

@@ -2,9 +2,9 @@
 its own (hosts/dry_loop.py), so that what a host asks of the plugin's networks and losses, and they do not have, is a sentence
 here and no traceback in a rank.
 
-Training is refused only for a fault of the options: the same iteration must succeed without them, or, where this machine cannot
-run that, the error must name an object of the plugin that lacks what the host wants of it. Another error of the environment (no
-GPU, no network, no memory) is a note."""
+Training is refused only for a fault of the options: the same iteration must succeed without them, or end in another error, where
+that with them names an object of the plugin that lacks what the host wants of it. Other errors of the environment (no GPU, no
+network, no memory) and of the host are notes."""
 
 import contextlib
 import copy
@@ -40,8 +40,8 @@ class Result:
     frames:     [[file, line, function], ...] of its traceback, the outermost call first.
     snapshot:   why the plugin does not read the snapshot; None if it does.
     left_out:   settings of the host's loss that a loss of the plugin leaves out.
-    reads:      clauses about attributes that the host reads in branches that the iteration did not reach.
-    of_plugin:  whether the error names an object of the plugin that lacks what the host wants of it."""
+    of_plugin:  whether the error names an object of the plugin that lacks what the host wants of it.
+    reads:      clauses about attributes that the host reads in branches that the iteration did not reach."""
 
     seconds:  float
     kind:     str | None = None
@@ -49,8 +49,8 @@ class Result:
     frames:   tuple = ()
     snapshot: str | None = None
     left_out: tuple = ()
-    reads:    tuple = ()
     of_plugin: bool = False
+    reads:    tuple = ()
 
     @property
     def of_environment(self) -> bool:
@@ -96,7 +96,7 @@ def iterate(c: Any, target: dict, small: bool = True, stock: Any = None) -> Resu
 # Options that change what is built, and the keys that go with each.
 
 _PARTS = {'cfg': ('pg_',), 'disc': ('disc_',), 'spider_source': ('spider_', 'trust_pickle'), 'dsc': ('dsc_',),
-          'fast_modconv': ('fast_',), 'recompute': ('recompute',)}
+          'fast': ('fast_',), 'recompute': ('recompute',)}
 
 def parts(options: dict) -> dict[str, str]:
     """Return {key: option with its value} of the options that change what is built."""
@@ -160,16 +160,20 @@ def check(c: Any, stock: Any, options: dict, given: set[str], host: Host, said: 
     if result.of_environment:
         return [_note(f'it cannot be made on this machine ({_said(result)})')]
     control = _tried(stock, shape)
-    ours = result.of_plugin and control.of_environment
+    ours = result.of_plugin and _fault(result) != _fault(control)
     if control.kind is not None and not ours:
         own = f'it ends in {_said(result)}, but ' if result.message != control.message else ''
         return [_note(f'{own}this host\'s loop fails here without the options, too ({_said(control)})')]
     def works(part: str) -> bool:
         with contextlib.suppress(SpiderError, KeyError):    # the other options may need it
             without = _tried(_without(part, stock, options, given), shape)
-            return without.kind is None or ours and without.message != result.message
+            return without.kind is None or ours and _fault(without) != _fault(result)
         return False
     raise SpiderError(_sentence(result, c, stock, said or parts(options), works, control))
+
+def _fault(result: Result) -> tuple[str | None, str]:
+    """Return what a Result says without the names of classes, which differ between networks: its kind and its last word."""
+    return result.kind, result.message.rpartition(' ')[2]
 
 def _tried(c: Any, shape: dict, stock: Any = None) -> Result:
     """Return the Result of an iteration; where its error may be one of the small size, that at full size."""
@@ -231,7 +235,7 @@ def _sentence(result: Result, c: Any, stock: Any, given: dict[str, str], works: 
     names = ' and '.join(given[key] for key in faulty) or '--resume of a snapshot with a source'
     it = 'it' if len(faulty) == 1 else 'one of them'
     why = f'as the same iteration succeeds without {it}' if control.kind is None else \
-        f'though this machine cannot try the host without {it} ({_said(control)})'
+        f'though this host fails here without {it}, too ({_said(control)})'
     return f'{names} cannot be used in this host{over}: {what}; leave {it} out, {why} ' \
            '(--spider-no-dry-run launches all the same).'
 
