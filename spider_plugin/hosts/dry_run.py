@@ -56,8 +56,10 @@ class Result:
         return self.kind in _ENVIRONMENT or bool(re.search(_NEEDS, self.message))
 
     def place(self, root: str) -> str:
-        """Return the last line of the host's code in the traceback, `training/loss.py, line 7`; '' without one."""
+        """Return the last line of the host's code in the traceback, `training/loss.py, line 7`, if possible not one that makes
+        objects of any class; '' without one."""
         inside = [frame for frame in self.frames if Path(frame[0]).is_relative_to(root)]
+        inside = [frame for frame in inside if Path(frame[0]).name not in ('persistence.py', 'util.py')] or inside
         return f'{Path(inside[-1][0]).relative_to(root)}, line {inside[-1][1]}' if inside else ''
 
 _ENVIRONMENT = {'timeout', 'exit', 'MemoryError', 'ImportError', 'ModuleNotFoundError', 'NotImplementedError', 'OSError',

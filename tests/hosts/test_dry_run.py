@@ -280,6 +280,14 @@ def test_a_snapshot_that_is_not_read_is_a_note(results):
     assert _check(cfg='dcgan')[1] == ('Note: the tools of the plugin will not read the snapshots of this run (asks for '
                                       'nets.Other).')
 
+def test_the_place_is_where_the_host_asks():
+    names = ('train.py', 'training/loop.py', 'dnnlib/util.py', 'torch_utils/persistence.py')
+    frames = [[f'/host/{name}', 7, 'f'] for name in names]
+    frames.append(['/torch/nn/module.py', 9, 'g'])
+    assert Result(1.0, frames=frames).place('/host') == 'training/loop.py, line 7'
+    assert Result(1.0, frames=frames[2:3]).place('/host') == 'dnnlib/util.py, line 7'
+    assert Result(1.0, frames=frames).place('/other') == ''
+
 def test_another_value_of_the_variable_is_refused(monkeypatch):
     monkeypatch.setenv('SPIDER_DRY_RUN', 'maybe')
     with pytest.raises(SpiderError, match='SPIDER_DRY_RUN=maybe is not a known value'):
