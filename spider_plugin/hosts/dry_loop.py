@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from spider_plugin.hosts import imports, saving
-from spider_plugin.hosts.capabilities import import_name
+from spider_plugin.hosts import imports, loop_reads, saving
+from spider_plugin.hosts.capabilities import built, import_name
 from spider_plugin.hosts.saving import LOOP_MODULE
 from spider_plugin.hosts.shims import cpu_device, stack
 
@@ -208,12 +208,13 @@ def _without_weights(builder: Any) -> None:
     """Have timm leave the weights of feature networks random: an iteration serves as well with them, and downloads nothing."""
     builder.load_pretrained = lambda *args, **kwargs: None
 
-def job(c: Any, target: dict, small: bool, out: str, forked: bool) -> None:
+def job(c: Any, target: dict, small: bool, out: str, forked: bool, stock: Any = None) -> None:
     """Run one iteration of the config `c`, and write out/result.json: the fields of a dry_run.Result. The host prints into
     out/log.txt.
 
     target: resolution, channels and label_dim of the images; small: whether they and the networks are made small; forked:
-    whether this process is a copy of the one that started it."""
+    whether this process is a copy of the one that started it; stock: the config without the options, for a look at what the loop
+    reads of its networks elsewhere."""
     with open(os.path.join(out, 'log.txt'), 'w') as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
@@ -222,6 +223,8 @@ def job(c: Any, target: dict, small: bool, out: str, forked: bool) -> None:
     start, result = time.perf_counter(), {}
     try:
         result.update(_iterate(copy.deepcopy(c), target, small, out))
+        if stock is not None:
+            result['reads'] = _read_in_vain(copy.deepcopy(c), copy.deepcopy(stock), target, out)
     except SystemExit as end:
         if end.code not in (None, 0, 3):    # 3: the word of projected-gan for a run that goes on
             result.update(kind='SystemExit', message=str(end.code))
@@ -266,6 +269,32 @@ def _iterate(c: Any, target: dict, small: bool, out: str) -> dict:
     loop(**arguments(c, parameters, run_dir, target))
     keywords = sys.modules.get('spider_plugin.training.host_keywords')
     return dict(snapshot=_reading(run_dir), left_out=keywords.left_out if keywords else [])
+
+def _read_in_vain(c: Any, stock: Any, target: dict, out: str) -> list[str]:
+    """Return clauses about attributes that the loop and the loss read in branches that the iteration did not reach."""
+    loop = importlib.import_module(LOOP_MODULE)
+    parameters = inspect.signature(loop.training_loop).parameters
+    values = {name: c.get(name, parameter.default) for name, parameter in parameters.items()
+              if name in c or parameter.default is not parameter.empty}
+    modules = [loop, inspect.getmodule(import_name(c['loss_kwargs']['class_name']))] if 'loss_kwargs' in c else [loop]
+    try:
+        for i, config in enumerate((c, stock)):
+            shrink(config, os.path.join(out, f'looked_at_{i}'))
+        shape = dict(c_dim=target['label_dim'], img_resolution=small_side(target['resolution']), img_channels=target['channels'])
+        here, before = _networks(c, shape), _networks(stock, shape)
+    except Exception:   # of a host's code; the iteration has succeeded all the same
+        return []
+    return loop_reads.sentences(modules, here, before, values, sys.path[0])
+
+def _networks(c: Any, shape: dict) -> dict[str, Any]:
+    """Return {name in the source of a loop: network, or a stand-in for the loss} of a config."""
+    found = {}
+    for name in 'GD':
+        kwargs = dict(c[f'{name}_kwargs'])
+        found[name] = built(import_name(kwargs.pop('class_name')), kwargs, shape)
+    if 'loss_kwargs' in c:
+        found['loss'] = loop_reads.instance_of(import_name(c['loss_kwargs']['class_name']))
+    return found | dict(G_ema=found['G'])
 
 def _reading(run_dir: str) -> str | None:
     """Return why the plugin does not read the snapshot of the iteration, None if it does."""

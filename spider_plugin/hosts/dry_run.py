@@ -40,7 +40,8 @@ class Result:
     frames:     [[file, line, function], ...] of its traceback, the outermost call first.
     snapshot:   why the plugin does not read the snapshot; None if it does.
     left_out:   settings of the host's loss that a loss of the plugin leaves out.
-    of_plugin:  whether the error names an object of the plugin that lacks what the host wants of it."""
+    of_plugin:  whether the error names an object of the plugin that lacks what the host wants of it.
+    reads:      clauses about attributes that the host reads in branches that the iteration did not reach."""
 
     seconds:  float
     kind:     str | None = None
@@ -49,6 +50,7 @@ class Result:
     snapshot: str | None = None
     left_out: tuple = ()
     of_plugin: bool = False
+    reads:    tuple = ()
 
     @property
     def of_environment(self) -> bool:
@@ -68,16 +70,16 @@ _ENVIRONMENT = {'timeout', 'exit', 'MemoryError', 'ImportError', 'ModuleNotFound
 _NEEDS = (r"(?i:cuda|cudnn|nvidia|nvcc|ninja|out of memory|DefaultCPUAllocator|not installed|pip install|hugging ?face|"
           r"connection|timed out|offline)|not implemented for '|Could not run '")
 
-def iterate(c: Any, target: dict, small: bool = True) -> Result:
+def iterate(c: Any, target: dict, small: bool = True, stock: Any = None) -> Result:
     """Run one iteration of a config and return its Result. The config and this process stay as they are.
 
-    target: resolution, channels and label_dim of the training set."""
+    target: resolution, channels and label_dim of the training set; stock: the config without the options, for `reads`."""
     from spider_plugin.hosts import dry_loop
     method = 'fork' if sys.platform == 'linux' else 'spawn'     # a copy of this process has imported everything already
     limit = TIMEOUT['small' if small else 'full']
     with tempfile.TemporaryDirectory(prefix='spider-dry-run-', ignore_cleanup_errors=True) as out:
         process = multiprocessing.get_context(method).Process(  # type: ignore[attr-defined]
-            target=dry_loop.job, args=(c, target, small, out, method == 'fork'), name='spider-dry-run')
+            target=dry_loop.job, args=(c, target, small, out, method == 'fork', stock), name='spider-dry-run')
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', DeprecationWarning)     # of threads beside a fork; it is ended in any case
             process.start()
@@ -96,7 +98,7 @@ def iterate(c: Any, target: dict, small: bool = True) -> Result:
 # Options that change what is built, and the keys that go with each.
 
 _PARTS = {'cfg': ('pg_',), 'disc': ('disc_',), 'spider_source': ('spider_', 'trust_pickle'), 'dsc': ('dsc_',),
-          'fast_modconv': ('fast_',), 'recompute': ('recompute',)}
+          'fast': ('fast_',), 'recompute': ('recompute',)}
 
 def parts(options: dict) -> dict[str, str]:
     """Return {key: option with its value} of the options that change what is built."""
@@ -154,7 +156,7 @@ def check(c: Any, stock: Any, options: dict, given: set[str], host: Host, said: 
         return []
     target = host.target
     shape = dict(resolution=target.resolution, channels=target.channels, label_dim=target.label_dim)
-    result = _tried(c, shape)
+    result = _tried(c, shape, stock)
     if result.kind is None:
         return _lines(result)
     if result.of_environment:
@@ -185,9 +187,9 @@ def _fault(result: Result) -> tuple[str | None, str]:
     """Return what a Result says without the names of classes, which differ between networks: its kind and its last word."""
     return result.kind, result.message.rpartition(' ')[2]
 
-def _tried(c: Any, shape: dict) -> Result:
+def _tried(c: Any, shape: dict, stock: Any = None) -> Result:
     """Return the Result of an iteration; where its error may be one of the small size, that at full size."""
-    result = iterate(c, shape)
+    result = iterate(c, shape, stock=stock)
     if result.kind in (None, 'TypeError', 'AttributeError', 'NotServed') or result.of_environment:
         return result
     return iterate(c, shape, small=False)
@@ -209,6 +211,7 @@ def _lines(result: Result) -> list[str]:
     if result.snapshot is not None:
         why = shown(result.snapshot).rstrip('.')
         lines.append(f'Note: the tools of the plugin will not read the snapshots of this run ({why}).')
+    lines += [f'Note: {read}; the dry iteration did not come there, and a run that does will end.' for read in result.reads]
     return lines
 
 def _note(why: str) -> str:

@@ -131,7 +131,7 @@ HOST = types.SimpleNamespace(target=types.SimpleNamespace(resolution=64, channel
 def results(monkeypatch):
     """results(Result, ...): those of the iterations that are made, in turn; returns a list of (config, small) of each."""
     made, queue = [], []
-    def iterate(c, target, small=True):
+    def iterate(c, target, small=True, stock=None):
         made.append((c, small))
         return queue.pop(0)
     monkeypatch.setattr(dry_run, 'iterate', iterate)
@@ -317,13 +317,13 @@ def test_a_generator_that_cannot_be_built_is_a_sentence(monkeypatch, error):
                                                f'cannot be built here ({error.partition("(")[0]}: ')
 
 def test_a_network_without_channels_is_built():
-    from spider_plugin.hosts.capabilities import _built
+    from spider_plugin.hosts.capabilities import built
     def network(c_dim, **kwargs):
         return other(c_dim, **kwargs)
     def other(c_dim, img_resolution, width=3):
         return c_dim, img_resolution, width
-    assert _built(network, dict(width=5), dict(c_dim=1, img_resolution=64, img_channels=3)) == (1, 64, 5)
+    assert built(network, dict(width=5), dict(c_dim=1, img_resolution=64, img_channels=3)) == (1, 64, 5)
     with pytest.raises(TypeError, match='depth'):
-        _built(network, dict(depth=5), dict(c_dim=1, img_resolution=64, img_channels=3))
+        built(network, dict(depth=5), dict(c_dim=1, img_resolution=64, img_channels=3))
 
 #----------------------------------------------------------------------------
