@@ -79,11 +79,14 @@ def test_the_engineer(journey, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not Path(os.environ.get('SPIDER_HOSTS') or 'none', 'stylegan3').is_dir(),
                     reason='SPIDER_HOSTS holds no checkout of stylegan3')
-def test_the_researcher(journey, make_zip, make_snapshot, tmp_path_factory):
+def test_the_researcher(journey, make_zip, make_snapshot, tmp_path_factory, tmp_path):
     folder = tmp_path_factory.mktemp('sets')
     data, source = (make_zip(folder / f'{name}.zip', n=16, res=16, seed=seed) for seed, name in enumerate(('data', 'source')))
     said = journey('researcher.sh', make_snapshot(z_dim=512), data, source)
     assert 'Spider source' in said and 'The checkout is as it was.' in said
+    run = next((tmp_path / 'runs').glob('00000-*'))
+    assert (run / 'report.html').is_file() and 'Spider source' in (run / 'log.txt').read_text()
+    assert PIL.Image.open(tmp_path / 'pictures' / 'seed0000.png').size == (16, 16)
 
 def test_every_example_is_run_here():
     text = Path(__file__).read_text(encoding='utf-8')
