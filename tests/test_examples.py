@@ -2,15 +2,20 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
+import time
 from pathlib import Path
 
 import PIL.Image
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / 'examples' / 'journeys'))
+
+from make_photos import make_photos  # noqa: E402
 
 @pytest.fixture(scope='module')
 def run_example():
@@ -70,6 +75,24 @@ def test_the_artist(journey, tmp_path):
     assert (run / 'report.html').is_file() and 'turned upright by EXIF' not in said and 'Chosen; give an option' in said
     assert PIL.Image.open(tmp_path / 'pictures' / 'grid.png').width >= 64
     assert len(list((tmp_path / 'photos').iterdir())) == 24
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != 'posix', reason='^C of a terminal is sent to a group of processes')
+def test_the_artist_stops_the_run_and_sees_pictures(tmp_path):
+    make_photos(tmp_path / 'photos', 24)
+    env = dict(os.environ, PATH=os.pathsep.join([sysconfig.get_path('scripts'), os.environ['PATH']]), PYTHONPATH=str(ROOT))
+    script = subprocess.Popen(['bash', ROOT / 'examples/journeys/artist.sh'], cwd=tmp_path, env=env, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    try:
+        while script.poll() is None and not list(tmp_path.glob('training-runs/0*/network-snapshot-*.pkl')):
+            time.sleep(0.5)
+        os.killpg(script.pid, signal.SIGINT)
+        said = script.communicate()[0]
+    finally:
+        if script.poll() is None:
+            os.killpg(script.pid, signal.SIGKILL)
+    assert script.returncode == 0 and 'Stopped by SIGINT' in said, said
+    assert PIL.Image.open(tmp_path / 'pictures' / 'grid.png').width >= 64
 
 @pytest.mark.slow       # test_write_a_plugin.py has the kind
 def test_the_engineer(journey, tmp_path):
