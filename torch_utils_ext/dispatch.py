@@ -17,8 +17,8 @@ def run_op(name, reference, *args):
     return _backend[0].run(name, reference, args) if _has_backend() else reference(*args)
 
 #----------------------------------------------------------------------------
-# The module that owns the kernels, which reads TORCH_UTILS_EXT itself; None if it cannot be imported. The list is empty before the
-# first op. A graph of torch.compile asks whether there is one when it is made.
+# The module that owns the kernels, which reads TORCH_UTILS_EXT itself; None if it cannot be imported. The list is empty before
+# the first op. A graph of torch.compile asks whether there is one when it is made.
 
 _backend = []
 

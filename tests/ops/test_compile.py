@@ -27,7 +27,8 @@ CASES = {   # name of the node: (function, shapes of its inputs)
     'depthwise_up2_transpose': (depthwise_up2_transpose, [(2, 3, 10, 16), (2, 3, 4, 3, 3)]),
     'depthwise_up2_weight_grad': (depthwise_up2_weight_grad, [(2, 3, 5, 8), (2, 3, 10, 16)]),
     'depthwise_up2_backward': (depthwise_up2_backward, [(2, 3, 5, 8), (2, 3, 4, 3, 3), (2, 3, 10, 16)]),
-    'epilogue': (lambda x, d, z, b: epilogue(x, d, z, b, 'lrelu', gain=1.5, clamp=1.3), [(2, 3, 5, 8), (2, 3), (2, 1, 5, 8), (3,)]),
+    'epilogue': (lambda x, d, z, b: epilogue(x, d, z, b, 'lrelu', gain=1.5, clamp=1.3),
+                 [(2, 3, 5, 8), (2, 3), (2, 1, 5, 8), (3,)]),
     'affine_glu': (affine_glu, [(2, 6, 5, 8), (6,), (6,), (2, 1, 5, 8)]),
 }
 

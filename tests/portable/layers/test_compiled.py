@@ -9,7 +9,8 @@ import torch._dynamo as dynamo
 from benchmarks.cost.device_step import DSC, FASTGANS, SYNTHESES
 
 FASTGAN = {f'FastGAN {name}': (make, dict(kwargs, lite=True)) for name, (make, kwargs) in FASTGANS.items()}
-KERNELS = {'--fast': {'epilogue'}, '--dsc': {'depthwise', 'depthwise_up2', 'epilogue'}, '--dsc --dsc-order=pointwise': {'depthwise_up2', 'epilogue'}}
+KERNELS = {'--fast': {'epilogue'}, '--dsc': {'depthwise', 'depthwise_up2', 'epilogue'},
+           '--dsc --dsc-order=pointwise': {'depthwise_up2', 'epilogue'}}
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', [*SYNTHESES, *FASTGAN])
