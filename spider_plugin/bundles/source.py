@@ -73,7 +73,7 @@ def _network(name):
     text, attributes = [], []
     for part in (part for feature in name.features for part in FEATURES[feature].parts):
         class_name, mixin, base, attribute = part
-        text.append(_class(class_name, [mixin, base.format(mapping=name.mapping)], [('host', '_host')]))
+        text.append(_class(class_name, [mixin, base.format(mapping=name.mapping or 'MappingNetwork')], [('host', '_host')]))
         attributes.append((attribute, class_name))
     mixins = [f'{FEATURES[feature].label}{name.network}Mixin' for feature in name.features]
     return ''.join(text) + _class(name.class_name, [*mixins, f'_host.{name.network}'], attributes)
