@@ -30,7 +30,7 @@ def host(resolution=16, channels=3, label_dim=0, constant_input=True, path='targ
     return SimpleNamespace(
         target     = Target(path, resolution, channels, label_dim),
         generator  = lambda: Layers(z_dim=z_dim, w_dim=512, num_ws=2 * int(math.log2(resolution)) - 2,
-                                    constant_input=constant_input, mapping=mapping),
+                                    constant_input=constant_input, mapping=mapping, stylegan=mapping is None),
         local_file = lambda path: path,
     )
 

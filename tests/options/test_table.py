@@ -14,6 +14,7 @@ from spider_plugin.options.discriminator import HINGE
 from spider_plugin.options.dsc import check_resumed_dsc
 from spider_plugin.options.table import OPTIONS
 from spider_plugin.registry import mappings
+from spider_plugin.resources import resource_dir
 from tests.options.edits import LOSS_DEFAULTS, edit, host, host_config, open_bank, resume
 
 pytestmark = pytest.mark.usefixtures('target_in_this_directory')
@@ -289,7 +290,8 @@ def test_path_length_of_the_loss_itself_is_compensated(source, monkeypatch):
     del c['loss_kwargs']['pl_weight']
     assert edit(c, spider_source=source)[0]['loss_kwargs']['pl_weight'] == pytest.approx(2 * 7 / 6)
 
-def test_fast_layers_go_into_both_networks():
+def test_fast_layers_go_into_both_networks(monkeypatch):
+    monkeypatch.syspath_prepend(str(resource_dir('reference_host')))
     bundle = 'spider_plugin.bundles.{}_on_training__networks_stylegan2.{}'
     c, log = edit(fast=True)
     assert c['G_kwargs']['class_name'] == bundle.format('fast', 'FastGenerator')
