@@ -44,7 +44,7 @@ PLAN = [*((pair, arm, seed, 3000) for pair, arms in (('earth', ('default', *NO_A
           dict(emoji=['none', '16 x 16'], earth=['none'], shaded=['none', 'auto']).items() for name in names)]
 
 def slug(pair, arm, seed):
-    return f'{pair}-{re.sub("[^a-z0-9]+", "-", arm)}-{seed}'
+    return f'{pair}-{re.sub("[^a-z0-9]+", "-", arm.lower())}-{seed}'
 
 def picture(path, trained, columns=10, rows=4):
     """Write a grid of samples, each below its source image where it has one."""
@@ -120,7 +120,7 @@ def matches_table(lines, choices, drawn):
     """Return Markdown: what each match starts and ends at, after the longest budget that all runs of a pair have.
 
     lines: of runs; choices: rows of match_choice.json; drawn: rows of convergence.json."""
-    rows = ['| pair | `auto` is | trained | seeds | none | auto, where it is neither | 16 x 16 |', '|' + '---|' * 7]
+    rows = ['| pair | `auto` is | trained | none | auto, where it is neither | 16 x 16 |', '|' + '---|' * 6]
     for choice in choices:
         network, unit, found = trained_by_match(choice['pair'], lines, drawn)
         if choice['chosen'] in found:       # the runs of auto are those of that match
@@ -129,8 +129,7 @@ def matches_table(lines, choices, drawn):
         if curves:
             last = max(set.intersection(*map(set, curves)))
             cells = [', '.join(f'{curve[0]:.0f} -> {curve[last]:.0f}' for curve in found.get(name, [])) for name in MATCHES]
-            seeds = max(map(len, found.values()))
-            rows.append(f'| {choice["pair"]} | {choice["chosen"]} | {network}, {last} {unit} | {seeds} | {" | ".join(cells)} |')
+            rows.append(f'| {choice["pair"]} | {choice["chosen"]} | {network}, {last} {unit} | {" | ".join(cells)} |')
     return '\n'.join(rows)
 
 def of_other_studies():

@@ -272,19 +272,19 @@ def _iterate(c: Any, target: dict, small: bool, out: str) -> dict:
 
 def _read_in_vain(c: Any, stock: Any, target: dict, out: str) -> list[str]:
     """Return clauses about attributes that the loop and the loss read in branches that the iteration did not reach."""
-    loop = importlib.import_module(LOOP_MODULE)
-    parameters = inspect.signature(loop.training_loop).parameters
-    values = {name: c.get(name, parameter.default) for name, parameter in parameters.items()
-              if name in c or parameter.default is not parameter.empty}
-    modules = [loop, inspect.getmodule(import_name(c['loss_kwargs']['class_name']))] if 'loss_kwargs' in c else [loop]
     try:
+        loop = importlib.import_module(LOOP_MODULE)
+        parameters = inspect.signature(loop.training_loop).parameters
+        values = {name: c.get(name, parameter.default) for name, parameter in parameters.items()
+                  if name in c or parameter.default is not parameter.empty}
+        modules = [loop, inspect.getmodule(import_name(c['loss_kwargs']['class_name']))] if 'loss_kwargs' in c else [loop]
         for i, config in enumerate((c, stock)):
             shrink(config, os.path.join(out, f'looked_at_{i}'))
         shape = dict(c_dim=target['label_dim'], img_resolution=small_side(target['resolution']), img_channels=target['channels'])
         here, before = _networks(c, shape), _networks(stock, shape)
+        return loop_reads.sentences(modules, here, before, values, str(Path(str(loop.__file__)).parents[1]))
     except Exception:   # of a host's code; the iteration has succeeded all the same
         return []
-    return loop_reads.sentences(modules, here, before, values, sys.path[0])
 
 def _networks(c: Any, shape: dict) -> dict[str, Any]:
     """Return {name in the source of a loop: network, or a stand-in for the loss} of a config."""

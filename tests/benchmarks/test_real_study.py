@@ -47,9 +47,9 @@ def test_matches_are_compared_after_a_budget_that_all_runs_of_a_pair_have():
              for cells in ('controls', 'long') for arm, end in (('residual', 7), ('matched', 5), ('gaussian', 1))]
     choices = [dict(pair=pair, chosen='2 x 2' if pair == 'p' else '16 x 16') for pair in 'pqrs']
     assert real_study.matches_table(near + far, choices, drawn).splitlines()[2:] == [
-        '| p | 2 x 2 | FastGAN-lite, 8 images | 1 | 60 -> 55 | 50 -> 40 | 90 -> 80 |',
-        '| q | 16 x 16 | FastGAN-lite, 8 images | 1 | 90 -> 70 |  | 20 -> 10 |',
-        '| r | 16 x 16 | dcgan, 600 iterations | 1 | 9 -> 7 |  | 9 -> 5 |']
+        '| p | 2 x 2 | FastGAN-lite, 8 images | 60 -> 55 | 50 -> 40 | 90 -> 80 |',
+        '| q | 16 x 16 | FastGAN-lite, 8 images | 90 -> 70 |  | 20 -> 10 |',
+        '| r | 16 x 16 | dcgan, 600 iterations | 9 -> 7 |  | 9 -> 5 |']
     assert real_study.table(near).count('default') == 1
 
 def test_the_page_has_the_tables_of_the_record():
