@@ -25,7 +25,8 @@ class Fork:
     """A public host.
 
     repository: owner and name on GitHub.
-    args:       its options for a StyleGAN2 or its only configuration; those of all runs are in COMMON.
+    args:       its options for a StyleGAN2 or its only configuration, in which {images} is the dataset; those of all runs are in
+                COMMON.
     folder:     of its train.py in the repository.
     side:       of the images, which some configurations fix."""
 
@@ -37,6 +38,9 @@ class Fork:
     @property
     def name(self):
         return self.repository if self.folder == '.' else f'{self.repository} ({self.folder})'
+
+    def options(self, images):
+        return [arg.format(images=images) for arg in self.args]
 
     def path(self, hosts):
         return Path(hosts, self.repository.replace('/', '+'), self.folder)
@@ -57,10 +61,12 @@ FORKS = [
     Fork('brownvc/R3GAN', ('--preset=CIFAR10',)),
     Fork('santisy/stylegan3', ('--cfg=hashed', '--gamma=1', '--desc=images')),
     Fork('zhuxinqimac/stylegan2-ada-pytorch', ADA),
-    Fork('antongomez/Conditional-StyleGAN3', SG3),
+    Fork('antongomez/Conditional-StyleGAN3', (*SG3, '--cond=True', '--data-val={images}')),
     Fork('genforce/insgen', ADA),
+    Fork('datduong/stylegan3-syndromic-face', SG3),
+    Fork('yohan-pg/stylegan2-ada-pytorch', ADA),
+    Fork('Mzoughh/StyleGAN2-ADA-4_Watermarking_VF', ADA),
     Fork('autonomousvision/stylegan-xl', ('--cfg=stylegan2',)),
-    Fork('NVlabs/eg3d', ('--cfg=shapenet', '--gamma=1', '--aug=noaug'), 'eg3d', 128),
 ]
 
 COMMON = ['--gpus=1', '--batch=4', '-n']
@@ -73,7 +79,7 @@ def row(fork, hosts, columns=COLUMNS):
     commit = subprocess.run(['git', 'log', '-1', '--format=%h of %as'], cwd=path, capture_output=True, text=True).stdout.strip()
     with tempfile.TemporaryDirectory() as out:
         make_images(f'{out}/images.zip', fork.side)
-        common = [f'--outdir={out}/runs', f'--data={out}/images.zip', *COMMON, *fork.args]
+        common = [f'--outdir={out}/runs', f'--data={out}/images.zip', *COMMON, *fork.options(f'{out}/images.zip')]
         lines = {column: [*common, *(options or [])] for column, options in columns.items()}
         env = dict(os.environ, SPIDER_DEVICE='cpu', SPIDER_DRY_RUN='on', PYTHONWARNINGS='ignore', PYTHONDONTWRITEBYTECODE='1',
                    PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')])))

@@ -90,7 +90,7 @@ def _obstacle(args: Sequence[Any]) -> str | None:
         return f'activations of shape {list(x.shape)}'
     device = x.device
     for t in args[1:4]:         # the tensors of every op
-        if t is not None and t.device != device:
+        if isinstance(t, torch.Tensor) and t.device != device:
             return 'tensors on several devices'
     if len(args) == 8 and not (args[5] >= 0 and args[6] > 0 and (args[7] is None or args[7] > 0)):
         return f'epilogue with alpha={args[5]}, gain={args[6]}, clamp={args[7]}'

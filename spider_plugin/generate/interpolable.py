@@ -20,6 +20,8 @@ from spider_plugin.portable.source.key import unpack_key
 SCALE    = 4096.0   # of weights: what truncation adds of the mean w, about 1, counts for nothing beside it
 LEAST    = 0.01     # a smaller weight is none, and a smaller sum of weights is no image
 MOST     = 1024     # images that have a weight at a time; the oldest loses its own
+W_ALONE  = ('This script looks for w alone, and the images of this network also depend on a source image; use `spider project`, '
+            'which looks for both.')
 NEAR     = 0.35     # latents nearer than this share of their length, and not equal, are steps of a walk through z
 
 def carries_key(G):
@@ -109,8 +111,7 @@ class Weights:
         if kwargs.get('source_image') is not None:
             return args, kwargs
         if self.between is not None and ws.requires_grad and ws.shape[1] > 1:
-            raise SpiderError('This script looks for w alone, and the images of this network also depend on a source image; use '
-                              '`spider project`, which looks for both.')
+            raise SpiderError(W_ALONE)
         tail = ws[:, self.styles :]
         key, intact = unpack_key(tail, self.source.key_dim)
         weights = tail.detach().flatten(1).to(torch.float64) / SCALE

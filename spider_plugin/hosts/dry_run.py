@@ -2,9 +2,9 @@
 its own (hosts/dry_loop.py), so that what a host asks of the plugin's networks and losses, and they do not have, is a sentence
 here and no traceback in a rank.
 
-Training is refused only for a fault of the options: the same iteration must succeed without them, or, where this machine cannot
-run that, the error must name an object of the plugin that lacks what the host wants of it. Another error of the environment (no
-GPU, no network, no memory) is a note."""
+Training is refused only for a fault of the options: the same iteration must succeed without them, or end in another error, where
+that with them names an object of the plugin that lacks what the host wants of it. Other errors of the environment (no GPU, no
+network, no memory) and of the host are notes."""
 
 import contextlib
 import copy
@@ -40,7 +40,8 @@ class Result:
     frames:     [[file, line, function], ...] of its traceback, the outermost call first.
     snapshot:   why the plugin does not read the snapshot; None if it does.
     left_out:   settings of the host's loss that a loss of the plugin leaves out.
-    of_plugin:  whether the error names an object of the plugin that lacks what the host wants of it."""
+    of_plugin:  whether the error names an object of the plugin that lacks what the host wants of it.
+    reads:      clauses about attributes that the host reads in branches that the iteration did not reach."""
 
     seconds:  float
     kind:     str | None = None
@@ -49,6 +50,7 @@ class Result:
     snapshot: str | None = None
     left_out: tuple = ()
     of_plugin: bool = False
+    reads:    tuple = ()
 
     @property
     def of_environment(self) -> bool:
@@ -66,16 +68,16 @@ _ENVIRONMENT = {'timeout', 'exit', 'MemoryError', 'ImportError', 'ModuleNotFound
 _NEEDS = (r"(?i:cuda|cudnn|nvidia|nvcc|ninja|out of memory|DefaultCPUAllocator|not installed|pip install|hugging ?face|"
           r"connection|timed out|offline)|not implemented for '|Could not run '")
 
-def iterate(c: Any, target: dict, small: bool = True) -> Result:
+def iterate(c: Any, target: dict, small: bool = True, stock: Any = None) -> Result:
     """Run one iteration of a config and return its Result. The config and this process stay as they are.
 
-    target: resolution, channels and label_dim of the training set."""
+    target: resolution, channels and label_dim of the training set; stock: the config without the options, for `reads`."""
     from spider_plugin.hosts import dry_loop
     method = 'fork' if sys.platform == 'linux' else 'spawn'     # a copy of this process has imported everything already
     limit = TIMEOUT['small' if small else 'full']
     with tempfile.TemporaryDirectory(prefix='spider-dry-run-', ignore_cleanup_errors=True) as out:
         process = multiprocessing.get_context(method).Process(  # type: ignore[attr-defined]
-            target=dry_loop.job, args=(c, target, small, out, method == 'fork'), name='spider-dry-run')
+            target=dry_loop.job, args=(c, target, small, out, method == 'fork', stock), name='spider-dry-run')
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', DeprecationWarning)     # of threads beside a fork; it is ended in any case
             process.start()
@@ -94,7 +96,7 @@ def iterate(c: Any, target: dict, small: bool = True) -> Result:
 # Options that change what is built, and the keys that go with each.
 
 _PARTS = {'cfg': ('pg_',), 'disc': ('disc_',), 'spider_source': ('spider_', 'trust_pickle'), 'dsc': ('dsc_',),
-          'fast_modconv': ('fast_',), 'recompute': ('recompute',)}
+          'fast': ('fast_',), 'recompute': ('recompute',)}
 
 def parts(options: dict) -> dict[str, str]:
     """Return {key: option with its value} of the options that change what is built."""
@@ -152,26 +154,30 @@ def check(c: Any, stock: Any, options: dict, given: set[str], host: Host, said: 
         return []
     target = host.target
     shape = dict(resolution=target.resolution, channels=target.channels, label_dim=target.label_dim)
-    result = _tried(c, shape)
+    result = _tried(c, shape, stock)
     if result.kind is None:
         return _lines(result)
     if result.of_environment:
         return [_note(f'it cannot be made on this machine ({_said(result)})')]
     control = _tried(stock, shape)
-    ours = result.of_plugin and control.of_environment
+    ours = result.of_plugin and _fault(result) != _fault(control)
     if control.kind is not None and not ours:
         own = f'it ends in {_said(result)}, but ' if result.message != control.message else ''
         return [_note(f'{own}this host\'s loop fails here without the options, too ({_said(control)})')]
     def works(part: str) -> bool:
         with contextlib.suppress(SpiderError, KeyError):    # the other options may need it
             without = _tried(_without(part, stock, options, given), shape)
-            return without.kind is None or ours and without.message != result.message
+            return without.kind is None or ours and _fault(without) != _fault(result)
         return False
     raise SpiderError(_sentence(result, c, stock, said or parts(options), works, control))
 
-def _tried(c: Any, shape: dict) -> Result:
+def _fault(result: Result) -> tuple[str | None, str]:
+    """Return what a Result says without the names of classes, which differ between networks: its kind and its last word."""
+    return result.kind, result.message.rpartition(' ')[2]
+
+def _tried(c: Any, shape: dict, stock: Any = None) -> Result:
     """Return the Result of an iteration; where its error may be one of the small size, that at full size."""
-    result = iterate(c, shape)
+    result = iterate(c, shape, stock=stock)
     if result.kind in (None, 'TypeError', 'AttributeError', 'NotServed') or result.of_environment:
         return result
     return iterate(c, shape, small=False)
@@ -193,6 +199,7 @@ def _lines(result: Result) -> list[str]:
     if result.snapshot is not None:
         why = shown(result.snapshot).rstrip('.')
         lines.append(f'Note: the tools of the plugin will not read the snapshots of this run ({why}).')
+    lines += [f'Note: {read}; the dry iteration did not come there, and a run that does will end.' for read in result.reads]
     return lines
 
 def _note(why: str) -> str:
@@ -228,7 +235,7 @@ def _sentence(result: Result, c: Any, stock: Any, given: dict[str, str], works: 
     names = ' and '.join(given[key] for key in faulty) or '--resume of a snapshot with a source'
     it = 'it' if len(faulty) == 1 else 'one of them'
     why = f'as the same iteration succeeds without {it}' if control.kind is None else \
-        f'though this machine cannot try the host without {it} ({_said(control)})'
+        f'though this host fails here without {it}, too ({_said(control)})'
     return f'{names} cannot be used in this host{over}: {what}; leave {it} out, {why} ' \
            '(--spider-no-dry-run launches all the same).'
 

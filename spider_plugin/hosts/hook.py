@@ -352,7 +352,7 @@ def _edited_launch(script, edit, asked):
     """Within this context, the host's callback launches the config as changed by `edit`.
 
     script: the script's globals. Hosts of the StyleGAN3 kind call launch_training(c=, desc=, outdir=, dry_run=); hosts of the
-            StyleGAN2-ADA kind launch the result (desc, c) of setup_training_loop_kwargs.
+            StyleGAN2-ADA kind launch the result (desc, c) of setup_training_loop_kwargs. Forks have other names, and more.
     asked:  whether the user set an option of the plugin.
     Raises SpiderError if `asked` is true and the script has neither function."""
     name = next((name for name in _LAUNCHES if name in script), None)
@@ -363,24 +363,41 @@ def _edited_launch(script, edit, asked):
         yield
         return
     stock = script[name]
-    script[name] = _LAUNCHES[name](stock, edit)
+    script[name] = _LAUNCHES[name](stock, edit, asked)
     try:
         yield
     finally:
         script[name] = stock
 
-def _edit_what_it_gets(launch, edit):
+def _edit_what_it_gets(launch, edit, asked):
+    @functools.wraps(launch)
     def edited(*args, **kwargs):
         call = inspect.signature(launch).bind(*args, **kwargs)
-        call.arguments['desc'] = edit(call.arguments['c'], call.arguments['desc'])
+        call.arguments.update(_edited(call.arguments, edit, asked))
         return launch(*call.args, **call.kwargs)
     return edited
 
-def _edit_what_it_returns(setup, edit):
+def _edit_what_it_returns(setup, edit, asked):
+    @functools.wraps(setup)
     def edited(*args, **kwargs):
-        desc, c = setup(*args, **kwargs)
-        return edit(c, desc), c
+        made = setup(*args, **kwargs)
+        changed = _edited(dict(enumerate(made if isinstance(made, tuple) else (made,))), edit, asked)
+        return tuple(changed.values()) if isinstance(made, tuple) else changed[0]
     return edited
+
+def _edited(values, edit, asked):
+    """Return `values` {name or place: value} of a launch, in which the config, the dict with G_kwargs, is edited, and so is the
+    description of the run, if there is one: a text whose name says so, or the first without a name."""
+    c = next((value for value in values.values() if isinstance(value, dict) and 'G_kwargs' in value), None)
+    if c is None:
+        if asked:
+            raise SpiderError('This train.py launches no config with G_kwargs, so the options of spider-plugin cannot reach it; '
+                              f'leave them out: {attach.OWN_LOOP}.')
+        return dict(values)
+    texts = [key for key, value in values.items() if isinstance(value, str)]
+    key = next((key for key in texts if isinstance(key, int) or 'desc' in key), None)
+    desc = edit(c, '' if key is None else values[key])
+    return dict(values) | ({} if key is None else {key: desc})
 
 _LAUNCHES = {
     'launch_training':              _edit_what_it_gets,

@@ -40,7 +40,7 @@ def verdict(text):
     return f'note: {notes[0].partition("nothing: ")[2]}' if notes else f'no: {lines[-1] if lines else "it prints nothing"}'
 
 def make_images(path, side):
-    """Write a zip of 16 random images of side x side pixels, as hosts read it."""
+    """Write a zip of 16 random images of side x side pixels, with labels of two classes, as hosts read it."""
     import numpy as np
     import PIL.Image
     with zipfile.ZipFile(path, 'w') as archive:
@@ -48,6 +48,7 @@ def make_images(path, side):
             file = io.BytesIO()
             PIL.Image.fromarray(np.random.RandomState(i).randint(0, 256, [side, side, 3]).astype(np.uint8)).save(file, 'png')
             archive.writestr(f'{i:05d}.png', file.getvalue())
+        archive.writestr('dataset.json', json.dumps(dict(labels=[[f'{i:05d}.png', i % 2] for i in range(16)])))
 
 #----------------------------------------------------------------------------
 

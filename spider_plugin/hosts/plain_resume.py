@@ -8,8 +8,10 @@ import os
 from spider_plugin.errors import SpiderError
 
 def read_resumed(c):
-    """Return the contents of the snapshot that a host's config resumes from, {name: record}; None without one, for a file that the
-    restricted reader does not open, and for a URL that cannot be fetched: those are left to the host, as without the plugin.
+    """Return the contents of the snapshot that a host's config resumes from, {name: record}.
+
+    None without one, for a file that the restricted reader does not open, and for a URL that cannot be fetched: those are left to
+    the host, as without the plugin.
 
     Raises SpiderError for a snapshot of training that diverged, for one whose bytes have changed since it was written, and for a
     file that no host can read, such as a web page."""
@@ -40,9 +42,9 @@ def continues_source(contents):
     return contents is not None and is_spider(generator_of(contents))
 
 def plan_lines(c, contents, host):
-    """Return lines about the tensors that have no counterpart, for the networks that a host's config trains: none where all have one.
+    """Return lines about the tensors that have no counterpart, for the networks that a host's config trains; none where all have.
 
-    contents: the result of read_resumed(c). Networks that cannot be built here are left out, and ranks but the first say nothing."""
+    contents: the result of read_resumed(c). Networks that cannot be built here are left out; ranks but the first say nothing."""
     if int(os.environ.get('RANK', 0)) != 0:
         return []
     from spider_plugin.snapshots.resume_plan import NETWORKS, make_plan
@@ -55,6 +57,6 @@ def plan_lines(c, contents, host):
     lines = [f'--resume: {plan.line(others="at which this host may stop")}' for plan in plans
              if plan.new or plan.unused or plan.differ]
     if any(plan.is_of_another(modules[plan.network[0]]) for plan in plans if plan.network[0] == 'G'):
-        lines.append('Warning: next to nothing of the snapshot fits, so training begins from new networks; resume from a snapshot of '
-                     'the same architecture')
+        lines.append('Warning: next to nothing of the snapshot fits, so training begins from new networks; resume from a '
+                     'snapshot of the same architecture')
     return lines

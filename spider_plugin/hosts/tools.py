@@ -16,11 +16,12 @@ from spider_plugin.errors import SpiderError
 SCRIPTS = 'tool_utils'                              # of the reference host
 LOADER  = 'legacy'                                  # of hosts
 PATHS   = 'metrics.perceptual_path_length'
+TARGETS = {'target_fname', 'target'}                # parameters that name an image to project
 
-_running = []   # the parameters of the tool's command, once it is made
+_running = []   # the names of the parameters of the tool's command, once it is made
 
 def note(params):
-    """Take note that the running script is a tool with these parameters of its command."""
+    """Take note that the running script is a tool whose command has parameters of these names."""
     _running[:] = [params]
 
 def give_functions(tool_utils):
@@ -42,11 +43,18 @@ def extend_loader(legacy):
             from spider_plugin.generate.interpolable import interpolable
             for name in ('G', 'G_ema'):
                 if isinstance(data, dict) and hasattr(data.get(name), 'synthesis'):
+                    _check_projection(data[name])
                     _check_styles(data[name])
                     interpolable(data[name], getattr(f, 'name', 'the snapshot'))
         return data
     load_network_pkl.spider_plugin = True
     legacy.load_network_pkl = load_network_pkl
+
+def _check_projection(G):
+    """Raise SpiderError where the running script projects a target, and the images of G also depend on a source image."""
+    from spider_plugin.generate.interpolable import W_ALONE, carries_key
+    if TARGETS & set(_running[0]) and carries_key(G):
+        raise SpiderError(W_ALONE)
 
 def _check_styles(G):
     """Raise SpiderError where --styles of style_mixing.py names rows that are no styles of G."""

@@ -19,6 +19,35 @@ def test_images_have_what_hosts_read(host):
     assert next(iter(loader))[0].shape == (2, 1, 16, 16)
     assert not dry_loop.Images(16, 3, 0).has_labels and dry_loop.Images(16, 3, 0)[0][1].shape == (0,)
 
+def test_images_have_what_else_the_class_of_the_host_has(monkeypatch):
+    """Methods, properties, static methods and values of its dataset, which use what theirs has."""
+    import sys
+    class Host:
+        weight = 3
+        def _get_raw_labels(self):
+            if self._raw_labels is None:
+                self._raw_labels = self._load_raw_labels()
+                self._std = self._raw_labels.std(0)
+            return self._raw_labels
+        def get_label_std(self):
+            return self._std.shape
+        @property
+        def classes(self):
+            return self._count(self.label_dim)
+        @staticmethod
+        def _count(n):
+            return n
+        def get_pair(self, idx):
+            return self._load_raw_image(idx).shape, self[idx][1].tolist(), self._raw_idx[idx]
+    module = types.ModuleType('sets')
+    module.Host = Host
+    monkeypatch.setitem(sys.modules, 'sets', module)
+    images = dry_loop.Images(16, 3, 2, host_class='sets.Host')
+    assert (images.weight, images.get_label_std(), images.classes) == (3, (2,), 2)
+    assert images.get_pair(3) == ((3, 16, 16), [0, 1], 3)
+    for lacking in (lambda: images.other, lambda: dry_loop.Images(16, 3, 2).weight, lambda: images.__array__):
+        assert not dry_loop.lacks(_error(lacking), {})
+
 def test_the_small_config(host, tmp_path):
     nested = dict(class_name='training.networks_stylegan2.Generator', synthesis_kwargs=dict(channel_base=32768, channel_max=512),
                   dsc=dict(order='depthwise', rank=1, res=[64, 256]))
@@ -50,7 +79,8 @@ def test_arguments_are_those_that_the_loop_has():
     c = dict(training_set_kwargs=dict(class_name='x.Y', path='z'), batch_size=64, g_batch_gpu=8, metrics=['fid'], other=1,
              total_kimg=25000, seed=7)
     made = dry_loop.arguments(c, inspect.signature(loop).parameters, 'run', dict(resolution=32, channels=3, label_dim=0))
-    data = dict(class_name='spider_plugin.hosts.dry_loop.Images', path='z', resolution=32, channels=3, label_dim=0)
+    data = dict(class_name='spider_plugin.hosts.dry_loop.Images', host_class='x.Y', path='z', resolution=32,
+                channels=3, label_dim=0)
     assert made == dict(run_dir='run', batch_size=2, g_batch_gpu=2, total_kimg=0.001, seed=7, data_loader_kwargs={}, metrics=[],
                         training_set_kwargs=data)
 

@@ -131,7 +131,7 @@ HOST = types.SimpleNamespace(target=types.SimpleNamespace(resolution=64, channel
 def results(monkeypatch):
     """results(Result, ...): those of the iterations that are made, in turn; returns a list of (config, small) of each."""
     made, queue = [], []
-    def iterate(c, target, small=True):
+    def iterate(c, target, small=True, stock=None):
         made.append((c, small))
         return queue.pop(0)
     monkeypatch.setattr(dry_run, 'iterate', iterate)
@@ -176,10 +176,18 @@ def test_what_the_plugin_lacks_is_refused_where_the_host_itself_cannot_run(resul
         _check(cfg='dcgan', disc='projected')
     part = 'G' if kind == 'NotServed' else 'D'
     assert error.value.message == (
-        f'--cfg=dcgan cannot be used in this host, whose nets.{part} it replaces: {what}; leave it out, though this machine '
-        'cannot try the host without it (URLError: unreachable) (--spider-no-dry-run launches all the same).') and len(made) == 4
-    results(fault, Result(1.0, 'ValueError', 'a fault of the host'), Result(2.0, 'ValueError', 'a fault of the host'))
-    assert 'this host\'s loop fails here without the options, too (ValueError: a fault' in _check(cfg='dcgan')[0]
+        f'--cfg=dcgan cannot be used in this host, whose nets.{part} it replaces: {what}; leave it out, though this host '
+        'fails here without it, too (URLError: unreachable) (--spider-no-dry-run launches all the same).') and len(made) == 4
+
+def test_what_the_hosts_own_networks_lack_too_is_not_refused(results):
+    """The control ends in the same, of another class."""
+    results(Result(1.0, 'AttributeError', "'SpiderMapping' object has no attribute 'b'", of_plugin=True),
+            Result(1.0, 'AttributeError', "'MappingNetwork' object has no attribute 'b'"))
+    assert "this host's loop fails here without the options, too (AttributeError: 'MappingNetwork'" in _check(cfg='dcgan')[0]
+    results(Result(1.0, 'AttributeError', "'SpiderMapping' object has no attribute 'b'", of_plugin=True),
+            Result(1.0, 'AttributeError', "'MappingNetwork' object has no attribute 'c'"))
+    with pytest.raises(SpiderError, match="asks for b.* though this host fails here without it, too .*'c'"):
+        _check(cfg='dcgan')
 
 def test_a_fault_of_small_networks_is_none(results):
     made = results(Result(1.0, 'RuntimeError', 'shape'), Result(2.0))
@@ -268,14 +276,30 @@ def test_the_random_state_and_the_config_stay(monkeypatch, tmp_path):
     result = dry_run.iterate(c, dict(resolution=64, channels=3, label_dim=0))
     assert result.kind is not None and torch.equal(state, torch.get_rng_state()) and json.dumps(c) == before
 
+@pytest.mark.parametrize('error', ['ImportError("hash.so: cannot open")', 'AssertionError()', 'RuntimeError("no CUDA device")',
+                                   'KeyError("camera")', 'FileNotFoundError(2, "No such file", "table.npy")'])
+def test_a_generator_that_cannot_be_built_is_a_sentence(monkeypatch, error):
+    def fail(**kwargs):
+        raise eval(error)
+    nets = types.ModuleType('nets')
+    nets.Generator = fail
+    monkeypatch.setitem(sys.modules, 'nets', nets)
+    host = dry_run.Host(dict(G_kwargs=dict(class_name='nets.Generator')))
+    host.target = HOST.target
+    for ask in (host.generator, host.networks, lambda: host.generator_has('a', 1)):
+        with pytest.raises(SpiderError) as caught:
+            ask()
+        assert caught.value.message.startswith('The options of spider-plugin need a look at nets.Generator of this host, which '
+                                               f'cannot be built here ({error.partition("(")[0]}: ')
+
 def test_a_network_without_channels_is_built():
-    from spider_plugin.hosts.capabilities import _built
+    from spider_plugin.hosts.capabilities import built
     def network(c_dim, **kwargs):
         return other(c_dim, **kwargs)
     def other(c_dim, img_resolution, width=3):
         return c_dim, img_resolution, width
-    assert _built(network, dict(width=5), dict(c_dim=1, img_resolution=64, img_channels=3)) == (1, 64, 5)
+    assert built(network, dict(width=5), dict(c_dim=1, img_resolution=64, img_channels=3)) == (1, 64, 5)
     with pytest.raises(TypeError, match='depth'):
-        _built(network, dict(depth=5), dict(c_dim=1, img_resolution=64, img_channels=3))
+        built(network, dict(depth=5), dict(c_dim=1, img_resolution=64, img_channels=3))
 
 #----------------------------------------------------------------------------

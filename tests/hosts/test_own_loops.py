@@ -24,7 +24,8 @@ def run(script, cwd, *args):
 
 # name: (package, script, words for the data, for a source, for an option that has a letter too few, for a value that is none)
 WAYS = {
-    'argparse': ('argparse', 'train_argparse.py', '--data={}', '--spider-source={}', '--spider-sorce=strokes', '--spider-noise=-1'),
+    'argparse': ('argparse', 'train_argparse.py', '--data={}', '--spider-source={}', '--spider-sorce=strokes',
+                 '--spider-noise=-1'),
     'hydra':    ('hydra', 'train_hydra.py', 'data={}', '+spider.spider_source={}', '+spider.spider_sorce=strokes',
                  '+spider.spider_noise=-1'),
     'gin':      ('gin', 'train_gin.py', "run.data='{}'", "spider.spider_source='{}'", "spider.spider_sorce='strokes'",
@@ -50,7 +51,8 @@ def test_what_cannot_be_used_is_one_sentence(way, data, tmp_path):
     """An option that does not exist, a value out of range, a source that is not there, options that need another one."""
     source = way['source'].format('strokes')
     for args, named in (([way['wrong']], 'spider.sorce'), ([way['value'], source], 'spider.noise'),
-                        ([way['source'].format('no-such-file.zip')], 'no-such-file.zip'), ([way['value'].replace('-1', '0.5')], 'spider.noise')):
+                        ([way['source'].format('no-such-file.zip')], 'no-such-file.zip'),
+                        ([way['value'].replace('-1', '0.5')], 'spider.noise')):
         done = run(way['script'], tmp_path, way['data'].format(data), *args)
         *before, last = done.stderr.splitlines()
         assert done.returncode != 0 and not (tmp_path / 'generator.pt').exists() and 'step 1' not in done.stdout

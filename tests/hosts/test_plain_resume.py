@@ -30,16 +30,19 @@ def test_a_snapshot_of_the_same_networks_says_nothing():
     assert lines(dict(G=in_file('a', 'b'), D=in_file('a', 'b'), G_ema=in_file('a', 'b'), augment_pipe=None), net, net) == []
 
 @pytest.mark.parametrize('found, here, words', [
-    (in_file('a', 'z'), trained(*'abcde'), 'G: 1 of 5 tensors copied; 4 not in the file: b, c, d and 1 more; 1 only in the file: z'),
+    (in_file('a', 'z'), trained(*'abcde'),
+     'G: 1 of 5 tensors copied; 4 not in the file: b, c, d and 1 more; 1 only in the file: z'),
     (in_file('a', 'b', 'c'), trained('a', 'b'), 'G: 2 of 2 tensors copied; 1 only in the file: c'),
     (in_file('a'), trained('a', 'b'), 'G: 1 of 2 tensors copied; 1 not in the file: b'),
-    (in_file('a', shape=[3]), trained('a'), 'G: 0 of 1 tensors copied; 1 of other shapes at which this host may stop: a [3] -> [2]'),
+    (in_file('a', shape=[3]), trained('a'),
+     'G: 0 of 1 tensors copied; 1 of other shapes at which this host may stop: a [3] -> [2]'),
 ], ids=['another', 'deeper there', 'deeper here', 'wider'])
 def test_what_has_no_counterpart_is_counted(found, here, words):
     assert lines(dict(G=found), here) == [f'--resume: {words}']
 
-@pytest.mark.parametrize('found, warned', [(in_file('z'), True), (in_file('z', *MANY[:1]), True), (in_file('z', *MANY[:2]), False)],
-                         ids=['nothing', 'one of twelve', 'two of twelve'])
+@pytest.mark.parametrize('found, warned', [
+    (in_file('z'), True), (in_file('z', *MANY[:1]), True), (in_file('z', *MANY[:2]), False)],
+    ids=['nothing', 'one of twelve', 'two of twelve'])
 def test_another_architecture_is_warned_of(found, warned):
     said = lines(dict(G=found, G_ema=found), trained(*MANY))
     assert any(line.startswith('Warning: next to nothing of the snapshot fits') for line in said) == warned
@@ -61,10 +64,12 @@ def test_networks_that_cannot_be_built_and_are_not_there_are_left_out(monkeypatc
 
 def test_an_attached_host_says_it_and_goes_on(tmp_path, make_snapshot, make_zip):
     """A fork that unpickles: the reference host without its own reader, check and word about tensors."""
-    tree = forks.make(tmp_path, {'training/snapshots.py': [('\nreader = None', '\n')], 'train.py': [('resuming.check(c, say=print if dry_run else None)', 'pass')]})
+    tree = forks.make(tmp_path, {'training/snapshots.py': [('\nreader = None', '\n')],
+                                 'train.py': [('resuming.check(c, say=print if dry_run else None)', 'pass')]})
     data = make_zip(tmp_path / 'set.zip', n=8, res=32)
-    plain, other, none = forks.launches(tree, [['--cfg=stylegan2', f'--resume={make_snapshot()}'],
-                                               ['--cfg=stylegan3-t', f'--resume={make_snapshot()}'], ['--cfg=stylegan2']], data, tmp_path)
+    resume = f'--resume={make_snapshot()}'
+    plain, other, none = forks.launches(tree, [['--cfg=stylegan2', resume], ['--cfg=stylegan3-t', resume], ['--cfg=stylegan2']],
+                                        data, tmp_path)
     assert '--resume: G: ' in plain and 'not in the file: synthesis.b32.' in plain and 'tensors copied' not in none
     assert 'Warning: next to nothing of the snapshot fits' in other and '--resume: G_ema: ' in other
     assert all('Dry run; exiting' in text for text in (plain, other, none))

@@ -1,10 +1,12 @@
-"""Names that numpy had when hosts were written. The ones that the files of the host contain are supplied."""
+"""Names that numpy had when hosts were written, and an argument of its percentile. What the host's files contain is supplied."""
 
 import functools
 import re
+import warnings
 from pathlib import Path
 
 from spider_plugin.hosts import imports
+from spider_plugin.hosts.shims.cpu_device import View
 
 # {name: what numpy's notes say to write in its place}; a name of Python's, or of numpy's.
 BUILTINS = dict(int=int, float=float, bool=bool, object=object, str=str, complex=complex, long=int)
@@ -41,3 +43,24 @@ def supply(numpy):
     """Give numpy the names that the host writes."""
     for name in lacking(numpy):
         setattr(numpy, name, BUILTINS[name] if name in BUILTINS else getattr(numpy, RENAMED[name]))
+
+#----------------------------------------------------------------------------
+# numpy.percentile(interpolation=) has become method=.
+
+def percentile_refuses():
+    import numpy
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            numpy.percentile([0.0, 1.0], 50, interpolation='lower')
+    except TypeError:
+        return True
+    return False
+
+def give_percentile(module):
+    """Give a module of a host, by its name `np`, a view of numpy whose percentile takes `interpolation`."""
+    import numpy
+    @functools.wraps(numpy.percentile)
+    def percentile(*args, interpolation=None, **kwargs):
+        return numpy.percentile(*args, **kwargs, **({} if interpolation is None else dict(method=interpolation)))
+    module.np = View(module.np, percentile=percentile)

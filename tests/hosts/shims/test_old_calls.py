@@ -170,6 +170,16 @@ def test_names_that_numpy_had(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, 'path', sys.path[1:])
     numpy_names.named_by_host.cache_clear()
 
+def test_percentiles_as_path_lengths_ask_for_them(module):
+    text = 'import numpy as np\ndef compute_ppl(x):\n    return np.percentile(x, 40, interpolation="higher")\n'
+    shim, host, new = SHIMS['percentile'], module(text), module(text.replace('interpolation', 'method'))
+    assert shim.asks(host) and not shim.asks(new) and not shim.asks(module('x = 1\n'))
+    if shim.needed():
+        with pytest.raises(TypeError):
+            host.compute_ppl([1, 2, 3])
+    shim.apply(host)
+    assert host.compute_ppl([1, 2, 3, 9]) == 3 and host.np.percentile([1, 2], 50) == 1.5 and host.np is not np
+
 def test_numbers_as_defaults_of_bools():
     """`--flag`, type=bool, default=0: the host's own command line."""
     import click
