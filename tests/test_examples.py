@@ -2,15 +2,20 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
+import time
 from pathlib import Path
 
 import PIL.Image
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / 'examples' / 'journeys'))
+
+from make_photos import make_photos  # noqa: E402
 
 @pytest.fixture(scope='module')
 def run_example():
@@ -71,6 +76,24 @@ def test_the_artist(journey, tmp_path):
     assert PIL.Image.open(tmp_path / 'pictures' / 'grid.png').width >= 64
     assert len(list((tmp_path / 'photos').iterdir())) == 24
 
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != 'posix', reason='^C of a terminal is sent to a group of processes')
+def test_the_artist_stops_the_run_and_sees_pictures(tmp_path):
+    make_photos(tmp_path / 'photos', 24)
+    env = dict(os.environ, PATH=os.pathsep.join([sysconfig.get_path('scripts'), os.environ['PATH']]), PYTHONPATH=str(ROOT))
+    script = subprocess.Popen(['bash', ROOT / 'examples/journeys/artist.sh'], cwd=tmp_path, env=env, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    try:
+        while script.poll() is None and not list(tmp_path.glob('training-runs/0*/network-snapshot-*.pkl')):
+            time.sleep(0.5)
+        os.killpg(script.pid, signal.SIGINT)
+        said = script.communicate()[0]
+    finally:
+        if script.poll() is None:
+            os.killpg(script.pid, signal.SIGKILL)
+    assert script.returncode == 0 and 'Stopped by SIGINT' in said, said
+    assert PIL.Image.open(tmp_path / 'pictures' / 'grid.png').width >= 64
+
 @pytest.mark.slow       # test_write_a_plugin.py has the kind
 def test_the_engineer(journey, tmp_path):
     journey('engineer.sh')
@@ -79,11 +102,14 @@ def test_the_engineer(journey, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not Path(os.environ.get('SPIDER_HOSTS') or 'none', 'stylegan3').is_dir(),
                     reason='SPIDER_HOSTS holds no checkout of stylegan3')
-def test_the_researcher(journey, make_zip, make_snapshot, tmp_path_factory):
+def test_the_researcher(journey, make_zip, make_snapshot, tmp_path_factory, tmp_path):
     folder = tmp_path_factory.mktemp('sets')
     data, source = (make_zip(folder / f'{name}.zip', n=16, res=16, seed=seed) for seed, name in enumerate(('data', 'source')))
     said = journey('researcher.sh', make_snapshot(z_dim=512), data, source)
     assert 'Spider source' in said and 'The checkout is as it was.' in said
+    run = next((tmp_path / 'runs').glob('00000-*'))
+    assert (run / 'report.html').is_file() and 'Spider source' in (run / 'log.txt').read_text()
+    assert PIL.Image.open(tmp_path / 'pictures' / 'seed0000.png').size == (16, 16)
 
 def test_every_example_is_run_here():
     text = Path(__file__).read_text(encoding='utf-8')

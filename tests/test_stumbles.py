@@ -1,9 +1,9 @@
-"""Stumbles that users reported, by number, each by the command on which they stumbled. 2 and 9, videos and exports, are in the
-tests of their tools."""
+"""Stumbles that users reported, by number, each by the command on which they stumbled."""
 
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 from click.testing import CliRunner
 
 from spider_plugin import cli
+from spider_plugin.snapshots.rebuild import load_generator
+from spider_plugin.sources.prepare import prepare_source
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ['--batch=8', '--gamma=1', '--cbase=64', '--cmax=8', '--map-depth=1', '--workers=0', '--threads=1', '--tick=0.008',
@@ -45,6 +48,11 @@ def work(tmp_path_factory, make_zip):
     return path
 
 @pytest.fixture(scope='module')
+def bank(make_zip, tmp_path_factory):
+    """A prepared source of 24 images."""
+    return prepare_source(make_zip(tmp_path_factory.mktemp('bank') / 'bank.zip', n=24, seed=4)).path
+
+@pytest.fixture(scope='module')
 def run(work):
     return next((work / 'runs').glob('00000-*'))
 
@@ -58,6 +66,38 @@ def test_1_resuming_a_snapshot_keeps_its_source(work, snapshot):
     done = process('train', '--outdir=new', '--cfg=stylegan2', '--data=target.zip', f'--resume={snapshot}', *TINY, '-n', cwd=work)
     assert done.returncode == 0 and 'as in the snapshot, 24 images from the cache' in done.stdout, done.stderr
     assert '.SpiderGenerator"' in done.stdout
+
+def pixels(image):
+    return np.asarray(image.convert('RGB')).astype(float)
+
+@pytest.mark.parametrize('dcgan', [False, True])
+def test_2_a_video_walks_from_source_to_source(dcgan, bank, make_snapshot, tmp_path):
+    path = make_snapshot(spider=dict(mapping='residual', source=bank, embed=1), dcgan=dcgan)
+    done = process('video', f'--network={path}', '--seeds=0,1', '--w-frames=4', '--output=walk.gif', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    video, drawn = PIL.Image.open(tmp_path / 'walk.gif'), spider('generate', f'--network={path}', '--seeds=0,1',
+                                                                f'--outdir={tmp_path}')
+    frames = [pixels(video.seek(i) or video) for i in range(video.n_frames)]
+    seeds = [pixels(PIL.Image.open(tmp_path / f'seed000{i}.png')) for i in range(2)]
+    far = np.abs(seeds[0] - seeds[1]).mean()
+    assert drawn.exit_code == 0 and len(frames) == 8 and far > 10
+    assert all(np.abs(frames[4 * i] - seeds[i]).mean() < 0.2 * far for i in range(2))      # neither grey nor one image
+    assert all(np.abs(a - b).mean() > 0.01 * far for a, b in zip(frames, frames[1:]))
+
+def test_2_a_projection_finds_the_source_image(bank, make_snapshot, tmp_path):
+    path = make_snapshot(spider=dict(mapping='residual', source=bank, embed=1))
+    spider('generate', f'--network={path}', '--seeds=0-5', f'--outdir={tmp_path}')
+    done = process('project', f'--network={path}', '--target=seed0003.png', '--loss=pixel', '--num-steps=20', '--save-video=0',
+                   '--outdir=.', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found, *seeds = (pixels(PIL.Image.open(tmp_path / name)) for name in ('proj.png', *(f'seed000{i}.png' for i in range(6))))
+    errors = [np.abs(found - seed).mean() for seed in seeds]
+    assert np.argmin(errors) == 3 and errors[3] < 0.3 * sorted(errors)[1]
+
+def test_2_path_lengths_that_do_not_exist_are_refused(bank, make_snapshot, tmp_path):
+    path = make_snapshot(spider=dict(mapping='residual', source=bank, embed=1), dcgan=True)
+    done = process('metrics', f'--network={path}', '--metrics=ppl2_wend', cwd=tmp_path)     # before a detector is fetched
+    assert done.returncode == 2 and 'no path in W' in done.stderr and '`spider video`' in done.stderr, done.stdout + done.stderr
 
 def test_3_a_run_says_how_long_it_takes_and_saves_by_the_clock(work, run):
     said = (work / 'said.txt').read_text()
@@ -86,6 +126,57 @@ def test_6_a_run_can_be_seen(run, tmp_path):
 def test_7_metrics_can_be_found():
     said = process('train', '--help').stdout
     assert 'sid50k_full' in said and 'SPIDER_DETECTOR' in said
+
+CALC_METRICS = """
+import json
+
+import click
+import legacy
+
+from metrics import metric_main
+
+@click.command()
+@click.option('--network', 'network_pkl')
+@click.option('--metrics')
+def calc_metrics(network_pkl, metrics):
+    print(json.dumps(metric_main.list_valid_metrics()))
+
+if __name__ == '__main__':
+    calc_metrics()
+"""
+METRIC_MAIN = """
+_metrics = {}
+
+def register_metric(fn):
+    _metrics[fn.__name__] = fn
+    return fn
+
+def is_valid_metric(name):
+    return name in _metrics
+
+def list_valid_metrics():
+    return list(_metrics)
+"""
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['made up', 'stylegan3'])
+def test_7_metrics_can_be_found_in_an_attached_checkout(kind, tmp_path):
+    tree = tmp_path / 'checkout'
+    if kind == 'stylegan3':
+        source = Path(os.environ.get('SPIDER_HOSTS') or os.devnull, kind)
+        if not (source / 'calc_metrics.py').is_file():
+            pytest.skip('needs a checkout of NVlabs/stylegan3 as $SPIDER_HOSTS/stylegan3')
+        shutil.copytree(source, tree, ignore=shutil.ignore_patterns('.git', 'media', 'docs'))
+    else:
+        (tree / 'metrics').mkdir(parents=True)
+        for name, text in {'train.py': OWN_PRESET, 'calc_metrics.py': CALC_METRICS, 'legacy.py': '', 'metrics/__init__.py': '',
+                           'metrics/metric_main.py': METRIC_MAIN}.items():
+            (tree / name).write_text(text)
+    assert spider('attach', tree).exit_code == 0
+    done = command('calc_metrics.py', '--help', cwd=tree)
+    said = ' '.join(done.stdout.split())
+    assert done.returncode == 0 and 'sid50k_full, sid50k, sid5k, sid1k' in said, done.stderr
+    assert 'SPIDER_DETECTOR=[FILE.pt|URL|demo|lite1]' in said
 
 def test_8_what_a_third_party_draws_needs_an_explicit_word(make_foreign_snapshot, tmp_path):
     path = make_foreign_snapshot()
@@ -127,17 +218,48 @@ def make_foreign_snapshot(tmp_path, monkeypatch):
     yield make
     sys.modules.pop('somebody', None)
 
+@torch.no_grad()
+@pytest.mark.parametrize('kind', ['.ts', '.onnx'])
+def test_9_a_spider_generator_is_exported(kind, bank, make_snapshot, tmp_path):
+    if kind == '.onnx':
+        for package in ('onnx', 'onnxscript', 'onnxruntime'):
+            pytest.importorskip(package, reason='the extra `onnx` is not installed')
+    path = make_snapshot(spider=dict(mapping='residual', source=bank, embed=1))
+    result = spider('export', path, f'--out={tmp_path / "g"}{kind}')
+    assert result.exit_code == 0, result.output
+    z = torch.randn([3, 16], generator=torch.Generator().manual_seed(0))
+    if kind == '.ts':
+        images = torch.jit.load(str(tmp_path / 'g.ts'))(z)
+    else:
+        import onnxruntime
+        images = torch.from_numpy(onnxruntime.InferenceSession(str(tmp_path / 'g.onnx')).run(None, dict(z=z.numpy()))[0])
+    assert (images - load_generator(path)(z, torch.zeros([3, 0]), noise_mode='const')).abs().max() < 1e-4
+
 def test_10_no_snapshot_names_the_cache(snapshot, spider_cache):
     assert str(spider_cache).encode() not in snapshot.read_bytes()
 
+OWN_PRESET = """
+import click
+import legacy
+
+@click.command()
+@click.option('--outdir')
+@click.option('--data')
+@click.option('--preset', help='One of the host')
+def main(**kwargs):
+    print(kwargs['preset'])
+
+def launch_training(c, desc, outdir, dry_run):
+    pass
+
+if __name__ == '__main__':
+    main()
+"""
+
 @pytest.mark.slow   # hosts/test_hook.py has the kind
 def test_11_a_host_with_a_preset_of_its_own(tmp_path):
-    (tmp_path / 'train.py').write_text(
-        'import click\n\n'
-        "@click.command()\n@click.option('--outdir')\n@click.option('--data')\n@click.option('--preset', help='One of ours')\n"
-        'def main(**kwargs):\n    print(kwargs["preset"])\n\n'
-        'def launch_training(c, desc, outdir, dry_run):\n    pass\n\n'
-        "if __name__ == '__main__':\n    main()\n")
+    (tmp_path / 'train.py').write_text(OWN_PRESET)
+    (tmp_path / 'legacy.py').write_text('')
     for args, words in ((['--help'], '--spider-preset'), (['--preset=CIFAR10'], 'CIFAR10')):
         done = process('run', 'train.py', *args, cwd=tmp_path)
         assert done.returncode == 0 and words in done.stdout, done.stderr
@@ -168,6 +290,29 @@ def test_14_the_command_line(tmp_path):
         if name == 'train':
             headings = re.findall(r'^(\w[\w ]*):$', done.stdout, re.MULTILINE)
             assert {'Photos', 'Features', 'Hyperparameters', 'Run', 'Spider options'} <= set(headings)
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['dataset', 'video', 'project', 'mix'])
+def test_14_a_tool_needs_no_files_of_the_host(name, tmp_path):
+    done = process(name, '--help', cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.startswith(f'Usage: spider {name} [OPTIONS]') and 'python ' not in done.stdout
+    assert not list(tmp_path.iterdir())
+
+@pytest.mark.parametrize('args', [['generate', '--seeds=0', '--network={url}', '--outdir=.'], ['export', '{url}', '--out=x.pt']])
+def test_14_a_url_is_not_mangled(args, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = spider(*(arg.format(url='http://127.0.0.1:9/x.pkl') for arg in args))
+    assert result.exit_code == 2 and 'http://127.0.0.1:9/x.pkl' in ' '.join(result.output.split()), result.output
+
+def test_14_a_walk_lands_in_the_folder_that_was_named(bank, make_snapshot, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = make_snapshot(spider=dict(mapping='residual', source=bank, embed=1), dcgan=True)
+    options = ['generate', f'--network={path}', '--seeds=0,1', '--walk=both', '--outdir=o2']
+    result = spider(*options, '--walk-out=o2/w.gif')
+    said = ' '.join(result.output.split())
+    assert result.exit_code == 2 and '--walk-out=o2/w.gif is not the name of a file in --outdir' in said
+    assert spider(*options, '--walk-out=w.gif').exit_code == 0
+    assert (tmp_path / 'o2' / 'w.gif').is_file() and not (tmp_path / 'o2' / 'o2').exists()
 
 def test_15_doctor_speaks_of_its_kernels(monkeypatch):
     monkeypatch.setenv('SPIDER_NVCC', 'require')

@@ -25,7 +25,7 @@ class Fork:
     """A public host.
 
     repository: owner and name on GitHub.
-    args:       its options for a StyleGAN2 or its only configuration, in which {images} is the dataset; those of all runs are in
+    args:       its options for a StyleGAN2 or its only configuration, in which {images} is the dataset; those of all are in
                 COMMON.
     folder:     of its train.py in the repository.
     side:       of the images, which some configurations fix."""
@@ -88,7 +88,8 @@ def row(fork, hosts, columns=COLUMNS):
         if done.returncode:
             last = (done.stderr.strip() or 'no message').splitlines()[-1]
             return dict(commit=commit, found=dict.fromkeys(columns, f'no: train.py does not start ({last})'))
-        return dict(commit=commit, found=json.loads(Path(out, 'found.json').read_text())[''])
+        text = Path(out, 'found.json').read_text(encoding='utf-8').replace(str(Path.home()), '~')
+        return dict(commit=commit, found=json.loads(text)[''])
 
 #----------------------------------------------------------------------------
 # The page.
@@ -97,8 +98,10 @@ HEAD = '''# Hosts
 
 What works in which public checkout: `python -m tools.host_table HOSTS` writes this page. Each cell is the dry iteration of
 [using.md](using.md#attach-to-a-checkout): the host's own loop, once, on the CPU with small networks, in the environment of
-`constraints.txt`; nothing is trained for it. "stock" is the host without options of the plugin, on a current stack, by the shims.
-A number is a reason below. The last three columns are `--spider-cfg`.
+`constraints.txt`, with the packages that a host imports beside (wandb and clean-fid as empty modules); nothing is trained for
+it, and feature networks have random weights. "stock" is the host without options of the plugin, on a current stack, by the
+shims; ADA is on where the host has it on. "?" is not known: the host's loop fails on this machine by itself. A number is a
+reason below. The last three columns are `--spider-cfg`.
 
 '''
 

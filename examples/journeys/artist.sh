@@ -2,7 +2,7 @@
 # An artist with a folder of photos and a laptop: one command, run in an empty folder.
 #     examples/journeys/artist.sh [PHOTOS]
 # Without PHOTOS, a folder of 300 pictures of mixed sizes and orientations is made first. JOURNEY=short is for tests: few pictures,
-# one iteration. Otherwise the run goes on until ^C, which leaves a snapshot.
+# one iteration. Otherwise the run goes on until ^C, which leaves a snapshot, and the pictures follow.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 short=()
@@ -11,7 +11,8 @@ photos=${1:-photos}
 [ -d "$photos" ] || python "$here/make_photos.py" "$photos" "$([ "${JOURNEY:-}" = short ] && echo 24 || echo 300)"
 
 # The command. It says what it found and chose, and how long that takes; pictures and report.html come by the clock.
-spider train --data="$photos" "${short[@]+"${short[@]}"}"
+trap : INT      # ^C ends the training alone
+spider train --data="$photos" "${short[@]+"${short[@]}"}" || [ $? = 130 ]
 
 # What there is afterwards: the page of the run, and pictures of the newest snapshot.
 run=$(ls -d training-runs/0* | tail -n 1)

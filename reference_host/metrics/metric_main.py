@@ -57,10 +57,11 @@ def check_metrics(metrics, detector, resolution, get_G=None):
         if not is_valid_metric(metric):
             raise SpiderError(f'--metrics: {metric} is unknown; choose from {", ".join(list_valid_metrics())}')
     for metric in metrics:
-        if hasattr(_metric_dict[metric], 'pick_detector'):
-            check_detector(metric, detector, resolution)
         if get_G is not None and hasattr(_metric_dict[metric], 'check_generator'):
             _metric_dict[metric].check_generator(get_G())
+    for metric in metrics:
+        if hasattr(_metric_dict[metric], 'pick_detector'):
+            check_detector(metric, detector, resolution)
 
 def check_num_real(metrics, num_real, path):
     """Raise SpiderError for a metric that num_real images, those of the dataset at a path, do not define."""

@@ -10,6 +10,7 @@ import importlib
 import inspect
 import json
 import os
+import pickle
 import re
 import sys
 import time
@@ -128,6 +129,22 @@ def small_bank(spider: dict, folder: str) -> str:
     Path(folder, 'bank.json').write_text(json.dumps(info), encoding='utf-8')
     return folder
 
+def resumed(path: Any, folder: str, small: bool) -> str | None:
+    """Return the path of the pickle that an iteration resumes from: that of the config if the plugin wrote it
+    (snapshots/resume_plan.py), None for another one, which is not opened. For small networks it is one without their tensors."""
+    from torch_utils_ext.cache_root import cache_root
+    if not isinstance(path, str) or not Path(path).is_relative_to(Path(cache_root(), 'resume')):
+        return None
+    if not small:
+        return path
+    with open(path, 'rb') as file:
+        contents = pickle.load(file)
+    contents.update({name: torch.nn.Module() for name in ('G', 'D', 'G_ema')})
+    path = os.path.join(folder, 'resumed.pkl')
+    with open(path, 'wb') as file:
+        pickle.dump(contents, file)
+    return path
+
 def arguments(c: Any, parameters: Any, run_dir: str, target: dict) -> dict[str, Any]:
     """Return the arguments of a training loop with these parameters for one iteration of the config, whose snapshot goes into
     run_dir; target: resolution, channels and label_dim of the images."""
@@ -135,7 +152,7 @@ def arguments(c: Any, parameters: Any, run_dir: str, target: dict) -> dict[str, 
     data['host_class'] = c['training_set_kwargs'].get('class_name', '')
     wanted = dict(
         run_dir=run_dir, rank=0, num_gpus=1, batch_size=BATCH, batch_schedule=None, total_kimg=BATCH / 2000, kimg_per_tick=1e-3,
-        image_snapshot_ticks=1, network_snapshot_ticks=1, metrics=[], resume_pkl=None, resume_kimg=0, ada_interval=1,
+        image_snapshot_ticks=1, network_snapshot_ticks=1, metrics=[], resume_kimg=0, ada_interval=1,
         abort_fn=None, progress_fn=None, cudnn_benchmark=False, state_file=None, threads=None, data_loader_kwargs={},
         training_set_kwargs=type(c['training_set_kwargs'])(data), **{name: BATCH for name in parameters if 'batch_gpu' in name})
     return {name: wanted.get(name, c[name] if name in c else None) for name in parameters if name in wanted or name in c}
@@ -246,25 +263,28 @@ def _iterate(c: Any, target: dict, small: bool, out: str) -> dict:
         target = dict(target, resolution=small_side(target['resolution']))
     run_dir = os.path.join(out, 'run')
     os.makedirs(run_dir)
-    loop(**arguments(c, inspect.signature(loop).parameters, run_dir, target))
+    parameters = inspect.signature(loop).parameters
+    if 'resume_pkl' in c:   # the reference host, which takes state_file, looks at it by itself
+        c['resume_pkl'] = None if 'state_file' in parameters else resumed(c['resume_pkl'], out, small)
+    loop(**arguments(c, parameters, run_dir, target))
     keywords = sys.modules.get('spider_plugin.training.host_keywords')
     return dict(snapshot=_reading(run_dir), left_out=keywords.left_out if keywords else [])
 
 def _read_in_vain(c: Any, stock: Any, target: dict, out: str) -> list[str]:
     """Return clauses about attributes that the loop and the loss read in branches that the iteration did not reach."""
-    loop = importlib.import_module(LOOP_MODULE)
-    parameters = inspect.signature(loop.training_loop).parameters
-    values = {name: c.get(name, parameter.default) for name, parameter in parameters.items()
-              if name in c or parameter.default is not parameter.empty}
-    modules = [loop, inspect.getmodule(import_name(c['loss_kwargs']['class_name']))] if 'loss_kwargs' in c else [loop]
     try:
+        loop = importlib.import_module(LOOP_MODULE)
+        parameters = inspect.signature(loop.training_loop).parameters
+        values = {name: c.get(name, parameter.default) for name, parameter in parameters.items()
+                  if name in c or parameter.default is not parameter.empty}
+        modules = [loop, inspect.getmodule(import_name(c['loss_kwargs']['class_name']))] if 'loss_kwargs' in c else [loop]
         for i, config in enumerate((c, stock)):
             shrink(config, os.path.join(out, f'looked_at_{i}'))
         shape = dict(c_dim=target['label_dim'], img_resolution=small_side(target['resolution']), img_channels=target['channels'])
         here, before = _networks(c, shape), _networks(stock, shape)
+        return loop_reads.sentences(modules, here, before, values, str(Path(str(loop.__file__)).parents[1]))
     except Exception:   # of a host's code; the iteration has succeeded all the same
         return []
-    return loop_reads.sentences(modules, here, before, values, sys.path[0])
 
 def _networks(c: Any, shape: dict) -> dict[str, Any]:
     """Return {name in the source of a loop: network, or a stand-in for the loss} of a config."""

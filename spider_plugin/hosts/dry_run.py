@@ -58,8 +58,10 @@ class Result:
         return self.kind in _ENVIRONMENT or bool(re.search(_NEEDS, self.message))
 
     def place(self, root: str) -> str:
-        """Return the last line of the host's code in the traceback, `training/loss.py, line 7`; '' without one."""
+        """Return the last line of the host's code in the traceback, `training/loss.py, line 7`, if possible not one that makes
+        objects of any class; '' without one."""
         inside = [frame for frame in self.frames if Path(frame[0]).is_relative_to(root)]
+        inside = [frame for frame in inside if Path(frame[0]).name not in ('persistence.py', 'util.py')] or inside
         return f'{Path(inside[-1][0]).relative_to(root)}, line {inside[-1][1]}' if inside else ''
 
 _ENVIRONMENT = {'timeout', 'exit', 'MemoryError', 'ImportError', 'ModuleNotFoundError', 'NotImplementedError', 'OSError',
@@ -164,12 +166,22 @@ def check(c: Any, stock: Any, options: dict, given: set[str], host: Host, said: 
     if control.kind is not None and not ours:
         own = f'it ends in {_said(result)}, but ' if result.message != control.message else ''
         return [_note(f'{own}this host\'s loop fails here without the options, too ({_said(control)})')]
+    if c.get('resume_pkl') is not None and _tried(_from_new(c), shape).kind is None:
+        names = ' and '.join((parts(options) if said is None else said).values()) or 'a source'
+        raise SpiderError(f'--resume with {names} cannot be used in this host: {_what(result)}, where it resumes; leave one of '
+                          'them out, as the same iteration succeeds without it (--spider-no-dry-run launches all the same).')
     def works(part: str) -> bool:
         with contextlib.suppress(SpiderError, KeyError):    # the other options may need it
             without = _tried(_without(part, stock, options, given), shape)
             return without.kind is None or ours and _fault(without) != _fault(result)
         return False
     raise SpiderError(_sentence(result, c, stock, said or parts(options), works, control))
+
+def _from_new(c: Any) -> Any:
+    """Return the config as it would be without --resume."""
+    c = copy.deepcopy(c)
+    c['resume_pkl'] = None
+    return c
 
 def _fault(result: Result) -> tuple[str | None, str]:
     """Return what a Result says without the names of classes, which differ between networks: its kind and its last word."""
@@ -227,7 +239,7 @@ def _sentence(result: Result, c: Any, stock: Any, given: dict[str, str], works: 
         taker = match[1]
         what = f'the host asks for {match[2]}{where}, which {taker} does not have'
     else:
-        what = f'one iteration of its loop ends in {_said(result).rstrip(". ")}{where}'
+        what = _what(result)
     faulty = [key for key in given if len(given) == 1 or works(key)] or list(given)
     part = next((part for part in ('D_kwargs', 'G_kwargs', 'loss_kwargs') if taker and _class_of(c, part).endswith(f'.{taker}')),
                 'D_kwargs' if faulty == ['disc'] else 'G_kwargs')
@@ -238,6 +250,10 @@ def _sentence(result: Result, c: Any, stock: Any, given: dict[str, str], works: 
         f'though this host fails here without {it}, too ({_said(control)})'
     return f'{names} cannot be used in this host{over}: {what}; leave {it} out, {why} ' \
            '(--spider-no-dry-run launches all the same).'
+
+def _what(result: Result) -> str:
+    place = result.place(host_folder())
+    return f'one iteration of its loop ends in {_said(result).rstrip(". ")}' + (f' ({place})' if place else '')
 
 def _class_of(c: Any, part: str) -> str:
     return str((c.get(part) or {}).get('class_name', ''))

@@ -3,8 +3,10 @@
 A host copies tensors by name. For that it unpickles the snapshot in every rank, which runs the code that the file carries; if a
 shape differs, it stops with an error or broadcasts. Here the restricted reader reads the snapshot in the parent process. Tensors
 with the same name and shape as in the networks that will train are written to a pickle of bare `torch.nn.Module`s in the cache,
-and the config makes the host resume from it. The host treats it like a snapshot, and there is no code in it."""
+with what else is plain data, such as a fork's counters; the config makes the host resume from it. The host treats it like a
+snapshot, and there is no code in it."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -12,6 +14,7 @@ import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from spider_plugin.errors import SpiderError
@@ -19,9 +22,10 @@ from spider_plugin.files.cache import atomic_file, cache_dir, sha256_of_file
 from spider_plugin.snapshots.rebuild import not_finite
 from spider_plugin.snapshots.warm_start import fit_layers
 
-FORMAT   = 3    # Version of the converted pickle.
+FORMAT   = 4    # Version of the converted pickle.
 NETWORKS = ('G', 'D', 'G_ema')
 RUNNING  = ('running_mean', 'running_var')  # Statistics of norms, which training does not read.
+MOST     = 100_000      # Most parts of an entry that is resumed beside networks.
 SAID     = 3    # Most names in a list; the rest are counted.
 LEAST    = 0.1  # Part of G's tensors below which a snapshot is of another architecture.
 
@@ -131,7 +135,7 @@ def convert(path, contents, modules, fit=fit_layers):
     if final.is_file():
         os.utime(final)     # `spider cache` removes what nobody resumes any more
     else:
-        data = {name: module_of(plan.copied) for name, plan in plans.items()}
+        data = plain_entries(contents) | {name: module_of(plan.copied) for name, plan in plans.items()}
         pipe = contents.get('augment_pipe')
         probability = pipe.state_dict().get('p') if hasattr(pipe, 'state_dict') else None
         data.update(training_set_kwargs=None, augment_pipe=None if probability is None else module_of({'p': probability}))
@@ -139,6 +143,33 @@ def convert(path, contents, modules, fit=fit_layers):
         with atomic_file(final) as temp, open(temp, 'wb') as file:
             pickle.dump(data, file)
     return str(final), plans, fits
+
+class _NotPlain(Exception):
+    pass
+
+def plain_entries(contents):
+    """Return the entries of a snapshot that are plain data: numbers, texts, tensors, and lists, tuples and dicts of these. Forks
+    resume counters and optimizers from such entries. Others are left out, and so are those without an end."""
+    entries = {}
+    for name, value in contents.items():
+        with contextlib.suppress(_NotPlain, RecursionError):
+            entries[name] = _plain(value, [MOST])
+    return entries
+
+def _plain(value, left):
+    """Return a copy of plain data; left: [how many more parts may be copied]. Raises _NotPlain."""
+    left[0] -= 1
+    if left[0] < 0:
+        raise _NotPlain
+    if value is None or isinstance(value, bool | int | float | str | np.generic):
+        return value
+    if isinstance(value, torch.Tensor) and value.nbytes <= value.untyped_storage().nbytes():
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {_plain(key, left): _plain(part, left) for key, part in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_plain(part, left) for part in value)
+    raise _NotPlain
 
 def module_of(tensors):
     """Return a tree of bare modules with these tensors as buffers, by their dotted names."""

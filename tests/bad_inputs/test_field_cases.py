@@ -83,7 +83,10 @@ PICKLES = {
     'FastGAN of Projected GAN; z in double precision': (f'{_FORK}it_is_drawn_from',),
     'metrics of a fork name the reason': (f'{_HELD}a_whole_network_of_a_fork_is_named',),
     'dill: StyleGAN-XL': (f'{_HELD}arrays_of_dill', f'{_HELD}a_forged_array_of_dill_is_refused'),
-    'bank=online of an unknown class': (f'{_FORK}online_is_refused_before_images_are_rendered',),
+    'bank=online of an unknown class': (
+        f'{_FORK}online_is_refused_before_images_are_rendered',
+        'sources/test_prepare_generator.py::test_a_fork_of_a_known_name_is_refused_before_images_are_rendered',
+        'sources/test_prepare_generator.py::test_arguments_that_were_given_by_their_places'),
     'arguments of a fork that are off, or on': (f'{_FORK}features_of_a_fork_that_are_off_are_left_out',
                                                 f'{_FORK}features_of_a_fork_that_are_on_are_named'),
     'arguments of a fork stay as recorded': (f'{_FORK}arguments_of_a_forks_own_generator_stay_where_they_are',),

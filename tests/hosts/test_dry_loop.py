@@ -88,6 +88,22 @@ def test_nothing_is_imported_for_an_optimizer():
     stub = dry_loop._Dynamo('torch._dynamo')
     assert stub.disable(len, True) is len and stub.graph_break() is None
 
+def test_what_an_iteration_resumes_from(tmp_path, monkeypatch):
+    """A pickle of the plugin's, without the tensors of networks where these are small; no other pickle is opened."""
+    import pickle
+    monkeypatch.setenv('SPIDER_CACHE_DIR', str(tmp_path))
+    (tmp_path / 'resume' / 'key').mkdir(parents=True)
+    path, other = tmp_path / 'resume' / 'key' / 'x.pkl', tmp_path / 'other.pkl'
+    contents = dict.fromkeys(('G', 'D', 'G_ema'), torch.nn.Linear(2, 2)) | dict(progress=dict(nimg=torch.tensor(3)), pipe=None)
+    for file in (path, other):
+        file.write_bytes(pickle.dumps(contents))
+    assert dry_loop.resumed(str(path), str(tmp_path), False) == str(path)
+    assert dry_loop.resumed(str(other), str(tmp_path), True) is dry_loop.resumed(None, str(tmp_path), True) is None
+    with open(dry_loop.resumed(str(path), str(tmp_path), True), 'rb') as file:
+        small = pickle.load(file)
+    assert sorted(small) == sorted(contents) and small['progress']['nimg'] == 3
+    assert [list(small[name].state_dict()) for name in ('G', 'D', 'G_ema')] == [[]] * 3
+
 def _error(call):
     with pytest.raises(Exception) as caught:
         call()

@@ -179,6 +179,22 @@ def test_what_the_plugin_lacks_is_refused_where_the_host_itself_cannot_run(resul
         f'--cfg=dcgan cannot be used in this host, whose nets.{part} it replaces: {what}; leave it out, though this host '
         'fails here without it, too (URLError: unreachable) (--spider-no-dry-run launches all the same).') and len(made) == 4
 
+@pytest.mark.parametrize('kind, message', [('KeyError', "'progress'"), ('AssertionError', ''), ('ValueError', 'groups differ')])
+def test_what_a_host_wants_of_a_snapshot(results, kind, message):
+    """Forks read counters and optimizers of it; one that does without them trains from new networks."""
+    place = [str(Path(sys.path[0], 'training', 'x.py')), 7, 'f']
+    fault = Result(1.0, kind, message, [place])
+    results(fault, fault, Result(1.0), Result(1.0))
+    options = dict.fromkeys(('cfg', 'disc', 'dsc')) | dict(spider_source='x')
+    c = dict(CONFIG, edited=1, resume_pkl='y.pkl')
+    with pytest.raises(SpiderError) as error:
+        dry_run.check(c, CONFIG, options, {*options}, HOST)
+    said = f'{kind}: {message}'.rstrip(': ').rstrip('. ')
+    assert error.value.message.startswith('--resume with --spider-source=x cannot be used in this host: one iteration of its '
+                                          f'loop ends in {said}')
+    assert '(training/x.py, line 7), where it resumes; leave one of them out' in error.value.message
+    assert c['resume_pkl'] == 'y.pkl'
+
 def test_what_the_hosts_own_networks_lack_too_is_not_refused(results):
     """The control ends in the same, of another class."""
     results(Result(1.0, 'AttributeError', "'SpiderMapping' object has no attribute 'b'", of_plugin=True),
@@ -263,6 +279,14 @@ def test_a_snapshot_that_is_not_read_is_a_note(results):
     results(Result(1.0, snapshot='asks for nets.Other'))
     assert _check(cfg='dcgan')[1] == ('Note: the tools of the plugin will not read the snapshots of this run (asks for '
                                       'nets.Other).')
+
+def test_the_place_is_where_the_host_asks():
+    names = ('train.py', 'training/loop.py', 'dnnlib/util.py', 'torch_utils/persistence.py')
+    frames = [[f'/host/{name}', 7, 'f'] for name in names]
+    frames.append(['/torch/nn/module.py', 9, 'g'])
+    assert Result(1.0, frames=frames).place('/host') == 'training/loop.py, line 7'
+    assert Result(1.0, frames=frames[2:3]).place('/host') == 'dnnlib/util.py, line 7'
+    assert Result(1.0, frames=frames).place('/other') == ''
 
 def test_another_value_of_the_variable_is_refused(monkeypatch):
     monkeypatch.setenv('SPIDER_DRY_RUN', 'maybe')

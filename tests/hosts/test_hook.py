@@ -351,6 +351,14 @@ def test_plugins_can_be_turned_off(fake_host, toy_plugin, python, tmp_path):
     result = python(fake_host(), f'--outdir={tmp_path / "out"}', '--data=x', paths=[toy_plugin], SPIDER_LOAD_PLUGINS='')
     assert lines(result)[0]['metrics'] == ['fid', *SIDS]
 
+def test_a_package_that_a_script_misses_is_named(fake_host, python, tmp_path):
+    script = fake_host(line='')
+    script.write_text(script.read_text().replace('import click\n', 'import click\nimport no_such_package.part\n', 1))
+    done = python('-m', 'spider_plugin.hosts.run', script, '--help', cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr == (
+        f'Error: train.py imports no_such_package, which is not installed; `pip install no_such_package` (`spider doctor '
+        f'{script.parent}` lists all that is missing).\n')
+
 def test_the_runner_looks_like_the_script(fake_host, python, tmp_path):
     script = fake_host(line='')
     usage = python('-m', 'spider_plugin.hosts.run', script, '--help', cwd=tmp_path).stdout
