@@ -34,7 +34,8 @@ class Source:
             try:
                 self.zip = reading.open_zip(path)
             except Exception as err: # Broken directories of a zip raise errors of many types.
-                raise SpiderError(f'--source: {path} is neither a folder nor a readable zip ({err}); give one of them') from err
+                what = reading.not_a_set(path) or f'neither a folder nor a readable zip ({err}); give one of them'
+                raise SpiderError(f'--source: {path} is {what}') from err
         self.listing = reading.list_set(path, self.zip)
         self.names = self.listing.pictures
         left_out = self.listing.tell(path)

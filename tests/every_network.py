@@ -16,7 +16,7 @@ from spider_plugin.resources import resource_dir
 HOST_CFGS = ('stylegan2', 'stylegan3-t', 'stylegan3-r')
 SIZES     = ['--batch=4', '--gamma=1', '--cbase=256', '--cmax=16', '--workers=0', '--outdir=runs', '--dry-run']
 SOURCE    = ['--spider-source=strokes', '--spider-bank=50', '--spider-size=16']
-FEATURES  = (['--dsc'], ['--fast-modconv'])
+FEATURES  = (['--dsc'], ['--fast'])
 PROJECTED = ['--disc=projected', '--disc-backbone=random', '--disc-heads=separable', '--disc-size=128']
 
 def networks(ask, kinds):

@@ -1,4 +1,4 @@
-"""--dsc and --fast-modconv in the reference host: training, warm start, and tools that read the snapshots."""
+"""--dsc and --fast in the reference host: training, warm start, and tools that read the snapshots."""
 
 import json
 import os
@@ -71,7 +71,7 @@ def assert_opens_alike(path, checkout, tmp_path, name):
 #----------------------------------------------------------------------------
 
 def test_separable_layers_with_a_source(train, checkout, tmp_path):
-    run_dir, out = train(*SG2, '--dsc', '--dsc-order=pointwise', '--dsc-rank=2', '--fast-modconv', '--spider-source=S')
+    run_dir, out = train(*SG2, '--dsc', '--dsc-order=pointwise', '--dsc-rank=2', '--fast', '--spider-source=S')
     options = json.loads((run_dir / 'training_options.json').read_text())
     assert options['G_kwargs']['dsc'] == dict(order='pointwise', rank=2, res=[0, 16])
     assert options['loss_kwargs']['r1_gamma'] > 0 and options['loss_kwargs']['pl_weight'] > 0
@@ -82,7 +82,7 @@ def test_separable_layers_with_a_source(train, checkout, tmp_path):
     assert done.returncode == 0 and len(list((tmp_path / 'g').glob('*.png'))) >= 2, done.stderr
 
 def test_a_dense_snapshot_warms_separable_layers(train, checkout, tmp_path):
-    dense, _ = train(*SG2, '--fast-modconv')
+    dense, _ = train(*SG2, '--fast')
     assert_opens_alike(snapshot(dense), checkout, tmp_path, 'FastGenerator')
     run_dir, out = train(*SG2, '--dsc', f'--resume={snapshot(dense)}')
     assert out.count('fitted to the dense kernel, relative error 0.') == 5
@@ -91,8 +91,21 @@ def test_a_dense_snapshot_warms_separable_layers(train, checkout, tmp_path):
                    f'--resume={snapshot(run_dir)}'], checkout)
     assert resumed.returncode == 2 and '--dsc-rank=1; pass that' in resumed.stderr
 
+@pytest.mark.slow
+def test_fast_layers_of_both_networks(train, checkout, tmp_path):
+    """R1 and path length run through them; the snapshot, D included, opens without the plugin, and goes on with and without."""
+    run_dir, out = train(*SG2, '--fast', '--cbase=512', '--cmax=32')
+    options = json.loads((run_dir / 'training_options.json').read_text())
+    assert options['D_kwargs']['class_name'].endswith('fastdisc_on_training__networks_stylegan2.FastDiscriminator')
+    assert options['loss_kwargs']['r1_gamma'] > 0 and options['loss_kwargs']['pl_weight'] > 0
+    assert 'D convolves by kernels' in out
+    assert_opens_alike(snapshot(run_dir), checkout, tmp_path, 'FastGenerator')
+    for more in (['--fast'], []):
+        resumed, _ = train(*SG2, *more, '--cbase=512', '--cmax=32', f'--resume={snapshot(run_dir)}')
+        assert snapshot(resumed).stat().st_size > 0
+
 def test_stylegan3_t(train, checkout, tmp_path):
-    run_dir, _ = train('--cfg=stylegan3-t', '--dsc', '--fast-modconv')
+    run_dir, _ = train('--cfg=stylegan3-t', '--dsc', '--fast')
     assert_opens_alike(snapshot(run_dir), checkout, tmp_path, 'DSCFastGenerator')
 
 @pytest.mark.slow

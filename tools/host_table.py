@@ -25,7 +25,8 @@ class Fork:
     """A public host.
 
     repository: owner and name on GitHub.
-    args:       its options for a StyleGAN2 or its only configuration; those of all runs are in COMMON.
+    args:       its options for a StyleGAN2 or its only configuration, in which {images} is the dataset; those of all are in
+                COMMON.
     folder:     of its train.py in the repository.
     side:       of the images, which some configurations fix."""
 
@@ -37,6 +38,9 @@ class Fork:
     @property
     def name(self):
         return self.repository if self.folder == '.' else f'{self.repository} ({self.folder})'
+
+    def options(self, images):
+        return [arg.format(images=images) for arg in self.args]
 
     def path(self, hosts):
         return Path(hosts, self.repository.replace('/', '+'), self.folder)
@@ -55,6 +59,14 @@ FORKS = [
     Fork('Zhendong-Wang/Diffusion-GAN', ('--cfg=stylegan2',), 'diffusion-projected-gan'),
     Fork('Zhendong-Wang/Diffusion-GAN', ADA, 'diffusion-insgen'),
     Fork('brownvc/R3GAN', ('--preset=CIFAR10',)),
+    Fork('santisy/stylegan3', ('--cfg=hashed', '--gamma=1', '--desc=images')),
+    Fork('zhuxinqimac/stylegan2-ada-pytorch', ADA),
+    Fork('antongomez/Conditional-StyleGAN3', (*SG3, '--cond=True', '--data-val={images}')),
+    Fork('genforce/insgen', ADA),
+    Fork('datduong/stylegan3-syndromic-face', SG3),
+    Fork('yohan-pg/stylegan2-ada-pytorch', ADA),
+    Fork('Mzoughh/StyleGAN2-ADA-4_Watermarking_VF', ADA),
+    Fork('autonomousvision/stylegan-xl', ('--cfg=stylegan2',)),
 ]
 
 COMMON = ['--gpus=1', '--batch=4', '-n']
@@ -67,7 +79,7 @@ def row(fork, hosts, columns=COLUMNS):
     commit = subprocess.run(['git', 'log', '-1', '--format=%h of %as'], cwd=path, capture_output=True, text=True).stdout.strip()
     with tempfile.TemporaryDirectory() as out:
         make_images(f'{out}/images.zip', fork.side)
-        common = [f'--outdir={out}/runs', f'--data={out}/images.zip', *COMMON, *fork.args]
+        common = [f'--outdir={out}/runs', f'--data={out}/images.zip', *COMMON, *fork.options(f'{out}/images.zip')]
         lines = {column: [*common, *(options or [])] for column, options in columns.items()}
         env = dict(os.environ, SPIDER_DEVICE='cpu', SPIDER_DRY_RUN='on', PYTHONWARNINGS='ignore', PYTHONDONTWRITEBYTECODE='1',
                    PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')])))
@@ -76,7 +88,8 @@ def row(fork, hosts, columns=COLUMNS):
         if done.returncode:
             last = (done.stderr.strip() or 'no message').splitlines()[-1]
             return dict(commit=commit, found=dict.fromkeys(columns, f'no: train.py does not start ({last})'))
-        return dict(commit=commit, found=json.loads(Path(out, 'found.json').read_text())[''])
+        text = Path(out, 'found.json').read_text(encoding='utf-8').replace(str(Path.home()), '~')
+        return dict(commit=commit, found=json.loads(text)[''])
 
 #----------------------------------------------------------------------------
 # The page.
@@ -85,8 +98,10 @@ HEAD = '''# Hosts
 
 What works in which public checkout: `python -m tools.host_table HOSTS` writes this page. Each cell is the dry iteration of
 [using.md](using.md#attach-to-a-checkout): the host's own loop, once, on the CPU with small networks, in the environment of
-`constraints.txt`; nothing is trained for it. "stock" is the host without options of the plugin, on a current stack, by the shims.
-A number is a reason below. The last three columns are `--spider-cfg`.
+`constraints.txt`, with the packages that a host imports beside (wandb and clean-fid as empty modules); nothing is trained for
+it, and feature networks have random weights. "stock" is the host without options of the plugin, on a current stack, by the
+shims; ADA is on where the host has it on. "?" is not known: the host's loop fails on this machine by itself. A number is a
+reason below. The last three columns are `--spider-cfg`.
 
 '''
 

@@ -46,18 +46,19 @@ def status() -> dict[str, Any]:
 #----------------------------------------------------------------------------
 
 def run(name: str, reference: Callable[..., Any], args: Sequence[Any]) -> Any:
-    """The op by a kernel where one serves the call, else by `reference(*args)`; counted."""
+    """The op by a kernel where one serves the call, else by `reference(*args)`; counted, but for those of a compiled graph."""
+    if torch.compiler.is_compiling() and not exporting():
+        return _run_in_graph(name, reference, args)
     setting = mode()
     if setting == 'off' or exporting():
         return reference(*args)
-    reason = _obstacle(args)
+    reason = _obstacle(args) or _transform()
     if reason is None:
         kind = 'cpu' if args[0].is_cpu else 'cuda'
         state = _loaded[kind] if kind in _loaded else load(kind)
         if state is True:
             _kernel_calls[name] += 1
-            op = getattr(torch.ops.torch_utils_ext, name)
-            return _epilogue(op, *args) if name == 'epilogue' else op(*args)
+            return _kernel(name, args)
         reason = f'no kernels for {kind}'
     if setting == 'require':
         detail = _loaded.get(args[0].device.type)
@@ -69,6 +70,10 @@ def run(name: str, reference: Callable[..., Any], args: Sequence[Any]) -> Any:
     _reasons[line] += 1
     _reference_calls[name] += 1
     return reference(*args)
+
+def _kernel(name: str, args: Sequence[Any]) -> Any:
+    op = getattr(torch.ops.torch_utils_ext, name)
+    return _epilogue(op, *args) if name == 'epilogue' else op(*args)
 
 def _epilogue(op: Callable[..., Any], x: torch.Tensor, demod: torch.Tensor | None, noise: torch.Tensor | None,
               bias: torch.Tensor | None, act: str, alpha: float, gain: float, clamp: float | None) -> Any:
@@ -90,13 +95,37 @@ def _obstacle(args: Sequence[Any]) -> str | None:
         return f'activations of shape {list(x.shape)}'
     device = x.device
     for t in args[1:4]:         # the tensors of every op
-        if t is not None and t.device != device:
+        if isinstance(t, torch.Tensor) and t.device != device:
             return 'tensors on several devices'
     if len(args) == 8 and not (args[5] >= 0 and args[6] > 0 and (args[7] is None or args[7] > 0)):
         return f'epilogue with alpha={args[5]}, gain={args[6]}, clamp={args[7]}'
+    return None
+
+def _transform() -> str | None:
     if torch._C._functorch.peek_interpreter_stack() is not None or torch.autograd.forward_ad._current_level >= 0:
         return 'a functorch transform or forward-mode gradients'
     return None
+
+# torch.compile follows the call into its graph, where an op is one node, whose shapes and gradients the library declares. A
+# counter would be a guard there that fails at the next call, so none counts; what reads the process is asked once, when the
+# graph is made.
+
+def _run_in_graph(name: str, reference: Callable[..., Any], args: Sequence[Any]) -> Any:
+    reason = _obstacle(args) or _transform() or _lack(args[0].device.type)
+    if reason is None:
+        return _kernel(name, args)
+    if mode() == 'require':
+        raise RuntimeError(f'TORCH_UTILS_EXT=require, but no kernel serves {name} in a compiled graph: {reason}')
+    return reference(*args)
+
+def _lack(kind: str) -> str | None:
+    """Return why graphs have no kernels on a kind of device, or None."""
+    if mode() == 'off':
+        return 'TORCH_UTILS_EXT=off'
+    return None if (_loaded[kind] if kind in _loaded else load(kind)) is True else f'no kernels for {kind}'
+
+for _asked_once in (mode, _transform, _lack):
+    torch.compiler.assume_constant_result(_asked_once)      # marks the function for the tracer
 
 #----------------------------------------------------------------------------
 # Libraries.

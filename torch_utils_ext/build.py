@@ -37,7 +37,7 @@ TARGETS = {
     'cuda':      dict(sources='cuda/*.cu',       includes=['cuda/*', 'kernels/*']),
     'emulated':  dict(sources='emulation/*.cpp', includes=['emulation/*', 'kernels/*', 'cuda/*']),
     'driver':    dict(sources='driver/*.cpp',    includes=['driver/*', 'cuda/*', 'kernels/*', 'emulation/*.h']),
-    'bind':      dict(sources='bind.cpp',        includes=['bind/*']),
+    'bind':      dict(sources='bind.cpp',        includes=['bind/*', 'cpu/abi_cpu.h']),
 }
 
 _CXX_FLAGS = ['-std=c++17', '-O3', '-fPIC', '-fopenmp', '-fvisibility=default', '-ffp-contract=fast', '-fno-math-errno',

@@ -49,7 +49,8 @@ BATCH, RATE, SAMPLES, HALF_LIFE = 8, 1e-3, 1000, 0.05     # of G's average, as a
 
 #----------------------------------------------------------------------------
 # Arms. start: output gain of the untrained G, 0.05 before it was 0; maps: those with a head; variety: --spider-variety; source:
-# what feeds G, the pair's source where nothing is said; augment: DiffAugment. `default` is what the product's own defaults train.
+# what feeds G, the pair's source where nothing is said; augment: DiffAugment; match: the strength, --match where nothing is said.
+# `default` is what the product's own defaults train.
 
 ARMS = {
     'plain':    dict(start=0.05, maps=4),
@@ -57,11 +58,16 @@ ARMS = {
     'steady':   dict(maps=3, steady=True),
     'varied':   dict(maps=3, steady=True, variety=0.5),
     'default, no DiffAugment':  dict(maps=4, augment=False),
+    'default, not matched':     dict(maps=4, match=0),
+    'default, matched at 16':   dict(maps=4, match=16),
+    'steady, no DiffAugment':   dict(maps=3, steady=True, augment=False),
     'covariance':               dict(maps=4, source='covariance'),
     'gaussian':                 dict(maps=4, source=None),
     'gaussian, rates 2e-3':     dict(maps=4, source=None, rate=2e-3),
     'gaussian, rates 5e-4':     dict(maps=4, source=None, rate=5e-4),
     'gaussian, no DiffAugment': dict(maps=4, source=None, augment=False),
+    'gaussian, steady':         dict(maps=3, source=None, steady=True),
+    'gaussian, steady, no DiffAugment': dict(maps=3, source=None, steady=True, augment=False),
 }
 
 #----------------------------------------------------------------------------
@@ -201,7 +207,7 @@ def run(pair, arm, strength, seed, images, at, log, state=None, options=None, st
     arm. stop: of a line, whether the run ends there. Returns the Run."""
     options = ARMS.get(arm, {}) | (options or {})
     target, judge = judged(pair)
-    pixels, strength = source_images(pair, options.pop('source', 'source'), strength)
+    pixels, strength = source_images(pair, options.pop('source', 'source'), options.pop('match', strength))
     bank = None if pixels is None else ImageBank.from_images(pixels, dict(name='source', sha256='', transform='', licence=''))
     trained = Run(target, bank, seed, images, **options)
     done = -1

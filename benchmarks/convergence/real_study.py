@@ -1,14 +1,14 @@
 """The study on real images: which runs, how long, and what they say. Rules and results: docs/real-images.md.
 
     python -m benchmarks.convergence.real_study run PAIRS WORK [CELL ...]   # PAIRS: the folder that real_pairs.py wrote
-    python -m benchmarks.convergence.real_study report [WORK]               # WORK to the JSON; the tables of docs/real-images.md
+    python -m benchmarks.convergence.real_study report [WORK]      # adds WORK to the JSON; the tables of docs/real-images.md
 
 A cell is PAIR/ARM/SEED/IMAGES; without one, all of PLAN. A run that was stopped goes on where it was, also to more images, and
 one that is done is not made again. WORK/runs.jsonl has a line for each evaluation, to which real_peer.py adds its own,
 WORK/sources.json what real_sources.py found, WORK/pictures a grid of samples at the end of each run.
 
 The mark of a pair is MARK times the distance of its untrained source, the arm `default` at 0 images. The images to the mark are
-those of the first evaluation at or below it."""
+those of the first evaluation at or below it. The drawn pairs of the table of matches are the dcgan runs of study.py."""
 
 import argparse
 import json
@@ -31,13 +31,20 @@ AT      = (304, 600, 1200, 1800, 2400, 3000, 3600, 4800, 6000, 9000, 12000)
 MARK    = 0.7
 
 #----------------------------------------------------------------------------
-# What the page wants: (pair, arm, seed, images). The match is --spider-match=auto.
+# What the page wants: (pair, arm, seed, images). The match is --spider-match=auto, but for the arms in MATCHES that say another.
 
-PLAN = [*((pair, arm, seed, images) for pair, images in (('earth', 3000), ('emoji', 1200)) for seed in (0, 1, 2)
-          for arm in ('default', 'gaussian')), ('earth', 'covariance', 0, 1200), ('emoji', 'covariance', 0, 1200)]
+NO_AUGMENT = 'default, no DiffAugment', 'gaussian, no DiffAugment'
+MATCHES = {'none': 'default, not matched', 'auto': 'default', '16 x 16': 'default, matched at 16'}
+DRAWN = {'none': 'residual', '16 x 16': 'matched'}      # the same among the arms of study.py
+
+PLAN = [*((pair, arm, seed, 3000) for pair, arms in (('earth', ('default', *NO_AUGMENT)), ('emoji', ('default', NO_AUGMENT[1])))
+          for seed in (0, 1, 2) for arm in arms), ('earth', NO_AUGMENT[1], 0, 12000),
+        *(('earth', 'covariance', seed, 600) for seed in (0, 1, 2)),
+        *((pair, MATCHES[name], seed, 600) for seed in (0, 1) for pair, names in
+          dict(emoji=['none', '16 x 16'], earth=['none'], shaded=['none', 'auto']).items() for name in names)]
 
 def slug(pair, arm, seed):
-    return f'{pair}-{re.sub("[^a-z0-9]+", "-", arm)}-{seed}'
+    return f'{pair}-{re.sub("[^a-z0-9]+", "-", arm.lower())}-{seed}'
 
 def picture(path, trained, columns=10, rows=4):
     """Write a grid of samples, each below its source image where it has one."""
@@ -63,10 +70,11 @@ def train(pairs, work, pair, arm, seed, images):
 # The tables.
 
 def curves(lines):
-    """Return {(pair, arm, seed): its lines by images}."""
+    """Return {(pair, arm, seed): its lines by images}. The arm of a peer ends with its width."""
     found = {}
     for line in sorted(lines, key=lambda line: (line['pair'], line['arm'], line['seed'], line['images'])):
-        found.setdefault((line['pair'], line['arm'], line['seed']), []).append(line)
+        arm = line['arm'] + (f', {line["fmap_max"]} maps' if 'fmap_max' in line else '')
+        found.setdefault((line['pair'], arm, line['seed']), []).append(line)
     return found
 
 def images_to(curve, mark):
@@ -79,22 +87,55 @@ def marks(runs):
     return {pair: MARK * fd for pair, fd in starts.items()}
 
 def table(lines):
-    """Return Markdown: a row for each run."""
+    """Return Markdown: a row for each run, but for those of the table of matches alone."""
     runs = curves(lines)
     mark = marks(runs)
-    rows = ['| pair, mark | arm | seed | source, untrained | distance (at images) | to the mark | recall: start, end | '
-            'own | latent | CPU-s |', '|' + '---|' * 10]
+    rows = ['| pair, mark | arm | seed | source, untrained | distance (at images) | to the mark | last, over the source | '
+            'recall: start, end | own | latent | CPU-s |', '|' + '---|' * 11]
     for (pair, arm, seed), curve in runs.items():
+        if pair == 'shaded' or arm in (MATCHES['none'], MATCHES['16 x 16']):
+            continue
         start, end = curve[0], curve[-1]
         fed = 'own' in end
         reached = images_to(curve, mark[pair])
         cells = [f'{pair}, {mark[pair]:.0f}', arm, str(seed), f'{start["fd"]:.0f}' if fed else 'none',
                  ', '.join(f'{line["fd"]:.0f} ({line["images"]})' for line in curve if line['images'] > 0 or not fed),
-                 f'more than {end["images"]}' if reached is None else str(reached),
+                 f'more than {end["images"]}' if reached is None else str(reached), f'{MARK * end["fd"] / mark[pair]:.2f}',
                  f'{start["recall"]:.2f}, {end["recall"]:.2f}', f'{end["own"]:.2f}' if fed else '',
                  f'{end["latent"]:.2f}' if fed else '', f'{end["cpu_seconds"]:.0f}']
         rows.append(f'| {" | ".join(cells)} |')
     return '\n'.join(rows)
+
+def trained_by_match(pair, lines, drawn):
+    """Return (the network, a name of the budget's unit, {name of a match: [{budget: distance} of each seed]})."""
+    found = {name: [{line['images']: line['fd'] for line in curve} for (of, arm, _), curve in curves(lines).items()
+                    if (of, arm) == (pair, MATCHES[name])] for name in MATCHES}
+    if any(found.values()):
+        return 'FastGAN-lite', 'images', found
+    rows = [row for row in drawn if (row['cells'], row['network'], row['pair']) == ('controls', 'dcgan', pair)]
+    return 'dcgan', 'iterations', {name: [dict(row['curves']['neutral']) for row in rows if row['arm'] == arm]
+                                   for name, arm in DRAWN.items()}
+
+def matches_table(lines, choices, drawn):
+    """Return Markdown: what each match starts and ends at, after the longest budget that all runs of a pair have.
+
+    lines: of runs; choices: rows of match_choice.json; drawn: rows of convergence.json."""
+    rows = ['| pair | `auto` is | trained | none | auto, where it is neither | 16 x 16 |', '|' + '---|' * 6]
+    for choice in choices:
+        network, unit, found = trained_by_match(choice['pair'], lines, drawn)
+        if choice['chosen'] in found:       # the runs of auto are those of that match
+            found[choice['chosen']] += found.pop('auto', [])
+        curves = sum(found.values(), [])
+        if curves:
+            last = max(set.intersection(*map(set, curves)))
+            cells = [', '.join(f'{curve[0]:.0f} -> {curve[last]:.0f}' for curve in found.get(name, [])) for name in MATCHES]
+            rows.append(f'| {choice["pair"]} | {choice["chosen"]} | {network}, {last} {unit} | {" | ".join(cells)} |')
+    return '\n'.join(rows)
+
+def of_other_studies():
+    """Return (rows of match_choice.json, rows of convergence.json)."""
+    return [json.loads((RESULTS.parent / f'{name}.json').read_text(encoding='utf-8'))['rows']
+            for name in ('match_choice', 'convergence')]
 
 def sources_table(found):
     """Return Markdown: the sources of each target by |SID|, and what a run from each starts at."""
@@ -108,18 +149,29 @@ def sources_table(found):
                         f'{row["kid"]:.3g} | {" | ".join(moved)} |')
     return '\n'.join(rows)
 
+def joined(old, new):
+    """Return the lines of both, of a run that both have those of the longer one; of `new`, where they are equally long."""
+    found = curves(old)
+    for key, curve in curves(new).items():
+        if key not in found or curve[-1]['images'] >= found[key][-1]['images']:
+            found[key] = curve
+    return [line for _, curve in sorted(found.items()) for line in curve]
+
 def report(work):
-    """Write the JSON from WORK, where there is one, and the tables of the page from the JSON."""
+    """Add the runs of WORK, where there is one, to the JSON, and write the tables of the page from the JSON."""
     if work is not None:
+        old = json.loads(RESULTS.read_text(encoding='utf-8'))
         about = dict(about=__doc__.split('\n\n')[-1].replace('\n', ' '), device=f'{platform.processor() or platform.machine()}, '
                      f'one thread of {os.cpu_count()} cores that others used too', torch=torch.__version__,
                      plugin=spider_plugin.__version__, python=platform.python_version())
-        record = about | dict(lines=real_method.lines_of(work / 'runs.jsonl'),
-                              sources=json.loads((work / 'sources.json').read_text(encoding='utf-8')))
+        sources = work / 'sources.json'
+        record = about | dict(lines=joined(old['lines'], real_method.lines_of(work / 'runs.jsonl')),
+                              sources=json.loads(sources.read_text(encoding='utf-8')) if sources.is_file() else old['sources'])
         with atomic_file(RESULTS) as temp:
             temp.write_text(one_a_line(record), encoding='utf-8')
     record = json.loads(RESULTS.read_text(encoding='utf-8'))
     fill(ROOT / 'docs' / 'real-images.md', {'study': table(record['lines']) + '\n',
+                                            'matches': matches_table(record['lines'], *of_other_studies()) + '\n',
                                             'nearest': sources_table(record['sources']) + '\n'})
 
 def one_a_line(record):

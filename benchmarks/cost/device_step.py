@@ -64,7 +64,7 @@ def projected(resolution, **kwargs):
 
 SYNTHESES = {
     'dense': (stylegan2, {}),
-    '--fast-modconv': (stylegan2, dict(feature='fast')),
+    '--fast': (stylegan2, dict(feature='fast')),
     '--dsc': (stylegan2, dict(feature='dsc', dsc=dict(order='depthwise', **DSC))),
     '--dsc --dsc-order=pointwise': (stylegan2, dict(feature='dsc', dsc=dict(order='pointwise', **DSC))),
 }

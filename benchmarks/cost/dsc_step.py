@@ -1,5 +1,5 @@
 """A training step of StyleGAN2's synthesis network, forward and backward: NVlabs/stylegan3's own dense layers, the same with
---fast-modconv, and depthwise separable layers in both orders (--dsc).
+the generator's part of --fast, and depthwise separable layers in both orders (--dsc). whole_step.py times a step with D.
 
     SPIDER_HOSTS=DIR python -m benchmarks.cost.dsc_step [--device=cuda] [--cases=...] [--allocator=default] [--out=FILE.json]
 
@@ -7,8 +7,8 @@ Training mode, all variants in turn in each round; ratios are medians over round
 round, with the range. CPU: one thread, float32, CPU-seconds of this process; the allocator is tuned for all (environment below),
 for with glibc's default one page faults of large temporaries dominate everything native: --allocator=default shows that.
 CUDA: events, the four highest resolutions in float16 as hosts train, peak memory beside. Saved bytes are those of storages,
-parameters aside, that the graph keeps between forward and backward. `factorised demodulation` is --fast-modconv with torch's own
-3x3 convolutions, without Winograd. Cases and rounds are added to what FILE.json has. Without SPIDER_HOSTS the dense layers are
+parameters aside, that the graph keeps between forward and backward. `factorised demodulation` is `fast` with torch's own
+convolutions. Cases and rounds are added to what FILE.json has. Without SPIDER_HOSTS the dense layers are
 the reference host's, which factorise already: a rehearsal."""
 
 import argparse
@@ -36,7 +36,7 @@ DSC = dict(rank=1, res=[0, 1024])
 VARIANTS = {    # features over the host's generator, arguments
     'dense': ((), {}),
     'factorised demodulation': (('fast',), {}),
-    'fast modconv': (('fast',), {}),
+    'fast': (('fast',), {}),
     'DSC depthwise first': (('dsc',), dict(dsc=dict(order='depthwise', **DSC))),
     'DSC pointwise first': (('dsc',), dict(dsc=dict(order='pointwise', **DSC))),
 }
@@ -83,12 +83,12 @@ def multiply_adds(synthesis):
     return total
 
 def plain_convolutions(synthesis):
-    """Leaves Winograd's out of the layers' bundle; returns what puts it back."""
+    """Takes the kernels' convolutions out of the layers' bundle; returns what puts them back."""
     layer = next(m for m in synthesis.modules() if type(m).__name__ == 'FastLayer')
-    module, name = sys.modules[type(layer).forward.__module__], 'winograd_pays'
-    pays = getattr(module, name)
-    setattr(module, name, lambda *args: False)
-    return lambda: setattr(module, name, pays)
+    module, name = sys.modules[type(layer).forward.__module__], 'fast_conv'
+    serves = getattr(module, name)
+    setattr(module, name, lambda *args, **kwargs: None)
+    return lambda: setattr(module, name, serves)
 
 def measure(resolution, batch, rounds, device, earlier):
     """Rows of the variants; earlier: seconds of rounds of another process, {variant: [seconds]}."""

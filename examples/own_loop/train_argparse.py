@@ -6,6 +6,7 @@
 
 import argparse
 import copy
+import sys
 
 import loop
 
@@ -19,7 +20,10 @@ def main():
     args, rest = parser.parse_known_args()                              # the first of the two lines
     config = copy.deepcopy(loop.CONFIG) | dict(steps=args.steps, out=args.out)
     config['training_set_kwargs']['path'] = args.data
-    config = spider_plugin.edit_config(config, rest)                    # the second
+    try:
+        config = spider_plugin.edit_config(config, rest)                # the second
+    except spider_plugin.SpiderError as error:                          # one sentence, which names the option and the remedy
+        sys.exit(f'Error: {error}')
     loop.train(config)
 
 if __name__ == '__main__':

@@ -5,6 +5,7 @@
 """
 
 import copy
+import sys
 
 import hydra
 import loop
@@ -17,7 +18,10 @@ def main(cfg: DictConfig) -> None:
     options = OmegaConf.to_container(cfg.spider, resolve=True)          # the first of the two lines
     config = copy.deepcopy(loop.CONFIG) | dict(steps=cfg.steps, batch=cfg.batch, out=cfg.out)
     config['training_set_kwargs']['path'] = cfg.data
-    config = spider_plugin.edit_config(config, options)                 # the second
+    try:
+        config = spider_plugin.edit_config(config, options)             # the second
+    except spider_plugin.SpiderError as error:                          # one sentence, in place of hydra's traceback
+        sys.exit(f'Error: {error}')
     loop.train(config)
 
 if __name__ == '__main__':

@@ -192,8 +192,9 @@ class ImageFolderDataset(Dataset):
             try:
                 self._zipfile = reading.open_zip(self._path)
             except Exception as err: # Broken directories of a zip raise errors of many types.
-                raise SpiderError(f'{self._path} is not a readable zip ({err}); copy it again or make it with '
-                                  'dataset_tool.py') from err
+                what = reading.not_a_set(self._path) or \
+                    f'not a readable zip ({err}); copy it again or make it with dataset_tool.py'
+                raise SpiderError(f'{self._path} is {what}') from err
             self._zipfile_pid = os.getpid()
         return self._zipfile
 

@@ -46,6 +46,10 @@ def open_zip(path):
         raise ValueError(f'its files are more than {ratio} times larger than the zip')
     return archive
 
+def not_a_set(path):
+    """What a file is that is given as a set and is neither a folder nor a zip, with the remedy; None where it is not known."""
+    return listing.not_a_set(path, decode.look_at)
+
 def read_member(archive, name, most):
     """The content of a file in a zip. Raises ValueError, and what damaged zips cause."""
     with archive.open(name) as f:

@@ -69,8 +69,9 @@ def look(path: str) -> Photos:
         try:
             archive = limits.open_zip(path)
         except Exception as error:      # broken directories raise errors of many types
-            raise SpiderError(f'--data: {path} is neither a folder nor a readable zip ({shown(error)}); give one of '
-                              'them.') from error
+            what = listing.not_a_set(path, decode.look_at) or \
+                f'neither a folder nor a readable zip ({shown(error)}); give one of them'
+            raise SpiderError(f'--data: {path} is {what}.') from error
     found = listing.list_zip(archive, decode.look_at) if archive else listing.list_folder(path, decode.look_at)
     names = found.pictures
     if not names:

@@ -2,8 +2,11 @@
 
     spider_on_training__networks_stylegan2            SpiderGenerator over training.networks_stylegan2.Generator
     spider_dsc_on_training__networks_stylegan3        SpiderDSCGenerator over training.networks_stylegan3.Generator
+    fastdisc_on_training__networks_stylegan2          FastDiscriminator over training.networks_stylegan2.Discriminator
     mapped_on_pg_modules__networks_fastgan__Dummy     SpiderGenerator over pg_modules.networks_fastgan.Generator, whose mapping
                                                       network is the Dummy of that module: every mapping kind but `residual`
+    spider_on_training__networks____maps__Mapper      SpiderGenerator over training.networks.Generator, whose mapping network is
+                                                      the class that this module reaches as maps.Mapper
     dcgan                                             the classes of spider_plugin.portable.generators.dcgan
     my_package__net                                   the classes of my_package.net, which another package declares
     my_net__                                          those of my_net, a package of one module
@@ -22,26 +25,28 @@ PACKAGE   = 'spider_plugin.bundles.'
 _PORTABLE = 'spider_plugin.portable.'
 
 #----------------------------------------------------------------------------
-# Features of a generator over a host's.
+# Features of a generator, or of a discriminator, over a host's.
 
 @dataclasses.dataclass(frozen=True)
 class Feature:
-    """Something that a bundle adds to a host's generator.
+    """Something that a bundle adds to a host's network.
 
-    label:  its part of the generator's class name; the mixin of the generator is LABELGeneratorMixin.
-    module: the portable module that it needs.
-    parts:  (class, its mixin, the class of the host's module `_host` it is over, attribute of the generator that it is): parts of
-            the network. Each has the host's module as `host`."""
+    label:   its part of the network's class name; the mixin of the network is LABELGeneratorMixin, or LABELDiscriminatorMixin.
+    module:  the portable module that it needs.
+    parts:   (class, its mixin, the class of the host's module `_host` it is over, attribute of the network that it is): parts of
+             the network. Each has the host's module as `host`. {mapping} is the mapping network's class.
+    network: 'Generator' or 'Discriminator'."""
 
-    label:  str
-    module: str
-    parts:  tuple
+    label:   str
+    module:  str
+    parts:   tuple
+    network: str = 'Generator'
 
 _MAPPING, _SYNTHESIS = (f'Spider{part}' for part in ('Mapping', 'Synthesis'))
 
 FEATURES = {    # in the order in which they lie over each other, the outermost first
     'spider': Feature('Spider', f'{_PORTABLE}source.spider', (
-        (_MAPPING,   f'{_MAPPING}Mixin',   '_host.MappingNetwork',   'mapping_class'),
+        (_MAPPING,   f'{_MAPPING}Mixin',   '_host.{mapping}',        'mapping_class'),
         (_SYNTHESIS, f'{_SYNTHESIS}Mixin', '_host.SynthesisNetwork', 'synthesis_class'))),
     'mapped': Feature('Spider', f'{_PORTABLE}source.spider', (
         (_MAPPING,   f'{_MAPPING}Mixin',   '_host.{mapping}',        'mapping_class'),)),
@@ -51,6 +56,8 @@ FEATURES = {    # in the order in which they lie over each other, the outermost 
     'fast':   Feature('Fast',   f'{_PORTABLE}layers.modconv', (
         ('FastLayer', 'fast_layer_mixin(_host)', '_host.SynthesisLayer', 'fast_layer'),
         ('FastToRGB', 'ToRGBMixin',              'to_rgb_layer(_host)',  'fast_to_rgb'))),
+    'fastdisc': Feature('Fast', f'{_PORTABLE}layers.fast_conv', (
+        ('FastConv2d', 'FastConv2dMixin',        '_host.Conv2dLayer',    'fast_conv2d'),), network='Discriminator'),
 }
 
 #----------------------------------------------------------------------------
@@ -61,7 +68,7 @@ class BundleName:
 
     features:   keys of FEATURES, over the module `host`; none for a declared network.
     host:       the host's module.
-    mapping:    class of the host's mapping network in that module, for the feature 'mapped'.
+    mapping:    class of the host's mapping network, by the dotted path at which that module has it; None for MappingNetwork.
     declared:   bundle of a declared network, as `bundle_of` names it.
     kind:       a mapping kind of another package, whose module is joined; None for a kind of the plugin."""
 
@@ -79,24 +86,33 @@ class BundleName:
         kind = _kind_named(kind) if kind else None
         if not over_host:
             return cls(declared=head, kind=kind)
-        features, host, mapping = tuple(head.split('_')), host.replace('__', '.'), None
+        host, _, mapping = (part.replace('__', '.') for part in host.partition(_BELOW))
+        features = tuple(head.split('_'))
         if not set(features) <= set(FEATURES):
             raise KeyError(text)
-        if 'mapped' in features:
+        if 'mapped' in features and not mapping:
             host, _, mapping = host.rpartition('.')
-        return cls(features, host, mapping, kind=kind)
+        return cls(features, host, mapping or None, kind=kind)
 
     def __str__(self):
         kind = f'_with_{_slug(self.kind)}' if self.kind else ''
         if self.declared:
             return self.declared + kind
-        over = '.'.join(filter(None, (self.host, self.mapping))).replace('.', '__')
+        beside = 'mapped' in self.features and '.' not in (self.mapping or '')
+        over = ('.' if beside else _BELOW).join(filter(None, (self.host, self.mapping))).replace('.', '__')
         return f'{"_".join(self.features)}{kind}_on_{over}'
 
     @property
-    def generator(self):
-        """Name of the generator's class over a host's: its features, in front of Generator."""
-        return ''.join(FEATURES[name].label for name in self.features) + 'Generator'
+    def network(self):
+        """'Discriminator' or 'Generator'."""
+        return 'Discriminator' if self.features and FEATURES[self.features[0]].network == 'Discriminator' else 'Generator'
+
+    @property
+    def class_name(self):
+        """Name of the network's class over a host's: its features, in front of Generator or Discriminator."""
+        return ''.join(FEATURES[name].label for name in self.features) + self.network
+
+_BELOW = '____'     # between a module and the path of a class below it
 
 def _slug(kind):
     return kind.replace('-', 'H').replace('_', 'U')
@@ -114,12 +130,12 @@ def class_with(class_name, feature, mapping=None):
     """Dotted name of the generator that has a feature more: `pkg.mod.Generator` and 'spider' ->
     `spider_plugin.bundles.spider_on_pkg__mod.SpiderGenerator`, this and 'dsc' -> `...spider_dsc_on_pkg__mod.SpiderDSCGenerator`.
 
-    mapping: for 'mapped', the class of the host's mapping network in the same module.
+    mapping: path of the class of the host's mapping network in the same module, where it is not MappingNetwork.
     Raises ValueError where the host's class is not called Generator."""
     name = _parse_class(class_name)
     features = tuple(key for key in FEATURES if key in (*name.features, feature))
     name = dataclasses.replace(name, features=features, mapping=mapping or name.mapping)
-    return f'{PACKAGE}{name}.{name.generator}'
+    return f'{PACKAGE}{name}.{name.class_name}'
 
 def host_class(class_name):
     """(features, the host's class under them): the way back from class_with; ([], class_name) for a host's own."""
@@ -132,22 +148,39 @@ def features_named(name):
     choices = [()]
     for feature in ('spider', 'dsc', 'fast'):
         choices += [(*chosen, feature) for chosen in choices]
-    return next((list(chosen) for chosen in choices if BundleName(chosen).generator == name), None)
+    return next((list(chosen) for chosen in choices if BundleName(chosen).class_name == name), None)
 
-def spider_class_name(host_class_name, mapping=None):
-    """The Spider generator over a host's; mapping: name of the class of its mapping network in the same module, where the
-    module does not have StyleGAN's MappingNetwork and SynthesisNetwork."""
-    return class_with(host_class_name, 'spider' if mapping is None else 'mapped', mapping)
+def fast_discriminator(class_name):
+    """Dotted name of the discriminator with fast layers over a host's. Raises ValueError if that is not called Discriminator."""
+    name = BundleName(('fastdisc',), _module_of(class_name, 'Discriminator'))
+    return f'{PACKAGE}{name}.{name.class_name}'
+
+def spider_class_name(host_class_name, mapping=None, stylegan=None):
+    """The Spider generator over a host's.
+
+    mapping:    path of the class of its mapping network in the same module; None for MappingNetwork.
+    stylegan:   whether its networks are like StyleGAN's; by default where that is the class."""
+    if stylegan is None:
+        stylegan = mapping is None
+    return class_with(host_class_name, 'spider' if stylegan else 'mapped', mapping)
+
+def can_be_named(path):
+    """Return whether the path of a class can be a part of a bundle's name."""
+    return all(part and '__' not in part and part.strip('_') == part for part in path.split('.'))
 
 def _parse_class(class_name):
     module, _, name = class_name.rpartition('.')
     if module.startswith(PACKAGE) and '_on_' in module:
         return BundleName.parse(module[len(PACKAGE):])
-    if name != 'Generator' or not module:
-        raise ValueError(f'a bundle cannot go over {class_name}: expected a class named Generator in a module')
+    return BundleName(host=_module_of(class_name, 'Generator'))
+
+def _module_of(class_name, network):
+    module, _, name = class_name.rpartition('.')
+    if name != network or not module:
+        raise ValueError(f'a bundle cannot go over {class_name}: expected a class named {network} in a module')
     if '__' in module or '_.' in module or '._' in module:
         raise ValueError(f'a bundle cannot go over {class_name}: its module has two underscores, or one beside a dot')
-    return BundleName(host=module)
+    return module
 
 #----------------------------------------------------------------------------
 # Declared networks: entries of registry.generators and registry.discriminators.

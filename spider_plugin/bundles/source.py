@@ -30,7 +30,7 @@ def bundle_source(name):
     text.append('\n# Classes that pickles refer to.\n\n')
     text += [f'{c} = persistence.persistent_class({c})\n' for c in classes]
     if name.host:
-        text.append(_generator(name))
+        text.append(_network(name))
     return ''.join(text)
 
 _HEADER = '''"""Portable module of the spider plugin {version} (MIT licence), snapshot format 1. Made by joining its parts; see
@@ -58,7 +58,7 @@ def packages_stated(source):
 def _names_taken(name, imported):
     """Names that the text binds around its parts."""
     classes = [part[0] for feature in name.features for part in FEATURES[feature].parts]
-    return ['persistence', *(['_host', name.generator, *classes] if name.host else []), *(['_installed'] if imported else [])]
+    return ['persistence', *(['_host', name.class_name, *classes] if name.host else []), *(['_installed'] if imported else [])]
 
 # A mapping kind whose module is not portable stays in its package; snapshots open where that package and the plugin are.
 
@@ -68,15 +68,15 @@ from spider_plugin.portable.source import mapping as _installed
 MAPPING_INPUTS[{kind!r}] = _installed.MAPPING_INPUTS[{kind!r}]
 '''
 
-def _generator(name):
-    """Text of the classes of a generator with features, over those of `_host`."""
+def _network(name):
+    """Text of the classes of a network with features, over those of `_host`."""
     text, attributes = [], []
     for part in (part for feature in name.features for part in FEATURES[feature].parts):
         class_name, mixin, base, attribute = part
-        text.append(_class(class_name, [mixin, base.format(mapping=name.mapping)], [('host', '_host')]))
+        text.append(_class(class_name, [mixin, base.format(mapping=name.mapping or 'MappingNetwork')], [('host', '_host')]))
         attributes.append((attribute, class_name))
-    mixins = [f'{FEATURES[feature].label}GeneratorMixin' for feature in name.features]
-    return ''.join(text) + _class(name.generator, [*mixins, '_host.Generator'], attributes)
+    mixins = [f'{FEATURES[feature].label}{name.network}Mixin' for feature in name.features]
+    return ''.join(text) + _class(name.class_name, [*mixins, f'_host.{name.network}'], attributes)
 
 def _class(name, bases, attributes):
     body = ''.join(f'    {attribute} = {value}\n' for attribute, value in attributes)

@@ -19,6 +19,10 @@ _NAMES = 100_000        # most names of files in a zip or a folder that are look
 
 codecs.lookup('cp437')      # zipfile would import it for the first zip; reading a file of a stranger imports nothing
 
+# The beginning of a pickle: of protocol 2 and later, or of the instructions that protocols 0 and 1 begin with.
+_PICKLE = re.compile(rb'\x80[\x02-\x05]|\(*c[A-Za-z_][\w.]*\n[A-Za-z_][\w.]*\n|\([dlt]p\d+\n|\(i[A-Za-z_]|[\x5d\x7d(]+q.',
+                     re.DOTALL)
+
 # Kinds that no program takes for a network, whatever a host reads.
 HOPELESS = ('empty', 'page', 'pointer', 'gzip', 'archive')
 
@@ -40,8 +44,7 @@ class Foreign(SpiderError):
     """A file that is no network pickle. `kind` is the Kind that it is recognised as."""
 
     def __init__(self, path: str | os.PathLike[str], kind: Kind) -> None:
-        what = kind.what if kind is OLD_PICKLE else f'{kind.what}, not a network pickle'
-        super().__init__(f'{path} is {what}; {kind.remedy.replace("{path}", str(path))}.')
+        super().__init__(f'{path} is {kind.what}, not a network pickle; {kind.remedy.replace("{path}", str(path))}.')
         self.kind = kind
 
 def check_network_file(path: str | os.PathLike[str]) -> None:
@@ -70,9 +73,11 @@ def recognise(path: str | os.PathLike[str]) -> Kind | None:
         return None
     if not head:
         return Kind('empty', 'empty', 'copy or download it again')
+    if re.fullmatch(r'training-state-\d+\.pt', path.name) and head.startswith(b'PK'):
+        return STATE
     if head.startswith(OLD_TORCH):
         return TORCH
-    if re.match(rb'\x80[\x02-\x05]', head):
+    if _PICKLE.match(head):
         return None
     for look in (_by_beginning, _safetensors, _text, _onnx):
         if (kind := look(path, head, size)) is not None:
@@ -85,9 +90,9 @@ def holds_network(path: str | os.PathLike[str]) -> bool:
         return False
     kind = recognise(path)
     if kind is not None:
-        return kind.name in ('torch', 'safetensors', 'old pickle')
+        return kind.name in ('torch', 'safetensors')
     with open(path, 'rb') as file:
-        return re.match(rb'\x80[\x02-\x05]', file.read(2)) is not None
+        return _PICKLE.match(file.read(_HEAD)) is not None
 
 #----------------------------------------------------------------------------
 # By the first bytes.
@@ -96,6 +101,8 @@ def holds_network(path: str | os.PathLike[str]) -> bool:
 OLD_TORCH = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
 
 TORCH       = Kind('torch', 'a torch checkpoint (.pt or .pth)', IMPORT)
+STATE       = Kind('state', 'the training state of a run', 'give the network-snapshot-*.pkl beside it, or to --resume of '
+                   'the embedded host the folder of the run')
 TORCHSCRIPT = Kind('torchscript', 'a TorchScript program', 'give the snapshot that it was made of')
 SAFETENSORS = Kind('safetensors', 'a safetensors file', IMPORT)
 NUMPY       = Kind('numpy', 'arrays of numpy', 'give the snapshot of the generator, a .pkl')
@@ -120,13 +127,7 @@ _BEGINNINGS = {
     b'GIF8':                 PICTURE,
 }
 
-_OLD = re.compile(rb'c[A-Za-z_][\w.]*\n[A-Za-z_][\w.]*\n|\([dlt]p\d+\n|\(i[A-Za-z_]|[\x5d\x7d(]+q.', re.DOTALL)
-OLD_PICKLE = Kind('old pickle', 'a pickle of protocol 0 or 1, which hosts do not write',
-                  'if you know who wrote it, load it and write it by protocol 4')
-
 def _by_beginning(path: Path, head: bytes, _size: int) -> Kind | None:
-    if _OLD.match(head):
-        return OLD_PICKLE
     if head.startswith((b'PK\3\4', b'PK\5\6')):
         return _zip(path)
     if head[257:262] == b'ustar':

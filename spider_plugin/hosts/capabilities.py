@@ -8,6 +8,7 @@ import inspect
 import json
 import os
 import re
+import types
 
 from spider_plugin.errors import SpiderError, shown
 from spider_plugin.hosts.saving import LOOP_MODULE
@@ -31,7 +32,8 @@ class Layers:
     w_dim:          int
     num_ws:         int | None          # Rows of ws; None if its mapping network has none, as in FastGAN.
     constant_input: bool                # Synthesis starts from a learned 4x4 constant, as in StyleGAN2.
-    mapping:        str | None = None   # Class of its mapping network if its networks do not have StyleGAN's class names.
+    mapping:        str | None = None   # Path of its mapping network's class in its module, where that is not MappingNetwork.
+    stylegan:       bool = True         # Its networks are used as those of StyleGAN are.
 
     @property
     def source(self):
@@ -40,6 +42,9 @@ class Layers:
 
 # For a generator that takes no source.
 _INSTEAD = 'use another configuration, or a generator of the plugin, such as --spider-cfg=fastgan'
+
+class NotBuilt(SpiderError):
+    """A network of the host's cannot be built in this process; the cause is the error of its class."""
 
 class Host:
     """Answers about the host that will train with the config `c`, for options.table.apply_options."""
@@ -63,21 +68,25 @@ class Host:
         Raises SpiderError if a Spider generator cannot be made of it, because it has no mapping network that takes z."""
         class_name = self._c['G_kwargs']['class_name']
         try:
-            module, G = importlib.import_module(class_name.rpartition('.')[0]), self.network('G')
-            stylegan = all(isinstance(getattr(G, part), getattr(module, network, ()))
-                           for part, network in (('mapping', 'MappingNetwork'), ('synthesis', 'SynthesisNetwork')))
-            mapping = type(G.mapping).__name__
-            fits = class_name.endswith('.Generator') and (stylegan or getattr(module, mapping, None) is type(G.mapping))
-            layers = Layers(z_dim=G.z_dim, w_dim=G.w_dim, num_ws=getattr(G.mapping, 'num_ws', None),
+            G = self._looked_at('G')
+            module = importlib.import_module(class_name.rpartition('.')[0])
+            mapping = path_of(type(G.mapping), module)
+            if mapping is None and isinstance(G.mapping, getattr(module, 'MappingNetwork', ())):
+                mapping = 'MappingNetwork'
+            stylegan = mapping is not None and isinstance(G.synthesis, getattr(module, 'SynthesisNetwork', ())) and \
+                all(isinstance(getattr(G.mapping, name, None), int) for name in ('num_ws', 'w_dim'))
+            layers = Layers(z_dim=G.z_dim, w_dim=G.w_dim, num_ws=getattr(G.mapping, 'num_ws', None), stylegan=stylegan,
                             constant_input=stylegan and hasattr(getattr(G.synthesis, 'b4', None), 'const'),
-                            mapping=None if stylegan else mapping)
-        except (AttributeError, TypeError, ImportError) as error:
+                            mapping=None if stylegan and mapping == 'MappingNetwork' else mapping)
+        except (AttributeError, TypeError, NotBuilt) as error:
+            if isinstance(error, NotBuilt) and not isinstance(error.__cause__, AttributeError | TypeError):
+                raise
             raise SpiderError(f'--spider-source needs a generator with a mapping network that takes z, and that of this host is '
-                              f'{class_name} ({shown(error)}); {_INSTEAD}.') from error
-        if not fits:
-            raise SpiderError(f'--spider-source needs a generator whose class is called Generator, with its mapping network '
-                              f'beside it, and that of this host is {class_name} with the mapping network '
-                              f'{type(G.mapping).__module__}.{mapping}; {_INSTEAD}.')
+                              f'{class_name} ({shown(error.__cause__ or error)}); {_INSTEAD}.') from error
+        if not class_name.endswith('.Generator') or mapping is None:
+            raise SpiderError(f'--spider-source needs a generator whose class is called Generator, with its mapping network in '
+                              f'its module or in one that it imports, and that of this host is {class_name} with the mapping '
+                              f'network {type(G.mapping).__module__}.{type(G.mapping).__name__}; {_INSTEAD}.')
         return layers
 
     def networks(self):
@@ -88,7 +97,7 @@ class Host:
             D = self.network('D')
         except Exception: # The host's code may raise errors of any type in an environment that it was not made for.
             D = None
-        return dict(G=self.network('G'), D=D)
+        return dict(G=self._looked_at('G'), D=D)
 
     def network(self, name):
         """Return the network `name`, 'G' or 'D', as training will build it: once for the arguments in the config, so callers
@@ -100,8 +109,19 @@ class Host:
             shape = dict(c_dim=self.target.label_dim, img_resolution=self.target.resolution, img_channels=self.target.channels)
             network = import_name(kwargs.pop('class_name'))
             with torch.random.fork_rng(devices=[]):
-                self._built[key] = _built(network, kwargs, shape)
+                self._built[key] = built(network, kwargs, shape)
         return self._built[key]
+
+    def _looked_at(self, name):
+        """Return network(name). Raises NotBuilt for any error of its class."""
+        try:
+            return self.network(name)
+        except SpiderError:
+            raise
+        except Exception as error:  # of a host's code, in an environment that it may not have been made for
+            raise NotBuilt(f'The options of spider-plugin need a look at {self._c[f"{name}_kwargs"]["class_name"]} of this host, '
+                           f'which cannot be built here ({type(error).__name__}: {shown(error)}); correct that, or leave them '
+                           'out.') from error
 
     def generator_family(self):
         """The host family of the generator by its tensors, as in snapshots/families.py; None for another one, and for one that
@@ -114,7 +134,7 @@ class Host:
 
     def generator_has(self, attribute, value):
         """Return whether a module of the generator has this attribute with this value."""
-        return any(getattr(module, attribute, None) == value for module in self.network('G').modules())
+        return any(getattr(module, attribute, None) == value for module in self._looked_at('G').modules())
 
     def loss_keyword(self, name):
         """Return the value that the loss will get for a keyword; None if it has no such keyword, or the config no loss."""
@@ -151,7 +171,7 @@ class Host:
             return path
         return import_name('dnnlib.util.open_url')(path, return_filename=True)
 
-def _built(network, kwargs, shape):
+def built(network, kwargs, shape):
     """Return network(**kwargs, **shape) without the entries of `shape` that its class does not take: hosts whose images have
     always three colours have no img_channels.
 
@@ -164,6 +184,25 @@ def _built(network, kwargs, shape):
             unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
             if not unknown or shape.pop(unknown[1], None) is None:
                 raise
+
+def path_of(cls, module):
+    """Return the dotted path by which a module reaches a class: a name of its own, or one in a module that it imports, at most
+    three modules on; None where it does not, or where the path cannot be a part of a bundle's name."""
+    from spider_plugin.bundles.names import can_be_named
+    seen, spaces = {id(module)}, [('', module)]
+    for _depth in range(4):
+        for prefix, space in spaces:
+            names = [name for name, value in vars(space).items() if value is cls and can_be_named(prefix + name)]
+            if names:
+                return prefix + (cls.__name__ if cls.__name__ in names else names[0])
+        below = []
+        for prefix, space in spaces:
+            for name, value in list(vars(space).items()):
+                if isinstance(value, types.ModuleType) and id(value) not in seen:
+                    seen.add(id(value))
+                    below.append((f'{prefix}{name}.', value))
+        spaces = below
+    return None
 
 def import_name(dotted):
     """Return the object of a dotted name, `package.module.Object`."""

@@ -41,8 +41,9 @@ class _HostSet:
             try:
                 self.zip = limits.open_zip(path)
             except Exception as error:      # broken directories raise errors of many types
-                raise SpiderError(f'--data: {path} is not a readable zip file ({shown(error)}); give a zip or a folder of '
-                                  'images.') from error
+                what = listing.not_a_set(path, decode.look_at) or \
+                    f'not a readable zip file ({shown(error)}); give a zip or a folder of images'
+                raise SpiderError(f'--data: {path} is {what}.') from error
         look = decode.look_at
         self.listing = listing.list_folder(path, look) if self.zip is None else listing.list_zip(self.zip, look)
         self.names = sorted(self._names())

@@ -19,7 +19,7 @@ from spider_plugin import registry
 from spider_plugin.automatic import command as automatic
 from spider_plugin.errors import SpiderError, printable
 from spider_plugin.files import cache_uses
-from spider_plugin.hosts import attach, edge, imports, passes, saving, tools
+from spider_plugin.hosts import attach, edge, imports, passes, plain_resume, saving, tools
 from spider_plugin.hosts.shims import cpu_device, stack
 from spider_plugin.options import presets
 from spider_plugin.options.types import file_type
@@ -47,6 +47,7 @@ def install():
             extend_command(self)
     init.spider_plugin = True
     click.core.Command.__init__ = init
+    imports.note_folder()
     imports.install()
     imports.after_import('metrics.metric_utils', passes.extend)
     imports.after_import(METRICS_MODULE, register_metrics)
@@ -271,10 +272,16 @@ def _training_callback(callback, names, cfg_name, plugin_cfgs, stand_in):
             for line in check_host_data(kwargs.get('data')):
                 print(printable(line))
         def edit(c, desc):
-            stock = copy.deepcopy(c) if asked or _resumes_source(c) else None
+            before = None if asked else plain_resume.read_resumed(c)
+            stock = copy.deepcopy(c) if asked or plain_resume.continues_source(before) else None
+            tried = None
             if stock is not None:
+                from spider_plugin.hosts import dry_run
                 from spider_plugin.hosts.capabilities import Host
                 host, resumed = Host(c), c.get('resume_pkl')
+                tried = [] if options['spider_no_dry_run'] else dry_run.check_before_source(stock, options, given, host)
+                for line in tried or []:
+                    print(printable(line))
                 with cache_uses.starting():
                     lines = apply_options(c, options, given=given, host=host)
                     cache_uses.hold(cache_uses.named_in(c))
@@ -286,6 +293,10 @@ def _training_callback(callback, names, cfg_name, plugin_cfgs, stand_in):
                 host.remove_unknown(stock)
             elif c.get('resume_pkl') is not None and _host_unpickles():
                 _say_who_reads('--resume')
+                if before is not None:
+                    from spider_plugin.hosts.capabilities import Host
+                    for line in plain_resume.plan_lines(c, before, Host(c)):
+                        print(printable(line))
             if spider_cfg is not None:
                 desc = f'{desc}-{spider_cfg}'
             elif options['cfg'] is not None:
@@ -296,8 +307,7 @@ def _training_callback(callback, names, cfg_name, plugin_cfgs, stand_in):
             stack.mend_launch(c)
             if cpu_device.requested():
                 cpu_device.mend_launch(c)
-            if stock is not None and not options['spider_no_dry_run']:
-                from spider_plugin.hosts import dry_run
+            if stock is not None and tried is None:
                 for line in dry_run.check(c, stock, options, given, host):
                     print(printable(line))
             if stock is not None and _loop_is_extended(inspect.unwrap(callback).__globals__):
@@ -332,34 +342,6 @@ def _with_a_free_number(start):
             taken = error.filename
             print(f'spider-plugin: another run took {taken} at this moment; taking the next number', file=sys.stderr)
 
-def _resumes_source(c):
-    """Return whether the host would resume from a snapshot of a Spider generator, whose source then goes on.
-
-    A file that the restricted reader does not open, and a URL that cannot be fetched, are left to the host, as without the
-    plugin. Raises SpiderError for a snapshot of training that diverged, for one whose bytes have changed since it was written,
-    and for a file that no host can read, such as a web page."""
-    if not isinstance(c.get('resume_pkl'), str):
-        return False
-    from spider_plugin.files.checksum import Changed
-    from spider_plugin.files.recognise import HOPELESS, Foreign
-    from spider_plugin.hosts.capabilities import Host
-    from spider_plugin.options.resume import generator_of, is_spider
-    from spider_plugin.snapshots.records import read_pickle
-    from spider_plugin.snapshots.resume_plan import check_resumable
-    try:
-        path = Host(c).local_file(c['resume_pkl'])
-        contents = read_pickle(path)
-    except Changed:
-        raise
-    except Foreign as error:
-        if error.kind.name in HOPELESS:
-            raise SpiderError(f'--resume: {error.message}') from error
-        return False
-    except Exception: # Of the reader, or of any type of a host's way to fetch a URL.
-        return False
-    check_resumable(path, contents)
-    return is_spider(generator_of(contents))
-
 def _given():
     """Return the names of the parameters that the user set, on the command line, by an environment variable or by a preset."""
     ctx, default = click.get_current_context(), click.core.ParameterSource.DEFAULT
@@ -370,7 +352,7 @@ def _edited_launch(script, edit, asked):
     """Within this context, the host's callback launches the config as changed by `edit`.
 
     script: the script's globals. Hosts of the StyleGAN3 kind call launch_training(c=, desc=, outdir=, dry_run=); hosts of the
-            StyleGAN2-ADA kind launch the result (desc, c) of setup_training_loop_kwargs.
+            StyleGAN2-ADA kind launch the result (desc, c) of setup_training_loop_kwargs. Forks have other names, and more.
     asked:  whether the user set an option of the plugin.
     Raises SpiderError if `asked` is true and the script has neither function."""
     name = next((name for name in _LAUNCHES if name in script), None)
@@ -381,24 +363,41 @@ def _edited_launch(script, edit, asked):
         yield
         return
     stock = script[name]
-    script[name] = _LAUNCHES[name](stock, edit)
+    script[name] = _LAUNCHES[name](stock, edit, asked)
     try:
         yield
     finally:
         script[name] = stock
 
-def _edit_what_it_gets(launch, edit):
+def _edit_what_it_gets(launch, edit, asked):
+    @functools.wraps(launch)
     def edited(*args, **kwargs):
         call = inspect.signature(launch).bind(*args, **kwargs)
-        call.arguments['desc'] = edit(call.arguments['c'], call.arguments['desc'])
+        call.arguments.update(_edited(call.arguments, edit, asked))
         return launch(*call.args, **call.kwargs)
     return edited
 
-def _edit_what_it_returns(setup, edit):
+def _edit_what_it_returns(setup, edit, asked):
+    @functools.wraps(setup)
     def edited(*args, **kwargs):
-        desc, c = setup(*args, **kwargs)
-        return edit(c, desc), c
+        made = setup(*args, **kwargs)
+        changed = _edited(dict(enumerate(made if isinstance(made, tuple) else (made,))), edit, asked)
+        return tuple(changed.values()) if isinstance(made, tuple) else changed[0]
     return edited
+
+def _edited(values, edit, asked):
+    """Return `values` {name or place: value} of a launch, in which the config, the dict with G_kwargs, is edited, and so is the
+    description of the run, if there is one: a text whose name says so, or the first without a name."""
+    c = next((value for value in values.values() if isinstance(value, dict) and 'G_kwargs' in value), None)
+    if c is None:
+        if asked:
+            raise SpiderError('This train.py launches no config with G_kwargs, so the options of spider-plugin cannot reach it; '
+                              f'leave them out: {attach.OWN_LOOP}.')
+        return dict(values)
+    texts = [key for key, value in values.items() if isinstance(value, str)]
+    key = next((key for key in texts if isinstance(key, int) or 'desc' in key), None)
+    desc = edit(c, '' if key is None else values[key])
+    return dict(values) | ({} if key is None else {key: desc})
 
 _LAUNCHES = {
     'launch_training':              _edit_what_it_gets,

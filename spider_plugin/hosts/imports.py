@@ -7,7 +7,9 @@ One finder serves both. It returns the specs of the other finders, and adds the 
 
 import importlib.machinery
 import multiprocessing
+import os
 import sys
+from pathlib import Path
 
 class _HostImports:
     def __init__(self):
@@ -68,5 +70,27 @@ def find_elsewhere(name, path=None, target=None):
     """Return the spec of the other finders, or None."""
     specs = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not _finder)
     return next(filter(None, specs), None)
+
+#----------------------------------------------------------------------------
+# The folder of the host is the first entry of sys.path when its script starts. Hosts insert others before it later.
+
+_FOLDER = 'SPIDER_HOST_FOLDER'  # environment variable, for spawned children, which get the sys.path of then
+_folder: list[str] = []
+
+def note_folder(folder=None):
+    """Note the folder of the host, which is by default that of the running script, if sys.path still begins with it."""
+    if folder is None and in_child():
+        folder = os.environ.get(_FOLDER)
+    elif folder is None:
+        scripts = os.environ.get('SPIDER_RUN_SCRIPT'), getattr(sys.modules['__main__'], '__file__', None)
+        first = Path(sys.path[0]).resolve()
+        folder = first if any(script and Path(script).resolve().parent == first for script in scripts) else None
+    if folder is not None:
+        os.environ[_FOLDER] = str(folder)
+        _folder[:] = [str(folder)]
+
+def host_folder():
+    """Return the folder of the host, an absolute path."""
+    return _folder[0] if _folder else os.path.abspath(sys.path[0])
 
 #----------------------------------------------------------------------------

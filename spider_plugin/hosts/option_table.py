@@ -40,7 +40,7 @@ def verdict(text):
     return f'note: {notes[0].partition("nothing: ")[2]}' if notes else f'no: {lines[-1] if lines else "it prints nothing"}'
 
 def make_images(path, side):
-    """Write a zip of 16 random images of side x side pixels, as hosts read it."""
+    """Write a zip of 16 random images of side x side pixels, with labels of two classes, as hosts read it."""
     import numpy as np
     import PIL.Image
     with zipfile.ZipFile(path, 'w') as archive:
@@ -48,6 +48,7 @@ def make_images(path, side):
             file = io.BytesIO()
             PIL.Image.fromarray(np.random.RandomState(i).randint(0, 256, [side, side, 3]).astype(np.uint8)).save(file, 'png')
             archive.writestr(f'{i:05d}.png', file.getvalue())
+        archive.writestr('dataset.json', json.dumps(dict(labels=[[f'{i:05d}.png', i % 2] for i in range(16)])))
 
 #----------------------------------------------------------------------------
 
@@ -77,15 +78,19 @@ def lines_of(command, folder):
     return {row: {column: [*common, *args, *(options or [])] for column, options in COLUMNS.items()}
             for row, args in rows.items()}
 
-def try_host(tree, lines, tell=lambda found: None):
+def try_host(tree, lines, tell=lambda found: None, limit=None):
     """Return {row: {column: verdict}} of the train.py in a folder.
 
     lines: {row: {column: arguments}}, or a function (click command) -> that. A row whose networks and loss are those of an
-    earlier one is left out. tell: gets the result so far, after each command line."""
+    earlier one is left out. tell: gets the result so far, after each command line. limit: seconds that an iteration
+    may take, where they are not the usual ones."""
     sys.path[0] = tree
-    from spider_plugin.hosts import dry_run, hook  # noqa: F401
+    from spider_plugin.hosts import dry_run, hook, imports  # noqa: F401
     from spider_plugin.hosts.capabilities import Host
     from spider_plugin.hosts.shims import stack
+    imports.note_folder(tree)
+    if limit is not None:
+        dry_run.TIMEOUT = dict.fromkeys(dry_run.TIMEOUT, limit)
     launched, mend = [], stack.mend_launch
     stack.mend_launch = lambda c: (launched.append(c), mend(c))
     main = runpy.run_path(str(Path(tree, 'train.py')))['main']
@@ -127,7 +132,10 @@ def main():
         Path(f'{out}.tmp').replace(out)
     with tempfile.TemporaryDirectory(prefix='spider-options-') as folder:
         try:
-            tell(try_host(tree, json.loads(lines[0]) if lines else lambda command: lines_of(command, folder), tell))
+            if lines:   # of a page, for which nobody waits
+                tell(try_host(tree, json.loads(lines[0]), tell, limit=600))
+            else:
+                tell(try_host(tree, lambda command: lines_of(command, folder), tell))
         except ValueError as error:
             sys.exit(f'Error: {error}')
 

@@ -47,4 +47,12 @@ if __name__ in ('__main__', '__mp_main__'):
     import spider_plugin.hosts.hook
     __file__, __package__ = os.environ[_SCRIPT], None   # type: ignore[assignment]
     sys.argv[0] = __file__
-    exec(compile(Path(__file__).read_bytes(), __file__, 'exec'))
+    try:
+        exec(compile(Path(__file__).read_bytes(), __file__, 'exec'))
+    except ModuleNotFoundError as missing:
+        from spider_plugin.hosts.trouble import missing_package
+        sentence = missing_package(missing, __file__) if __name__ == '__main__' else None
+        if sentence is None:
+            raise
+        print(f'Error: {sentence}', file=sys.stderr)
+        sys.exit(2)

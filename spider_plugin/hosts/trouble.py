@@ -2,6 +2,7 @@
 They become one sentence with the option that helps. Nothing heavy is imported here."""
 
 import errno
+import importlib.util
 import os
 import re
 import shutil
@@ -49,6 +50,18 @@ def sentence(error: BaseException, options: Collection[str] = ()) -> str | None:
     if out_of_memory(error) or spawned and any(words in text for words in MEMORY):
         return f'Memory ran out ({_short(text) or type(error).__name__}); {_remedy(options)}.'
     return None
+
+def missing_package(error: ModuleNotFoundError, script: str) -> str | None:
+    """Return a sentence about a package that a script of a host imports and that is not installed; None where another module is
+    missing, such as one of the host's own."""
+    from spider_plugin.hosts.doctor_checkout import PIP_NAMES
+    package = (error.name or '').partition('.')[0]
+    folder = os.path.dirname(script)
+    own = any(os.path.exists(os.path.join(folder, name)) for name in (package, f'{package}.py'))
+    if not package or own or importlib.util.find_spec(package) is not None:
+        return None
+    return (f'{os.path.basename(script)} imports {package}, which is not installed; `pip install '
+            f'{PIP_NAMES.get(package, package)}` (`spider doctor {folder}` lists all that is missing).')
 
 def shared_memory() -> str:
     """Return how large /dev/shm is, for a sentence; '' where there is none."""

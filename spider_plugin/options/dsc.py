@@ -1,5 +1,5 @@
-"""--dsc and --fast-modconv: synthesis layers of the config's generator become depthwise separable, or compute the same function
-with factorised demodulation. Both go over the layers of a host's generator and of a Spider generator."""
+"""--dsc: synthesis layers of the config's generator become depthwise separable. --fast: the layers of its generator and its
+discriminator compute the same functions in less time. Both go over the layers of a host's networks and of a Spider generator."""
 
 import importlib
 import inspect
@@ -25,8 +25,8 @@ OPTIONS = [
     Option('--dsc-res',         Window(), None,    'LOW-HIGH', 'Resolutions whose layers are separable  [default: all]', GROUP),
     Option('--dsc-convs',       click.Choice(['1', '2', 'both']), 'both', '[1|2|both]', 'Which of the two convolutions in each '
            'block of FastGAN are separable', GROUP),
-    Option('--fast-modconv',    bool,   False,      None,   'Dense layers factorise their demodulation: the same function with '
-           'less time and memory in training', GROUP),
+    Option('--fast',            bool,   False,      None,   'Layers of StyleGAN2 and StyleGAN3, of generator and discriminator, '
+           'compute the same functions in less time and memory in training', GROUP),
 ]
 
 #----------------------------------------------------------------------------
@@ -34,10 +34,10 @@ OPTIONS = [
 def apply_layers(c, options, host):
     """Put the layers into the config; return lines for the launch log. Raises SpiderError."""
     lines = []
-    if options['fast_modconv']:
-        _check_layers(c, options, '--fast-modconv', 'fast')
+    if options['fast']:
+        _check_layers(c, options, '--fast', 'fast')
         _add(c, 'fast')
-        lines.append(f'{"Modulated conv:":<21s}dense layers factorise their demodulation')
+        lines += [f'{"Fast layers:":<21s}G factorises its demodulation', _fast_discriminator(c)]
     if options['dsc']:
         lines += _apply_dsc(c, options, host)
     return lines
@@ -78,6 +78,21 @@ def _apply_dsc(c, options, host):
 def _add(c, feature):
     from spider_plugin.bundles.names import class_with
     c['G_kwargs']['class_name'] = class_with(c['G_kwargs']['class_name'], feature)
+
+def _fast_discriminator(c):
+    """Give the config's discriminator fast layers if it is StyleGAN2's; return a line for the launch log."""
+    from spider_plugin.bundles.names import fast_discriminator
+    class_name = c.get('D_kwargs', {}).get('class_name', '')
+    try:
+        fast = fast_discriminator(class_name)
+        module = importlib.import_module(class_name.rpartition('.')[0])
+        layer = inspect.signature(module.Conv2dLayer.forward).parameters
+    except (ValueError, AttributeError, ImportError):
+        return f'{"":<21s}D stays as it is: {class_name} does not have the layers of StyleGAN2'
+    if list(layer)[:3] != ['self', 'x', 'gain'] or not hasattr(module, 'conv2d_resample'):
+        return f'{"":<21s}D stays as it is: the layers of {class_name} take other arguments than those of StyleGAN2'
+    c['D_kwargs']['class_name'] = fast
+    return f'{"":<21s}D convolves by kernels for CPUs where it runs on one'
 
 #----------------------------------------------------------------------------
 # Layers are found by capability: a module's SynthesisLayer, whose forward takes the arguments of the plugin's layer.

@@ -82,7 +82,7 @@ def apply_spider(c, options, given, host, resumed):
     spider = SpiderArguments(name, source.below_cache, noise, embed, gain, learn_skip, classes)
     c['G_kwargs']['spider'] = spider.json()
     if layers is not None:
-        c['G_kwargs']['class_name'] = spider_class_name(c['G_kwargs']['class_name'], layers.mapping)
+        c['G_kwargs']['class_name'] = spider_class_name(c['G_kwargs']['class_name'], layers.mapping, layers.stylegan)
         if kind.needs == IMAGE:
             _compensate_path_length(c, source, layers, host.loss_keyword('pl_weight'))
     try:

@@ -157,7 +157,8 @@ def _is_of_host(name, module, class_name):
         return module in modules and class_name == 'Generator'
     bundle = BundleName.parse(module[len(PACKAGE):])
     mappings = [family.mapping for family in HOST_FAMILIES.values()]
-    return bundle.host in modules and bundle.mapping in mappings and class_name == bundle.generator and \
+    return bundle.host in modules and bundle.mapping in mappings and class_name == bundle.class_name and \
+        bundle.network == 'Generator' and \
         name == f'{PACKAGE}{bundle}.{class_name}'
 
 def host_module(family):

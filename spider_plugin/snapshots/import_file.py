@@ -90,12 +90,14 @@ def _record_of_card(path, contents, notes):
         return None
     return found_of_card(contents, card)
 
+_OTHER = 'import a checkpoint of the stock network'    # for tensors that do not fit it
+
 def _built(found, path):
     """(the generator, lines about what the file does not say)."""
     if isinstance(found, PersistentRecord):
-        return rebuild_generator(found, path), []
+        return rebuild_generator(found, path, _OTHER), []
     assert isinstance(found, Found)
-    generator, lines = rebuild_generator(flat_record(found), path), [f'assumed: {", ".join(found.assumed)}']
+    generator, lines = rebuild_generator(flat_record(found), path, _OTHER), [f'assumed: {", ".join(found.assumed)}']
     if not found.averaged:
         lines.append(_set_average(generator))
     return generator, lines

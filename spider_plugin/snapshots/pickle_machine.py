@@ -10,6 +10,7 @@ it is made, whether an instruction or a call makes it.
 """
 
 import pickle
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,6 +95,17 @@ class PickleMachine:
             raise Damaged('it ends too early')
         self.position += count
         return data
+
+    def read_line(self, most=None):
+        """Return the bytes up to the next line end, without it, of which there may be `most`.
+
+        Protocols 0 and 1 write numbers, names and texts so; texts have no bound but the file."""
+        left = self.size - self.position
+        line = self.file.readline(left if most is None else min(left, most + 1))
+        self.position += len(line)
+        if not line.endswith(b'\n'):
+            raise Damaged('it ends too early' if len(line) == left else 'a name or a number without an end')
+        return line[:-1]
 
     def push(self, num_bytes, make, *args):
         """Pay for an object, make it, and put it on the stack."""
@@ -185,9 +197,10 @@ def _as_text(machine, data):
     return text_of(machine.budget, data)
 
 def text_of(budget, data):
-    """The text in UTF-8 bytes, whose letters take up to four bytes each."""
+    """The text in UTF-8 bytes, whose letters take up to four bytes each, and one where all are below U+0100, as of bytes in
+    protocols below 3."""
     if not data.isascii():
-        budget.spend(4 * len(data))
+        budget.spend(len(data) if max(data) < 0xc4 else 4 * len(data))
     return str(data, 'utf-8', 'surrogatepass')
 
 def _unchanged(_machine, data):
@@ -213,6 +226,27 @@ _on_bytes(pickle.SHORT_BINUNICODE, '<B', _as_text)
 _on_bytes(pickle.BINUNICODE,       '<I', _as_text)
 _on_bytes(pickle.BINUNICODE8,      '<Q', _as_text)
 
+# As lines of text, in protocols 0 and 1.
+
+def _on_line(opcode, form, convert):
+    """form: pattern of the line."""
+    @_on(opcode)
+    def handle(machine):
+        line = machine.read_line(400)
+        if not re.fullmatch(form, line):
+            raise Damaged('a number of unknown form')
+        machine.push(OBJECT, convert, line)
+
+_on_line(pickle.INT,   rb'-?\d{1,20}',    lambda line: {b'00': False, b'01': True}[line] if line in (b'00', b'01') else int(line))
+_on_line(pickle.LONG,  rb'-?\d{1,320}L?', lambda line: int(line.removesuffix(b'L')))
+_on_line(pickle.FLOAT, rb'[-+.\w]{1,40}',  float)
+
+@_on(pickle.UNICODE)
+def _unicode(machine):
+    line = machine.read_line()
+    wide = re.search(rb'\\U|\\u(?!00)', line)     # letters from U+0100 on
+    machine.push(OBJECT + (4 if wide else 1) * len(line), str, line, 'raw-unicode-escape')
+
 #----------------------------------------------------------------------------
 # Containers.
 
@@ -229,6 +263,18 @@ def _mark(machine):
 def _tuple(machine):
     items = machine.pop_to_mark()
     machine.push(OBJECT + SLOT * len(items), tuple, items)
+
+@_on(pickle.LIST)
+def _list(machine):
+    items = machine.pop_to_mark()
+    machine.push(OBJECT + 2 * SLOT * len(items), list, items)
+
+@_on(pickle.DICT)
+def _dict(machine):
+    items = machine.pop_to_mark()
+    if len(items) % 2:
+        raise Damaged('a key without a value')
+    machine.push(OBJECT + ENTRY * (len(items) // 2), lambda: dict(zip(map(checked_key, items[::2]), items[1::2])))
 
 @_on(pickle.APPEND)
 def _append(machine):
@@ -276,6 +322,14 @@ def _recall(machine, index):
         raise Damaged('a reference to an object that does not exist')
     machine.push(0, machine.memo.get, index)
 
+def _index(machine):
+    line = machine.read_line(16)
+    if not line.isdigit():
+        raise Damaged('a reference of unknown form')
+    return int(line)
+
+_on(pickle.PUT)(lambda m: _remember(m, _index(m)))
+_on(pickle.GET)(lambda m: _recall(m, _index(m)))
 _on(pickle.MEMOIZE)(lambda m: _remember(m, len(m.memo)))
 _on(pickle.BINPUT)(lambda m: _remember(m, _number(m, '<B')))
 _on(pickle.LONG_BINPUT)(lambda m: _remember(m, _number(m, '<I')))
@@ -295,12 +349,7 @@ def _stack_global(machine):
     machine.push(CALL, machine.resolve, module, name)
 
 def _line(machine):
-    line = b''
-    while not line.endswith(b'\n'):
-        line += machine.read(1)
-        if len(line) > 256:
-            raise Damaged('a name without an end')
-    return text_of(machine.budget, line[:-1])
+    return text_of(machine.budget, machine.read_line(255))
 
 @_on(pickle.NEWOBJ)
 def _new(machine):

@@ -6,6 +6,7 @@ tensors, all of them, with equal shapes."""
 
 import contextlib
 import importlib
+import io
 import os
 import pickle
 import re
@@ -71,8 +72,8 @@ def _record_fed_with_noise(path, key):
                           'from noise; give a snapshot of that generator, or one that the plugin wrote.')
     return record_in(contents, key, path)
 
-def rebuild_generator(record, path):
-    """The module that a record describes; `path` is for messages."""
+def rebuild_generator(record, path, remedy=None):
+    """The module that a record describes; `path` is for messages, and so is `remedy`, where a checkout is none."""
     with host_with(network_family(record)):
         known = known_class(record, path)
         _check_parts(record, path)
@@ -83,8 +84,8 @@ def rebuild_generator(record, path):
             generator.load_state_dict(tensors, strict=True)
         except Exception as error:  # a host's class can raise errors of any type for arguments that it was not made for
             checkout = 'set PYTHONPATH to the checkout that wrote it, or ' if checkout_may_help() else ''
-            raise SpiderError(f'{path}: its {record.class_name} does not fit {known.class_name} ({shown(error)}); {checkout}'
-                              'pass --trust-pickle if you trust the file.') from error
+            raise SpiderError(f'{path}: its {record.class_name} does not fit {known.class_name} ({shown(error)}); '
+                              f'{remedy or f"{checkout}pass --trust-pickle if you trust the file"}.') from error
     return generator
 
 def fitting_arguments(record, known, path):
@@ -189,6 +190,14 @@ def _exchange(out, into):
 #----------------------------------------------------------------------------
 # The way around.
 
+class _OnCpu(pickle.Unpickler):
+    """Python's unpickler, by which tensors that were pickled on a GPU come to the CPU."""
+
+    def find_class(self, module, name):
+        if (module, name) == ('torch.storage', '_load_from_bytes'):
+            return lambda data: torch.load(io.BytesIO(data), map_location='cpu', weights_only=False)
+        return super().find_class(module, name)
+
 def unpickle(path):
     """Contents of the host pickle at `path`, read as hosts do. Runs code that the file carries."""
     add_host_to_path()
@@ -196,7 +205,7 @@ def unpickle(path):
     try:
         checksum.check(path)
         with open(path, 'rb') as file:
-            contents = pickle.load(file)
+            contents = _OnCpu(file).load()
     except checksum.Changed:
         raise
     except OSError as error:

@@ -18,7 +18,7 @@ import torch
 
 from spider_plugin.errors import SpiderError, shown
 from spider_plugin.files import checksum
-from spider_plugin.files.recognise import Foreign, Kind, check_network_file
+from spider_plugin.files.recognise import IMPORT, Foreign, Kind, check_network_file
 from spider_plugin.snapshots.class_names import MAX_CLASS, in_its_place, may_stay_inert, of_tensorflow
 from spider_plugin.snapshots.pickle_machine import ENTRY, SLOT, Damaged, Forbidden, PickleMachine, StandIn, checked_key
 from spider_plugin.snapshots.plain_data import check_plain
@@ -140,6 +140,14 @@ def _encoded(machine, text, encoding):
         raise Damaged('bytes of another encoding')
     machine.budget.spend(len(_of_kind(text, str)))
     return text.encode('latin1')
+
+_OBJECT = object()      # the class `object` of a pickle
+
+def _reconstructed(machine, cls, base, state):
+    """An object as protocols 0 and 1 make one before it has a state."""
+    if not isinstance(cls, StandIn) or base is not _OBJECT or state is not None:
+        raise Damaged('an object of unknown form')
+    return cls.make(machine)
 
 #----------------------------------------------------------------------------
 # Tensors. A storage is a file inside the pickle in torch's legacy format, which is five pickles, a count and the numbers.
@@ -266,6 +274,10 @@ GLOBALS = {
     ('builtins', 'set'):                                           StandIn(_set),
     ('__builtin__', 'set'):                                        StandIn(_set),
     ('_codecs', 'encode'):                                         StandIn(_encoded),
+    ('copy_reg', '_reconstructor'):                                StandIn(_reconstructed),
+    ('copyreg', '_reconstructor'):                                 StandIn(_reconstructed),
+    ('__builtin__', 'object'):                                     _OBJECT,
+    ('builtins', 'object'):                                        _OBJECT,
     ('collections', 'defaultdict'):                                StandIn(lambda machine, factory=None: {}),
     ('builtins', 'list'):                                          None, # Used only as an argument of defaultdict,
     ('builtins', 'dict'):                                          None, # as are these.
@@ -345,14 +357,55 @@ TENSORFLOW = Kind('tensorflow', 'a TensorFlow snapshot', 'convert it with the le
 
 def networks_in(contents, kind, path):
     """Return {name: network} of what a pickle holds: a dict as it is, a network of this type alone as G_ema, and three in a tuple
-    as G, D and G_ema. Raises SpiderError for anything else."""
+    as G, D and G_ema. Raises SpiderError for anything else.
+
+    Networks in a dict that is the only one with networks in an outer dict count as in that; G, D and G_ema are found by other
+    usual names, too; and a network that torch wraps, as DataParallel does, is the one inside."""
+    contents = _unwrapped(contents, kind)
     if isinstance(contents, dict):
-        return dict(contents)
+        found = {name: _unwrapped(network, kind) for name, network in contents.items()}
+        inner = [value for value in found.values() if isinstance(value, dict) and _named(value, kind)]
+        if len(inner) == 1 and not _named(found, kind):
+            found |= {name: _unwrapped(network, kind) for name, network in inner[0].items()}
+        return found | _named(found, kind)
     if isinstance(contents, kind):
         return dict(G_ema=contents)
-    if isinstance(contents, (tuple, list)) and len(contents) == 3 and all(isinstance(network, kind) for network in contents):
-        return dict(zip(('G', 'D', 'G_ema'), contents))
+    if isinstance(contents, (tuple, list)) and len(contents) == 3:
+        networks = [_unwrapped(network, kind) for network in contents]
+        if all(isinstance(network, kind) for network in networks):
+            return dict(zip(('G', 'D', 'G_ema'), networks))
     raise SpiderError(f'{path} is neither a dict of networks nor a network; use a snapshot written by a StyleGAN2/3-style host.')
+
+# {network: its other names in public code, in small letters}
+OTHER_NAMES = {
+    'G_ema': ('g_ema', 'gs', 'generator_ema', 'ema_generator', 'netg_ema', 'g_avg', 'ema'),
+    'G':     ('g', 'generator', 'netg'),
+    'D':     ('d', 'discriminator', 'netd'),
+}
+_WRAPPERS = {       # {class: the name in it of the network that it wraps}
+    'DataParallel': 'module', 'DistributedDataParallel': 'module', 'AveragedModel': 'module', 'OptimizedModule': '_orig_mod'}
+
+def _unwrapped(value, kind):
+    """Return the network that a wrapper of torch holds, a record or a module of this type; any other value as it is."""
+    for _ in _WRAPPERS:     # they lie in each other, but not for ever
+        name = getattr(value, 'class_name', type(value).__name__) if isinstance(value, kind) else ''
+        inside = _WRAPPERS.get(name.rpartition('.')[2])
+        modules = getattr(value, 'state', None) or vars(value) if inside else {}
+        wrapped = modules.get('_modules', {}).get(inside)
+        if not isinstance(wrapped, kind):
+            break
+        value = wrapped
+    return value
+
+def _named(contents, kind):
+    """Return {'G', 'D', 'G_ema': network} of those that a dict has, by these names or by others."""
+    bare = {name: _unwrapped(value, kind) for name, value in contents.items() if isinstance(name, str)}
+    found = {}
+    for wanted, others in OTHER_NAMES.items():
+        names = [wanted] if wanted in bare else [name for other in others for name in bare if name.lower() == other]
+        networks = [bare[name] for name in names if isinstance(bare[name], kind)]
+        found |= {wanted: networks[0]} if networks else {}
+    return found
 
 def plain_bytes(size):
     """Return how many bytes the plain data of a file of this size may take where each reference counts as a copy."""
@@ -383,4 +436,10 @@ def network_in(contents, key, kind, path):
         return contents['G']
     names = ', '.join(shown(name, 40) for name, value in list(contents.items())[:20] if isinstance(value, kind))
     holds = f'no network {key}, but {names}' if names else f'no {key} and no other network'
-    raise SpiderError(f'{path} holds {holds}; use a snapshot written by a StyleGAN2/3-style host.')
+    remedy = 'use a snapshot written by a StyleGAN2/3-style host'
+    if not names and any(_is_state(value) for value in [contents, *contents.values()]):
+        holds, remedy = 'tensors without their networks, a state dict', IMPORT.replace('{path}', str(path))
+    raise SpiderError(f'{path} holds {holds}; {remedy}.')
+
+def _is_state(value):
+    return isinstance(value, dict) and any(isinstance(tensor, torch.Tensor) and tensor.ndim > 1 for tensor in value.values())

@@ -3,8 +3,10 @@
 A host copies tensors by name. For that it unpickles the snapshot in every rank, which runs the code that the file carries; if a
 shape differs, it stops with an error or broadcasts. Here the restricted reader reads the snapshot in the parent process. Tensors
 with the same name and shape as in the networks that will train are written to a pickle of bare `torch.nn.Module`s in the cache,
-and the config makes the host resume from it. The host treats it like a snapshot, and there is no code in it."""
+with what else is plain data, such as a fork's counters; the config makes the host resume from it. The host treats it like a
+snapshot, and there is no code in it."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -12,6 +14,7 @@ import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from spider_plugin.errors import SpiderError
@@ -19,10 +22,12 @@ from spider_plugin.files.cache import atomic_file, cache_dir, sha256_of_file
 from spider_plugin.snapshots.rebuild import not_finite
 from spider_plugin.snapshots.warm_start import fit_layers
 
-FORMAT   = 3    # Version of the converted pickle.
+FORMAT   = 4    # Version of the converted pickle.
 NETWORKS = ('G', 'D', 'G_ema')
 RUNNING  = ('running_mean', 'running_var')  # Statistics of norms, which training does not read.
+MOST     = 100_000      # Most parts of an entry that is resumed beside networks.
 SAID     = 3    # Most names in a list; the rest are counted.
+LEAST    = 0.1  # Part of G's tensors below which a snapshot is of another architecture.
 
 #----------------------------------------------------------------------------
 
@@ -38,8 +43,8 @@ class Plan:
     afresh:  list   # Names of running statistics that are not finite there; they keep their initial values.
     cut:     dict = dataclasses.field(default_factory=dict)     # name -> (shape there, shape here) if only first rows are copied.
 
-    def line(self):
-        """Return one line for the launch log."""
+    def line(self, others='skipped'):
+        """Return one line for the launch log; others: what becomes of tensors of other shapes."""
         total = len(self.copied) + len(self.differ) + len(self.new) + len(self.afresh)
         parts = [f'{len(self.copied)} of {total} tensors copied']
         if self.cut:
@@ -47,7 +52,7 @@ class Plan:
             parts.append(f'{len(self.cut)} of them by their first rows: {_listed(rows)}')
         if self.differ:
             shapes = [f'{name} {list(there)} -> {list(here)}' for name, (there, here) in self.differ.items()]
-            parts.append(f'{len(self.differ)} of other shapes skipped: {_listed(shapes)}')
+            parts.append(f'{len(self.differ)} of other shapes {others}: {_listed(shapes)}')
         if self.new:
             parts.append(f'{len(self.new)} not in the file: {_listed(self.new)}')
         if self.afresh:
@@ -55,6 +60,13 @@ class Plan:
         if self.unused:
             parts.append(f'{len(self.unused)} only in the file: {_listed(self.unused)}')
         return f'{self.network}: ' + '; '.join(parts)
+
+    def is_of_another(self, here):
+        """Return whether the snapshot is of another architecture than the module `here`, as the reference host tells: less than
+        a tenth of its tensors have a counterpart, or none of its parameters."""
+        found = [*self.copied, *self.differ]
+        total = len(found) + len(self.new) + len(self.afresh)
+        return len(found) < LEAST * total or not {name for name, _ in here.named_parameters()} & set(found)
 
 def make_plan(network, there, here):
     """Return the Plan for a network.
@@ -123,7 +135,7 @@ def convert(path, contents, modules, fit=fit_layers):
     if final.is_file():
         os.utime(final)     # `spider cache` removes what nobody resumes any more
     else:
-        data = {name: module_of(plan.copied) for name, plan in plans.items()}
+        data = plain_entries(contents) | {name: module_of(plan.copied) for name, plan in plans.items()}
         pipe = contents.get('augment_pipe')
         probability = pipe.state_dict().get('p') if hasattr(pipe, 'state_dict') else None
         data.update(training_set_kwargs=None, augment_pipe=None if probability is None else module_of({'p': probability}))
@@ -131,6 +143,33 @@ def convert(path, contents, modules, fit=fit_layers):
         with atomic_file(final) as temp, open(temp, 'wb') as file:
             pickle.dump(data, file)
     return str(final), plans, fits
+
+class _NotPlain(Exception):
+    pass
+
+def plain_entries(contents):
+    """Return the entries of a snapshot that are plain data: numbers, texts, tensors, and lists, tuples and dicts of these. Forks
+    resume counters and optimizers from such entries. Others are left out, and so are those without an end."""
+    entries = {}
+    for name, value in contents.items():
+        with contextlib.suppress(_NotPlain, RecursionError):
+            entries[name] = _plain(value, [MOST])
+    return entries
+
+def _plain(value, left):
+    """Return a copy of plain data; left: [how many more parts may be copied]. Raises _NotPlain."""
+    left[0] -= 1
+    if left[0] < 0:
+        raise _NotPlain
+    if value is None or isinstance(value, bool | int | float | str | np.generic):
+        return value
+    if isinstance(value, torch.Tensor) and value.nbytes <= value.untyped_storage().nbytes():
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {_plain(key, left): _plain(part, left) for key, part in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_plain(part, left) for part in value)
+    raise _NotPlain
 
 def module_of(tensors):
     """Return a tree of bare modules with these tensors as buffers, by their dotted names."""

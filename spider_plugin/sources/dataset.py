@@ -198,6 +198,9 @@ def _open(path):
 
 def _check_not_a_network(path):
     """Raise SpiderError for a file or folder whose bytes say what it is in place of a set of images."""
+    words = None if '.pkl' in os.path.basename(path) else listing.not_a_set(path, decode.look_at)
+    if words is not None:
+        raise SpiderError(f'{path} is {words}.')
     kind = recognise(path)
     if kind is not None and kind.name != 'zip' and kind.what != 'a folder':
         raise SpiderError(f'{path} is {kind.what}, not a zip or a folder of images; {kind.remedy.replace("{path}", str(path))}.')

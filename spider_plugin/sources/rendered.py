@@ -1,5 +1,7 @@
 """Images of a generator that is a source, and the class by which every process of a run builds it again."""
 
+import inspect
+
 import torch
 
 from spider_plugin.errors import SpiderError, shown
@@ -32,16 +34,19 @@ def rendered_blocks(generator, label, size, path, batch=32):
         yield resize_area(((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy(), size)
 
 def known_arguments(path, trust):
-    """Return (class name, arguments) of the known class by which ranks will run the generator. Raises SpiderError."""
+    """Return (class name, arguments by name) of the known class by which ranks will run the generator, whose tensors fit it.
+
+    Raises SpiderError."""
     from spider_plugin.snapshots.families import known_class, lacks_family, network_family
-    from spider_plugin.snapshots.rebuild import fitting_arguments
+    from spider_plugin.snapshots.rebuild import fitting_arguments, rebuild_generator
     from spider_plugin.snapshots.records import generator_record
     render = 'give a number of images to render now, such as --spider-bank=100k'
     try:
         record = generator_record(path)
         family = network_family(record)
         known = None if lacks_family(family) else known_class(record, path)
-        kwargs = known and fitting_arguments(record, known, path)
+        built = known and rebuild_generator(record, path)
+        kwargs = known and _by_name(type(built), record.init_args) | fitting_arguments(record, known, path)
     except Exception as error:      # of any type, for arguments that the class was not made for
         if not trust:
             raise
@@ -51,3 +56,12 @@ def known_arguments(path, trust):
         raise SpiderError(f'--spider-bank=online: {path} is a {family} generator, and this host has no such network to run for '
                           f'every batch; {render}.')
     return known.class_name, kwargs
+
+def _by_name(cls, args):
+    """Return {name: value} of positional arguments of a class, whose own __init__ may hand them on to that of a base."""
+    for init in (base.__dict__['__init__'] for base in cls.__mro__ if '__init__' in base.__dict__):
+        parameters = list(inspect.signature(init).parameters.values())[1:]
+        names = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
+        if len(names) >= len(args):
+            return dict(zip(names, args))
+    return {}

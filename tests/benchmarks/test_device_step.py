@@ -17,15 +17,15 @@ def binding(kernel_cache, monkeypatch):
 
 BOUNDS = {
     ('StyleGAN2 64x64 batch 32', 'dense'): ((1097, 15.6), (1097, 15.6)),
-    ('StyleGAN2 64x64 batch 32', '--fast-modconv'): ((683, 7.0), (891, 22.2)),
+    ('StyleGAN2 64x64 batch 32', '--fast'): ((683, 7.0), (891, 22.2)),
     ('StyleGAN2 64x64 batch 32', '--dsc'): ((893, 6.6), (1183, 28.8)),
     ('StyleGAN2 64x64 batch 32', '--dsc --dsc-order=pointwise'): ((897, 5.1), (1147, 22.6)),
     ('StyleGAN2 256x256 batch 16', 'dense'): ((1407, 31.1), (1407, 31.1)),
-    ('StyleGAN2 256x256 batch 16', '--fast-modconv'): ((927, 14.1), (1205, 49.1)),
+    ('StyleGAN2 256x256 batch 16', '--fast'): ((927, 14.1), (1205, 49.1)),
     ('StyleGAN2 256x256 batch 16', '--dsc'): ((1227, 13.3), (1587, 66.7)),
     ('StyleGAN2 256x256 batch 16', '--dsc --dsc-order=pointwise'): ((1225, 10.1), (1537, 50.0)),
     ('StyleGAN2 1024x1024 batch 4', 'dense'): ((1717, 63.0), (1717, 63.0)),
-    ('StyleGAN2 1024x1024 batch 4', '--fast-modconv'): ((1171, 28.7), (1519, 100.3)),
+    ('StyleGAN2 1024x1024 batch 4', '--fast'): ((1171, 28.7), (1519, 100.3)),
     ('StyleGAN2 1024x1024 batch 4', '--dsc'): ((1561, 27.3), (1991, 136.5)),
     ('StyleGAN2 1024x1024 batch 4', '--dsc --dsc-order=pointwise'): ((1555, 21.0), (1929, 101.8)),
     ('FastGAN 256x256 batch 16', 'dense'): ((557, 45.5), (557, 45.5)),
@@ -60,7 +60,7 @@ def test_every_case_has_a_bound():
 @pytest.mark.parametrize('case', ['StyleGAN2 64x64 batch 32',
                                   pytest.param('StyleGAN2 1024x1024 batch 4', marks=pytest.mark.slow)])
 def test_separable_layers_move_fewer_bytes_than_factorised_ones(case):
-    variants = '--fast-modconv', '--dsc --dsc-order=pointwise'
+    variants = '--fast', '--dsc --dsc-order=pointwise'
     dense, separable = (device_step.count(case, variant)['bytes'] for variant in variants)
     assert separable <= 0.75 * dense
 

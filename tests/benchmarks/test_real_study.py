@@ -25,13 +25,38 @@ def test_the_mark_is_a_share_of_the_untrained_source_and_a_start_below_it_does_n
     assert real_study.images_to(curve, 70) == 16 and real_study.images_to(noise, 70) is None
     assert real_study.images_to([line(0, 60), line(8, 80)], 70) is None
     assert real_study.table(curve + noise).splitlines()[2:] == [
-        '| p, 70 | default | 0 | 100 | 80 (8), 70 (16), 60 (24) | 16 | 0.25, 0.25 | 0.10 | 0.20 | 2 |',
-        '| p, 70 | gaussian | 0 | none | 900 (0), 71 (16) | more than 16 | 0.25, 0.25 |  |  | 2 |']
+        '| p, 70 | default | 0 | 100 | 80 (8), 70 (16), 60 (24) | 16 | 0.60 | 0.25, 0.25 | 0.10 | 0.20 | 2 |',
+        '| p, 70 | gaussian | 0 | none | 900 (0), 71 (16) | more than 16 | 0.71 | 0.25, 0.25 |  |  | 2 |']
+
+def test_peers_of_two_widths_are_two_runs():
+    curves = real_study.curves([line(0, 9, 'peer', fmap_max=width) for width in (16, 64)])
+    assert list(curves) == [('p', 'peer, 16 maps', 0), ('p', 'peer, 64 maps', 0)]
+
+def test_a_record_keeps_its_runs_and_takes_longer_ones():
+    old = [line(0, 5), line(8, 4), *(line(images, 9, 'gaussian') for images in (0, 8, 16))]
+    new = [line(0, 6), line(8, 3), line(0, 7, 'gaussian'), line(0, 1, 'covariance')]
+    assert [(one['arm'], one['images'], one['fd']) for one in real_study.joined(old, new)] == [
+        ('covariance', 0, 1), ('default', 0, 6), ('default', 8, 3), ('gaussian', 0, 9), ('gaussian', 8, 9), ('gaussian', 16, 9)]
+
+def test_matches_are_compared_after_a_budget_that_all_runs_of_a_pair_have():
+    near = [line(images, fd, arm) for arm, fds in (('default', (50, 40, 30)), ('default, not matched', (60, 55)),
+                                                   ('default, matched at 16', (90, 80))) for images, fd in zip((0, 8, 16), fds)]
+    far = [line(images, fd, arm, pair='q') for arm, fds in (('default', (20, 10)), ('default, not matched', (90, 70)))
+           for images, fd in zip((0, 8), fds)]
+    drawn = [dict(cells=cells, network='dcgan', pair='r', arm=arm, curves=dict(neutral=[[0, 9], [600, end]]))
+             for cells in ('controls', 'long') for arm, end in (('residual', 7), ('matched', 5), ('gaussian', 1))]
+    choices = [dict(pair=pair, chosen='2 x 2' if pair == 'p' else '16 x 16') for pair in 'pqrs']
+    assert real_study.matches_table(near + far, choices, drawn).splitlines()[2:] == [
+        '| p | 2 x 2 | FastGAN-lite, 8 images | 60 -> 55 | 50 -> 40 | 90 -> 80 |',
+        '| q | 16 x 16 | FastGAN-lite, 8 images | 90 -> 70 |  | 20 -> 10 |',
+        '| r | 16 x 16 | dcgan, 600 iterations | 9 -> 7 |  | 9 -> 5 |']
+    assert real_study.table(near).count('default') == 1
 
 def test_the_page_has_the_tables_of_the_record():
     record = json.loads(real_study.RESULTS.read_text(encoding='utf-8'))
     page = (real_study.ROOT / 'docs' / 'real-images.md').read_text(encoding='utf-8')
     assert real_study.table(record['lines']) in page and real_study.sources_table(record['sources']) in page
+    assert real_study.matches_table(record['lines'], *real_study.of_other_studies()) in page
 
 # Runs.
 

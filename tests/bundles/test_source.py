@@ -10,12 +10,20 @@ import sys
 import pytest
 import torch
 
-from spider_plugin.bundles.names import class_with, features_named, host_class, spider_class_name
+from spider_plugin.bundles.names import (
+    BundleName,
+    class_with,
+    fast_discriminator,
+    features_named,
+    host_class,
+    spider_class_name,
+)
 from spider_plugin.bundles.source import bundle_source
 from spider_plugin.resources import resource_dir
 
 NAMES = ['spider_on_training__networks_stylegan2', 'dcgan', 'spider_dsc_fast_on_training__networks_stylegan2',
-         'dsc_on_training__networks_stylegan3', 'fast_on_training__networks_stylegan3']
+         'dsc_on_training__networks_stylegan3', 'fast_on_training__networks_stylegan3',
+         'fastdisc_on_training__networks_stylegan2']
 
 #----------------------------------------------------------------------------
 
@@ -47,6 +55,22 @@ def test_class_names():
     assert spider_class_name('a.b.Generator') == 'spider_plugin.bundles.spider_on_a__b.SpiderGenerator'
     with pytest.raises(ValueError, match='a.b.Net'):
         spider_class_name('a.b.Net')
+    assert fast_discriminator('a.b.Discriminator') == 'spider_plugin.bundles.fastdisc_on_a__b.FastDiscriminator'
+    with pytest.raises(ValueError, match='expected a class named Discriminator'):
+        fast_discriminator('a.b.Generator')
+
+@pytest.mark.parametrize('mapping, stylegan, bundle', [
+    ('Dummy', False, 'mapped_on_a__b__Dummy'), ('m.Dummy', False, 'mapped_on_a__b____m__Dummy'),
+    ('Mapper', True, 'spider_on_a__b____Mapper'), ('m.n.Mapper_2', True, 'spider_on_a__b____m__n__Mapper_2')])
+def test_mapping_networks_of_other_names_and_modules(mapping, stylegan, bundle):
+    name = spider_class_name('a.b.Generator', mapping, stylegan)
+    assert name == f'spider_plugin.bundles.{bundle}.SpiderGenerator' and host_class(name)[1] == 'a.b.Generator'
+    parts = BundleName.parse(bundle)
+    assert (parts.host, parts.mapping, str(parts)) == ('a.b', mapping, bundle)
+    assert host_class(class_with(name, 'dsc'))[1] == 'a.b.Generator'
+    text = bundle_source(bundle)
+    assert f'class SpiderMapping(SpiderMappingMixin, _host.{mapping}):' in text and 'import a.b as _host' in text
+    assert ('class SpiderSynthesis(' in text) == stylegan
 
 def test_an_unknown_bundle_is_not_a_module():
     with pytest.raises(ModuleNotFoundError):

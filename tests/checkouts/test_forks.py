@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.host_table import ADA, COLUMNS, COMMON, FORKS, SG3
+from spider_plugin.hosts.option_table import SIDE, make_images
+from tools.host_table import ADA, COLUMNS, FORKS
 
 TICKS = dict(total_kimg=0.008, kimg_per_tick=0.004, image_snapshot_ticks=1, network_snapshot_ticks=1)
 NESTED = {'G_kwargs.mapping_kwargs.num_layers': 2, 'G_kwargs.synthesis_kwargs.channel_base': 512, 'D_kwargs.channel_base': 512,
@@ -15,12 +16,12 @@ SMALL = ['--cbase=512', '--cmax=16']
 OWN = {f'{network}_kwargs.channel_max': 16 for network in 'GD'}
 
 OPTIONS = {name: options or [] for name, options in COLUMNS.items()}
-TRAINED = [fork for fork in FORKS if fork.args in (SG3, ADA, ('--cfg=stylegan2',))]
+TRAINED = [fork for fork in FORKS if fork.args[0] in ('--cfg=stylegan2', ADA[0])]
 
 @pytest.fixture(scope='module')
-def data(tmp_path_factory, make_zip):
+def data(tmp_path_factory):
     path = tmp_path_factory.mktemp('data') / 'D.zip'
-    make_zip(path, n=16, res=32, seed=1)
+    make_images(path, SIDE)
     return path
 
 @pytest.fixture(scope='module')
@@ -34,10 +35,11 @@ def outcome(attached, run, data, tmp_path_factory):
             out = tmp_path_factory.mktemp('run')
             plugin = any(option.startswith('--spider-cfg') for option in options)
             config = TICKS | (OWN if plugin else NESTED if fork.args == ADA else {})
-            args = [*COMMON[1:-1], *fork.args, *([] if fork.args == ADA else SMALL)]
+            args = [f'--batch={4 * ranks}', *fork.options(data), *([] if fork.args == ADA else SMALL)]
             done = run(['train.py', f'--outdir={out / "runs"}', f'--data={data}', f'--gpus={ranks}', '--kimg=1', '--workers=1',
                         '--metrics=none', *args, *options], attached(host), SPIDER_DEVICE='cpu', SPIDER_DRY_RUN='on',
-                       SPIDER_TINY=json.dumps(dict(config=config, log=str(out / 'rank'), backbone=False)))
+                       SPIDER_TINY=json.dumps(dict(config=config, log=str(out / 'rank'),
+                                                    backbone=fork.args == ('--cfg=stylegan2',))))
             if 'ModuleNotFoundError' in done.stderr:
                 pytest.skip(done.stderr.strip().splitlines()[-1])
             made = sorted((out / 'runs').iterdir()) if (out / 'runs').is_dir() else []

@@ -232,9 +232,9 @@ def test_calc_metrics_takes_a_metric_of_a_plugin(name, spider, attached, run, to
 # The plugin's layers in the hosts' generators, alone and under a Spider generator; --resume fits them to the dense ones.
 
 LAYERS = {
-    'stylegan3-stylegan2':      (['--dsc', '--dsc-order=pointwise', '--fast-modconv'], 'DSCFastGenerator'),
-    'stylegan3-t':              (['--dsc', '--fast-modconv'], 'DSCFastGenerator'),
-    'stylegan2-ada-pytorch':    (['--dsc', '--dsc-rank=2', '--fast-modconv'], 'DSCFastGenerator'),
+    'stylegan3-stylegan2':      (['--dsc', '--dsc-order=pointwise', '--fast'], 'DSCFastGenerator'),
+    'stylegan3-t':              (['--dsc', '--fast'], 'DSCFastGenerator'),
+    'stylegan2-ada-pytorch':    (['--dsc', '--dsc-rank=2', '--fast'], 'DSCFastGenerator'),
     'projected-gan-stylegan2':  (['--dsc'], 'DSCGenerator'),
 }
 

@@ -68,7 +68,7 @@ def _watch_loop(training_loop):
             still=sorted(name for name in params if torch.equal(before[name].cpu(), after[name])), params=sorted(params),
             no_grad=sorted(name for name, p in G.named_parameters() if not seen['grads'].get(id(p))),
             weights=hashlib.sha256(b''.join(after[name].numpy().tobytes() for name in sorted(params))).hexdigest(),
-            finite=all(bool(after[name].isfinite().all()) for name in params), D=_moves(*built['D']))
+            finite=all(bool(after[name].isfinite().all()) for name in params), D=_moves(*built['D']) if 'D' in built else None)
         with open(f'{TINY["log"]}-{rank}.json', 'w') as file:
             json.dump(result, file)
     training_loop.training_loop = loop
@@ -150,19 +150,16 @@ if 'paths' in TINY:
     imports.after_import('metrics.perceptual_path_length', _few_paths)
 
 #----------------------------------------------------------------------------
-# projected-gan: a feature network with random weights, from timm, which imports torchvision.
+# Feature networks of timm, which imports torchvision, with random weights.
 
-def _random_backbone(projector):
-    import types
-    stock = projector.timm.create_model
-    def create_model(name, pretrained):
+def _random_backbone(builder):
+    def load_pretrained(*args, **kwargs):
         print('Test: the feature network has random weights')
-        return stock(name, pretrained=False)
-    projector.timm = types.SimpleNamespace(create_model=create_model)
+    builder.load_pretrained = load_pretrained
 
 if TINY.get('backbone'):
     import harness
     _library = harness.mend_torchvision()
-    imports.after_import('pg_modules.projector', _random_backbone)
+    imports.after_import('timm.models._builder', _random_backbone)
 
 #----------------------------------------------------------------------------

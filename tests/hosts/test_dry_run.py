@@ -41,6 +41,14 @@ def test_a_host_that_serves_an_option_says_so(tmp_path, data):
     assert spider.count('Dry iteration:') == residual.count('Dry iteration:') == 1 and 'Note' not in spider + residual
     assert 'stylegan2-images-gpus1-batch4-gamma1-dcgan' in spider and 'DCGANGenerator' in spider
 
+@pytest.mark.parametrize('mode', ['auto', 'require'])
+def test_no_kernel_is_built_for_an_iteration(tmp_path, data, mode):
+    """A build takes longer than an iteration may; nor are the CPU's kernels required for the iteration of a GPU's run."""
+    tree = forks.make(tmp_path, {})
+    dsc, = forks.launches(tree, [['--cfg=stylegan2', '--dsc', '--spider-cfg=fastgan']], data, tmp_path, TORCH_UTILS_EXT=mode,
+                          SPIDER_CACHE_DIR=str(tmp_path / 'cache'))
+    assert 'Dry iteration:' in dsc and not (tmp_path / 'cache' / 'kernels').exists()
+
 def test_the_loop_asks_the_generator_for_more(tmp_path, data):
     """An attribute that only the host's generator has; update_epochs is known, and has no effect on networks of the plugin."""
     asks = '    G.update_epochs(1.0)\n    print(G.epochs, G.ledger)\n' + forks.BUILT
@@ -48,9 +56,12 @@ def test_the_loop_asks_the_generator_for_more(tmp_path, data):
         'training/training_loop.py': [(forks.BUILT, asks)],
         'training/networks_stylegan2.py': [(forks.GENERATOR, '    ledger = 7\n\n    def update_epochs(self, epoch):\n'
                                             '        self.epochs = epoch\n\n' + forks.GENERATOR)]})
-    dcgan, both, spider = forks.launches(tree, [['--cfg=dcgan'], ['--cfg=dcgan', '--spider-source=strokes'],
-                                                ['--cfg=stylegan2', '--spider-source=strokes']], data, tmp_path)
-    for text in (dcgan, both):
+    no_source = tmp_path / 'no-source.zip'      # it would be refused when it is prepared, which is after the iteration
+    no_source.write_bytes(b'PK\3\4')
+    dcgan, both, before, spider = forks.launches(tree, [
+        ['--cfg=dcgan'], ['--cfg=dcgan', '--spider-source=strokes'], ['--cfg=dcgan', f'--spider-source={no_source}'],
+        ['--cfg=stylegan2', '--spider-source=strokes']], data, tmp_path)
+    for text in (dcgan, both, before):
         assert f'Exception: --cfg=dcgan {FAULT}, whose training.networks_stylegan2.Generator it replaces: the host asks for ' \
                'ledger (training/training_loop.py, line ' in text
         assert 'which DCGANGenerator does not have; leave it out' in text and 'Dry run; exiting' not in text
@@ -120,7 +131,7 @@ HOST = types.SimpleNamespace(target=types.SimpleNamespace(resolution=64, channel
 def results(monkeypatch):
     """results(Result, ...): those of the iterations that are made, in turn; returns a list of (config, small) of each."""
     made, queue = [], []
-    def iterate(c, target, small=True):
+    def iterate(c, target, small=True, stock=None):
         made.append((c, small))
         return queue.pop(0)
     monkeypatch.setattr(dry_run, 'iterate', iterate)
@@ -151,6 +162,49 @@ def test_a_host_that_cannot_run_here_is_not_refused(results):
     assert line == ("Note: the dry iteration says nothing: it ends in AttributeError: 'A' object has no attribute 'b', but "
                     "this host's loop fails here without the options, too (RuntimeError: Hugging Face hub is not installed).")
 
+@pytest.mark.parametrize('kind, message, what', [
+    ('AttributeError', "'A' object has no attribute 'b'", 'the host asks for b (training/x.py, line 7), which A does not have'),
+    ('TypeError', "A.__init__() got an unexpected keyword argument 'img_size'",
+     'the host passes img_size (training/x.py, line 7), which A does not take'),
+    ('NotServed', 'its loss gets an encoder', 'its loss gets an encoder')])
+def test_what_the_plugin_lacks_is_refused_where_the_host_itself_cannot_run(results, monkeypatch, kind, message, what):
+    monkeypatch.setattr(dry_run, 'apply_options', lambda c, options, given, host: None)
+    place = [str(Path(sys.path[0], 'training', 'x.py')), 7, 'f']
+    fault, offline = Result(1.0, kind, message, [place], of_plugin=True), Result(1.0, 'URLError', 'unreachable')
+    made = results(fault, offline, offline, fault)
+    with pytest.raises(SpiderError) as error:
+        _check(cfg='dcgan', disc='projected')
+    part = 'G' if kind == 'NotServed' else 'D'
+    assert error.value.message == (
+        f'--cfg=dcgan cannot be used in this host, whose nets.{part} it replaces: {what}; leave it out, though this host '
+        'fails here without it, too (URLError: unreachable) (--spider-no-dry-run launches all the same).') and len(made) == 4
+
+@pytest.mark.parametrize('kind, message', [('KeyError', "'progress'"), ('AssertionError', ''), ('ValueError', 'groups differ')])
+def test_what_a_host_wants_of_a_snapshot(results, kind, message):
+    """Forks read counters and optimizers of it; one that does without them trains from new networks."""
+    place = [str(Path(sys.path[0], 'training', 'x.py')), 7, 'f']
+    fault = Result(1.0, kind, message, [place])
+    results(fault, fault, Result(1.0), Result(1.0))
+    options = dict.fromkeys(('cfg', 'disc', 'dsc')) | dict(spider_source='x')
+    c = dict(CONFIG, edited=1, resume_pkl='y.pkl')
+    with pytest.raises(SpiderError) as error:
+        dry_run.check(c, CONFIG, options, {*options}, HOST)
+    said = f'{kind}: {message}'.rstrip(': ').rstrip('. ')
+    assert error.value.message.startswith('--resume with --spider-source=x cannot be used in this host: one iteration of its '
+                                          f'loop ends in {said}')
+    assert '(training/x.py, line 7), where it resumes; leave one of them out' in error.value.message
+    assert c['resume_pkl'] == 'y.pkl'
+
+def test_what_the_hosts_own_networks_lack_too_is_not_refused(results):
+    """The control ends in the same, of another class."""
+    results(Result(1.0, 'AttributeError', "'SpiderMapping' object has no attribute 'b'", of_plugin=True),
+            Result(1.0, 'AttributeError', "'MappingNetwork' object has no attribute 'b'"))
+    assert "this host's loop fails here without the options, too (AttributeError: 'MappingNetwork'" in _check(cfg='dcgan')[0]
+    results(Result(1.0, 'AttributeError', "'SpiderMapping' object has no attribute 'b'", of_plugin=True),
+            Result(1.0, 'AttributeError', "'MappingNetwork' object has no attribute 'c'"))
+    with pytest.raises(SpiderError, match="asks for b.* though this host fails here without it, too .*'c'"):
+        _check(cfg='dcgan')
+
 def test_a_fault_of_small_networks_is_none(results):
     made = results(Result(1.0, 'RuntimeError', 'shape'), Result(2.0))
     assert _check(cfg='dcgan')[0].endswith('2.0 s') and [small for _, small in made] == [True, False]
@@ -173,10 +227,66 @@ def test_the_option_at_fault_is_found(results, monkeypatch):
         'same).')
     assert [c.get('left') for c, _ in made[2:]] == [['disc'], ['cfg']]
 
+#----------------------------------------------------------------------------
+# Before the source is prepared.
+
+@pytest.fixture
+def edits(monkeypatch):
+    """The options that are applied to a config, in turn; each makes a config with `source`, what it is fed from."""
+    made = []
+    def edit(c, options, given, host):
+        if options['spider_mapping'] == 'wrong':
+            raise SpiderError('no such mapping')
+        made.append((options, given))
+        c['source'] = options['spider_source']
+    monkeypatch.setattr(dry_run, 'apply_options', edit)
+    return made
+
+def _ahead(source=None, stock=CONFIG, host=HOST, **options):
+    options = dict.fromkeys(('cfg', 'disc', 'dsc', 'spider_mapping', 'spider_classes', 'spider_bank', 'spider_size',
+                             'spider_match')) | dict(spider_source=source) | options
+    return dry_run.check_before_source(stock, options, {key for key in options if options[key] is not None}, host)
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / 'x.pkl').write_bytes(b'x')
+    return str(tmp_path)
+
+@pytest.mark.parametrize('source', ['{}', 'cifar10', 'cifar10:/elsewhere', 'https://example.org/set.zip', '{}/x.pkl'])
+def test_noise_stands_in_for_a_source(source, results, edits, folder):
+    made = results(Result(1.0))
+    assert len(_ahead(source.format(folder), spider_size=64, spider_match='16')) == 1
+    (options, given), = edits
+    assert options['spider_source'] == 'noise' and options['spider_bank'] == 8 and options['spider_size'] is None
+    assert made[0][0]['source'] == 'noise' and not given & {'spider_size', 'spider_match'}
+
+@pytest.mark.parametrize('change', [
+    dict(source='strokes'), dict(source='no-such-file.zip'), dict(source='no-such-file.pkl'), dict(source=None),
+    dict(stock=CONFIG | dict(resume_pkl='x.pkl')), dict(spider_bank='online'), dict(spider_classes={0: 1}),
+    dict(spider_mapping='wrong'),
+    dict(host=types.SimpleNamespace(target=types.SimpleNamespace(resolution=64, channels=3, label_dim=2)))], ids=str)
+def test_nothing_stands_in_where_it_would_say_less(change, results, edits, folder):
+    made = results()
+    assert _ahead(**dict(source=folder) | change) is None and not made and not edits
+
+def test_the_sentence_names_the_source_of_the_user(results, edits, folder):
+    fault = Result(1.0, 'AttributeError', "'A' object has no attribute 'b'")
+    results(fault, Result(1.0))
+    with pytest.raises(SpiderError, match=f'--spider-source={folder} cannot be used in this host'):
+        _ahead(folder)
+
 def test_a_snapshot_that_is_not_read_is_a_note(results):
     results(Result(1.0, snapshot='asks for nets.Other'))
     assert _check(cfg='dcgan')[1] == ('Note: the tools of the plugin will not read the snapshots of this run (asks for '
                                       'nets.Other).')
+
+def test_the_place_is_where_the_host_asks():
+    names = ('train.py', 'training/loop.py', 'dnnlib/util.py', 'torch_utils/persistence.py')
+    frames = [[f'/host/{name}', 7, 'f'] for name in names]
+    frames.append(['/torch/nn/module.py', 9, 'g'])
+    assert Result(1.0, frames=frames).place('/host') == 'training/loop.py, line 7'
+    assert Result(1.0, frames=frames[2:3]).place('/host') == 'dnnlib/util.py, line 7'
+    assert Result(1.0, frames=frames).place('/other') == ''
 
 def test_another_value_of_the_variable_is_refused(monkeypatch):
     monkeypatch.setenv('SPIDER_DRY_RUN', 'maybe')
@@ -190,14 +300,30 @@ def test_the_random_state_and_the_config_stay(monkeypatch, tmp_path):
     result = dry_run.iterate(c, dict(resolution=64, channels=3, label_dim=0))
     assert result.kind is not None and torch.equal(state, torch.get_rng_state()) and json.dumps(c) == before
 
+@pytest.mark.parametrize('error', ['ImportError("hash.so: cannot open")', 'AssertionError()', 'RuntimeError("no CUDA device")',
+                                   'KeyError("camera")', 'FileNotFoundError(2, "No such file", "table.npy")'])
+def test_a_generator_that_cannot_be_built_is_a_sentence(monkeypatch, error):
+    def fail(**kwargs):
+        raise eval(error)
+    nets = types.ModuleType('nets')
+    nets.Generator = fail
+    monkeypatch.setitem(sys.modules, 'nets', nets)
+    host = dry_run.Host(dict(G_kwargs=dict(class_name='nets.Generator')))
+    host.target = HOST.target
+    for ask in (host.generator, host.networks, lambda: host.generator_has('a', 1)):
+        with pytest.raises(SpiderError) as caught:
+            ask()
+        assert caught.value.message.startswith('The options of spider-plugin need a look at nets.Generator of this host, which '
+                                               f'cannot be built here ({error.partition("(")[0]}: ')
+
 def test_a_network_without_channels_is_built():
-    from spider_plugin.hosts.capabilities import _built
+    from spider_plugin.hosts.capabilities import built
     def network(c_dim, **kwargs):
         return other(c_dim, **kwargs)
     def other(c_dim, img_resolution, width=3):
         return c_dim, img_resolution, width
-    assert _built(network, dict(width=5), dict(c_dim=1, img_resolution=64, img_channels=3)) == (1, 64, 5)
+    assert built(network, dict(width=5), dict(c_dim=1, img_resolution=64, img_channels=3)) == (1, 64, 5)
     with pytest.raises(TypeError, match='depth'):
-        _built(network, dict(depth=5), dict(c_dim=1, img_resolution=64, img_channels=3))
+        built(network, dict(depth=5), dict(c_dim=1, img_resolution=64, img_channels=3))
 
 #----------------------------------------------------------------------------

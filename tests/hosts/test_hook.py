@@ -225,6 +225,49 @@ def test_a_host_that_sets_up_and_launches_itself(train, toy_plugin, tmp_path, mo
         assert result.exit_code == 0, result.output
         assert started['c']['G_kwargs'] == dict(class_name=class_name) and started['desc'] == f'{cfg}-run'
 
+@pytest.mark.parametrize('header, arguments', [
+    ('config, run_dir', 'config=c, run_dir=outdir'),                            # no description
+    ('outdir, run_desc, args', 'outdir, desc, c'),                              # other names, by place
+    ('outdir, **kwargs', 'outdir, **c'),                                        # the config itself
+    ('c, desc, outdir, dry_run, only_classifier', 'c, desc, outdir, dry_run=False, only_classifier=True')])
+def test_launches_with_other_arguments(train, fake_host, tmp_path, monkeypatch, header, arguments):
+    from spider_plugin import registry
+    def edit(c, given, host):
+        c['G_kwargs'] = dict(class_name='toy.Net')
+    monkeypatch.setitem(registry.generators._entries, 'toynet', PluginGenerator(edit))
+    script = fake_host()
+    call = 'launch_training(c=c, desc=desc, outdir=outdir, dry_run=False)'
+    text = script.read_text().replace(call, f'launch_training({arguments})')
+    script.write_text(text.replace('def launch_training(c, desc, outdir, dry_run):',
+                                   f'def launch_training({header}):\n    print("launched", locals())\n    return'))
+    monkeypatch.syspath_prepend(script.parent)
+    command = runpy.run_path(str(script))['main']
+    for cfg, class_name in (('tiny', 'nets.Generator'), ('toynet', 'toy.Net')):
+        result = CliRunner().invoke(command, ['--outdir', str(tmp_path / 'out'), '--data=x', f'--cfg={cfg}'])
+        assert result.exit_code == 0, result.output
+        launched = result.output.partition('launched')[2]
+        assert class_name in launched and ('desc' not in header or f'{cfg}-run' in launched)
+
+@pytest.mark.parametrize('returned', ['config', '(config, "run")', '("run", config, {"more": 1})', '("run", config)'])
+def test_setups_that_return_more_or_less(train, returned):
+    hook = (train(), sys.modules['spider_plugin.hosts.hook'])[1]
+    config = dict(G_kwargs={})
+    made = eval(returned, dict(config=config))
+    def change(c, desc):
+        c['G_kwargs']['changed'] = True
+        return f'{desc}-toynet'
+    got = hook._edit_what_it_returns(lambda: made, change, True)()
+    assert config == dict(G_kwargs=dict(changed=True)) and type(got) is type(made)
+    assert got is config or tuple(part for part in got if part != 'run-toynet') == tuple(part for part in made if part != 'run')
+
+def test_a_launch_without_a_config(train):
+    hook = (train(), sys.modules['spider_plugin.hosts.hook'])[1]
+    def start(args, run_desc):
+        return args, run_desc
+    assert hook._edit_what_it_gets(start, None, False)(dict(lr=1), run_desc='x') == (dict(lr=1), 'x')
+    with pytest.raises(SpiderError, match='launches no config with G_kwargs, so the options of spider-plugin cannot reach it'):
+        hook._edit_what_it_gets(start, None, True)(dict(lr=1), 'x')
+
 @pytest.mark.parametrize('names', [{}, ADA])
 def test_a_run_that_loses_its_number_takes_the_next(train, tmp_path, monkeypatch, names):
     command, tried = train(**names), []
@@ -307,6 +350,14 @@ def test_a_line_of_another_version_is_reported_and_works(fake_host, python, tmp_
 def test_plugins_can_be_turned_off(fake_host, toy_plugin, python, tmp_path):
     result = python(fake_host(), f'--outdir={tmp_path / "out"}', '--data=x', paths=[toy_plugin], SPIDER_LOAD_PLUGINS='')
     assert lines(result)[0]['metrics'] == ['fid', *SIDS]
+
+def test_a_package_that_a_script_misses_is_named(fake_host, python, tmp_path):
+    script = fake_host(line='')
+    script.write_text(script.read_text().replace('import click\n', 'import click\nimport no_such_package.part\n', 1))
+    done = python('-m', 'spider_plugin.hosts.run', script, '--help', cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr == (
+        f'Error: train.py imports no_such_package, which is not installed; `pip install no_such_package` (`spider doctor '
+        f'{script.parent}` lists all that is missing).\n')
 
 def test_the_runner_looks_like_the_script(fake_host, python, tmp_path):
     script = fake_host(line='')

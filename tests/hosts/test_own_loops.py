@@ -1,7 +1,8 @@
-"""examples/own_loop: training scripts with argparse and with hydra, in a loop of their own, get the plugin by edit_config."""
+"""examples/own_loop: training scripts with argparse, hydra and gin, in a loop of their own, get the plugin by edit_config."""
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,30 +22,41 @@ def run(script, cwd, *args):
                           capture_output=True, timeout=300, env=os.environ | dict(PYTHONPATH=os.pathsep.join(paths),
                                                                                   OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore'))
 
-ARGPARSE = dict(script='train_argparse.py', data='--data={}', source='--spider-source=strokes', wrong='--spider-sorce=strokes')
-HYDRA    = dict(script='train_hydra.py', data='data={}', source='+spider.spider_source=strokes',
-                wrong='+spider.spider_sorce=strokes')
+# name: (package, script, words for the data, for a source, for an option that has a letter too few, for a value that is none)
+WAYS = {
+    'argparse': ('argparse', 'train_argparse.py', '--data={}', '--spider-source={}', '--spider-sorce=strokes',
+                 '--spider-noise=-1'),
+    'hydra':    ('hydra', 'train_hydra.py', 'data={}', '+spider.spider_source={}', '+spider.spider_sorce=strokes',
+                 '+spider.spider_noise=-1'),
+    'gin':      ('gin', 'train_gin.py', "run.data='{}'", "spider.spider_source='{}'", "spider.spider_sorce='strokes'",
+                 'spider.spider_noise=-1'),
+}
 
-@pytest.fixture(params=[ARGPARSE, HYDRA], ids=['argparse', 'hydra'])
+@pytest.fixture(params=WAYS)
 def way(request):
-    if request.param is HYDRA:
-        if importlib.util.find_spec('hydra') is None:
-            pytest.skip('hydra-core is in the test extra, and not installed here')
-    return request.param
+    package, *words = WAYS[request.param]
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f'{package} is in the test extra, and not installed here')
+    return dict(zip(('script', 'data', 'source', 'wrong', 'value'), words))
 
 def test_it_trains_from_a_source(way, data, tmp_path):
-    done = run(way['script'], tmp_path, way['data'].format(data), way['source'])
+    done = run(way['script'], tmp_path, way['data'].format(data), way['source'].format('strokes'))
     assert done.returncode == 0, done.stderr
     assert 'step 4 of 4: SpiderGenerator' in done.stdout and 'Spider source:' in done.stdout
     state = torch.load(tmp_path / 'generator.pt', weights_only=True)
     assert all(bool(value.isfinite().all()) for value in state.values())
 
 @pytest.mark.slow
-def test_a_wrong_option_is_one_sentence(way, data, tmp_path):
-    done = run(way['script'], tmp_path, way['data'].format(data), way['wrong'])
-    assert done.returncode != 0 and not (tmp_path / 'generator.pt').exists()
-    assert 'spider-sorce' in done.stderr.replace('_', '-').splitlines()[-1] or 'spider_sorce' in done.stderr
-    assert 'step 1' not in done.stdout
+def test_what_cannot_be_used_is_one_sentence(way, data, tmp_path):
+    """An option that does not exist, a value out of range, a source that is not there, options that need another one."""
+    source = way['source'].format('strokes')
+    for args, named in (([way['wrong']], 'spider.sorce'), ([way['value'], source], 'spider.noise'),
+                        ([way['source'].format('no-such-file.zip')], 'no-such-file.zip'),
+                        ([way['value'].replace('-1', '0.5')], 'spider.noise')):
+        done = run(way['script'], tmp_path, way['data'].format(data), *args)
+        *before, last = done.stderr.splitlines()
+        assert done.returncode != 0 and not (tmp_path / 'generator.pt').exists() and 'step 1' not in done.stdout
+        assert last.startswith('Error: ') and re.search(named, last) and 'Traceback' not in done.stderr, done.stderr
 
 @pytest.mark.slow
 def test_without_an_option_it_is_the_host(way, data, tmp_path):

@@ -174,7 +174,7 @@ def test_train_and_score_with_a_toy_metric(python, data, toy_plugin, train_many,
 
     resume = [*args, f'--resume={snapshot}', '-n']
     bare = [arg for arg in resume if '--spider' not in arg]     # the source follows, whatever else is given
-    for code, text, _ in train_many(bare, *[[*bare, option] for option in ('--recompute', '--dsc', '--glr=1', '--fast-modconv')]):
+    for code, text, _ in train_many(bare, *[[*bare, option] for option in ('--recompute', '--dsc', '--glr=1', '--fast')]):
         assert code == 0 and config(text)['G_kwargs']['spider'] == saved['G_kwargs']['spider'], text
         assert text.count('Spider resume:       as in the snapshot, 24 images from the cache') == 1
         assert 'Spider source:       neighbour' in text and text.count('Resume from:') == 1

@@ -59,6 +59,18 @@ def test_events_of_spawned_ranks(error):
 def test_bugs_keep_their_traceback(error):
     assert trouble.sentence(error, {'batch_gpu'}) is None
 
+@pytest.mark.parametrize('name, words', [
+    ('psutil_x', '`pip install psutil_x`'), ('no_such.part', 'imports no_such, which'), ('cv2', '`pip install opencv-python`'),
+    ('training', None), ('training.other', None), ('helpers', None), ('torch.no_such', None), ('json.no_such', None), ('', None),
+    (None, None)])
+def test_a_missing_package_is_named_and_a_missing_module_is_not(name, words, tmp_path, monkeypatch):
+    if name == 'cv2':       # which may be installed here
+        monkeypatch.setattr(trouble.importlib.util, 'find_spec', lambda package: None)
+    (tmp_path / 'training').mkdir()
+    (tmp_path / 'helpers.py').touch()
+    said = trouble.missing_package(ModuleNotFoundError('x', name=name), str(tmp_path / 'train.py'))
+    assert (said is None) == (words is None) and (words is None or words in said and str(tmp_path) in said)
+
 def test_a_command_shows_it():
     @click.command()
     @click.option('--batch-gpu', type=int)

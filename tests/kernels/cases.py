@@ -5,6 +5,7 @@ Shared by the emulated tests, by those on a GPU, and by the sanitized runs."""
 import torch
 
 from torch_utils_ext.ops.affine_glu import affine_glu_ref
+from torch_utils_ext.ops.conv3x3 import conv3x3_down2_ref, conv3x3_ref
 from torch_utils_ext.ops.depthwise import depthwise_ref
 from torch_utils_ext.ops.depthwise_up2 import depthwise_up2_ref
 from torch_utils_ext.ops.epilogue import epilogue_ref
@@ -110,15 +111,29 @@ def affine_glu(library, draw, N, C, H, W, shared):
     yield 'plain y', library.affine_glu(x), y
     yield 'plain gx', library.affine_glu_backward(g, x, wanted=())[0], gradients(y, g, [x64])[0]
 
+def conv3x3(library, draw, N, C, H, W, shared):
+    """From C to C + 2 channels; shared: behind a filter that halves an image twice as large."""
+    scale, taps = (2, [0.1, 0.3, 0.4, 0.25]) if shared else (1, None)
+    x, g, w = draw(N, C, scale * H, scale * W), draw(N, C + 2, H, W), draw(C + 2, C, 3, 3)
+    x64, w64 = exact(x, w)
+    y = conv3x3_down2_ref(x64, w64, taps) if shared else conv3x3_ref(x64, w64)
+    gx, gw = gradients(y, g, [x64, w64])
+    yield 'y', library.conv3x3(x, w, taps), y
+    yield 'gx', library.conv3x3_transpose(g, w, taps), gx
+    yield 'gw', library.conv3x3_weight_grad(x, g, taps), gw
+
 OPS = dict(depthwise=depthwise, depthwise_up2=depthwise_up2, epilogue=epilogue, affine_glu=affine_glu)
+CPU_OPS = dict(OPS, conv3x3=conv3x3)    # of libraries for CPUs
+LOSS = dict(conv3x3={torch.float32: 3e-5, torch.float64: 5e-14})     # tolerances of ops that are less exact
 
 #----------------------------------------------------------------------------
 
 def outputs(op, library, dtype, shape, shared=False, device='cpu', seed=0):
     """Return {name: tensor} of all results of the library in one case, each compared with the reference."""
     named = {}
-    for i, (name, got, wanted, *terms) in enumerate(OPS[op](library, Draw(dtype, device, seed), *shape, shared)):
-        check(f'{op} {name} {dtype} {shape}', got, wanted, TOLERANCE[dtype], *terms)
+    tolerance = LOSS.get(op, {}).get(dtype, TOLERANCE[dtype])
+    for i, (name, got, wanted, *terms) in enumerate(CPU_OPS[op](library, Draw(dtype, device, seed), *shape, shared)):
+        check(f'{op} {name} {dtype} {shape}', got, wanted, tolerance, *terms)
         named[f'{i} {name}'] = got
     return named
 

@@ -24,12 +24,12 @@ def library(kernel_cache):
         patch.setenv('SPIDER_CACHE_DIR', str(kernel_cache))
         return abi.Library(build.library('cpu'))
 
-@pytest.mark.parametrize('op', cases.OPS)
+@pytest.mark.parametrize('op', cases.CPU_OPS)
 @pytest.mark.parametrize('dtype', DTYPES, ids=str)
 def test_equals_the_reference(library, op, dtype):
     check(library, op, dtype, cases.SHAPES)
 
-@pytest.mark.parametrize('op', cases.OPS)
+@pytest.mark.parametrize('op', cases.CPU_OPS)
 @pytest.mark.parametrize('dtype', DTYPES, ids=str)
 def test_outputs_that_bypass_the_caches(library, op, dtype):
     cases.outputs(op, library, dtype, STREAMED)
@@ -44,6 +44,6 @@ def test_other_vector_widths(width):
     if needs and not builds.processor_has(needs):
         pytest.skip(f'this processor lacks {needs}')
     library = abi.Library(builds.cpu(width))
-    for op in cases.OPS:
+    for op in cases.CPU_OPS:
         for dtype in DTYPES:
             check(library, op, dtype, [*cases.SHAPES, STREAMED, ODD_ROWS])

@@ -289,6 +289,18 @@ def test_path_length_of_the_loss_itself_is_compensated(source, monkeypatch):
     del c['loss_kwargs']['pl_weight']
     assert edit(c, spider_source=source)[0]['loss_kwargs']['pl_weight'] == pytest.approx(2 * 7 / 6)
 
+def test_fast_layers_go_into_both_networks():
+    bundle = 'spider_plugin.bundles.{}_on_training__networks_stylegan2.{}'
+    c, log = edit(fast=True)
+    assert c['G_kwargs']['class_name'] == bundle.format('fast', 'FastGenerator')
+    assert c['D_kwargs']['class_name'] == bundle.format('fastdisc', 'FastDiscriminator') and 'D convolves by kernels' in log
+
+@pytest.mark.parametrize('class_name', ['training.networks_stylegan3.Discriminator', 'training.dataset.Discriminator',
+                                        'nowhere.Net'])
+def test_another_discriminator_stays_as_it_is(class_name):
+    c, log = edit(host_config(D_kwargs=dict(class_name=class_name)), fast=True)
+    assert c['D_kwargs']['class_name'] == class_name and f'D stays as it is: {class_name} does not' in log
+
 @pytest.mark.parametrize('cfg', ['fastgan', 'fastgan_lite'])
 def test_fastgan(cfg, source):
     c, _ = edit(cfg=cfg, given=['cfg'])

@@ -128,6 +128,41 @@ def test_labels(name, kind, tmp_path):
         else:
             assert found[1] == (None if wanted == 'none' else wanted)
 
+@pytest.mark.parametrize('data, words', [
+    (b'[["0.png", 1]]', 'it is a list, not a table'), (b'{"labels": "x.csv"}', 'its "labels" are a str'), (b'5', 'it is a int'),
+    (b'{"labels": [["0.png", 1], {"file": "1.png"}]}', 'entry 2 of its "labels" is {'),
+    (b'{"labels": [[1, "0.png"]]}', 'entry 1 of'),
+    (b'{"labels": {"0.png": 1}', "Expecting"), (b"{'labels': []}", 'double quotes')])
+def test_what_is_wrong_with_labels_is_said(data, words, tmp_path):
+    path = folder(tmp_path / 'set', {'0.png': encoded(noise(0)), 'dataset.json': data})
+    for door in DOORS:
+        found = answer(door, path)
+        assert isinstance(found, str) and words in found and 'object has no attribute' not in found, found
+
+NO_SETS = {         # name: (bytes, words about it)
+    'photo.png':   (lambda: encoded(noise(0)), 'a picture; give the folder that it is in'),
+    'photo':       (lambda: encoded(noise(0), 'JPEG'), 'a picture; give the folder'),
+    'set.tar':     (lambda: b'0.png'.ljust(257, b'\0') + b'ustar\x0000' + bytes(1000),
+                    'a tar archive; unpack it, and give the folder'),
+    'set.tar.gz':  (lambda: b'\x1f\x8b\x08' + bytes(100), 'a gzip archive; unpack it'),
+    'set.7z':      (lambda: b"7z\xbc\xaf'\x1c" + bytes(100), 'a 7z archive; unpack it'),
+    'set.zip':     (lambda: b'Rar!\x1a\x07\x01\0' + bytes(100), 'a rar archive; unpack it'),
+    'set.npy':     (lambda: b'\x93NUMPY\x01\0' + bytes(100), 'an array of numpy; write it as images'),
+    'set.h5':      (lambda: b'\x89HDF\r\n\x1a\n' + bytes(100), 'an HDF5 file; write its images as files'),
+    'set.parquet': (lambda: b'PAR1' + bytes(100) + b'PAR1', 'a Parquet file; write its images'),
+    'movie.mp4':   (lambda: b'\0\0\0\x18ftypmp42' + bytes(100), 'a video; write its frames'),
+    'movie.webm':  (lambda: b'\x1aE\xdf\xa3' + bytes(100), 'a video; write its frames'),
+}
+
+@pytest.mark.parametrize('name', NO_SETS)
+def test_a_file_that_is_no_set_is_named_at_every_door(name, tmp_path):
+    made, words = NO_SETS[name]
+    path = tmp_path / name
+    path.write_bytes(made())
+    for door in DOORS:
+        found = answer(door, path)
+        assert isinstance(found, str) and words in found and str(path) in found, (door, found)
+
 def test_a_zip_with_the_slashes_of_windows(tmp_path):
     with zipfile.ZipFile(tmp_path / 'w.zip', 'w') as archive:
         for i in range(4):

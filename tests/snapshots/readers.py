@@ -4,7 +4,7 @@ import types
 from pathlib import Path
 
 from spider_plugin.generate.command import generate
-from spider_plugin.hosts import hook
+from spider_plugin.hosts.plain_resume import read_resumed
 from spider_plugin.neighbors.features import open_set
 from spider_plugin.snapshots.export import export
 from spider_plugin.snapshots.rebuild import load_generator
@@ -19,5 +19,5 @@ READERS = {
     'neighbors': lambda path: open_set(path, max_images=200, like=LIKE),
     'generate':  lambda path: generate(path, [0], Path(path).parent / 'out'),
     'export':    lambda path: export(path, Path(path).parent / 'x.pt'),
-    'host':      lambda path: hook._resumes_source(dict(resume_pkl=path)),
+    'host':      lambda path: read_resumed(dict(resume_pkl=path)),
 }

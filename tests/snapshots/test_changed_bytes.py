@@ -10,7 +10,7 @@ import torch
 
 from spider_plugin.errors import SpiderError
 from spider_plugin.files import checksum
-from spider_plugin.hosts import hook, saving
+from spider_plugin.hosts import plain_resume, saving
 from spider_plugin.resources import resource_dir
 from spider_plugin.snapshots import host_door
 from spider_plugin.snapshots.rebuild import add_host_to_path, load_generator, unpickle
@@ -78,7 +78,7 @@ def test_a_good_one_opens_everywhere_and_one_without_a_checksum_as_before(good, 
         stock = pickle.load(file)['G_ema'].eval()
     with torch.no_grad():
         assert torch.equal(load_generator(str(copy))(z, None, noise_mode='const'), stock(z, None, noise_mode='const'))
-    assert not hook._resumes_source(dict(resume_pkl=str(good)))
+    assert not plain_resume.continues_source(plain_resume.read_resumed(dict(resume_pkl=str(good))))
     load_generator(make_snapshot())
 
 def test_a_host_that_writes_over_its_beginning_gets_no_checksum(tmp_path):

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from spider_plugin.errors import SpiderError
+from spider_plugin.files.recognise import holds_network
 from spider_plugin.snapshots.export import export
 from spider_plugin.snapshots.pickle_machine import Damaged
 from spider_plugin.snapshots.rebuild import load_generator
@@ -158,10 +159,65 @@ def test_a_forged_array_of_dill_is_refused(parts, dilled):
 #----------------------------------------------------------------------------
 # Old protocols, and classes that a fork keeps elsewhere.
 
-def test_protocol_2(snapshot):
-    contents = read_pickle(snapshot(protocol=2, numbers={1, 2}, data=b'a\xff'))
-    assert contents['numbers'] == {1, 2} and contents['data'] == b'a\xff'
-    assert torch.equal(contents['G_ema'].state_dict()['mapping.w_avg'], load_generator(snapshot()).mapping.w_avg)
+VALUES = dict(numbers={1, 2}, data=b'a\xff\n\\\0', text='\u00fc\u6c34\U0001f600 \\u0041\r\n', floats=[1.5, -0.0, 1e300, 1e-7],
+              large=[-(1 << 70), 1 << 33], small=[0, 1, -1, 300, 70000], flags=[True, False, None],
+              parts=((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)),
+              empty=[{}, []], array=np.arange(6, dtype=np.float32).reshape(2, 3), nested=dict(a=dict(b=[1]), c=[[2]]))
+
+@pytest.mark.parametrize('protocol', range(6))
+def test_every_protocol(protocol, snapshot, tmp_path):
+    path = snapshot(protocol=protocol, **VALUES)
+    contents = read_pickle(path)
+    array, expected = contents['array'], VALUES['array']
+    assert np.array_equal(array, expected) and array.dtype == expected.dtype
+    assert all(contents[name] == VALUES[name] for name in VALUES if name != 'array')
+    assert all(type(value) is bool for value in contents['flags'][:2])
+    z, whole, drawn = torch.randn([1, 16]), load_generator(snapshot()), load_generator(path)
+    assert torch.equal(drawn(z, None, noise_mode='const'), whole(z, None, noise_mode='const'))
+    other = tmp_path / 'network.of-another-name'
+    other.write_bytes(pathlib.Path(path).read_bytes())
+    assert holds_network(other)
+
+@pytest.mark.parametrize('protocol', [0, 1])
+def test_a_module_by_its_class_in_old_protocols(protocol, tmp_path):
+    """Protocols below 2 make an object by copyreg's _reconstructor."""
+    path = tmp_path / 'old.pkl'
+    path.write_bytes(pickle.dumps(dict(D=torch.nn.Linear(2, 3)), protocol))
+    state = read_pickle(path)['D'].state_dict()
+    assert {name: list(tensor.shape) for name, tensor in state.items()} == dict(weight=[3, 2], bias=[3])
+
+@pytest.mark.parametrize('data', [
+    b'I1e5\n.', b'I' + b'9' * 30 + b'\n.', b'L' + b'9' * 500 + b'L\n.', b'F1.0.0\n.', b'Fos.system\n.', b'Vabc', b'V\\ud\n.',
+    b'(dg9\n.', b'(dp-1\n.', b'(dpx\n.', b'(I1\nd.', b'(lp0\n(lp1\nd.',
+    b'(dp0\n(lI1\ns.',
+    b'ccopy_reg\n_reconstructor\n(cos\nsystem\nc__builtin__\nobject\nNtR.',
+    b'ccopy_reg\n_reconstructor\n(ctorch\nSize\nc__builtin__\nint\nNtR.',
+    b'ccopy_reg\n_reconstructor\n(I1\nc__builtin__\nobject\nNtR.',
+    b'(ios\nsystem\n.', b'Pposix\n.', b'S"x"\n.'])
+def test_damaged_and_hostile_lines(data, tmp_path):
+    path = tmp_path / 'old.pkl'
+    path.write_bytes(data)
+    with pytest.raises(SpiderError):
+        read_pickle(path)
+
+@pytest.mark.parametrize('place', ['cuda:0', 'cuda:7', 'mps', 'xpu:0'])
+def test_tensors_that_were_on_a_device_come_to_the_cpu(place, snapshot, monkeypatch):
+    expected, z = load_generator(snapshot()), torch.randn([1, 16])
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.serialization, 'location_tag', lambda storage: place)
+        path = snapshot()
+    for trust in (False, True):
+        assert torch.equal(load_generator(path, trust=trust)(z, None, noise_mode='const'), expected(z, None, noise_mode='const'))
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_other_precisions(dtype, make_snapshot, tmp_path):
+    """People halve what they publish. It is drawn from in float32, as the class of this machine has its weights."""
+    with open(make_snapshot(), 'rb') as file:
+        G = pickle.load(file)['G_ema'].to(dtype)
+    path = tmp_path / 'small.pkl'
+    path.write_bytes(pickle.dumps(dict(G_ema=G)))
+    image = load_generator(path)(torch.randn([1, 16]), None, noise_mode='const')
+    assert image.dtype == torch.float32 and bool(image.isfinite().all()) and float(image.std()) > 0
 
 def test_modules_that_a_fork_has_moved(snapshot, tmp_path):
     data = pathlib.Path(snapshot(protocol=2)).read_bytes()

@@ -14,6 +14,7 @@ import torch
 from spider_plugin.errors import SpiderError
 from spider_plugin.snapshots.checkpoints import read_checkpoint
 from spider_plugin.snapshots.import_file import import_file
+from spider_plugin.snapshots.records import generator_record
 from tests.snapshots import sequential_stylegan2 as sequential
 
 def refused(path, words, **options):
@@ -71,6 +72,16 @@ def test_changed_networks_are_refused(case, tmp_path):
     with pytest.raises(SpiderError, match=words):
         import_file(tmp_path / 'x.pt', tmp_path / 'out.pkl')
     assert not (tmp_path / 'out.pkl').exists()
+
+@pytest.mark.parametrize('change', [
+    lambda state: state | {'encoder.weight': torch.zeros(3)},
+    lambda state: state | {'synthesis.b8.conv0.weight': torch.zeros(16, 16, 5, 5)},
+    lambda state: {name: tensor.repeat(2, 1, 1, 1) if tensor.ndim == 4 else tensor for name, tensor in state.items()}])
+def test_a_network_of_a_fork_gets_a_remedy_that_import_has(change, make_snapshot, tmp_path):
+    torch.save(change(generator_record(make_snapshot()).state_dict()), tmp_path / 'x.pt')
+    with pytest.raises(SpiderError, match='import a checkpoint of the stock network') as caught:
+        import_file(tmp_path / 'x.pt', tmp_path / 'out.pkl')
+    assert 'PYTHONPATH' not in caught.value.message and '--trust-pickle' not in caught.value.message
 
 def test_other_files_are_named(tmp_path):
     for data, words in ((b'', 'is empty'), (b'<html></html>', 'an HTML page'), (b'\x1f\x8b' + bytes(9), 'a gzip archive'),

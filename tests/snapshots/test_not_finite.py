@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from spider_plugin.errors import SpiderError
-from spider_plugin.hosts import hook
+from spider_plugin.hosts import plain_resume
 from spider_plugin.snapshots.rebuild import add_host_to_path, load_generator, not_finite
 from spider_plugin.snapshots.records import read_pickle
 from spider_plugin.snapshots.resume_plan import check_resumable
@@ -39,12 +39,12 @@ def test_it_is_refused(bad, use):
 def test_a_good_one_is_not(make_snapshot):
     path = make_snapshot()
     load_generator(path)
-    hook._resumes_source(dict(resume_pkl=path))
+    plain_resume.read_resumed(dict(resume_pkl=path))
 
 def test_what_the_host_reads_alone_is_left_to_it(tmp_path):
     (tmp_path / 'x.pkl').write_bytes(b'not a pickle')
     for path in (str(tmp_path / 'x.pkl'), 'https://example.com/x.pkl', None):
-        hook._resumes_source(dict(resume_pkl=path))
+        plain_resume.read_resumed(dict(resume_pkl=path))
 
 def test_integers_are_finite():
     assert not_finite(dict(a=torch.ones([2], dtype=torch.int64), b=torch.ones([2]))) is None

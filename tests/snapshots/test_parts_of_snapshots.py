@@ -8,7 +8,9 @@ import torch
 
 from spider_plugin.errors import SpiderError
 from spider_plugin.snapshots import host_door
+from spider_plugin.snapshots.import_file import import_file
 from spider_plugin.snapshots.rebuild import load_generator
+from spider_plugin.snapshots.records import read_pickle, record_in
 from tests.snapshots.readers import READERS
 
 @pytest.fixture(scope='module')
@@ -25,6 +27,16 @@ PARTS = {
     'G':            lambda G: {'G': G},
     'G, G_ema None': lambda G: {'G': G, 'G_ema': None},
     'G_ema and words': lambda G: {'G_ema': G, 'name': 'cats', 'kimg': 5000},
+    'g_ema':        lambda G: {'g_ema': G, 'd': torch.nn.Linear(1, 1)},
+    'Gs':           lambda G: {'G': torch.nn.Linear(1, 1), 'D': torch.nn.Linear(1, 1), 'Gs': G},
+    'generator_ema': lambda G: {'generator': torch.nn.Linear(1, 1), 'generator_ema': G, 'discriminator': None},
+    'netG_ema':     lambda G: {'netG': torch.nn.Linear(1, 1), 'netG_ema': G, 'netD': torch.nn.Linear(1, 1)},
+    'inner':        lambda G: {'step': 5, 'networks': {'G': G, 'G_ema': G}, 'options': {'lr': 0.1}},
+    'inner of other names': lambda G: {'state': {'g_ema': G}},
+    'wrapped':      lambda G: {'G_ema': torch.nn.DataParallel(G)},
+    'wrapped, bare': lambda G: torch.nn.DataParallel(G),
+    'wrapped twice': lambda G: {'ema': torch.optim.swa_utils.AveragedModel(torch.nn.DataParallel(G))},
+    'wrapped, tuple': lambda G: (torch.nn.Linear(1, 1), torch.nn.Linear(1, 1), torch.nn.DataParallel(G)),
 }
 
 @pytest.fixture
@@ -51,6 +63,30 @@ def test_export_names_the_networks(part):
     READERS['export'](part('tuple'))
     with pytest.raises(SpiderError, match='holds no network G_ema; give --key one of: G.'):
         READERS['export'](part('G'))
+
+def test_a_generator_of_another_name_counts_as_g(part, capsys, tmp_path, whole):
+    path = tmp_path / 'generator.pkl'
+    path.write_bytes(pickle.dumps({'generator': whole}))
+    z = torch.randn([2, 16])
+    for trust in (False, True):
+        assert torch.equal(load_generator(path, trust=trust)(z, None, noise_mode='const'), whole(z, None, noise_mode='const'))
+    assert 'holds no G_ema' in capsys.readouterr().err
+    READERS['export'](part('g_ema'))
+    assert record_in(read_pickle(part('g_ema')), 'g_ema', 'x') is not None      # --key takes the name that the file has
+
+@pytest.mark.parametrize('contents', [
+    lambda state: state, lambda state: {'G_ema': state}, lambda state: {'G': state, 'D': state}, lambda state: {'model': state}])
+def test_tensors_without_their_networks_are_named(contents, whole, tmp_path):
+    """A state dict that pickle wrote; `spider import` reads it."""
+    path = tmp_path / 'state.pkl'
+    path.write_bytes(pickle.dumps(contents(whole.state_dict())))
+    for door in ('load', 'trust', 'source', 'neighbors', 'generate'):
+        words = f'holds tensors without their networks, a state dict; run `spider import {path} --out'
+        with pytest.raises(SpiderError, match=words):
+            READERS[door](str(path))
+    import_file(path, tmp_path / 'network.pkl')
+    z = torch.randn([2, 16])
+    assert torch.equal(load_generator(tmp_path / 'network.pkl')(z, None, noise_mode='const'), whole(z, None, noise_mode='const'))
 
 @pytest.mark.parametrize('name, missing', [('G_ema', 'no G and no D'), ('G', 'no D and no G_ema'), ('bare', 'no G and no D')])
 def test_plain_resume_names_what_is_missing(name, missing, part):

@@ -5,13 +5,14 @@ import pickle
 import pickletools
 import types
 
+import numpy as np
 import pytest
 import torch
 
 from spider_plugin.errors import SpiderError
 from spider_plugin.snapshots.rebuild import add_host_to_path
 from spider_plugin.snapshots.records import read_pickle
-from spider_plugin.snapshots.resume_plan import check_resumable, convert, make_plan
+from spider_plugin.snapshots.resume_plan import MOST, check_resumable, convert, make_plan, plain_entries
 
 @pytest.fixture
 def generator():
@@ -51,10 +52,34 @@ def test_running_statistics_that_are_not_finite_start_afresh():
     with pytest.raises(SpiderError, match='1.weight of its G is not finite'):
         check_resumable('x.pkl', contents)
 
+def test_what_forks_resume_beside_the_networks():
+    """Counters, optimizers and settings, as plain data; modules, and objects of other classes, are left out."""
+    endless = []
+    endless.append(endless)
+    doubled = [0]
+    for _ in range(40):
+        doubled = [doubled, doubled]
+    kept = dict(cur_nimg=4000, best_fid=9999.5, told='no', run=None, pair=(1, [2.5, 'x']), seen=np.float64(3),
+                progress=dict(cur_nimg=torch.tensor([7]), p=torch.tensor([0.25])),
+                G_opt_state=dict(state={0: dict(step=torch.tensor(3.0), exp_avg=torch.ones(2))},
+                                 param_groups=[dict(lr=0.1, params=[0])]))
+    left = dict(diffusion=torch.nn.Linear(1, 1), other=types.SimpleNamespace(a=1), nested=dict(a=[torch.nn.Linear(1, 1)]),
+                endless=endless, wide=torch.ones(1).expand(1 << 40), sets={1, 2})
+    found = plain_entries(kept | left)
+    assert sorted(found) == sorted(kept) and found['progress']['cur_nimg'] == 7 and found['pair'] == (1, [2.5, 'x'])
+    assert found['G_opt_state']['param_groups'] == kept['G_opt_state']['param_groups']
+    assert found['progress']['p'] is not kept['progress']['p'] and pickle.loads(pickle.dumps(found))['seen'] == 3
+    assert plain_entries(dict(doubled=doubled, after=1)) == dict(after=1)
+    assert plain_entries(dict(long=[0] * (MOST + 1))) == {}
+
 def test_the_pickle_that_the_host_reads(make_snapshot, generator):
     path, G = make_snapshot(seed=3), generator()
     contents = read_pickle(path)
+    contents.update(progress=dict(nimg=torch.tensor([5])), G_opt_state=[1.5])
     converted, plans, _ = convert(path, contents, dict(G=G, D=None))
+    with open(converted, 'rb') as file:
+        found = pickle.load(file)
+    assert found['progress']['nimg'] == 5 and found['G_opt_state'] == [1.5] and found['told'] is True
     assert converted.endswith('network-snapshot-000001.pkl') and converted != path
     assert not plans['G'].differ and not plans['G'].new and not plans['G'].unused
 

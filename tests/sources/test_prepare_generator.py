@@ -63,6 +63,38 @@ def test_online_source_is_the_generator(make_snapshot, kind, dcgan, monkeypatch)
     assert torch.equal(source.sample(z), expected)
     assert source.identity == prepared.identity
 
+@pytest.mark.parametrize('count', [1, 3, 5])
+def test_arguments_that_were_given_by_their_places(count, make_snapshot, monkeypatch, tmp_path):
+    """As in a script that a person wrote; hosts give them by name."""
+    monkeypatch.setattr('spider_plugin.sources.prepare._DEFAULT_BANK', 8)
+    with open(make_snapshot(), 'rb') as file:
+        G = pickle.load(file)['G_ema']
+    names = ('z_dim', 'c_dim', 'w_dim', 'img_resolution', 'img_channels')
+    kwargs = dict(G.init_kwargs)
+    args = [kwargs.pop(name) for name in names[:count]]
+    made = type(G)(*args, **kwargs)
+    made.load_state_dict(G.state_dict())
+    path = tmp_path / 'by-place.pkl'
+    path.write_bytes(pickle.dumps(dict(G_ema=made)))
+    source, z = open_source(prepare_source(str(path), bank='online').path), torch.randn([3, 16])
+    with torch.no_grad():
+        assert torch.equal(source.sample(z), G(z, torch.zeros([3, 0]), noise_mode='const').clamp(-1, 1))
+
+@pytest.mark.parametrize('change', [
+    lambda G: G.mapping.register_buffer('embed', torch.zeros(3)),
+    lambda G: setattr(G.synthesis.b8.conv0, 'weight', torch.nn.Parameter(G.synthesis.b8.conv0.weight[:, :8])),
+    lambda G: G.synthesis.b4.register_parameter('const', torch.nn.Parameter(torch.zeros(16, 8, 8)))])
+def test_a_fork_of_a_known_name_is_refused_before_images_are_rendered(change, make_snapshot, tmp_path, capfd):
+    """StyleGAN-XL's generator has the class name and most of the tensors of StyleGAN3's."""
+    with open(make_snapshot(), 'rb') as file:
+        G = pickle.load(file)['G_ema']
+    change(G)
+    path = tmp_path / 'fork.pkl'
+    path.write_bytes(pickle.dumps(dict(G_ema=G)))
+    with pytest.raises(SpiderError, match='--spider-bank=online runs a known class .*does not fit.*; give a number of images'):
+        prepare_source(str(path), bank='online', trust=True)
+    assert 'Preparing' not in capfd.readouterr().err
+
 def test_cascade_without_embedded_source_cannot_be_online(make_snapshot, monkeypatch):
     monkeypatch.setattr('spider_plugin.sources.prepare._DEFAULT_BANK', 4)
     inner = prepare_source('shapes', size=16, bank=20)

@@ -3,6 +3,7 @@
 // unit, without CUDA headers, because torch's headers take most of the compile time, and torch/extension.h would treble it.
 
 #include "bind/affine_glu.h"
+#include "bind/conv3x3.h"
 #include "bind/depthwise.h"
 #include "bind/depthwise_up2.h"
 #include "bind/epilogue.h"
@@ -21,6 +22,8 @@ template <class F> std::tuple<Tensor, Tensor> two(const Tensor& x, const Tensor&
 
 template <class F> Tensor pair(const Tensor& a, const Tensor& b) { return F::apply(a, b); }
 Tensor depthwise_autograd(const Tensor& x, const Tensor& k, bool flip) { return Depthwise::apply(x, k, flip); }
+Tensor conv3x3_autograd(const Tensor& x, const Tensor& w, bool transposed) { return Conv3x3::apply(x, w, transposed); }
+template <class F> Tensor resampled(const Tensor& a, const Tensor& b, Taps taps) { return F::apply(a, b, taps.vec()); }
 Tensor glu_autograd(TUX_AFFINE) { return AffineGlu::apply(x, scale, shift, noise); }
 Four glu_backward_autograd(const Tensor& g, TUX_AFFINE) { return four<AffineGluBackward>(g, x, scale, shift, noise); }
 
@@ -60,6 +63,11 @@ TORCH_LIBRARY(torch_utils_ext, m) {
           "bool want_bias) -> (Tensor, Tensor, Tensor, Tensor)");
     m.def("affine_glu(Tensor x, Tensor? scale, Tensor? shift, Tensor? noise) -> Tensor");
     m.def("affine_glu_backward(Tensor g, Tensor x, Tensor? scale, Tensor? shift, Tensor? noise) -> (Tensor, Tensor, Tensor, Tensor)");
+    m.def("conv3x3(Tensor x, Tensor w, bool transposed=False) -> Tensor");
+    m.def("conv3x3_weight_grad(Tensor x, Tensor g) -> Tensor");
+    m.def("conv3x3_down2(Tensor x, Tensor w, float[] taps) -> Tensor");
+    m.def("conv3x3_up2(Tensor y, Tensor w, float[] taps) -> Tensor");
+    m.def("conv3x3_down2_weight_grad(Tensor x, Tensor g, float[] taps) -> Tensor");
     m.def("_open(str kind, str path) -> ()", open_library);
 }
 
@@ -75,7 +83,12 @@ TORCH_LIBRARY(torch_utils_ext, m) {
     m.impl("epilogue_slope", slope_##suffix); \
     m.impl("epilogue_backward", epilogue_backward_##suffix); \
     m.impl("affine_glu", glu_##suffix); \
-    m.impl("affine_glu_backward", glu_backward_##suffix);
+    m.impl("affine_glu_backward", glu_backward_##suffix); \
+    m.impl("conv3x3", conv3x3_##suffix); \
+    m.impl("conv3x3_weight_grad", conv3x3_weight_grad_##suffix); \
+    m.impl("conv3x3_down2", conv3x3_down2_##suffix); \
+    m.impl("conv3x3_up2", conv3x3_up2_##suffix); \
+    m.impl("conv3x3_down2_weight_grad", conv3x3_down2_weight_grad_##suffix);
 
 TORCH_LIBRARY_IMPL(torch_utils_ext, CPU, m) { TUX_KERNELS(kernel) }
 TORCH_LIBRARY_IMPL(torch_utils_ext, CUDA, m) { TUX_KERNELS(kernel) }
@@ -94,4 +107,9 @@ TORCH_LIBRARY_IMPL(torch_utils_ext, Autograd, m) {
     m.impl("epilogue_backward", epilogue_backward_autograd);
     m.impl("affine_glu", glu_autograd);
     m.impl("affine_glu_backward", glu_backward_autograd);
+    m.impl("conv3x3", conv3x3_autograd);
+    m.impl("conv3x3_weight_grad", pair<Conv3x3WeightGrad>);
+    m.impl("conv3x3_down2", resampled<Conv3x3Down2>);
+    m.impl("conv3x3_up2", resampled<Conv3x3Up2>);
+    m.impl("conv3x3_down2_weight_grad", resampled<Conv3x3Down2WeightGrad>);
 }

@@ -139,6 +139,34 @@ class Library:
                   *sums, workspace, shape=g.shape)
         return gx, *sums
 
+    # Convolution, of libraries for CPUs. Taps make it the one behind a filter that halves the image.
+
+    def conv3x3(self, x, w, taps=None):
+        scale = 1 if taps is None else 2
+        y = self.empty([x.shape[0], w.shape[0], x.shape[2] // scale, x.shape[3] // scale], x.dtype, x)
+        self._convolution('', x, y, x, w, taps, y, transposed=0)
+        return y
+
+    def conv3x3_transpose(self, y, w, taps=None):
+        scale = 1 if taps is None else 2
+        x = self.empty([y.shape[0], w.shape[1], scale * y.shape[2], scale * y.shape[3]], y.dtype, y)
+        self._convolution('' if taps is None else '_transpose', x, y, y, w, taps, x, transposed=1)
+        return x
+
+    def conv3x3_weight_grad(self, x, g, taps=None):
+        gw = self.empty([g.shape[1], x.shape[1], 3, 3], x.dtype, x)
+        self._convolution('_weight_grad', x, g, x, g, taps, gw)
+        return gw
+
+    def _convolution(self, function, x, y, first, second, taps, out, transposed=None):
+        """x, y: the images of the channels I and O, for sizes."""
+        shape = [x.shape[0], x.shape[1], y.shape[1], *x.shape[2:]]
+        name = 'tux_conv3x3' if taps is None else 'tux_conv3x3_down2'
+        option = [transposed] if taps is None else [(ctypes.c_double * 4)(*taps)]
+        option = [] if option == [None] else option
+        workspace = self.workspace(name, x, shape)
+        self.call(name + function, DTYPES[x.dtype], first, second, *option, out, workspace, shape=shape)
+
     # Affine and gated linear unit.
 
     def affine_glu(self, x, scale=None, shift=None, noise=None):

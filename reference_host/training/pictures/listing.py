@@ -72,6 +72,36 @@ def list_zip(archive: zipfile.ZipFile, look: Callable[[bytes], tuple[str | None,
             return b''
     return _listing(names(), head, look)
 
+_UNPACK = 'unpack it, and give the folder'
+_OTHERS = {     # {first bytes: what such a file is, and what to give in its place}
+    b'\x1f\x8b': f'a gzip archive; {_UNPACK}', b'BZh': f'a bzip2 archive; {_UNPACK}',
+    b'\xfd7zXZ\0': f'an xz archive; {_UNPACK}',
+    b'(\xb5/\xfd': f'a zstandard archive; {_UNPACK}',
+    b"7z\xbc\xaf'\x1c": f'a 7z archive; {_UNPACK}',
+    b'Rar!\x1a\x07': f'a rar archive; {_UNPACK}', b'\x93NUMPY': 'an array of numpy; write it as images, and give their folder',
+    b'\x89HDF\r\n\x1a\n': 'an HDF5 file; write its images as files, and give their folder',
+    b'PAR1': 'a Parquet file; write its images as files, and give their folder',
+    b'\x1aE\xdf\xa3': 'a video; write its frames as images, and give their folder'}
+
+def not_a_set(path: str | os.PathLike, look: Callable[[bytes], tuple[str | None, str | None]]) -> str | None:
+    """Return what a file is that is given as a set and is neither a folder nor a zip, with the remedy: `a picture; give ...`.
+
+    None where its bytes do not say. look: see list_folder()."""
+    if not os.path.isfile(path):        # a pipe would be waited for
+        return None
+    try:
+        with open(path, 'rb') as file:
+            head = file.read(512)
+    except OSError:
+        return None
+    if look(head[:_HEAD])[0] is not None:
+        return 'a picture; give the folder that it is in'
+    if head[257:262] == b'ustar':
+        return f'a tar archive; {_UNPACK}'
+    if head[4:8] == b'ftyp':
+        return 'a video; write its frames as images, and give their folder'
+    return next((words for beginning, words in _OTHERS.items() if head.startswith(beginning)), None)
+
 def is_hidden(name: str) -> bool:
     """Return whether a file, or a folder it is in, is hidden or of the system, as macOS, Windows and notebooks leave them."""
     parts = name.replace('\\', '/').split('/')

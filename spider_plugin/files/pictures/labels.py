@@ -37,14 +37,27 @@ def parse(data: bytes) -> tuple[dict, list[tuple[str, Any]]]:
     """Return (all entries, [(name with forward slashes, label), ...]) of a dataset.json; [] where it has no labels."""
     try:
         entries = json.loads(data)
-        pairs = [(name.replace('\\', '/'), label) for name, label in entries.get('labels') or []]
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        pairs = _pairs(entries)
+    except (ValueError, RecursionError) as error:
         reason = 'it is nested too deeply' if isinstance(error, RecursionError) else ' '.join(str(error).split())
         raise ValueError(f'is not {{"labels": [[file name, class or vector], ...]}} ({reason[:160]}); correct it, or remove it '
                          'to use the images without labels') from error
     if len({posixpath.normpath(name) for name, _ in pairs}) < len(pairs):
         raise ValueError('has two labels for one image; leave one of them out')
     return entries, pairs
+
+def _pairs(entries):
+    """Return the labels as pairs; a table {file name: label} counts as its pairs, as in hosts. Raises ValueError."""
+    if not isinstance(entries, dict):
+        raise ValueError(f'it is a {type(entries).__name__}, not a table with an entry "labels"')
+    labels = entries.get('labels') or []
+    if not isinstance(labels, (list, dict)):
+        raise ValueError(f'its "labels" are a {type(labels).__name__}')
+    pairs = labels.items() if isinstance(labels, dict) else labels
+    for i, pair in enumerate(pairs):
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not isinstance(pair[0], str):
+            raise ValueError(f'entry {i + 1} of its "labels" is {ascii(pair)[:80]}')
+    return [(name.replace('\\', '/'), label) for name, label in pairs]
 
 #----------------------------------------------------------------------------
 # Names.

@@ -16,7 +16,6 @@ train with less on a CPU, and its sample grid has 4 x 4 images, because drawing 
 import contextlib
 import functools
 import os
-import sys
 import time
 import types
 from pathlib import Path
@@ -39,8 +38,8 @@ def arm():
         imports.after_import(is_host_name, mend_module)
 
 def is_host_name(name):
-    """Return whether a module of that name may be in the folder of the running script, the first entry of sys.path."""
-    return _lies_in(sys.path[0], name.partition('.')[0])
+    """Return whether a module of that name may be in the folder of the host."""
+    return _lies_in(imports.host_folder(), name.partition('.')[0])
 
 @functools.cache
 def _lies_in(folder, top):
@@ -50,7 +49,7 @@ def _lies_in(folder, top):
 
 def mend_module(module):
     file = getattr(module, '__file__', None)
-    if file is not None and Path(file).absolute().is_relative_to(Path(sys.path[0]).absolute()) and not _ours(module.__name__):
+    if file is not None and Path(file).absolute().is_relative_to(imports.host_folder()) and not _ours(module.__name__):
         mend_globals(vars(module))
 
 def _ours(name):

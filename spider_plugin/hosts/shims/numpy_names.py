@@ -2,10 +2,10 @@
 
 import functools
 import re
-import sys
 import warnings
 from pathlib import Path
 
+from spider_plugin.hosts import imports
 from spider_plugin.hosts.shims.cpu_device import View
 
 # {name: what numpy's notes say to write in its place}; a name of Python's, or of numpy's.
@@ -30,7 +30,7 @@ def named_by_host(folder):
 
 def lacking(numpy):
     """Return the names that the host writes and this numpy does not have."""
-    return sorted(name for name in named_by_host(sys.path[0]) if name not in dir(numpy) and not _has(numpy, name))
+    return sorted(name for name in named_by_host(imports.host_folder()) if name not in dir(numpy) and not _has(numpy, name))
 
 def _has(numpy, name):
     try:

@@ -11,8 +11,8 @@ import math
 
 import torch
 
+from spider_plugin.portable.layers.fast_conv import fast_conv, filter_taps
 from spider_plugin.portable.layers.host_arguments import check_defaults
-from spider_plugin.portable.layers.winograd import conv3x3, winograd_pays
 from torch_utils_ext.ops.epilogue import epilogue
 
 #----------------------------------------------------------------------------
@@ -47,6 +47,7 @@ def check_activation(layer):
 class FastLayer2Mixin:
     def attach_fast(self):
         check_activation(self)
+        self.fast_taps = filter_taps(self.resample_filter)
 
     def forward(self, x, w, noise_mode='random', fused_modconv=True, gain=1, **others):
         """Return [N, O, R, R] from x [N, I, R / up, R / up] and w [N, w_dim]."""
@@ -61,12 +62,12 @@ class FastLayer2Mixin:
             styles = styles / styles.detach().abs().amax(dim=1, keepdim=True)
         scales = demodulation(styles, weight.square().sum(dim=[2, 3]))
         x = x * styles.to(x.dtype)[:, :, None, None]
-        if self.up == 1 and weight.shape[2] == 3 and winograd_pays(x, weight.shape[0]):
-            x = conv3x3(x, weight.to(x.dtype))
-        else:
-            x = self.host.conv2d_resample.conv2d_resample(x, weight.to(x.dtype), f=self.resample_filter, up=self.up,
-                                                          padding=self.padding, flip_weight=self.up == 1)
-        return layer_epilogue(self, x, scales, noise, gain)
+        weight = weight.to(x.dtype)
+        y = fast_conv(x, weight, self.fast_taps, up=self.up) if self.padding == weight.shape[2] // 2 else None
+        if y is None:
+            y = self.host.conv2d_resample.conv2d_resample(x, weight, f=self.resample_filter, up=self.up, padding=self.padding,
+                                                          flip_weight=self.up == 1)
+        return layer_epilogue(self, y, scales, noise, gain)
 
 #----------------------------------------------------------------------------
 # StyleGAN2's layer to colours, which has no demodulation. In training, hosts multiply the styles into the maps, which costs as

@@ -105,3 +105,37 @@ def test_modules_of_the_host(tmp_path, python):
     assert done.stdout.strip() == '["cpu", "cpu", "cpu", "cpu", true, "View", "module"]', done.stderr
     done = python(tmp_path / 'train.py')
     assert done.stdout.strip() == '["cuda", "cuda", "cuda", "cuda", true, "module", "module"]', done.stderr
+
+_LATER = '''
+import spider_plugin.hosts.hook
+import sys
+sys.path.insert(0, FOLDER)
+import multiprocessing
+import click
+import torch
+
+def child():
+    import later
+    print(later.device().type, flush=True)
+
+@click.command()
+def main():
+    process = multiprocessing.get_context('spawn').Process(target=child)
+    process.start()
+    process.join()
+    child()
+
+if __name__ == '__main__':
+    main()
+'''
+
+@pytest.mark.parametrize('folder', ['"."', '".."', '"/nowhere"', '__file__.rpartition("/")[0] + "/inner"'])
+def test_a_host_that_puts_other_folders_first(tmp_path, python, folder):
+    """They come before its own on sys.path, also where a child that is spawned later starts with that path."""
+    (tmp_path / 'host' / 'inner').mkdir(parents=True)
+    (tmp_path / 'host' / 'train.py').write_text(_LATER.replace('FOLDER', folder))
+    (tmp_path / 'host' / 'later.py').write_text('import torch\ndef device():\n    return torch.device("cuda")\n')
+    done = python(tmp_path / 'host' / 'train.py', SPIDER_DEVICE='cpu', cwd=tmp_path)
+    assert done.stdout.split() == ['cpu', 'cpu'], done.stderr
+    done = python('-m', 'spider_plugin.hosts.run', tmp_path / 'host' / 'train.py', SPIDER_DEVICE='cpu', cwd=tmp_path)
+    assert done.stdout.split() == ['cpu', 'cpu'], done.stderr
