@@ -11,13 +11,12 @@ from benchmarks.common.paths import ROOT
 from benchmarks.convergence import pairs
 
 DOCS = ROOT / 'docs'
-STYLES = {      # colour and dashes of an arm in the plot
-    'gaussian': ('#111827', '-'), 'tanh gaussian': ('#6b7280', '-'), 'residual': ('#f472b6', '-'), 'matched': ('#7c3aed', '-'),
-    'tuned matched': ('#7c3aed', ':'), 'covariance': ('#b7791f', '-'), 'target covariance': ('#2f855a', '-'),
-    'tuned target covariance': ('#2f855a', ':'), 'learned skip': ('#e11d48', '-'),
-    'learned skip, target covariance': ('#0d9488', '-'), 'noise': ('#2563a8', '-'), 'paper-16x32': ('#d0246b', '--'),
-    'paper-23x23': ('#b7791f', '--'), 'encoder': ('#2563a8', '--'), 'whitened': ('#2f855a', '--'), 'transfer': ('#111827', '-.'),
-    'transfer + spider': ('#d0246b', '-.'), 'cascade': ('#7c3aed', '-.')}
+# Colour and dashes of the arms that the plot names: the baseline, the default, its control, the source as it is, the paper.
+STYLES = {
+    'gaussian': ('#111827', '-'), 'tanh gaussian': ('#111827', '-'), 'learned skip': ('#e11d48', '-'),
+    'learned skip, target covariance': ('#2f855a', '-'), 'residual': ('#2563a8', '--'), 'paper-16x32': ('#b7791f', '--')}
+OTHERS = '#c4c9d1'      # colour of the other arms, which are in the tables
+WITHOUT = ('pretraining',)  # arms that the plot and the pictures leave out
 
 #----------------------------------------------------------------------------
 
@@ -117,14 +116,14 @@ def score_table(entries):
 #----------------------------------------------------------------------------
 
 def plot(results, path):
-    """Score against iterations for each cell: the geometric mean over seeds, and their range in the arm's colour."""
+    """Score against iterations for each cell: the geometric mean over seeds; of the arms in STYLES with their range."""
     import matplotlib
     matplotlib.use('Agg')
     matplotlib.rcParams['svg.hashsalt'] = 'convergence'
     from matplotlib import pyplot
     cells = {}
     for row in results['rows']:
-        if row['arm'] in STYLES:
+        if row['arm'] not in WITHOUT:
             arms = cells.setdefault((row['network'], row['pair'], row['curves']['neutral'][-1][0]), {})
             arms.setdefault(row['arm'], []).append(row['curves']['neutral'])
     columns = min(len(cells), 3)
@@ -135,10 +134,16 @@ def plot(results, path):
     for axis, ((network, pair, budget), arms) in zip(axes.flat, cells.items(), strict=False):
         for arm, curves in arms.items():
             x, y = np.array(curves).transpose(2, 0, 1)      # [seeds, evaluations] each
+            mean = np.exp(np.log(y).mean(axis=0))
+            if arm not in STYLES:
+                axis.semilogy(x[0], mean, color=OTHERS, linewidth=0.8, zorder=1)
+                continue
             colour, dashes = STYLES[arm]
-            axis.semilogy(x[0], np.exp(np.log(y).mean(axis=0)), color=colour, linestyle=dashes, linewidth=1.4, label=arm)
-            axis.fill_between(x[0], y.min(axis=0), y.max(axis=0), color=colour, alpha=0.08, linewidth=0)
-        axis.legend(frameon=False, fontsize=6.5, ncols=2)
+            axis.semilogy(x[0], mean, color=colour, linestyle=dashes, linewidth=1.8, label=arm)
+            axis.fill_between(x[0], y.min(axis=0), y.max(axis=0), color=colour, alpha=0.12, linewidth=0)
+        if arms.keys() - STYLES.keys():
+            axis.plot([], [], color=OTHERS, linewidth=0.8, label='other arms')
+        axis.legend(frameon=False, fontsize=8)
         axis.set(title=f'{network}, {pair}, {budget} iterations', xlabel='iterations')
         axis.grid(alpha=0.3, which='both')
     for axis in axes[:, 0]:
@@ -154,7 +159,8 @@ def pictures(results, work, pair, path, tile=32, label=300):
     lines = {f'target: {pair}': drawn.target(16, 0), 'source': drawn.source(16, 0)}
     for row in results['rows']:
         shown = work / row['folder'] / 'shown.pt'
-        if row['pair'] == pair and row['seed'] == results['plan'][0]['seeds'][0] and row['arm'] in STYLES and shown.is_file():
+        if (row['pair'] == pair and row['seed'] == results['plan'][0]['seeds'][0] and row['arm'] not in WITHOUT
+                and shown.is_file()):
             lines[f'{row["network"]}, {row["curves"]["neutral"][-1][0]}: {row["arm"]}'] = torch.load(shown)
     if len(lines) == 2:
         return

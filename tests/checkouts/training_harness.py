@@ -132,6 +132,24 @@ if 'hang' in TINY:
     imports.after_import('training.training_loop', _hang_at_the_second_save)
 
 #----------------------------------------------------------------------------
+# Path lengths of TINY['paths'] samples in place of 50000, measured in pixels in place of VGG16, which is at a URL.
+
+class Pixels(torch.nn.Module):
+    def forward(self, img, **kwargs):
+        return img.flatten(1)
+
+def _few_paths(module):
+    measure = module.compute_ppl
+    if hasattr(module, 'metric_utils'):
+        module.metric_utils.get_feature_detector = lambda *args, **kwargs: Pixels()
+    def few(opts, num_samples, **kwargs):
+        return measure(opts, num_samples=TINY['paths'], **kwargs)
+    module.compute_ppl = few
+
+if 'paths' in TINY:
+    imports.after_import('metrics.perceptual_path_length', _few_paths)
+
+#----------------------------------------------------------------------------
 # Feature networks of timm, which imports torchvision, with random weights.
 
 def _random_backbone(builder):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from spider_plugin import registry
 from spider_plugin.errors import SpiderError
 from spider_plugin.snapshots import export_graph
 from spider_plugin.snapshots.export import export
@@ -53,6 +54,55 @@ def test_a_graph_equals_torch(family, kind, snapshots, tmp_path):
         wanted = G(given[0], given[1] if len(given) > 1 else torch.zeros([count, 0]), noise_mode='const')
         assert (draw(*given) - wanted).abs().max() < 1e-4
     assert (wanted[0] - wanted[1]).abs().max() > 0.1
+
+@pytest.fixture
+def write_network(build_network, stirred, source, tmp_path):
+    """write_network(G_kwargs of every_network, c_dim=) -> path of a snapshot, with weights as after training."""
+    def write(kwargs, c_dim=0):
+        if kwargs.get('spider'):
+            kwargs = kwargs | dict(spider=dict(kwargs['spider'], source=source, embed=1))
+        G = stirred(build_network(kwargs, c_dim=c_dim)).eval()
+        for name, buffer in G.named_buffers():
+            if name.endswith('progress'):
+                buffer.fill_(1e3)
+        path = tmp_path / 'network-snapshot-000001.pkl'
+        path.write_bytes(pickle.dumps(dict(G=G, D=G, G_ema=G, augment_pipe=None, training_set_kwargs={})))
+        return str(path)
+    return write
+
+def check_graph(path, kind, tmp_path):
+    """Export a snapshot and compare with torch on latents that the export has not seen; return what its card says."""
+    file, card = export(path, tmp_path / f'g{kind}')
+    graph, G, draw = json.loads(card.read_text())['graph'], load_generator(path), export_graph._READERS[kind](file)
+    for count in (1, 3) if graph['batch'] == 'any' else (1,):
+        z, *c = inputs(G, count)
+        wanted = G(z, c[0] if c else torch.zeros([count, 0]), noise_mode='const')
+        assert (draw(z, *c) - wanted).abs().max() < 1e-4 and wanted.std() > 0.01
+    return graph
+
+LAYERS = ('--dsc', '--fast-modconv')
+
+@pytest.mark.slow
+@torch.no_grad()
+@pytest.mark.parametrize('cfg', ['stylegan2', 'stylegan3-t', 'stylegan3-r', *sorted(registry.generators)])
+def test_classes_and_other_layers_are_traced(cfg, every_network, write_network, tmp_path):
+    """Each generator with a source, classes, and its separable or fast layers where it has some; else with classes alone."""
+    fed = [entry for entry in every_network[cfg] if not entry['refused'] and entry['G_kwargs'].get('spider')]
+    found = [entry for entry in fed if any(option in LAYERS for option in entry['options'])] or fed[:1]
+    for entry in found:
+        graph = check_graph(write_network(entry['G_kwargs'], c_dim=2), '.ts', tmp_path)
+        assert graph['inputs'] == ['z', 'c'] and graph['difference'] <= 1e-4
+
+@pytest.mark.slow
+@torch.no_grad()
+@pytest.mark.parametrize('cfg, c_dim', [('stylegan2', 0), ('stylegan2', 2), ('dcgan', 2), ('fastgan_lite', 0)])
+def test_classes_and_separable_layers_in_onnx(cfg, c_dim, every_network, write_network, tmp_path):
+    pytest.importorskip('onnxscript', reason='the extra `onnx` is not installed')
+    pytest.importorskip('onnxruntime', reason='the extra `onnx` is not installed')
+    fed = [entry for entry in every_network[cfg] if not entry['refused'] and entry['G_kwargs'].get('spider')]
+    found = [entry for entry in fed if '--dsc' in entry['options']] if c_dim == 0 else fed[:1]
+    graph = check_graph(write_network(found[0]['G_kwargs'], c_dim=c_dim), '.onnx', tmp_path)
+    assert len(graph['inputs']) == 1 + (c_dim > 0) and graph['difference'] <= 1e-4
 
 @torch.no_grad()
 def test_the_bits_of_floats_by_arithmetic():
