@@ -4,7 +4,8 @@
 # line with path length, style mixing and R1, and its snapshot in the host's own scripts. Without CUDA it rehearses what it can on the
 # cpu, with small sizes.
 #     benchmarks/gpu_all.sh [OUTDIR]
-# in an environment where the plugin and its test extra are installed, nvcc on PATH. Every step has a bound in seconds, and all of
+# in an environment where the plugin and its test extra are installed, nvcc on PATH. Figures are printed beside what was expected of
+# an H100 (common/expected.py). Every step has a bound in seconds, and all of
 # them one; a step that fails is recorded in OUTDIR/steps.json and the rest goes on. Exit code: 0 where all steps passed, else 1.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -84,6 +85,9 @@ for module in benchmarks.cost.faster_projected_gan benchmarks.cost.projected_d; 
     else step "$name" 60 python -m "$module" $more --device=cuda --batch=16 --rounds=10 --out="$out/${name}_cuda.json"
     fi
 done
+
+step expected 20 python -m benchmarks.common.expected "$out"
+cat "$out/expected.txt"
 
 python - "$out" <<'END'
 import json, pathlib, sys
