@@ -25,24 +25,26 @@ from benchmarks.common.page_parts import fill
 from benchmarks.common.paths import ROOT
 from benchmarks.convergence import real_method, real_sources
 from spider_plugin.files.cache import atomic_file
+from spider_plugin.sources.match_choice import name_of
 
 RESULTS = ROOT / 'benchmarks' / 'results' / 'real_study.json'
 AT      = (304, 600, 1200, 1800, 2400, 3000, 3600, 4800, 6000, 9000, 12000)
 MARK    = 0.7
 
 #----------------------------------------------------------------------------
-# What the page wants: (pair, arm, seed, images). The match is --spider-match=auto, but for the arms in MATCHES that say another.
+# What the page wants: (pair, arm, seed, images). The match is --spider-match=auto, but for the arms that say another.
 
-MATCHES = {'none': 'default, not matched', 'auto': 'default', '16 x 16': 'default, matched at 16'}
-DRAWN = {'none': 'residual', '16 x 16': 'matched'}      # the same among the arms of study.py
+TRIED = 0, 2, 16                                        # pixels of a match that were trained, 0 for none
+MATCHES = 'default', 'default, not matched', 'default, matched at 2', 'default, matched at 16'
+DRAWN = {'residual': 0, 'matched': 16}                  # the same among the arms of study.py
 NOISE = 'gaussian, no DiffAugment'                      # its best options
 SEEDS = 0, 1, 2
 
 PLAN = [*(('earth', arm, seed, 3000) for seed in SEEDS for arm in ('steady', NOISE, 'default', 'default, no DiffAugment')),
         *(('emoji', arm, seed, images) for seed in SEEDS for arm, images in (('steady', 2400), ('default', 1200), (NOISE, 1200))),
         *(('earth', 'covariance', seed, 600) for seed in SEEDS), ('earth', 'gaussian, steady, no DiffAugment', 0, 3000),
-        *((pair, MATCHES[name], seed, 600) for seed in SEEDS for pair, names in
-          dict(emoji=['none', '16 x 16'], earth=['none'], shaded=['none', 'auto']).items() for name in names),
+        *((pair, arm, seed, 600) for seed in SEEDS for pair, arms in
+          dict(emoji=MATCHES[2:], earth=MATCHES[1:2], shaded=MATCHES[:2]).items() for arm in arms),
         *(('earth', NOISE, seed, 15000) for seed in SEEDS)]
 
 def slug(pair, arm, seed):
@@ -95,7 +97,7 @@ def table(lines):
     rows = ['| pair, mark | arm | seed | source, untrained | distance (at images) | to the mark | last, over the source | '
             'recall: start, end | own | latent | CPU-s |', '|' + '---|' * 11]
     for (pair, arm, seed), curve in runs.items():
-        if pair == 'shaded' or arm in (MATCHES['none'], MATCHES['16 x 16']):
+        if pair == 'shaded' or arm in (MATCHES[1], MATCHES[3]):
             continue
         start, end = curve[0], curve[-1]
         fed = 'own' in end
@@ -109,28 +111,29 @@ def table(lines):
     return '\n'.join(rows)
 
 def trained_by_match(pair, lines, drawn):
-    """Return (the network, a name of the budget's unit, {name of a match: [{budget: distance} of each seed]})."""
-    found = {name: [{line['images']: line['fd'] for line in curve} for (of, arm, _), curve in curves(lines).items()
-                    if (of, arm) == (pair, MATCHES[name])] for name in MATCHES}
+    """Return (the network, a name of the budget's unit, {pixels of a match: [{budget: distance} of each seed]})."""
+    found = {pixels: [] for pixels in TRIED}
+    for (of, arm, _), curve in curves(lines).items():
+        if of == pair and arm in MATCHES:
+            found[curve[0]['match']].append({line['images']: line['fd'] for line in curve})
     if any(found.values()):
         return 'FastGAN-lite', 'images', found
-    rows = [row for row in drawn if (row['cells'], row['network'], row['pair']) == ('controls', 'dcgan', pair)]
-    return 'dcgan', 'iterations', {name: [dict(row['curves']['neutral']) for row in rows if row['arm'] == arm]
-                                   for name, arm in DRAWN.items()}
+    for row in drawn:
+        if (row['cells'], row['network'], row['pair']) == ('controls', 'dcgan', pair) and row['arm'] in DRAWN:
+            found[DRAWN[row['arm']]].append(dict(row['curves']['neutral']))
+    return 'dcgan', 'iterations', found
 
 def matches_table(lines, choices, drawn):
     """Return Markdown: what each match starts and ends at, after the longest budget that all runs of a pair have.
 
     lines: of runs; choices: rows of match_choice.json; drawn: rows of convergence.json."""
-    rows = ['| pair | `auto` is | trained | none | auto, where it is neither | 16 x 16 |', '|' + '---|' * 6]
+    rows = [f'| pair | `auto` is | trained | {" | ".join(map(name_of, TRIED))} |', '|' + '---|' * (3 + len(TRIED))]
     for choice in choices:
         network, unit, found = trained_by_match(choice['pair'], lines, drawn)
-        if choice['chosen'] in found:       # the runs of auto are those of that match
-            found[choice['chosen']] += found.pop('auto', [])
         curves = sum(found.values(), [])
         if curves:
             last = max(set.intersection(*map(set, curves)))
-            cells = [', '.join(f'{curve[0]:.0f} -> {curve[last]:.0f}' for curve in found.get(name, [])) for name in MATCHES]
+            cells = [', '.join(f'{curve[0]:.0f} -> {curve[last]:.0f}' for curve in found[pixels]) for pixels in TRIED]
             rows.append(f'| {choice["pair"]} | {choice["chosen"]} | {network}, {last} {unit} | {" | ".join(cells)} |')
     return '\n'.join(rows)
 

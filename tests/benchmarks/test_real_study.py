@@ -39,18 +39,19 @@ def test_a_record_keeps_its_runs_and_takes_longer_ones():
         ('covariance', 0, 1), ('default', 0, 6), ('default', 8, 3), ('gaussian', 0, 9), ('gaussian', 8, 9), ('gaussian', 16, 9)]
 
 def test_matches_are_compared_after_a_budget_that_all_runs_of_a_pair_have():
-    near = [line(images, fd, arm) for arm, fds in (('default', (50, 40, 30)), ('default, not matched', (60, 55)),
-                                                   ('default, matched at 16', (90, 80))) for images, fd in zip((0, 8, 16), fds)]
-    far = [line(images, fd, arm, pair='q') for arm, fds in (('default', (20, 10)), ('default, not matched', (90, 70)))
-           for images, fd in zip((0, 8), fds)]
+    near = [line(images, fd, arm, match=match) for arm, match, fds in (
+        ('default', 0, (60, 55)), ('default, matched at 2', 2, (50, 40, 30)), ('default, matched at 16', 16, (90, 80)),
+        ('steady', 0, (10, 1))) for images, fd in zip((0, 8, 16), fds)]
+    far = [line(images, fd, arm, pair='q', match=match) for arm, match, fds in (
+        ('default', 16, (20, 10)), ('default, not matched', 0, (90, 70))) for images, fd in zip((0, 8), fds)]
     drawn = [dict(cells=cells, network='dcgan', pair='r', arm=arm, curves=dict(neutral=[[0, 9], [600, end]]))
              for cells in ('controls', 'long') for arm, end in (('residual', 7), ('matched', 5), ('gaussian', 1))]
-    choices = [dict(pair=pair, chosen='2 x 2' if pair == 'p' else '16 x 16') for pair in 'pqrs']
+    choices = [dict(pair=pair, chosen='none' if pair == 'p' else '16 x 16') for pair in 'pqrs']
     assert real_study.matches_table(near + far, choices, drawn).splitlines()[2:] == [
-        '| p | 2 x 2 | FastGAN-lite, 8 images | 60 -> 55 | 50 -> 40 | 90 -> 80 |',
+        '| p | none | FastGAN-lite, 8 images | 60 -> 55 | 50 -> 40 | 90 -> 80 |',
         '| q | 16 x 16 | FastGAN-lite, 8 images | 90 -> 70 |  | 20 -> 10 |',
         '| r | 16 x 16 | dcgan, 600 iterations | 9 -> 7 |  | 9 -> 5 |']
-    assert real_study.table(near).count('default') == 1
+    assert real_study.table(near).count('default') == 2
 
 def test_the_page_has_the_tables_of_the_record():
     record = json.loads(real_study.RESULTS.read_text(encoding='utf-8'))

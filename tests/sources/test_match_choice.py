@@ -51,15 +51,24 @@ def test_a_close_source_is_moved_little(detector):
 def test_a_far_layout_is_moved_strongly(detector):
     assert choose(blobs(0), stripes(1), detector).strength >= 4
 
-def test_the_product_decides(monkeypatch):
-    """Patches alone would choose 8, the detector alone none; the detector counts twice."""
-    values = iter([9, 5, 4, 4, 1.9])
+def chosen_by(monkeypatch, patches, features):
+    """Return the choice where the strengths none, 1, 2, 4 and 8 are at these distances."""
+    values, moments = iter(patches), iter(features)
     monkeypatch.setattr(match_choice, 'patch_distance', lambda a, b: next(values))
-    moments = iter([(10, None), (11, None), (20, None), (30, None), (50, None)])
-    monkeypatch.setattr(match_choice, 'fid', lambda a, b: type('Distance', (), dict(value=next(moments)[0])))
-    choice = choose(blobs(0, n=160), blobs(1, n=160), pooled)
+    monkeypatch.setattr(match_choice, 'fid', lambda a, b: type('Distance', (), dict(value=next(moments))))
+    return choose(blobs(0, n=160), blobs(1, n=160), pooled)
+
+def test_the_mean_decides(monkeypatch):
+    """Patches alone would choose 8, the detector alone none; the detector counts twice."""
+    choice = chosen_by(monkeypatch, [9, 5, 4, 4, 1.9], [10, 11, 20, 30, 50])
     assert choice.strength == 1 and choice.distances['1 x 1'] == [5, 11]
     assert 'lite1 and patches of 80 held-out images' in choice.lines()[0] and 'none 9, 10; 1 x 1 5, 11' in choice.lines()[1]
+
+@pytest.mark.parametrize('nearest, strength', [(0.97, 0), (0.951, 0), (0.949, 1), (0.5, 1), (1.2, 0), (0, 1)])
+def test_a_match_that_gains_little_is_left_out(monkeypatch, nearest, strength):
+    choice = chosen_by(monkeypatch, [9, 9 * nearest, 20, 20, 20], [10, 10 * nearest, 20, 20, 20])
+    assert choice.strength == strength
+    assert ('since 1 x 1 is nearer to --data by less than a twentieth' in choice.reason) == (0.95 <= nearest < 1)
 
 def test_the_same_images_choose_the_same_again():
     a, b = choose(blobs(0), stripes(1)), choose(blobs(0), stripes(1))
