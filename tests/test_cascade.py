@@ -43,6 +43,7 @@ def train(outdir, *args):
     assert losses and np.isfinite(losses).all()
     return str(sorted(run_dir.glob('network-snapshot-*.pkl'))[-1]), done.stdout, stats
 
+@pytest.mark.slow
 def test_three_stages_of_three_families_train_and_generate(make_zip, tmp_path):
     """DCGAN from noise, StyleGAN2 as its residual and with recomputed blocks, StyleGAN3-T by the paper's mapping."""
     data = f'--data={make_zip(tmp_path / "data.zip", n=40, res=16)}'

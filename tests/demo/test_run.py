@@ -245,6 +245,7 @@ class Means(torch.nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.adaptive_avg_pool2d(images.to(torch.float32), 4).flatten(1)
 
+@pytest.mark.slow
 def test_a_tiny_demo_of_maps(tmp_path, monkeypatch):
     """With random features in place of ImageNet's, so that no network has to be installed."""
     monkeypatch.setattr(pairs, 'missing_packages', list)

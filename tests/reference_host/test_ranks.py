@@ -97,6 +97,7 @@ def test_gradients_of_a_batch_do_not_depend_on_the_ranks(tmp_path):
         assert error <= 1e-5, (name, error)
     assert sum(bool(grad.any()) for grad in alone.values()) > 50
 
+@pytest.mark.slow
 def test_two_nodes_train(tmp_path, make_zip):
     make_zip(tmp_path / 'set.zip', n=16, res=16)
     args = [HOST / 'train.py', f'--outdir={tmp_path}/runs', f'--data={tmp_path}/set.zip', '--cfg=stylegan2', '--batch=8',
