@@ -219,7 +219,7 @@ def make_foreign_snapshot(tmp_path, monkeypatch):
     sys.modules.pop('somebody', None)
 
 @torch.no_grad()
-@pytest.mark.parametrize('kind', ['.ts', pytest.param('.onnx', marks=pytest.mark.slow)])    # snapshots/test_export_graph.py has it
+@pytest.mark.parametrize('kind', ['.ts', pytest.param('.onnx', marks=pytest.mark.slow)])
 def test_9_a_spider_generator_is_exported(kind, bank, make_snapshot, tmp_path):
     if kind == '.onnx':
         for package in ('onnx', 'onnxscript', 'onnxruntime'):
