@@ -62,10 +62,10 @@ def _apply_dsc(c, options, host):
         c['G_kwargs']['dsc']['convs'] = CONVS[options['dsc_convs']]
     try:
         layers = {name: layer for name, layer in host.networks()['G'].named_modules() if hasattr(layer, 'dw_weight')}
-    except SpiderError:
-        raise
-    except (ValueError, TypeError, AttributeError) as error:
-        raise SpiderError(f'--dsc cannot be used with this generator: {error}; choose other --dsc-* options, or leave '
+    except SpiderError as error:
+        if not isinstance(error.__cause__, ValueError | TypeError | AttributeError):
+            raise
+        raise SpiderError(f'--dsc cannot be used with this generator: {error.__cause__}; choose other --dsc-* options, or leave '
                           'it out.') from error
     if not layers:
         raise SpiderError('--dsc leaves every layer of this generator as it is: it has none of --dsc-res='

@@ -149,7 +149,7 @@ def test_hosts_that_do_not_start(host):
     found = ask(host)
     assert [finding.remedy for finding in found['package']] == ['pip install no_other', 'pip install no_such_package']
     assert "nets/projector.py imports no_other" in found['package'][0].text
-    assert "No module named 'no_such_package'" in found['train.py'][0].text and found['train.py'][0].remedy
+    assert 'train.py imports no_such_package, which is not installed' in found['train.py'][0].text and found['train.py'][0].remedy
     assert spider_doctor(host).exit_code == 1
 
 def test_packages_of_classes_that_are_only_named(host):
