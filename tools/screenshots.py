@@ -31,8 +31,9 @@ def shoot(page, path, width, height, scheme='light'):
                         f'--blink-settings=preferredColorScheme={int(scheme == "light")}', '--virtual-time-budget=3000',
                         f'--screenshot={shot}', frame.as_uri()], check=True, capture_output=True, timeout=120)
         with PIL.Image.open(shot) as image:
-            image.convert('RGB').crop((0, 0, width, height)).quantize(COLOURS, dither=PIL.Image.Dither.NONE).save(
-                path, optimize=True)
+            image = image.convert('RGB').crop((0, 0, width, height))
+            image = image.quantize(COLOURS, kmeans=3, dither=PIL.Image.Dither.FLOYDSTEINBERG)   # else rare colours are lost
+            image.save(path, optimize=True)
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
