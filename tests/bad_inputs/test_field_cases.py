@@ -15,7 +15,6 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from test_bad_inputs import Runner
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -124,12 +123,6 @@ def test_every_case_has_its_tests():
         assert defined and (name == '*' or name in defined), test
 
 #----------------------------------------------------------------------------
-
-@pytest.fixture(scope='module')
-def runner():
-    runner = Runner()
-    yield runner
-    runner.close()
 
 @pytest.fixture(scope='module')
 def space(tmp_path_factory, make_snapshot):
