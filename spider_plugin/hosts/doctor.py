@@ -45,7 +45,8 @@ def examine(directory=None, options=True):
         yield from examine_stack()
         yield from examine_surroundings()
         return
-    host = Checkout(Path(directory).absolute(), read_checkout(directory))
+    folder = Path(directory).absolute()     # its scripts are started in it
+    host = Checkout(folder, read_checkout(folder))
     with host.asking(): # The host's processes run during the other checks.
         yield from examine_stack(host)
         yield from examine_surroundings()

@@ -42,6 +42,12 @@ def test_odd_scripts(host, source):
     found = said(host, 'a.py')
     assert words in found.text and bool(found.remedy) == fault and not (host / 'ran').exists()
 
+@pytest.mark.parametrize('where, folder', [('..', None), ('.', '.'), ('../..', None)])
+def test_a_folder_by_its_relative_path(host, monkeypatch, where, folder):
+    (host / 'a.py').write_text('import argparse\ndef main():\n    argparse.ArgumentParser().parse_args()' + GUARD)
+    monkeypatch.chdir(host / where)
+    assert said(folder or os.path.relpath(host), 'a.py').text == 'a.py starts'
+
 def test_a_script_that_cannot_be_decoded(host):
     (host / 'a.py').write_bytes(b'\xff\xfe\x00\nname = "\xe4"\nif __name__ == "__main__":\n    pass\n')
     assert said(host, 'a.py').remedy
