@@ -3,11 +3,12 @@
     python -m benchmarks.convergence.real_method run PAIR --arm steady --match auto --seed 0 --images 1200 --log runs.jsonl
     python -m benchmarks.convergence.real_method table [runs.jsonl]           # the tables of methods in docs/real-images.md
 
-PAIR is a folder with target.zip and source.zip, datasets of RGB images; docs/real-images.md says which. The networks, the
+PAIR is a folder with target.zip and source.zip, datasets of RGB images, and perhaps held.zip, images of the target that are not
+trained on; docs/real-images.md says which. The networks, the
 loss and the optimizer are the product's, and the order of the phases is that of hosts: FastGAN-lite with ngf 16, a projected D on
 EfficientNet-Lite0 at 128 pixels with separable heads, DiffAugment, batches of 8, rates 1e-3. One process, one thread. Of each
 evaluation the log has a line: the Frechet distance, precision and recall (k = 3) on features of EfficientNet-Lite1 at 64 pixels,
-of 1000 samples of G's average against all targets, at most 4000. These are no FID of Inception, and compare with each other
+of 1000 samples of G's average against all targets, or all that are held out, at most 4000. These are no FID of Inception, and compare with each other
 only. With --state a run that was stopped goes on, also to more images than it was started for. real_study.py has the runs of the
 study."""
 
@@ -63,6 +64,8 @@ ARMS = {
     'default, matched at 16':   dict(maps=4, match=16),
     'steady, matched at 2':     dict(maps=3, steady=True, match=2),
     'steady, no DiffAugment':   dict(maps=3, steady=True, augment=False),
+    'steady, wide':             dict(maps=3, steady=True, ngf=32),
+    'steady, wide, DSC':        dict(maps=3, steady=True, ngf=32, dsc={}),
     'covariance':               dict(maps=4, source='covariance'),
     'gaussian':                 dict(maps=4, source=None),
     'gaussian, rates 2e-3':     dict(maps=4, source=None, rate=2e-3),
@@ -95,9 +98,9 @@ def moved(source, target, strength):
 
 @functools.cache
 def judged(pair):
-    """Return (images of the target, its Judge)."""
-    target = read(Path(pair) / 'target.zip')
-    return target, Judge(target)
+    """Return (images of the target, the Judge of held.zip where the pair has it, else of the target)."""
+    target, held = read(Path(pair) / 'target.zip'), Path(pair) / 'held.zip'
+    return target, Judge(read(held) if held.is_file() else target)
 
 @functools.cache
 def source_images(pair, kind, strength):
