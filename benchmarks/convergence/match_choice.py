@@ -7,8 +7,8 @@ For each strength: the distances that the choice looks at, and those of a judge 
 JUDGED source images, moved by the transport that training would use, to as many target images. The judge is EfficientNet-Lite0
 on real images, and on the drawn pairs the study's neutral detector, which is trained into WORK where that lacks it: networks of
 ImageNet see little in grey images of 16 x 16. A strength is right where the judge's distance is at most 1.10 times the smallest.
-The same choice is then made in DRAWS more orders of the images, which decide what is held out: `draws` has what is chosen, and the
-smallest mean of the two distances over that without a match.
+The same choice is then made in DRAWS more orders of the images, by which other images are held out: `draws` has what is chosen,
+and the smallest mean of the two distances over that without a match.
 Results: benchmarks/results/match_choice.json."""
 
 import io

@@ -3,14 +3,13 @@
     python -m benchmarks.convergence.real_method run PAIR --arm steady --match auto --seed 0 --images 1200 --log runs.jsonl
     python -m benchmarks.convergence.real_method table [runs.jsonl]           # the tables of methods in docs/real-images.md
 
-PAIR is a folder with target.zip and source.zip, datasets of RGB images, and perhaps held.zip, images of the target that are not
-trained on; docs/real-images.md says which. The networks, the
-loss and the optimizer are the product's, and the order of the phases is that of hosts: FastGAN-lite with ngf 16, a projected D on
-EfficientNet-Lite0 at 128 pixels with separable heads, DiffAugment, batches of 8, rates 1e-3. One process, one thread. Of each
-evaluation the log has a line: the Frechet distance, precision and recall (k = 3) on features of EfficientNet-Lite1 at 64 pixels,
-of 1000 samples of G's average against all targets, or all that are held out, at most 4000. These are no FID of Inception, and compare with each other
-only. With --state a run that was stopped goes on, also to more images than it was started for. real_study.py has the runs of the
-study."""
+PAIR is a folder with target.zip and source.zip, datasets of RGB images, and perhaps held.zip, images of the target that are
+not trained on; docs/real-images.md says which. The networks, the loss and the optimizer are the product's, and the order of
+the phases is that of hosts: FastGAN-lite with ngf 16, a projected D on EfficientNet-Lite0 at 128 pixels with separable heads,
+DiffAugment, batches of 8, rates 1e-3. One process, one thread. Of each evaluation the log has a line: the Frechet distance,
+precision and recall (k = 3) on features of EfficientNet-Lite1 at 64 pixels, of 1000 samples of G's average against all
+targets, or all that are held out, at most 4000. These are no FID of Inception, and compare with each other only. With --state
+a run that was stopped goes on, also to more images than it was started for. real_study.py has the runs of the study."""
 
 import argparse
 import contextlib

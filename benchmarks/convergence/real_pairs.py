@@ -12,8 +12,9 @@
     split   as earth, of half of the Old World; held.zip has windows of the other half, by which the judge judges: squares of
             10 degrees as on a chessboard, and no window crosses a border
 
-With a SIDE other than 32 the names of the folders end in it, as in earth64. A concept, all skin tones of it, is in one half only; a window has at least a third of land. Nothing of these images is in this
-repository; look into the packages for their licences before you publish any."""
+With a SIDE other than 32 the names of the folders end in it, as in earth64. A concept, all skin tones of it, is in one half
+only; a window has at least a third of land. Nothing of these images is in this repository; look into the packages for their
+licences before you publish any."""
 
 import io
 import sys
