@@ -10,19 +10,31 @@ from spider_plugin.hosts.option_table import SIDE, make_images
 from tools.host_table import ADA, COLUMNS, FORKS
 
 TICKS = dict(total_kimg=0.008, kimg_per_tick=0.004, image_snapshot_ticks=1, network_snapshot_ticks=1)
+IN_PROCESS = {'data_loader_kwargs.num_workers': 0, 'data_loader_kwargs.prefetch_factor': None}
 NESTED = {'G_kwargs.mapping_kwargs.num_layers': 2, 'G_kwargs.synthesis_kwargs.channel_base': 512, 'D_kwargs.channel_base': 512,
           'G_kwargs.synthesis_kwargs.channel_max': 16, 'D_kwargs.channel_max': 16}
 SMALL = ['--cbase=512', '--cmax=16']
 OWN = {f'{network}_kwargs.channel_max': 16 for network in 'GD'}
+STAGES = {f'{network}_kwargs.{name}': [value] * 4 for network in 'GD'
+          for name, value in dict(WidthPerStage=16, CardinalityPerStage=4, BlocksPerStage=1).items()}   # of R3GAN
 
-OPTIONS = {name: options or [] for name, options in COLUMNS.items()}
-TRAINED = [fork for fork in FORKS if fork.args[0] in ('--cfg=stylegan2', ADA[0])]
+OPTIONS = {name: options or [] for name, options in COLUMNS.items()} | {
+    'ADA': ['--aug=ada'],
+}
+HAS_CFG = ('--cfg=stylegan2', ADA[0])
+TRAINED = [fork for fork in FORKS if fork.args[0] in (*HAS_CFG, '--preset=CIFAR10')]
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
     path = tmp_path_factory.mktemp('data') / 'D.zip'
     make_images(path, SIDE)
     return path
+
+def small(fork, options):
+    """Return the entries of a config by which a fork's networks are small, with these options."""
+    if any(option.startswith('--spider-cfg') for option in options):
+        return OWN if fork.args[0] in HAS_CFG else {name: value for name, value in STAGES.items() if name[0] == 'D'}
+    return NESTED if fork.args == ADA else {} if fork.args[0] in HAS_CFG else STAGES
 
 @pytest.fixture(scope='module')
 def outcome(attached, run, data, tmp_path_factory):
@@ -33,9 +45,10 @@ def outcome(attached, run, data, tmp_path_factory):
         if (fork, options, ranks) not in runs:
             host = str(fork.path('.'))
             out = tmp_path_factory.mktemp('run')
-            plugin = any(option.startswith('--spider-cfg') for option in options)
-            config = TICKS | (OWN if plugin else NESTED if fork.args == ADA else {})
-            args = [f'--batch={4 * ranks}', *fork.options(data), *([] if fork.args == ADA else SMALL)]
+            config = TICKS | small(fork, options) | (IN_PROCESS if options else {})     # once with processes that load
+            if '--aug=ada' in options:
+                config = config | dict(ada_interval=1)
+            args = [f'--batch={4 * ranks}', *fork.options(data), *(SMALL if fork.args[0] == '--cfg=stylegan2' else [])]
             done = run(['train.py', f'--outdir={out / "runs"}', f'--data={data}', f'--gpus={ranks}', '--kimg=1', '--workers=1',
                         '--metrics=none', *args, *options], attached(host), SPIDER_DEVICE='cpu', SPIDER_DRY_RUN='on',
                        SPIDER_TINY=json.dumps(dict(config=config, log=str(out / 'rank'),
