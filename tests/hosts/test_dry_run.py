@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import types
+import zipfile
 from pathlib import Path
 
 import forks
@@ -20,7 +22,6 @@ FAULT = 'cannot be used in this host'
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
     import io
-    import zipfile
 
     import numpy as np
     import PIL.Image
@@ -66,6 +67,24 @@ def test_the_loop_asks_the_generator_for_more(tmp_path, data):
                'ledger (training/training_loop.py, line ' in text
         assert 'which DCGANGenerator does not have; leave it out' in text and 'Dry run; exiting' not in text
     assert 'Dry iteration:' in spider and FAULT not in spider
+
+def test_all_images_are_read_after_the_iteration(tmp_path, data):
+    """Reading them takes minutes where there are many; a host that looks at its images by itself does so when it likes."""
+    images = tmp_path / 'images.zip'
+    shutil.copy(data, images)
+    with zipfile.ZipFile(images, 'a') as archive:
+        archive.writestr('9.png', b'')
+    tree = forks.make(tmp_path, {
+        'train.py': [('dataset.check_images(ranks.keep_waiting)', 'None')],
+        'training/dataset.py': [('    def check_images(', '    _file_ext = None\n\n    def look_at_all(')],
+        'training/training_loop.py': [(forks.BUILT, '    print(G.ledger)\n' + forks.BUILT)],
+        'training/networks_stylegan2.py': [(forks.GENERATOR, '    ledger = 7\n\n' + forks.GENERATOR)]})
+    refused, separable, spider = forks.launches(tree, [
+        ['--cfg=dcgan'], ['--cfg=stylegan2', '--dsc'], ['--cfg=stylegan2', f'--spider-source={data}']], images, tmp_path)
+    assert FAULT in refused and '9.png' not in refused
+    for text in (separable, spider):
+        assert text.index('Dry iteration:') < text.index(f'--data: 9.png in {images} cannot be read')
+    assert 'Source:' not in spider      # nor is a source prepared for images that cannot be used
 
 @pytest.mark.parametrize('value, served', [(14, True), (15, False)])
 def test_layers_of_a_fork_take_more_and_synthesis_returns_more(tmp_path, data, value, served):
