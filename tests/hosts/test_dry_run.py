@@ -185,6 +185,8 @@ def test_a_host_that_cannot_run_here_is_not_refused(results):
     ('AttributeError', "'A' object has no attribute 'b'", 'the host asks for b (training/x.py, line 7), which A does not have'),
     ('TypeError', "A.__init__() got an unexpected keyword argument 'img_size'",
      'the host passes img_size (training/x.py, line 7), which A does not take'),
+    ('TypeError', "A.__init__() missing 2 required positional arguments: 'c_dim' and 'img_channels'",
+     'the host does not pass c_dim and img_channels (training/x.py, line 7), which A needs'),
     ('NotServed', 'its loss gets an encoder', 'its loss gets an encoder')])
 def test_what_the_plugin_lacks_is_refused_where_the_host_itself_cannot_run(results, monkeypatch, kind, message, what):
     monkeypatch.setattr(dry_run, 'apply_options', lambda c, options, given, host: None)
@@ -210,7 +212,7 @@ def test_what_a_host_wants_of_a_snapshot(results, kind, message):
         dry_run.check(c, CONFIG, options, {*options}, HOST)
     said = f'{kind}: {message}'.rstrip(': ').rstrip('. ')
     assert error.value.message.startswith('--resume with --spider-source=x cannot be used in this host: one iteration of its '
-                                          f'loop ends in {said}')
+                                          f'loop ends in {said} (training')
     assert '(training/x.py, line 7), where it resumes; leave one of them out' in error.value.message
     assert c['resume_pkl'] == 'y.pkl'
 
