@@ -102,6 +102,14 @@ def test_layers_of_a_fork_take_more_and_synthesis_returns_more(tmp_path, data, v
     assert 'Dry iteration:' in projected and ('Dry iteration:' in dsc) == served
     assert served or f"a layer gets num_layers='{value}', which separable and fast layers do not serve" in dsc
 
+def test_layers_that_are_no_convolutions_are_named(tmp_path, data):
+    """As in generators by coordinates. The host builds them, so the sentence is not one about this machine."""
+    matrix = [('weight.to(memory_format=_memory_format(channels_last))', 'weight[:, :, 0, 0]')]
+    tree = forks.make(tmp_path, {'training/networks_stylegan2.py': matrix})
+    dsc, = forks.launches(tree, [['--cfg=stylegan2', '--dsc']], data, tmp_path)
+    assert 'Exception: --dsc cannot be used with training.networks_stylegan2.Generator, whose layers are built in another way ' \
+           'than those of StyleGAN2 and StyleGAN3 (IndexError: ' in dsc and 'leave it out.' in dsc
+
 @pytest.mark.parametrize('value, refused', [('None, scale=1.5', False), ('torch.nn.Linear(1, 1)', True)])
 def test_the_loop_passes_its_loss_more(tmp_path, data, value, refused):
     """A setting of the host's loss is left out; a network that it trains is not."""
