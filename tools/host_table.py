@@ -67,6 +67,10 @@ FORKS = [
     Fork('yohan-pg/stylegan2-ada-pytorch', ADA),
     Fork('Mzoughh/StyleGAN2-ADA-4_Watermarking_VF', ADA),
     Fork('autonomousvision/stylegan-xl', ('--cfg=stylegan2',)),
+    Fork('Petecheco/CLR-GAN', ADA),
+    Fork('Jeeseung-Park/Styleformer', ADA),
+    Fork('JCBrouwer/stylegan2-ada-pytorch', (*ADA, '--wbproj=tried', '--wbname=tried')),
+    Fork('VinAIResearch/CREPS', ('--cfg=creps', '--gamma=1')),
 ]
 
 COMMON = ['--gpus=1', '--batch=4', '-n']

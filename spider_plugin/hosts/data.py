@@ -5,6 +5,7 @@ leave EXIF, colour profiles and transparency as they are, and end at the first i
 whose dataset has `check_images`, as that of the reference host, looks by itself."""
 
 import collections
+import functools
 import importlib
 import io
 import os
@@ -14,7 +15,13 @@ from spider_plugin.errors import SpiderError, out_of_memory, shown
 REMEDY = 'write the set anew by dataset_tool.py of the reference host, which `spider init DIR` makes'
 
 def check_host_data(path, dataset_class=None):
-    """Return lines for the launch log about the images at `path`.
+    """Return lines for the launch log about the images at `path`. Arguments and errors: as of open_host_data()."""
+    images = open_host_data(path, dataset_class)
+    return [] if images is None else images.lines()
+
+def open_host_data(path, dataset_class=None):
+    """Return the images at `path` after a look at its labels and its first image, None where nothing is to be checked;
+    lines() of it then looks at all images.
 
     path:           value of --data; what is no folder and no zip is left to the host.
     dataset_class:  class that reads it; by default the ImageFolderDataset of the host on the path.
@@ -23,12 +30,14 @@ def check_host_data(path, dataset_class=None):
         try:
             dataset_class = importlib.import_module('training.dataset').ImageFolderDataset
         except Exception:   # of a host's code, in an environment that it may not have been made for
-            return []
+            return None
     if hasattr(dataset_class, 'check_images') or not hasattr(dataset_class, '_file_ext') or not isinstance(path, str):
-        return []
+        return None
     if not os.path.isdir(path) and not os.path.isfile(path):
-        return []
-    return _HostSet(path).lines()
+        return None
+    images = _HostSet(path)
+    images.check_beginning()
+    return images
 
 class _HostSet:
     """The files that a host of the StyleGAN kind takes for images."""
@@ -64,21 +73,37 @@ class _HostSet:
             return self.limits.read_member(self.zip, name, most)
         return self.limits.read_file(os.path.join(self.path, name), most)
 
+    def check_beginning(self):
+        """Look at the labels and at the first image, which hosts open before anything else. Raises SpiderError."""
+        if self.names:
+            self._check_labels()
+            if self._kept() is None and self._look(self.names[0])[2] is not None:
+                self._look_at_all()
+
     def lines(self):
         """Return lines for people, found once for the same files. Raises SpiderError."""
-        from spider_plugin.files.cache import cache_dir
-        from spider_plugin.files.pictures import check, decode, listing
+        from spider_plugin.files.pictures import check, listing
         if not self.names:
             return []       # the host says so
-        self._check_labels()
-        folder, key = cache_dir('checks'), check.key_of(decode.VERSION, 'host', self._marks())
-        kept = check.recall(folder, key)
-        if kept is None or not isinstance(kept.get('lines'), list):
-            kept = dict(lines=self._look_at_all())
-            check.remember(folder, key, kept)
+        lines = self._kept()
+        if lines is None:
+            lines = self._look_at_all()
+            check.remember(*self._place, dict(lines=lines))
         self.listing.left_out.pop(listing.HIDDEN, None)     # which the host does not leave out
         left_out = self.listing.tell(self.path)
-        return [*([] if left_out is None else [left_out]), *map(str, kept['lines'])]
+        return [*([] if left_out is None else [left_out]), *map(str, lines)]
+
+    def _kept(self):
+        """Return the lines of an earlier look at the same files, or None."""
+        from spider_plugin.files.pictures import check
+        kept = check.recall(*self._place)
+        return kept['lines'] if kept is not None and isinstance(kept.get('lines'), list) else None
+
+    @functools.cached_property
+    def _place(self):
+        from spider_plugin.files.cache import cache_dir
+        from spider_plugin.files.pictures import check, decode
+        return cache_dir('checks'), check.key_of(decode.VERSION, 'host', self._marks())
 
     def _marks(self):
         if self.zip is not None:

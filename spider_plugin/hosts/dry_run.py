@@ -224,6 +224,7 @@ def _said(result: Result) -> str:
 # The sentence.
 
 _UNKNOWN_KEYWORD = re.compile(r"(?:(\w+)\.)?(\w+)\(\) got an unexpected keyword argument '(\w+)'")
+_MISSING         = re.compile(r"(?:(\w+)\.)?(\w+)\(\) missing \d+ required [\w-]+ arguments?: (.+)")
 _NO_ATTRIBUTE    = re.compile(r"'(\w+)' object has no attribute '(\w+)'")
 
 def _sentence(result: Result, c: Any, stock: Any, given: dict[str, str], works: Callable[[str], bool],
@@ -235,6 +236,9 @@ def _sentence(result: Result, c: Any, stock: Any, given: dict[str, str], works: 
     elif match := _UNKNOWN_KEYWORD.search(result.message):
         taker = match[1] or match[2]
         what = f'the host passes {match[3]}{where}, which {taker} does not take'
+    elif match := _MISSING.search(result.message):
+        taker = match[1] or match[2]
+        what = f'the host does not pass {match[3].replace(chr(39), "")}{where}, which {taker} needs'
     elif match := _NO_ATTRIBUTE.search(result.message):
         taker = match[1]
         what = f'the host asks for {match[2]}{where}, which {taker} does not have'
@@ -253,7 +257,7 @@ def _sentence(result: Result, c: Any, stock: Any, given: dict[str, str], works: 
 
 def _what(result: Result) -> str:
     place = result.place(host_folder())
-    return f'one iteration of its loop ends in {_said(result).rstrip(". ")}' + (f' ({place})' if place else '')
+    return f'one iteration of its loop ends in {_said(result).rstrip(":. ")}' + (f' ({place})' if place else '')
 
 def _class_of(c: Any, part: str) -> str:
     return str((c.get(part) or {}).get('class_name', ''))

@@ -267,9 +267,12 @@ def _training_callback(callback, names, cfg_name, plugin_cfgs, stand_in):
         options['cfg'] = spider_cfg or plugin_cfgs.get(cfg)
         if cfg in plugin_cfgs:
             kwargs['cfg'] = stand_in
+        images = None
         if asked:
-            from spider_plugin.hosts.data import check_host_data
-            for line in check_host_data(kwargs.get('data')):
+            from spider_plugin.hosts.data import open_host_data
+            images = open_host_data(kwargs.get('data'))
+        def look_at_images():   # all of them, which takes minutes where there are many, so after the dry iteration
+            for line in [] if images is None else images.lines():
                 print(printable(line))
         def edit(c, desc):
             before = None if asked else plain_resume.read_resumed(c)
@@ -282,6 +285,8 @@ def _training_callback(callback, names, cfg_name, plugin_cfgs, stand_in):
                 tried = [] if options['spider_no_dry_run'] else dry_run.check_before_source(stock, options, given, host)
                 for line in tried or []:
                     print(printable(line))
+                if tried is not None:
+                    look_at_images()
                 with cache_uses.starting():
                     lines = apply_options(c, options, given=given, host=host)
                     cache_uses.hold(cache_uses.named_in(c))
@@ -310,6 +315,7 @@ def _training_callback(callback, names, cfg_name, plugin_cfgs, stand_in):
             if stock is not None and tried is None:
                 for line in dry_run.check(c, stock, options, given, host):
                     print(printable(line))
+                look_at_images()
             if stock is not None and _loop_is_extended(inspect.unwrap(callback).__globals__):
                 from spider_plugin.training import record
                 c[record.KEY] = record.record_of(c, resumed) | automatic.record(click.get_current_context())

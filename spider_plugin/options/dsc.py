@@ -7,7 +7,7 @@ import inspect
 import click
 
 from spider_plugin import registry
-from spider_plugin.errors import SpiderError
+from spider_plugin.errors import SpiderError, shown
 from spider_plugin.options.types import Option, Whole, Window
 
 CONVS = {'1': [1], '2': [2], 'both': [1, 2]}    # of a block of FastGAN
@@ -44,6 +44,7 @@ def apply_layers(c, options, host):
 
 def _apply_dsc(c, options, host):
     declared = registry.generators[options['cfg']] if options['cfg'] else None
+    before = dict(c['G_kwargs'])
     if not (declared and declared.dsc):
         mixin = _check_layers(c, options, '--dsc', 'dsc')
         if options['dsc_order'] not in mixin.orders:
@@ -64,6 +65,7 @@ def _apply_dsc(c, options, host):
         layers = {name: layer for name, layer in host.networks()['G'].named_modules() if hasattr(layer, 'dw_weight')}
     except SpiderError as error:
         if not isinstance(error.__cause__, ValueError | TypeError | AttributeError):
+            _check_dense(type(host)(dict(c, G_kwargs=before)), before['class_name'], error)
             raise
         raise SpiderError(f'--dsc cannot be used with this generator: {error.__cause__}; choose other --dsc-* options, or leave '
                           'it out.') from error
@@ -74,6 +76,19 @@ def _apply_dsc(c, options, host):
     dense = sum(9 * layer.pw_weight[0].numel() for layer in layers.values())
     return [f'{"DSC layers:":<21s}{len(layers)}, {options["dsc_order"]} first, rank {options["dsc_rank"]}; '
             f'{dense / 1e6:.2f}M weights are now {now / 1e6:.2f}M']
+
+def _check_dense(host, class_name, error):
+    """Raise SpiderError if the host can build its generator, of that class; `error` says why it cannot with separable layers."""
+    from spider_plugin.bundles.names import host_class
+    if error.__cause__ is None:
+        return
+    try:
+        host.network('G')
+    except Exception:   # of a host's code: then the layers are not at fault
+        return
+    why = f'{type(error.__cause__).__name__}: {shown(error.__cause__)}'
+    raise SpiderError(f'--dsc cannot be used with {host_class(class_name)[1]}, whose layers are built in another '
+                      f'way than those of StyleGAN2 and StyleGAN3 ({why}); leave it out.') from error
 
 def _add(c, feature):
     from spider_plugin.bundles.names import class_with

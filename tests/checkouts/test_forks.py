@@ -1,22 +1,29 @@
 """Forks of the three checkouts, from SPIDER_HOSTS: each trains by its script with each option of tools/host_table.py, tiny, or is
 refused before it reads its data, in one sentence. Clone a fork as $SPIDER_HOSTS/OWNER+NAME."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from spider_plugin.hosts.option_table import SIDE, make_images
-from tools.host_table import ADA, COLUMNS, FORKS
+from tools.host_table import ADA, COLUMNS, FORKS, RESULT
 
 TICKS = dict(total_kimg=0.008, kimg_per_tick=0.004, image_snapshot_ticks=1, network_snapshot_ticks=1)
+IN_PROCESS = {'data_loader_kwargs.num_workers': 0, 'data_loader_kwargs.prefetch_factor': None}
 NESTED = {'G_kwargs.mapping_kwargs.num_layers': 2, 'G_kwargs.synthesis_kwargs.channel_base': 512, 'D_kwargs.channel_base': 512,
           'G_kwargs.synthesis_kwargs.channel_max': 16, 'D_kwargs.channel_max': 16}
 SMALL = ['--cbase=512', '--cmax=16']
 OWN = {f'{network}_kwargs.channel_max': 16 for network in 'GD'}
+STAGES = {f'{network}_kwargs.{name}': [value] * 4 for network in 'GD'
+          for name, value in dict(WidthPerStage=16, CardinalityPerStage=4, BlocksPerStage=1).items()}   # of R3GAN
 
-OPTIONS = {name: options or [] for name, options in COLUMNS.items()}
-TRAINED = [fork for fork in FORKS if fork.args[0] in ('--cfg=stylegan2', ADA[0])]
+OPTIONS = {name: options or [] for name, options in COLUMNS.items()} | {
+    'ADA': ['--aug=ada'],
+}
+HAS_CFG = ('--cfg=stylegan2', ADA[0])
+TRAINED = [fork for fork in FORKS if fork.args[0] in (*HAS_CFG, '--preset=CIFAR10')]
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
@@ -24,18 +31,25 @@ def data(tmp_path_factory):
     make_images(path, SIDE)
     return path
 
+def small(fork, options):
+    """Return the entries of a config by which a fork's networks are small, with these options."""
+    if any(option.startswith('--spider-cfg') for option in options):
+        return OWN if fork.args[0] in HAS_CFG else {name: value for name, value in STAGES.items() if name[0] == 'D'}
+    sizes = NESTED if fork.args == ADA else {} if fork.args[0] in HAS_CFG else STAGES
+    return {name: value for name, value in sizes.items() if name[0] == 'G'} if '--disc=projected' in options else sizes
+
 @pytest.fixture(scope='module')
 def outcome(attached, run, data, tmp_path_factory):
     """outcome(fork, *options, ranks=1) -> (run directory or None if it was refused, what it printed); each run once."""
-    import json
     runs = {}
     def start(fork, *options, ranks=1):
         if (fork, options, ranks) not in runs:
             host = str(fork.path('.'))
             out = tmp_path_factory.mktemp('run')
-            plugin = any(option.startswith('--spider-cfg') for option in options)
-            config = TICKS | (OWN if plugin else NESTED if fork.args == ADA else {})
-            args = [f'--batch={4 * ranks}', *fork.options(data), *([] if fork.args == ADA else SMALL)]
+            config = TICKS | small(fork, options) | (IN_PROCESS if options else {})     # once with processes that load
+            if '--aug=ada' in options:
+                config = config | dict(ada_interval=1)
+            args = [f'--batch={4 * ranks}', *fork.options(data), *(SMALL if fork.args[0] == '--cfg=stylegan2' else [])]
             done = run(['train.py', f'--outdir={out / "runs"}', f'--data={data}', f'--gpus={ranks}', '--kimg=1', '--workers=1',
                         '--metrics=none', *args, *options], attached(host), SPIDER_DEVICE='cpu', SPIDER_DRY_RUN='on',
                        SPIDER_TINY=json.dumps(dict(config=config, log=str(out / 'rank'),
@@ -46,7 +60,7 @@ def outcome(attached, run, data, tmp_path_factory):
             if done.returncode == 2 and not made:
                 printed = (done.stdout + done.stderr).splitlines()      # some hosts send both to stdout
                 refusals = [line for line in printed if line.startswith('Error: ')]
-                assert len(refusals) == 1 and 'Traceback' not in done.stderr
+                assert len(refusals) == 1 and 'Traceback' not in done.stderr and 'harness' not in refusals[0], printed
                 print(fork.name, *options, refusals[0])
             else:
                 assert done.returncode in (0, 3), done.stdout[-3000:] + done.stderr[-3000:]
@@ -60,6 +74,8 @@ def test_it_trains_or_is_refused(outcome, fork, name):
     run_dir, _printed = outcome(fork, *OPTIONS[name])
     assert run_dir is None or list(run_dir.glob('*.pkl'))
     assert run_dir is not None or name != 'stock'
+    on_the_page = json.loads(RESULT.read_text(encoding='utf-8')).get(fork.name, {}).get('found', {}).get(name)
+    assert on_the_page is None or (run_dir is not None) == (on_the_page == 'yes'), on_the_page
 
 @pytest.mark.parametrize('fork', TRAINED, ids=lambda fork: fork.name)
 def test_two_ranks_resume_and_cascade(outcome, fork):
@@ -67,7 +83,20 @@ def test_two_ranks_resume_and_cascade(outcome, fork):
     run_dir, _printed = outcome(fork, *OPTIONS['source'])
     if run_dir is None:
         pytest.skip('refuses a source')
-    snapshot = sorted(Path(run_dir).glob('*.pkl'), key=os.path.getmtime)[-1]
+    snapshot = last_snapshot(run_dir)
     for options, ranks in ((OPTIONS['source'], 2), ([f'--resume={snapshot}'], 1), ([f'--spider-source={snapshot}'], 1)):
         again, _printed = outcome(fork, *options, ranks=ranks)
-        assert again is None or list(again.glob('*.pkl'))
+        assert again is not None and list(again.glob('*.pkl'))
+
+@pytest.mark.parametrize('fork', TRAINED, ids=lambda fork: fork.name)
+def test_a_stock_run_goes_on_with_a_source_and_without(outcome, fork):
+    run_dir, _printed = outcome(fork)
+    resume = f'--resume={last_snapshot(run_dir)}'
+    plain, printed = outcome(fork, resume)
+    assert plain is not None and list(plain.glob('*.pkl')) and '--resume: G' not in printed
+    trained, _printed = outcome(fork, *OPTIONS['source'])
+    with_source, _printed = outcome(fork, resume, *OPTIONS['source'])
+    assert (with_source is None) == (trained is None) and (trained is None or list(with_source.glob('*.pkl')))
+
+def last_snapshot(run_dir):
+    return sorted(Path(run_dir).glob('*.pkl'), key=os.path.getmtime)[-1]

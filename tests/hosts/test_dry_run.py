@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import types
+import zipfile
 from pathlib import Path
 
 import forks
@@ -20,7 +22,6 @@ FAULT = 'cannot be used in this host'
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
     import io
-    import zipfile
 
     import numpy as np
     import PIL.Image
@@ -67,6 +68,24 @@ def test_the_loop_asks_the_generator_for_more(tmp_path, data):
         assert 'which DCGANGenerator does not have; leave it out' in text and 'Dry run; exiting' not in text
     assert 'Dry iteration:' in spider and FAULT not in spider
 
+def test_all_images_are_read_after_the_iteration(tmp_path, data):
+    """Reading them takes minutes where there are many; a host that looks at its images by itself does so when it likes."""
+    images = tmp_path / 'images.zip'
+    shutil.copy(data, images)
+    with zipfile.ZipFile(images, 'a') as archive:
+        archive.writestr('9.png', b'')
+    tree = forks.make(tmp_path, {
+        'train.py': [('dataset.check_images(ranks.keep_waiting)', 'None')],
+        'training/dataset.py': [('    def check_images(', '    _file_ext = None\n\n    def look_at_all(')],
+        'training/training_loop.py': [(forks.BUILT, '    print(G.ledger)\n' + forks.BUILT)],
+        'training/networks_stylegan2.py': [(forks.GENERATOR, '    ledger = 7\n\n' + forks.GENERATOR)]})
+    refused, separable, spider = forks.launches(tree, [
+        ['--cfg=dcgan'], ['--cfg=stylegan2', '--dsc'], ['--cfg=stylegan2', f'--spider-source={data}']], images, tmp_path)
+    assert FAULT in refused and '9.png' not in refused
+    for text in (separable, spider):
+        assert text.index('Dry iteration:') < text.index(f'--data: 9.png in {images} cannot be read')
+    assert 'Source:' not in spider      # nor is a source prepared for images that cannot be used
+
 @pytest.mark.parametrize('value, served', [(14, True), (15, False)])
 def test_layers_of_a_fork_take_more_and_synthesis_returns_more(tmp_path, data, value, served):
     """An argument that stays at its default is served. The image is the first of what synthesis returns."""
@@ -82,6 +101,14 @@ def test_layers_of_a_fork_take_more_and_synthesis_returns_more(tmp_path, data, v
                                            ['--cfg=stylegan2', '--disc=projected', '--disc-backbone=random']], data, tmp_path)
     assert 'Dry iteration:' in projected and ('Dry iteration:' in dsc) == served
     assert served or f"a layer gets num_layers='{value}', which separable and fast layers do not serve" in dsc
+
+def test_layers_that_are_no_convolutions_are_named(tmp_path, data):
+    """As in generators by coordinates. The host builds them, so the sentence is not one about this machine."""
+    matrix = [('weight.to(memory_format=_memory_format(channels_last))', 'weight[:, :, 0, 0]')]
+    tree = forks.make(tmp_path, {'training/networks_stylegan2.py': matrix})
+    dsc, = forks.launches(tree, [['--cfg=stylegan2', '--dsc']], data, tmp_path)
+    assert 'Exception: --dsc cannot be used with training.networks_stylegan2.Generator, whose layers are built in another way ' \
+           'than those of StyleGAN2 and StyleGAN3 (IndexError: ' in dsc and 'leave it out.' in dsc
 
 @pytest.mark.parametrize('value, refused', [('None, scale=1.5', False), ('torch.nn.Linear(1, 1)', True)])
 def test_the_loop_passes_its_loss_more(tmp_path, data, value, refused):
@@ -166,6 +193,8 @@ def test_a_host_that_cannot_run_here_is_not_refused(results):
     ('AttributeError', "'A' object has no attribute 'b'", 'the host asks for b (training/x.py, line 7), which A does not have'),
     ('TypeError', "A.__init__() got an unexpected keyword argument 'img_size'",
      'the host passes img_size (training/x.py, line 7), which A does not take'),
+    ('TypeError', "A.__init__() missing 2 required positional arguments: 'c_dim' and 'img_channels'",
+     'the host does not pass c_dim and img_channels (training/x.py, line 7), which A needs'),
     ('NotServed', 'its loss gets an encoder', 'its loss gets an encoder')])
 def test_what_the_plugin_lacks_is_refused_where_the_host_itself_cannot_run(results, monkeypatch, kind, message, what):
     monkeypatch.setattr(dry_run, 'apply_options', lambda c, options, given, host: None)
@@ -191,7 +220,7 @@ def test_what_a_host_wants_of_a_snapshot(results, kind, message):
         dry_run.check(c, CONFIG, options, {*options}, HOST)
     said = f'{kind}: {message}'.rstrip(': ').rstrip('. ')
     assert error.value.message.startswith('--resume with --spider-source=x cannot be used in this host: one iteration of its '
-                                          f'loop ends in {said}')
+                                          f'loop ends in {said} (training')
     assert '(training/x.py, line 7), where it resumes; leave one of them out' in error.value.message
     assert c['resume_pkl'] == 'y.pkl'
 

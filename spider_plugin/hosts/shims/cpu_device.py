@@ -15,7 +15,9 @@ train with less on a CPU, and its sample grid has 4 x 4 images, because drawing 
 
 import contextlib
 import functools
+import inspect
 import os
+import sys
 import time
 import types
 from pathlib import Path
@@ -69,10 +71,26 @@ def mend_globals(names):
         names['setup_snapshot_image_grid'] = small_grid(names['setup_snapshot_image_grid'])
 
 def mend_launch(c):
-    """Switch half precision off in a config, because some hosts use it on any device."""
-    for kwargs in (c.get('G_kwargs', {}), c.get('G_kwargs', {}).get('synthesis_kwargs', {}), c.get('D_kwargs', {})):
-        if 'num_fp16_res' in kwargs:
-            kwargs.update(num_fp16_res=0, conv_clamp=None)
+    """Switch half precision off in a config, because some hosts use it on any device, and so the clamp that goes with it, unless
+    the host's layers need one."""
+    for part in (c.get('G_kwargs', {}), c.get('D_kwargs', {})):
+        for kwargs in (part, part.get('synthesis_kwargs', {})):
+            if 'num_fp16_res' in kwargs:
+                kwargs.update(num_fp16_res=0)
+                if not _required(part.get('class_name'), 'conv_clamp'):
+                    kwargs.update(conv_clamp=None)
+
+def _required(class_name, argument):
+    """Return whether a class beside that of a network, or beside one that it extends, has an argument without a default."""
+    try:
+        from spider_plugin.hosts.capabilities import import_name
+        modules = {sys.modules[cls.__module__] for cls in import_name(class_name).__mro__[:-1]}
+    except Exception:   # of a host's code; the host will report it
+        return False
+    classes = {cls for module in modules if is_host_name(module.__name__) for obj in vars(module).values()
+               if inspect.isclass(obj) for cls in obj.__mro__ if cls.__module__ == module.__name__}
+    arguments = [inspect.signature(cls.__init__).parameters.get(argument) for cls in classes if '__init__' in vars(cls)]
+    return any(found is not None and found.default is found.empty for found in arguments)
 
 #----------------------------------------------------------------------------
 # The view.

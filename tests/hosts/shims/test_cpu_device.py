@@ -1,6 +1,8 @@
 """SPIDER_DEVICE=cpu: the view of torch that a host gets, and that other modules keep torch."""
 
+import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -72,6 +74,22 @@ def test_launch_in_float32():
     cpu_device.mend_launch(c)
     assert c['G_kwargs']['synthesis_kwargs'] == c['D_kwargs'] == dict(num_fp16_res=0, conv_clamp=None)
     cpu_device.mend_launch(dict(G_kwargs={}, D_kwargs={}))
+
+@pytest.mark.parametrize('argument, left', [('conv_clamp', 256), ('conv_clamp=256', None), ('**kwargs', None)])
+def test_a_clamp_stays_where_layers_need_one(monkeypatch, tmp_path, argument, left):
+    """Classes of hosts are those that persistence makes over them, with *args and **kwargs."""
+    nets = types.ModuleType('nets')
+    exec(f'class Stock:\n    def __init__(self, size, {argument}):\n        pass\n'
+         'class Layer(Stock):\n    def __init__(self, *args, **kwargs):\n        pass\n'
+         'class Generator:\n    pass\n', vars(nets))
+    del nets.Stock
+    (tmp_path / 'nets.py').touch()
+    monkeypatch.setitem(sys.modules, 'nets', nets)
+    monkeypatch.setattr(cpu_device.imports, 'host_folder', lambda: str(tmp_path))
+    nested = dict(num_fp16_res=4, conv_clamp=256)
+    c = dict(G_kwargs=dict(class_name='nets.Generator', synthesis_kwargs=nested), D_kwargs=dict(nested))
+    cpu_device.mend_launch(c)
+    assert nested == dict(num_fp16_res=0, conv_clamp=left) and c['D_kwargs'] == dict(num_fp16_res=0, conv_clamp=None)
 
 #----------------------------------------------------------------------------
 # A script and a module beside it.
