@@ -34,7 +34,8 @@ from torch_utils_ext.ops.depthwise_up2 import (
     depthwise_up2_backward,
     depthwise_up2_transpose,
     depthwise_up2_weight_grad,
-    up2_filters,
+    phase_filters,
+    up2_phases,
 )
 from torch_utils_ext.ops.exporting import exporting
 
@@ -128,16 +129,27 @@ def kernel_energy(dw, pw, pointwise_first):
     pairs = [(r, s) for r in range(len(pw)) for s in range(r + 1)]
     return total((1 if r == s else 2) * pw[r] * pw[s] * gram[r, s] for r, s in pairs)
 
-def half_precision_factors(dw, pw, styles, pointwise_first):
-    """Return the factors and styles, scaled so that no step leaves the range of float16.
+def filter_energy(k, pw):
+    """Return the same of each sample's kernel, [N, O], from its filters k [rank, N, I, 3, 3] of a layer that is depthwise first."""
+    if len(pw) == 1:
+        return k.squeeze(0).square().sum(dim=[2, 3]) @ pw.squeeze(0).square().t()
+    gram = torch.einsum('rnikl,snikl->rsni', k, k)
+    return total((1 if r == s else 2) * (gram[r, s] @ (pw[r] * pw[s]).t()) for r in range(len(pw)) for s in range(r + 1))
 
-    Filters get unit norm per channel, and their scale moves to pw. Every output channel of pw gets a peak of 1 / sqrt(I), and
-    the styles of every sample a peak of 1. Demodulation removes these scales, so they count as constants."""
-    norms = torch.linalg.vector_norm(dw.detach(), dim=[0, 2, 3]).clamp(min=1e-20)       # [I or O]
-    dw, pw = dw / norms[None, :, None, None], pw * (norms[None, :, None] if pointwise_first else norms)
-    peaks = torch.linalg.vector_norm(pw.detach(), math.inf, dim=[0, 2], keepdim=True).clamp(min=1e-20)
-    styles = styles / torch.linalg.vector_norm(styles.detach(), math.inf, dim=1, keepdim=True).clamp(min=1e-20)
-    return dw, pw / (peaks * math.sqrt(pw.shape[2])), styles
+# Scales that keep float16 in its range. Demodulation removes them, so they count as constants.
+
+def size_of(t, dim, order=2):
+    """Return the norm of t over the dimensions dim, which have length one in the result."""
+    return torch.linalg.vector_norm(t.detach(), order, dim=dim, keepdim=True).clamp(min=1e-20)
+
+def unit_filters(dw, pw):
+    """Return dw with unit norm per input channel, and pw with the norms that were removed."""
+    norms = size_of(dw, [0, 2, 3])      # [1, I, 1, 1]
+    return dw / norms, pw * norms.flatten()
+
+def unit_styles_and_rows(styles, pw, rows=True):
+    """Return the styles with a peak of 1 per sample, and pw with unit norm per output channel if rows is true."""
+    return styles / size_of(styles, 1, math.inf), pw / size_of(pw, [0, 2]) if rows else pw
 
 #----------------------------------------------------------------------------
 # The part that layers of both families share.
@@ -154,12 +166,10 @@ class _DSCLayerMixin:
         self.pw_weight = torch.nn.Parameter(torch.randn([rank, out_channels, in_channels]))
         self.dw_gain, self.pw_gain = dsc_gains(rank, in_channels)
 
-    def factors(self):
-        return self.dw_weight * self.dw_gain, self.pw_weight * self.pw_gain
-
     def effective_weight(self):
-        """Return the host's dense weight of an equal layer, [O, I, 3, 3]."""
-        return effective_kernel(*self.factors(), self.pointwise_first)
+        """Return the host's dense weight of an equal layer, [O, I, 3, 3]. The layer itself leaves out the gains, because
+        demodulation removes any scale."""
+        return effective_kernel(self.dw_weight * self.dw_gain, self.pw_weight * self.pw_gain, self.pointwise_first)
 
 def dsc_gains(rank, in_channels):
     """Return the gains of unit-variance dw and pw that keep the variance of activations.
@@ -179,29 +189,42 @@ class DSCLayer2Mixin(_DSCLayerMixin):
         if self.up not in (1, 2):
             raise ValueError(f'a layer upsamples by {self.up}; only 1 and 2 are known')
         super().attach_dsc(order, rank)
+        if self.up == 2:
+            self.register_buffer('phases', up2_phases(self.resample_filter), persistent=False)
 
     def forward(self, x, w, noise_mode='random', fused_modconv=True, gain=1, **others):
         """Return [N, O, R, R] from x [N, I, R / up, R / up] and w [N, w_dim]; fused_modconv, for dense layers, is ignored."""
         check_defaults(super().forward, others)
-        styles, (dw, pw) = self.affine(w), self.factors()
         noise = layer_noise(self, x, noise_mode)
-        if x.dtype == torch.float16:
-            dw, pw, styles = half_precision_factors(dw, pw, styles, self.pointwise_first)
-        scales = demodulation(styles, kernel_energy(dw, pw, self.pointwise_first))
-        layer = self._pointwise_first if self.pointwise_first else self._depthwise_first
-        x, scales = layer(x, styles, scales, dw, pw)
+        product = self._pointwise_first if self.pointwise_first else self._depthwise_first
+        x, scales = product(x, self.affine(w))
         return layer_epilogue(self, x, scales, noise, gain)
 
-    def _depthwise_first(self, x, styles, scales, dw, pw):
-        k = dw[:, None] * styles[None, :, :, None, None]                # [rank, N, I, 3, 3]
-        k = up2_filters(k, self.resample_filter) if self.up == 2 else k
+    def _demodulation(self, energy, half):
+        """Return 1 / |s W_o|, [N, O], from the energy of factors without gains, and in half precision of unit scale."""
+        return (energy + 1e-8 / (1 if half else self.dw_gain * self.pw_gain) ** 2).rsqrt()
+
+    def _depthwise_first(self, x, styles):
+        """Return (the product, the scales that it lacks or None), from x and styles [N, I]."""
+        dw, pw, half = self.dw_weight, self.pw_weight, x.dtype == torch.float16
         folded = pw.shape[1] < x.shape[2] * x.shape[3] * self.up ** 2   # whether N * O * I is less than N * I * P
+        if half:
+            dw, pw = unit_filters(dw, pw)
+            styles, pw = unit_styles_and_rows(styles, pw, rows=not folded)
+        k = dw[:, None] * styles[None, :, :, None, None]                # [rank, N, I, 3, 3]
+        scales = self._demodulation(filter_energy(k, pw), half)
+        k = phase_filters(k, self.phases) if self.up == 2 else k
         pw = pw[:, None] * scales[None, :, :, None] if folded else pw
         terms = [separable(x, *term, 'up' if self.up == 2 else 'same') for term in zip(terms_of(k), terms_of(pw.to(x.dtype)))]
         return total(terms), None if folded else scales
 
-    def _pointwise_first(self, x, styles, scales, dw, pw):
-        k = up2_filters(dw[:, None] * scales[None, :, :, None, None], self.resample_filter)     # [rank, N, O, 4, 3, 3]
+    def _pointwise_first(self, x, styles):
+        """Return the same."""
+        dw, pw, half = self.dw_weight, self.pw_weight, x.dtype == torch.float16
+        if half:
+            styles, pw = unit_styles_and_rows(styles, pw)
+        scales = self._demodulation(styles.square() @ kernel_energy(dw, pw, True).t(), half)
+        k = phase_filters(dw[:, None] * scales[None, :, :, None, None], self.phases)            # [rank, N, O, 4, 3, 3]
         if pw.shape[1] < x.shape[2] * x.shape[3]:
             pw = pw[:, None] * styles[None, :, None, :]
         else:
@@ -217,22 +240,16 @@ class DSCLayer3Mixin(_DSCLayerMixin):
         """Return [N, O, H', W'] from x [N, I, H, W] and w [N, w_dim]; there is no noise in any mode."""
         check_defaults(super().forward, others)
         x, input_gain = layer3_input(self, x, w, force_fp32, update_emas)
-        styles, (dw, pw) = unit_styles(self.affine(w)), self.factors()
+        styles, dw, pw = unit_styles(self.affine(w)), self.dw_weight, self.pw_weight
         energy = kernel_energy(dw, pw, False)
         size = (energy.mean(dim=1, keepdim=True) / 9).rsqrt()           # [O, 1]: the effective kernel has unit mean square
         scales = demodulation(styles, energy * size.square()) * size.t() * input_gain
         if x.dtype == torch.float16:
-            dw, pw, styles, scales = self._in_half_precision(dw, pw, styles, scales)
+            peaks = styles.detach().abs().amax(dim=1, keepdim=True).clamp(min=1e-20)
+            styles, scales, (dw, pw) = styles / peaks, scales * peaks, unit_filters(dw, pw)
         k = dw[:, None] * styles[None, :, :, None, None]
         weights = (pw[:, None] * scales[None, :, :, None]).to(x.dtype)
         return layer3_activation(self, total(separable(x, *term, 'full') for term in zip(terms_of(k), terms_of(weights))))
-
-    @staticmethod
-    def _in_half_precision(dw, pw, styles, scales):
-        """Return filters of unit norm and styles of unit peak; the removed factors are multiplied into pw and scales."""
-        norms = dw.detach().square().sum(dim=[0, 2, 3]).sqrt().clamp(min=1e-20)
-        peaks = styles.detach().abs().amax(dim=1, keepdim=True).clamp(min=1e-20)
-        return dw / norms[None, :, None, None], pw * norms, styles / peaks, scales * peaks
 
 #----------------------------------------------------------------------------
 

@@ -70,8 +70,9 @@ def assert_close(actual, truth, tolerance=1e-9):
 def assert_is_dense_with_its_kernel(layer, dense, run=lambda layer, *args: layer(*args)):
     shared = {name: parameter for name, parameter in layer.named_parameters() if not name.startswith(('dw_', 'pw_'))}
     tensors = [*shared.values(), layer.dw_weight, layer.pw_weight]
+    buffers = {name: buffer for name, buffer in layer.named_buffers() if name in dict(dense.named_buffers())}
     def with_kernel(x, w):
-        state = dict(shared, **dict(layer.named_buffers()), weight=layer.effective_weight())
+        state = dict(shared, **buffers, weight=layer.effective_weight())
         return run(lambda *args, **kwargs: torch.func.functional_call(dense, state, args, kwargs, strict=True), x, w)
     x, w = inputs(layer)
     assert_close(derivatives(lambda *args: run(layer, *args), x, w, tensors), derivatives(with_kernel, x, w, tensors))
@@ -173,11 +174,10 @@ def test_layers_start_at_unit_variance_before_demodulation(order, up):
     torch.manual_seed(0)
     for rank in (1, 4):
         layer = converted(layer2(64, 48, 16, up), 'dsc', order, rank)
-        dw, pw = layer.factors()
-        energy = dsc_module.kernel_energy(dw, pw, layer.pointwise_first)
-        assert float(energy.sum(dim=1).mean().detach()) == pytest.approx(1, rel=0.2)
         exact = layer.effective_weight().square().sum(dim=[2, 3])
-        assert torch.allclose(energy, exact, rtol=1e-4, atol=1e-6)
+        assert float(exact.sum(dim=1).mean().detach()) == pytest.approx(1, rel=0.2)
+        energy = dsc_module.kernel_energy(layer.dw_weight, layer.pw_weight, layer.pointwise_first)
+        assert torch.allclose(energy * (layer.dw_gain * layer.pw_gain) ** 2, exact, rtol=1e-4, atol=1e-6)
 
 @pytest.mark.parametrize('order', ['depthwise', 'pointwise'])
 def test_half_precision_holds_what_demodulation_takes_out(order, ops):
@@ -209,11 +209,8 @@ def saved_bytes(run, parameters):
 def test_upsampled_maps_are_not_kept(order):
     layer = converted(layer2(16, 16, 64, up=2), 'dsc', order, 1)
     x, w = torch.randn([2, 16, 32, 32], requires_grad=True), torch.randn([2, W_DIM])
-    dw, pw = layer.factors()
-    styles = layer.affine(w)
-    scales = dsc_module.demodulation(styles, dsc_module.kernel_energy(dw, pw, layer.pointwise_first))
     method = layer._pointwise_first if layer.pointwise_first else layer._depthwise_first
-    (y, _), size = saved_bytes(lambda: method(x, styles, scales, dw, pw), [])
+    (y, _), size = saved_bytes(lambda: method(x, layer.affine(w)), layer.parameters())
     assert size < 2.5 * x.numel() * 4 < y.numel() * 4     # the input, and its mixture or nothing; filters are small
 
 def test_an_unknown_activation_is_refused():
