@@ -22,6 +22,7 @@ from spider_plugin.portable.layers.modconv import (
     attach_to_rgb,
     check_activation,
     demodulation,
+    epilogue_scalars,
     layer3_activation,
     layer3_input,
     layer_epilogue,
@@ -32,6 +33,7 @@ from torch_utils_ext.ops.depthwise import depthwise, depthwise_backward, depthwi
 from torch_utils_ext.ops.depthwise_up2 import (
     depthwise_up2,
     depthwise_up2_backward,
+    depthwise_up2_epilogue,
     depthwise_up2_transpose,
     depthwise_up2_weight_grad,
     phase_filters,
@@ -69,8 +71,16 @@ class _Separable(torch.autograd.Function):
         return gx, gk, gw, None
 
 def separable(x, k, w, kind):
-    """Return x [N, I, H, W] filtered by k [N, I, ...] of that kind, then mixed by w [O, I] or [N, O, I], [N, O, H', W']."""
-    return mix(w, filtered(x, k, kind)) if exporting() else _Separable.apply(x, k, w, kind)
+    """Return x [N, I, H, W] filtered by k [N, I, ...] of that kind, then mixed by w [O, I] or [N, O, I], [N, O, H', W'].
+
+    x and w have one dtype, or get autocast's."""
+    if exporting():
+        return mix(w, filtered(x, k, kind))
+    device = x.device.type
+    if torch.is_autocast_enabled(device) and x.dtype != torch.float64:
+        x, w = (t.to(torch.get_autocast_dtype(device)) for t in (x, w))
+    with torch.autocast(device, enabled=False):
+        return _Separable.apply(x, k, w, kind)
 
 def mix(w, x):
     """Return the product over channels of w [O, I] or [N, O, I] and x [N, I, H, W], [N, O, H, W]."""
@@ -129,12 +139,35 @@ def kernel_energy(dw, pw, pointwise_first):
     pairs = [(r, s) for r in range(len(pw)) for s in range(r + 1)]
     return total((1 if r == s else 2) * pw[r] * pw[s] * gram[r, s] for r, s in pairs)
 
-def filter_energy(k, pw):
-    """Return the same of each sample's kernel, [N, O], from its filters k [rank, N, I, 3, 3] of a layer that is depthwise first."""
-    if len(pw) == 1:
-        return k.squeeze(0).square().sum(dim=[2, 3]) @ pw.squeeze(0).square().t()
+def filter_demodulation(k, pw, eps):
+    """Return 1 / sqrt(E + eps), [N, O], with the energy E of each sample's kernel from its filters k [rank, N, I, 3, 3], which come
+    first in the layer."""
+    if len(pw) == 1 and not exporting():
+        with torch.autocast(k.device.type, enabled=False):
+            return _FilterDemodulation.apply(k.squeeze(0), pw.squeeze(0), eps)
     gram = torch.einsum('rnikl,snikl->rsni', k, k)
-    return total((1 if r == s else 2) * (gram[r, s] @ (pw[r] * pw[s]).t()) for r in range(len(pw)) for s in range(r + 1))
+    pairs = [(r, s) for r in range(len(pw)) for s in range(r + 1)]
+    return (total((1 if r == s else 2) * (gram[r, s] @ (pw[r] * pw[s]).t()) for r, s in pairs) + eps).rsqrt()
+
+class _FilterDemodulation(torch.autograd.Function):
+    """Of a single term, with the fewest operations: at low resolutions a GPU waits for launches."""
+
+    @staticmethod
+    def forward(ctx, k, pw, eps):
+        squares, weights = k.square().sum(dim=[2, 3]), pw.square()     # [N, I], [O, I]
+        scales = (squares @ weights.t() + eps).rsqrt()
+        ctx.save_for_backward(k, pw, scales, squares, weights)
+        return scales
+
+    @staticmethod
+    def backward(ctx, g):
+        k, pw, scales, squares, weights = ctx.saved_tensors
+        if torch.is_grad_enabled():     # the gradient will be differentiated
+            squares, weights = k.square().sum(dim=[2, 3]), pw.square()
+        slope = g * scales.pow(3)       # -2 times that of the energy
+        gk = k * torch.addmm(squares, slope, weights, beta=0, alpha=-1)[:, :, None, None] if ctx.needs_input_grad[0] else None
+        gpw = pw * torch.addmm(weights, slope.t(), squares, beta=0, alpha=-1) if ctx.needs_input_grad[1] else None
+        return gk, gpw, None
 
 # Scales that keep float16 in its range. Demodulation removes them, so they count as constants.
 
@@ -197,39 +230,39 @@ class DSCLayer2Mixin(_DSCLayerMixin):
         check_defaults(super().forward, others)
         noise = layer_noise(self, x, noise_mode)
         product = self._pointwise_first if self.pointwise_first else self._depthwise_first
-        x, scales = product(x, self.affine(w))
-        return layer_epilogue(self, x, scales, noise, gain)
+        return product(x, self.affine(w), noise, gain)
 
-    def _demodulation(self, energy, half):
-        """Return 1 / |s W_o|, [N, O], from the energy of factors without gains, and in half precision of unit scale."""
-        return (energy + 1e-8 / (1 if half else self.dw_gain * self.pw_gain) ** 2).rsqrt()
+    def _eps(self, half):
+        """Return what is added to the energy of factors without gains, which have about unit scale in half precision."""
+        return 1e-8 / (1 if half else self.dw_gain * self.pw_gain) ** 2
 
-    def _depthwise_first(self, x, styles):
-        """Return (the product, the scales that it lacks or None), from x and styles [N, I]."""
+    def _depthwise_first(self, x, styles, noise, gain):
         dw, pw, half = self.dw_weight, self.pw_weight, x.dtype == torch.float16
         folded = pw.shape[1] < x.shape[2] * x.shape[3] * self.up ** 2   # whether N * O * I is less than N * I * P
         if half:
             dw, pw = unit_filters(dw, pw)
             styles, pw = unit_styles_and_rows(styles, pw, rows=not folded)
         k = dw[:, None] * styles[None, :, :, None, None]                # [rank, N, I, 3, 3]
-        scales = self._demodulation(filter_energy(k, pw), half)
+        scales = filter_demodulation(k, pw, self._eps(half))
         k = phase_filters(k, self.phases) if self.up == 2 else k
         pw = pw[:, None] * scales[None, :, :, None] if folded else pw
         terms = [separable(x, *term, 'up' if self.up == 2 else 'same') for term in zip(terms_of(k), terms_of(pw.to(x.dtype)))]
-        return total(terms), None if folded else scales
+        return layer_epilogue(self, total(terms), None if folded else scales, noise, gain)
 
-    def _pointwise_first(self, x, styles):
-        """Return the same."""
+    def _pointwise_first(self, x, styles, noise, gain):
         dw, pw, half = self.dw_weight, self.pw_weight, x.dtype == torch.float16
         if half:
             styles, pw = unit_styles_and_rows(styles, pw)
-        scales = self._demodulation(styles.square() @ kernel_energy(dw, pw, True).t(), half)
+        scales = (styles.square() @ kernel_energy(dw, pw, True).t() + self._eps(half)).rsqrt()
         k = phase_filters(dw[:, None] * scales[None, :, :, None, None], self.phases)            # [rank, N, O, 4, 3, 3]
         if pw.shape[1] < x.shape[2] * x.shape[3]:
             pw = pw[:, None] * styles[None, :, None, :]
         else:
             x = x * styles.to(x.dtype)[:, :, None, None]
-        return total(depthwise_up2(mix(w, x), filters) for w, filters in zip(terms_of(pw.to(x.dtype)), terms_of(k))), None
+        terms = [(mix(w, x), filters) for w, filters in zip(terms_of(pw.to(x.dtype)), terms_of(k))]
+        if len(terms) == 1:
+            return depthwise_up2_epilogue(*terms[0], noise, self.bias, **epilogue_scalars(self, gain))
+        return layer_epilogue(self, total(depthwise_up2(*term) for term in terms), None, noise, gain)
 
 # StyleGAN3-T, depthwise first. Weights and styles are normalised as in the host's layers, for every dtype of x.
 

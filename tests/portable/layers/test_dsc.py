@@ -85,7 +85,7 @@ def ops(request, open_kernels):
         yield expected
         return
     calls = open_kernels('cpu')
-    before = {op: calls(op) for op in ('epilogue', 'depthwise', 'depthwise_up2')}
+    before = {op: calls(op) for op in ('epilogue', 'depthwise', 'depthwise_up2', 'depthwise_up2_epilogue')}
     yield expected
     assert all(calls(op) > before[op] for op in expected)
 
@@ -97,7 +97,8 @@ def ops(request, open_kernels):
     ('pointwise', 2, 9, 2, 9, 2), ('depthwise', 2, 1, 4, 40, 4), ('pointwise', 2, 1, 4, 40, 4), ('depthwise', 1, 1, 4, 40, 3),
 ])
 def test_stylegan2_layer_is_dense_with_its_effective_kernel(order, up, rank, I, O, resolution, ops):
-    ops += ['epilogue', 'depthwise_up2' if up == 2 else 'depthwise']
+    ops += ['depthwise_up2_epilogue'] if (order, up, rank) == ('pointwise', 2, 1) else \
+        ['epilogue', 'depthwise_up2' if up == 2 else 'depthwise']
     torch.manual_seed(rank)
     dense = layer2(I, O, resolution, up, conv_clamp=1.5).double()
     layer = converted(layer2(I, O, resolution, up, conv_clamp=1.5), 'dsc', order, rank).double()
@@ -195,6 +196,23 @@ def test_half_precision_holds_what_demodulation_takes_out(order, ops):
     assert half.dtype == torch.float16 and half.isfinite().all()
     assert (half - full).abs().max() < 0.02 * full.abs().max()
 
+@pytest.mark.parametrize('order, up', [('depthwise', 1), ('depthwise', 2), ('pointwise', 2)])
+def test_autocast(order, up, ops):
+    """The activations get autocast's dtype, and all gradients come back."""
+    ops += ['depthwise_up2' if (order, up) == ('depthwise', 2) else 'depthwise_up2_epilogue' if up == 2 else 'depthwise']
+    torch.manual_seed(0)
+    layer = converted(layer2(8, 6, 16, up), 'dsc', order, 1)
+    x, w = torch.randn([2, 8, 16 // up, 16 // up], requires_grad=True), torch.randn([2, W_DIM])
+    tensors = [x, *layer.parameters()]
+    results = []
+    for enabled in (False, True):
+        with torch.autocast('cpu', torch.bfloat16, enabled=enabled):
+            y = layer(x, w, noise_mode='const')
+        results.append([y, *torch.autograd.grad(y.float().square().sum(), tensors)])
+    assert results[1][0].dtype == torch.bfloat16
+    for full, low in zip(*results):
+        assert (full - low).norm() <= 0.05 * full.norm()
+
 def saved_bytes(run, parameters):
     """Return the bytes of the storages that the graph of run() keeps, without parameters."""
     storages, own = {}, {p.untyped_storage().data_ptr() for p in parameters}
@@ -207,10 +225,9 @@ def saved_bytes(run, parameters):
 
 @pytest.mark.parametrize('order', ['depthwise', 'pointwise'])
 def test_upsampled_maps_are_not_kept(order):
-    layer = converted(layer2(16, 16, 64, up=2), 'dsc', order, 1)
+    layer = converted(layer2(16, 16, 64, up=2, activation='linear'), 'dsc', order, 1)     # its epilogue keeps nothing
     x, w = torch.randn([2, 16, 32, 32], requires_grad=True), torch.randn([2, W_DIM])
-    method = layer._pointwise_first if layer.pointwise_first else layer._depthwise_first
-    (y, _), size = saved_bytes(lambda: method(x, layer.affine(w)), layer.parameters())
+    y, size = saved_bytes(lambda: layer(x, w, noise_mode='none'), layer.parameters())
     assert size < 2.5 * x.numel() * 4 < y.numel() * 4     # the input, and its mixture or nothing; filters are small
 
 def test_an_unknown_activation_is_refused():
