@@ -73,11 +73,11 @@ def run(name: str, reference: Callable[..., Any], args: Sequence[Any]) -> Any:
 
 def _kernel(name: str, args: Sequence[Any]) -> Any:
     op = getattr(torch.ops.torch_utils_ext, name)
-    return _epilogue(op, *args) if name == 'epilogue' else op(*args)
+    return _epilogue(op, *args) if name in ('epilogue', 'depthwise_up2_epilogue') else op(*args)
 
-def _epilogue(op: Callable[..., Any], x: torch.Tensor, demod: torch.Tensor | None, noise: torch.Tensor | None,
-              bias: torch.Tensor | None, act: str, alpha: float, gain: float, clamp: float | None) -> Any:
-    return op(x, demod, noise, bias, int(act == 'lrelu'), alpha, gain, -1.0 if clamp is None else float(clamp))
+def _epilogue(op: Callable[..., Any], *args: Any) -> Any:
+    *tensors, act, alpha, gain, clamp = args
+    return op(*tensors, int(act == 'lrelu'), alpha, gain, -1.0 if clamp is None else float(clamp))
 
 # The reason why no kernel takes these arguments, or None. It costs every call a few microseconds.
 

@@ -94,6 +94,22 @@ def count(case, variant, kernels=True):
         first = counts.of(step)
         return counts.of(step) if first['copies'] else first
 
+def passes(variant, layer):
+    """Return how often the step of a 3x3 layer of StyleGAN2 reads or writes as many bytes as its output has, with the kernels.
+
+    layer: 'conv1', or 'conv0', which upsamples, of 256x256 pixels, 64 channels and batch 16 in float16."""
+    make, kwargs = SYNTHESES[variant]
+    counts = DeviceCounts()
+    layer = counts.on_device(getattr(make(256, **kwargs).b256, layer).train())
+    size = 256 // layer.up
+    with counts:
+        x, w = counts.randn(16, layer.in_channels, size, size).half(), counts.randn(16, layer.affine.in_features)
+    def step():
+        y = layer(x.detach().requires_grad_(), w, fused_modconv=False)
+        y.backward(y.detach())
+    with with_kernels():
+        return counts.of(step)['bytes'] / (2 * 16 * layer.out_channels * 256 * 256)
+
 def _inputs(counts, network, batch):
     if hasattr(network, 'mapping'):
         return counts.randn(batch, network.z_dim), counts.randn(batch, 0)

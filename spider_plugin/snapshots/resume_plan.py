@@ -78,7 +78,8 @@ def make_plan(network, there, here):
     there = {name: tensor for name, tensor in there.items() if name not in afresh}
     if here is None:
         return Plan(network, there, {}, [], [], afresh)
-    shapes = {name: tensor.shape for name, tensor in [*here.named_parameters(), *here.named_buffers()]}
+    kept = here.state_dict().keys()     # without constants, which a network makes anew
+    shapes = {name: tensor.shape for name, tensor in [*here.named_parameters(), *here.named_buffers()] if name in kept}
     longer = [name for name in getattr(here, 'resume_first_rows', ()) if name in there and name in shapes
               and there[name].shape[1:] == shapes[name][1:] and len(there[name]) > shapes[name][0]]
     cut = {name: (tuple(there[name].shape), tuple(shapes[name])) for name in longer}

@@ -7,7 +7,7 @@ import torch
 from torch_utils_ext.ops.affine_glu import affine_glu_ref
 from torch_utils_ext.ops.conv3x3 import conv3x3_down2_ref, conv3x3_ref
 from torch_utils_ext.ops.depthwise import depthwise_ref
-from torch_utils_ext.ops.depthwise_up2 import depthwise_up2_ref
+from torch_utils_ext.ops.depthwise_up2 import depthwise_up2_epilogue_ref, depthwise_up2_ref
 from torch_utils_ext.ops.epilogue import epilogue_ref
 
 TOLERANCE = {torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2, torch.float64: 1e-14}   # of the largest value
@@ -96,6 +96,15 @@ def _epilogue_from_output(library, draw, g, y, demod, options):
     yield 'gbias from y', gbias, v.sum(dim=[2, 3]), H * W
     yield 'gx alone', library.epilogue_backward(g, y, True, wanted=(), **options)[0], v
 
+def depthwise_up2_epilogue(library, draw, N, C, H, W, shared):
+    x, k = draw(N, C, H, W), draw.side_input(1 if shared else N, C, 4, 3, 3) / 4    # results of about the size of the clamp
+    noise, bias = draw.side_input(1 if shared else N, 1, 2 * H, 2 * W), draw.side_input(C)
+    x64, k64, noise64, bias64 = exact(x, k.expand(N, C, 4, 3, 3), noise, bias)
+    for name, options in [('y', dict(act='lrelu', gain=2 ** 0.5, clamp=1.25, alpha=0.2)), ('linear y', dict(act='linear', gain=0.5))]:
+        yield name, library.depthwise_up2_epilogue(x, k, noise=noise, bias=bias, **options), \
+            depthwise_up2_epilogue_ref(x64, k64, noise64, bias64, **options)
+    yield 'plain y', library.depthwise_up2_epilogue(x, k), depthwise_up2_ref(x64, k64)
+
 def affine_glu(library, draw, N, C, H, W, shared):
     x, g = draw(N, 2 * C, H, W), draw(N, C, H, W)
     scale, shift, noise = draw.side_input(2 * C), draw.side_input(2 * C), draw.side_input(1 if shared else N, 1, H, W)
@@ -122,8 +131,9 @@ def conv3x3(library, draw, N, C, H, W, shared):
     yield 'gx', library.conv3x3_transpose(g, w, taps), gx
     yield 'gw', library.conv3x3_weight_grad(x, g, taps), gw
 
-OPS = dict(depthwise=depthwise, depthwise_up2=depthwise_up2, epilogue=epilogue, affine_glu=affine_glu)
-CPU_OPS = dict(OPS, conv3x3=conv3x3)    # of libraries for CPUs
+BOTH = dict(depthwise=depthwise, depthwise_up2=depthwise_up2, epilogue=epilogue, affine_glu=affine_glu)
+OPS = dict(BOTH, depthwise_up2_epilogue=depthwise_up2_epilogue)     # of CUDA kernels, and
+CPU_OPS = dict(BOTH, conv3x3=conv3x3)                               # of libraries for CPUs
 LOSS = dict(conv3x3={torch.float32: 3e-5, torch.float64: 5e-14})     # tolerances of ops that are less exact
 
 #----------------------------------------------------------------------------
@@ -132,7 +142,7 @@ def outputs(op, library, dtype, shape, shared=False, device='cpu', seed=0):
     """Return {name: tensor} of all results of the library in one case, each compared with the reference."""
     named = {}
     tolerance = LOSS.get(op, {}).get(dtype, TOLERANCE[dtype])
-    for i, (name, got, wanted, *terms) in enumerate(CPU_OPS[op](library, Draw(dtype, device, seed), *shape, shared)):
+    for i, (name, got, wanted, *terms) in enumerate((OPS | CPU_OPS)[op](library, Draw(dtype, device, seed), *shape, shared)):
         check(f'{op} {name} {dtype} {shape}', got, wanted, tolerance, *terms)
         named[f'{i} {name}'] = got
     return named

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from benchmarks.common.kernels import builds
+from benchmarks.common.kernels import builds, sass
 
 # Real code for each architecture from two intermediate forms (bfloat16 conversions are instructions from sm_80 on), and PTX for
 # those to come.
@@ -40,6 +40,36 @@ def test_compiles_without_spills():
 @pytest.mark.slow
 def test_every_architecture_compiles_without_spills():
     check(builds.device(ARCHITECTURES), re.findall(r'sm_\d+', ' '.join(ARCHITECTURES)))
+
+# {kernel: (most registers of a thread, stores of 16 bytes in the instance for the widest strips or vectors)}. A multiprocessor has
+# 65536 registers, so that 80 leave room for three blocks of 256 threads, and 168 for three of 128. What instances with sums store
+# beside is narrow, and the gradients of the twofold upsampling store two neighbours at once.
+
+LIMITS = {'depthwise_kernel': (64, 3), 'depthwise_backward_kernel': (96, 3), 'depthwise_up2_kernel': (80, 6),
+          'depthwise_up2_kernel with epilogue': (104, 6), 'depthwise_up2_backward_kernel': (168, 0), 'epilogue_kernel': (32, 1), 'epilogue_slope_kernel': (32, 1),
+          'affine_glu_kernel': (40, 1), 'channels_kernel': (80, 2), 'sum_rows_kernel': (40, 0), 'sum_slices_kernel': (40, 0)}
+SUMS = {'depthwise_backward_kernel', 'depthwise_up2_backward_kernel', 'channels_kernel', 'sum_rows_kernel', 'sum_slices_kernel'}
+SIZES = {'f': 4, '6__half': 2, '13__nv_bfloat16': 2}
+
+@pytest.mark.parametrize('architecture', ['90', *(pytest.param(a, marks=pytest.mark.slow) for a in ('80', '100', '120'))])
+def test_registers_spills_and_widths_of_stores(architecture):
+    built = builds.cubins(architecture)
+    said = re.findall(r"entry function '(\w+)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads.*?Used (\d+) registers",
+                      (built / 'ptxas.txt').read_text(), re.S)
+    stores = {name: widths for path in built.glob('*.cubin') for name, widths in sass.stores(path).items()}
+    assert {name for name, *_ in said} == set(stores)
+    wide = set()
+    for name, *spilled, registers in said:
+        kernel, dtype, values = re.match(r'_ZN3tux\d+(\w+?_kernel)I(f|6__half|13__nv_bfloat16)(?:Li(\d+)E)?', name).groups()
+        kernel += ' with epilogue' * bool(re.search(r'depthwise_up2_kernelI\w+?Li\dELb1E', name))
+        most, count = LIMITS[kernel]
+        assert spilled == ['0', '0'] and int(registers) <= most, (name, spilled, registers)
+        per_store = 2 if kernel.startswith('depthwise_up2_kernel') else 1   # outputs of an input
+        sums_alone = f'depthwise_backward_kernelI{dtype}Li{values}ELb0' in name
+        if count and int(values) * per_store * SIZES[dtype] == 16 and not sums_alone:
+            wide.add((kernel, dtype))
+            assert stores[name][128] >= count and (kernel in SUMS or set(stores[name]) == {128}), (name, stores[name])
+    assert wide == {(kernel, dtype) for kernel, (_, count) in LIMITS.items() if count for dtype in SIZES}
 
 def test_the_library_has_every_function_of_the_abi():
     """It opens without a driver, and has all functions that abi.h declares."""

@@ -12,7 +12,12 @@ from benchmarks.common.kernels import builds
 from torch_utils_ext import backend
 from torch_utils_ext.ops.affine_glu import affine_glu
 from torch_utils_ext.ops.depthwise import depthwise, depthwise_weight_grad
-from torch_utils_ext.ops.depthwise_up2 import depthwise_up2, depthwise_up2_transpose, depthwise_up2_weight_grad
+from torch_utils_ext.ops.depthwise_up2 import (
+    depthwise_up2,
+    depthwise_up2_epilogue,
+    depthwise_up2_transpose,
+    depthwise_up2_weight_grad,
+)
 from torch_utils_ext.ops.epilogue import epilogue
 
 @pytest.fixture(autouse=True, scope='module')
@@ -39,6 +44,9 @@ CASES = {
     'depthwise shared': (depthwise, [(2, 2, 3, 4), (1, 2, 3, 3)]),
     'depthwise_weight_grad': (depthwise_weight_grad, [(2, 2, 3, 4), (2, 2, 3, 4)]),
     'depthwise_up2': (depthwise_up2, [(2, 2, 3, 2), (2, 2, 4, 3, 3)]),
+    'depthwise_up2_epilogue': (lambda x, k, n, b: depthwise_up2_epilogue(x, k, n, b, **LRELU),
+                               [(2, 2, 3, 2), (2, 2, 4, 3, 3), (2, 1, 6, 4), (2,)]),
+    'depthwise_up2_epilogue shared': (depthwise_up2_epilogue, [(2, 2, 3, 2), (1, 2, 4, 3, 3)]),
     'depthwise_up2_transpose': (depthwise_up2_transpose, [(1, 2, 6, 4), (1, 2, 4, 3, 3)]),
     'depthwise_up2_weight_grad': (depthwise_up2_weight_grad, [(1, 2, 3, 2), (1, 2, 6, 4)]),
     'epilogue': (lambda x, d, n, b: epilogue(x, d, n, b, **LRELU), [(2, 2, 3, 4), (2, 2), (2, 1, 3, 4), (2,)]),

@@ -7,6 +7,8 @@ from torch_utils_ext.ops.affine_glu import affine_glu, affine_glu_ref
 from torch_utils_ext.ops.depthwise import depthwise, depthwise_ref, depthwise_weight_grad, depthwise_weight_grad_ref
 from torch_utils_ext.ops.depthwise_up2 import (
     depthwise_up2,
+    depthwise_up2_epilogue,
+    depthwise_up2_epilogue_ref,
     depthwise_up2_ref,
     depthwise_up2_transpose,
     depthwise_up2_transpose_ref,
@@ -32,6 +34,10 @@ def _epilogue(**kwargs):
         return f(x, d, z, b, **kwargs)
     return (lambda x, d, b, z: forward(x, d, b, z, epilogue), lambda x, d, b, z: forward(x, d, b, z, epilogue_ref))
 
+def _up2_epilogue(**kwargs):
+    return (lambda x, k, b, z: depthwise_up2_epilogue(x, k, z, b, **kwargs),
+            lambda x, k, b, z: depthwise_up2_epilogue_ref(x, k, z, b, **kwargs))
+
 def _epilogue_inputs(N, C, H, W, n):
     return [_randn(N, C, H, W), _randn(N, C, seed=1), _randn(C, seed=2), _randn(n, 1, H, W, seed=3)]
 
@@ -41,6 +47,9 @@ CASES = {
                               lambda N, C, H, W, n: [_randn(N, C, H, W), _randn(N, C, H, W, seed=1)]),
     'depthwise_up2': (depthwise_up2, depthwise_up2_ref,
                       lambda N, C, H, W, n: [_randn(N, C, H, W), _randn(n, C, 4, 3, 3, seed=1)]),
+    'depthwise_up2_epilogue': (*_up2_epilogue(act='lrelu', alpha=0.2, gain=1.5, clamp=1.3),
+                               lambda N, C, H, W, n: [_randn(N, C, H, W), _randn(n, C, 4, 3, 3, seed=1) / 4, _randn(C, seed=2),
+                                                      _randn(n, 1, 2 * H, 2 * W, seed=3)]),
     'depthwise_up2_transpose': (depthwise_up2_transpose, depthwise_up2_transpose_ref,
                                 lambda N, C, H, W, n: [_randn(N, C, 2 * H, 2 * W), _randn(n, C, 4, 3, 3, seed=1)]),
     'depthwise_up2_weight_grad': (depthwise_up2_weight_grad, depthwise_up2_weight_grad_ref,
@@ -87,7 +96,7 @@ def test_values_and_gradients_over_odd_shapes(case, dtype, require_kernels):
             assert y.shape == want.shape and _error(y, want) <= TOLERANCE[dtype], (N, C, H, W, n)
             g = _randn(*y.shape, seed=9).to(y.dtype)
             # Elements at a kink or a bound of the epilogue may fall on either side of it in low precision.
-            if case.startswith('epilogue') and dtype != torch.float64:
+            if 'epilogue' in case and dtype != torch.float64:
                 low = 1e-5 if dtype == torch.float32 else 3e-2
                 g = g * ((want.abs() > low) & ((want.abs() - 1.3).abs() > low)).to(g.dtype)
             got = torch.autograd.grad(y, inputs, g)
@@ -175,6 +184,7 @@ def test_opcheck(require_kernels):
         t.requires_grad_()
     for op, args in [(ops.depthwise, (x, k, False)), (ops.depthwise, (x, k, True)), (ops.depthwise_weight_grad, (x, g)),
                      (ops.depthwise_backward, (x, k, g)), (ops.depthwise_up2, (x, k4)), (ops.depthwise_up2_transpose, (big, k4)),
+                     (ops.depthwise_up2_epilogue, (x, k4, None, b, *scalars)),
                      (ops.depthwise_up2_weight_grad, (x, big)), (ops.depthwise_up2_backward, (x, k4, big)),
                      (ops.epilogue, (x, d, z, b, *scalars)), (ops.epilogue, (x, None, None, None, *scalars)),
                      (ops.epilogue_slope, (g, x, False, d, z, b, *scalars)),

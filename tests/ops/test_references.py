@@ -45,6 +45,20 @@ def test_gradients_of_depthwise_up2(n):
     _close(gx, depthwise_up2_transpose_ref(g, k))
     _close(gk, depthwise_up2_weight_grad_ref(x, g).sum_to_size(k.shape))
 
+@pytest.mark.parametrize('n, shape', [(0, (0, 2, 3, 4)), (1, (0, 2, 3, 4)), (2, (2, 0, 3, 4)), (2, (2, 3, 0, 4)), (1, (2, 3, 3, 0))])
+def test_no_images_have_no_values_and_no_gradients(n, shape):
+    N, C, H, W = shape
+    for ref, weight_grad, factor in ((depthwise_ref, depthwise_weight_grad_ref, 1), (depthwise_up2_ref, depthwise_up2_weight_grad_ref, 2),
+                                     (lambda x, k: depthwise_up2_transpose_ref(x.repeat(1, 1, 2, 2), k), None, 1)):
+        x, k = _randn(*shape).requires_grad_(), _randn(n, C, *([3, 3] if ref is depthwise_ref else [4, 3, 3])).requires_grad_()
+        y = ref(x.float(), k.float())
+        assert y.shape == (N, C, factor * H, factor * W) and y.dtype == torch.float32
+        gx, gk = torch.autograd.grad(y.double().sum(), [x, k])
+        assert gx.shape == x.shape and torch.equal(gk, torch.zeros_like(k))
+        if weight_grad is not None:
+            found = weight_grad(x, _randn(N, C, factor * H, factor * W))
+            assert torch.equal(found, torch.zeros(N, *k.shape[1:], dtype=torch.float64)) and found.requires_grad
+
 #----------------------------------------------------------------------------
 # Phase filters.
 

@@ -37,6 +37,12 @@ def test_plan_compares_names_and_shapes():
                            '1 only in the file: c')
     assert make_plan('D', there, None).line() == 'D: 3 of 3 tensors copied'
 
+def test_constants_that_a_network_makes_anew_are_no_tensors_of_a_snapshot():
+    here = torch.nn.Linear(1, 1)
+    here.register_buffer('constant', torch.ones(2), persistent=False)
+    plan = make_plan('G', here.state_dict() | {'constant': torch.zeros(2)}, here)
+    assert list(plan.copied) == ['weight', 'bias'] and not plan.new and plan.unused == ['constant']
+
 def test_running_statistics_that_are_not_finite_start_afresh():
     here = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2))
     statistics = {'1.running_mean': torch.tensor([1, float('nan')]), '1.running_var': torch.full([2], float('inf'))}

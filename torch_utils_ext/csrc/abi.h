@@ -88,6 +88,10 @@ typedef struct {
 int tux_epilogue(int dtype, const void* x, const tux_epilogue_args* args, void* y,
                  int64_t N, int64_t C, int64_t H, int64_t W, void* stream);
 
+// Optional: the epilogue of tux_depthwise_up2(x, k) in the same pass. demod of args is NULL; noise is [N or 1, 2H, 2W].
+int tux_depthwise_up2_epilogue(int dtype, const void* x, const void* k, int k_per_sample, const tux_epilogue_args* args, void* y,
+                               int64_t N, int64_t C, int64_t H, int64_t W, void* stream);
+
 // The slope m of the epilogue at each element is gain, times alpha if u <= 0 under lrelu, and 0 if y is beyond the clamp.
 // It is computed from `saved`. With from_output = 0, saved is x; u is computed again from x and args, and |gain act(u)| > clamp
 // is beyond. With from_output = 1, saved is y; args' tensors are not read, y <= 0 means u <= 0, and |y| >= clamp rounded to T is

@@ -6,6 +6,7 @@
 #include "bind/conv3x3.h"
 #include "bind/depthwise.h"
 #include "bind/depthwise_up2.h"
+#include "bind/depthwise_up2_epilogue.h"
 #include "bind/epilogue.h"
 
 namespace {
@@ -32,6 +33,8 @@ Tensor epilogue_autograd(const Tensor& x, const optional<Tensor>& demod, const o
     return Epilogue::apply(x, demod, noise, bias, act, alpha, gain, clamp);
 }
 
+Tensor up2_epilogue_autograd(TUX_UP2_EPILOGUE) { return Up2Epilogue::apply(x, k, noise, bias, act, alpha, gain, clamp); }
+
 Tensor slope_autograd(const Tensor& g, const Tensor& saved, bool from_output, const optional<Tensor>& demod,
                       const optional<Tensor>& noise, const optional<Tensor>& bias, int64_t act, double alpha, double gain, double clamp) {
     return EpilogueSlope::apply(g, saved, from_output, demod, noise, bias, act, alpha, gain, clamp);
@@ -54,6 +57,8 @@ TORCH_LIBRARY(torch_utils_ext, m) {
     m.def("depthwise_weight_grad(Tensor x, Tensor g) -> Tensor");
     m.def("depthwise_backward(Tensor x, Tensor k, Tensor g) -> (Tensor, Tensor)");
     m.def("depthwise_up2(Tensor x, Tensor k) -> Tensor");
+    m.def("depthwise_up2_epilogue(Tensor x, Tensor k, Tensor? noise, Tensor? bias, int act, float alpha, float gain, float clamp) "
+          "-> Tensor");
     m.def("depthwise_up2_transpose(Tensor g, Tensor k) -> Tensor");
     m.def("depthwise_up2_weight_grad(Tensor x, Tensor g) -> Tensor");
     m.def("depthwise_up2_backward(Tensor x, Tensor k, Tensor g) -> (Tensor, Tensor)");
@@ -76,6 +81,7 @@ TORCH_LIBRARY(torch_utils_ext, m) {
     m.impl("depthwise_weight_grad", weight_grad_##suffix); \
     m.impl("depthwise_backward", backward_##suffix); \
     m.impl("depthwise_up2", up2_##suffix); \
+    m.impl("depthwise_up2_epilogue", up2_epilogue_##suffix); \
     m.impl("depthwise_up2_transpose", up2_transpose_##suffix); \
     m.impl("depthwise_up2_weight_grad", up2_weight_grad_##suffix); \
     m.impl("depthwise_up2_backward", up2_backward_##suffix); \
@@ -99,6 +105,7 @@ TORCH_LIBRARY_IMPL(torch_utils_ext, Autograd, m) {
     m.impl("depthwise_weight_grad", pair<WeightGrad>);
     m.impl("depthwise_backward", two<DepthwiseBackward>);
     m.impl("depthwise_up2", pair<Up2>);
+    m.impl("depthwise_up2_epilogue", up2_epilogue_autograd);
     m.impl("depthwise_up2_transpose", pair<Up2Transpose>);
     m.impl("depthwise_up2_weight_grad", pair<Up2WeightGrad>);
     m.impl("depthwise_up2_backward", two<Up2Backward>);

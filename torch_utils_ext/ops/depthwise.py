@@ -37,6 +37,8 @@ def depthwise(x: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
 def depthwise_ref(x: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
     N, C, H, W = x.shape
     v = x.to(k.dtype)
+    if x.numel() == 0:      # no images: torch convolves no groups
+        return (v * k.sum()).to(x.dtype)
     if k.shape[0] == 1:
         y = F.conv2d(v, k.reshape(C, 1, 3, 3), padding=1, groups=C)
     else:
@@ -54,7 +56,10 @@ def depthwise_weight_grad(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
 
 def depthwise_weight_grad_ref(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
     N, C, H, W = x.shape
-    v, g = (t.to(accumulation_dtype(x)).reshape(1, N * C, H, W) for t in (x, g))
+    v, g = (t.to(accumulation_dtype(x)) for t in (x, g))
+    if x.numel() == 0:
+        return (v * g).sum(dim=[2, 3])[:, :, None, None].expand(N, C, 3, 3)
+    v, g = (t.reshape(1, N * C, H, W) for t in (v, g))
     return conv2d_weight(v, [N * C, 1, 3, 3], g, padding=1, groups=N * C).reshape(N, C, 3, 3)
 
 #----------------------------------------------------------------------------

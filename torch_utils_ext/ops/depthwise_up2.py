@@ -15,6 +15,7 @@ from torch.nn.grad import conv2d_weight
 
 from torch_utils_ext.dispatch import run_op
 from torch_utils_ext.ops.depthwise import accumulation_dtype, in_accumulation_dtype
+from torch_utils_ext.ops.epilogue import check_act, epilogue_ref
 
 #----------------------------------------------------------------------------
 
@@ -28,9 +29,28 @@ def depthwise_up2(x: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
 
 def depthwise_up2_ref(x: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
     N, C, H, W = x.shape
+    if x.numel() == 0:      # no images: torch convolves no groups
+        return (x.to(k.dtype) * k.sum()).repeat(1, 1, 2, 2).to(x.dtype)
     k = k.expand(N, -1, -1, -1, -1).reshape(N * C * 4, 1, 3, 3)
     y = F.conv2d(x.to(k.dtype).reshape(1, N * C, H, W), k, padding=1, groups=N * C)
     return F.pixel_shuffle(y.reshape(N, C * 4, H, W), 2).to(x.dtype)
+
+#----------------------------------------------------------------------------
+
+def depthwise_up2_epilogue(x: torch.Tensor, k: torch.Tensor, noise: 'torch.Tensor | None' = None, bias: 'torch.Tensor | None' = None,
+                           act: str = 'linear', alpha: float = 0.2, gain: float = 1.0, clamp: 'float | None' = None) -> torch.Tensor:
+    """epilogue(depthwise_up2(x, k), None, noise, bias, ...), on a GPU in one pass.
+
+    x, k: as for depthwise_up2; the others as for epilogue, with the size of the result.
+    returns [N, C, 2H, 2W] in x's dtype."""
+    check_act(act)
+    sides = in_accumulation_dtype(x, k, noise, bias)
+    return run_op('depthwise_up2_epilogue', depthwise_up2_epilogue_ref, x, *sides, act, float(alpha), float(gain), clamp)
+
+def depthwise_up2_epilogue_ref(x: torch.Tensor, k: torch.Tensor, noise: 'torch.Tensor | None' = None,
+                               bias: 'torch.Tensor | None' = None, act: str = 'linear', alpha: float = 0.2, gain: float = 1.0,
+                               clamp: 'float | None' = None) -> torch.Tensor:
+    return epilogue_ref(depthwise_up2_ref(x, k), None, noise, bias, act, alpha, gain, clamp)
 
 #----------------------------------------------------------------------------
 
@@ -43,6 +63,8 @@ def depthwise_up2_transpose(g: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
 
 def depthwise_up2_transpose_ref(g: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
     N, C, H, W = g.shape[0], g.shape[1], g.shape[2] // 2, g.shape[3] // 2
+    if g.numel() == 0:
+        return (g.to(k.dtype) * k.sum())[:, :, ::2, ::2].to(g.dtype)
     k = k.expand(N, -1, -1, -1, -1).flip([3, 4]).reshape(N * C, 4, 3, 3)
     phases = F.pixel_unshuffle(g.to(k.dtype), 2).reshape(1, N * C * 4, H, W)
     return F.conv2d(phases, k, padding=1, groups=N * C).reshape(N, C, H, W).to(g.dtype)
@@ -59,6 +81,8 @@ def depthwise_up2_weight_grad(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
 def depthwise_up2_weight_grad_ref(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
     N, C, H, W = x.shape
     v, g = (t.to(accumulation_dtype(x)) for t in (x, g))
+    if x.numel() == 0:
+        return (v * g[:, :, ::2, ::2]).sum(dim=[2, 3])[:, :, None, None, None].expand(N, C, 4, 3, 3)
     g = F.pixel_unshuffle(g, 2).reshape(1, N * C * 4, H, W)
     gk = conv2d_weight(v.reshape(1, N * C, H, W), [N * C * 4, 1, 3, 3], g, padding=1, groups=N * C)
     return gk.reshape(N, C, 4, 3, 3)
@@ -87,15 +111,20 @@ def up2_filters(w: torch.Tensor, resample_filter: 'torch.Tensor | list[float]', 
     flip_weight:     whether w is correlated; if not, it is convolved, as in StyleGAN2's up layers.
     returns [..., 4, 3, 3]."""
     f = torch.as_tensor(resample_filter, dtype=w.dtype, device=w.device)
+    return phase_filters(w.flip([-2, -1]) if flip_weight else w, up2_phases(f))
+
+def phase_filters(w: torch.Tensor, phases: torch.Tensor) -> torch.Tensor:
+    """The phase filters of w [..., 3, 3] by up2_phases of a filter, [9, 36], which a layer can keep; returns [..., 4, 3, 3]."""
+    return (w.flatten(-2) @ phases).unflatten(-1, (4, 3, 3))
+
+def up2_phases(f: torch.Tensor) -> torch.Tensor:
+    """The phase filters of the nine kernels that have a single tap, [9, 36], for a resample_filter f [4] or [4, 4]."""
     f = torch.outer(f, f) if f.ndim == 1 else f
     if f.shape != (4, 4):
         raise ValueError(f'resample_filter has shape {list(f.shape)}, expected [4] or [4, 4]')
-    # Columns of `weights` are the phase filters of the nine kernels that have a single tap.
-    taps = torch.eye(9, dtype=w.dtype, device=w.device).reshape(9, 1, 3, 3)
+    taps = torch.eye(9, dtype=f.dtype, device=f.device).reshape(9, 1, 3, 3)
     kernels = F.conv2d(taps, f.flip([0, 1])[None, None] * (4 / f.sum()), padding=3)     # [9, 1, 6, 6], K above
-    weights = kernels.reshape(9, 3, 2, 3, 2).permute(2, 4, 1, 3, 0).flip([2, 3])        # [a, b, u, v, tap]
-    w = w.flip([-2, -1]) if flip_weight else w
-    return (w.flatten(-2) @ weights.reshape(36, 9).T).reshape(*w.shape[:-2], 4, 3, 3)
+    return kernels.reshape(9, 3, 2, 3, 2).permute(0, 2, 4, 1, 3).flip([3, 4]).reshape(9, 36)    # [tap, (a, b, u, v)]
 
 def up2_filters_nearest(w: torch.Tensor) -> torch.Tensor:
     """Phase filters of nearest-neighbour upsampling x2 and a correlation with w, zero padding 1: FastGAN's up convolution.

@@ -22,10 +22,13 @@ def epilogue(x: torch.Tensor, demod: 'torch.Tensor | None' = None, noise: 'torch
     act:    'linear' or 'lrelu' with slope alpha.
     clamp:  bound of the absolute value of the result, or None.
     returns [N, C, H, W] in x's dtype."""
-    if act not in ('linear', 'lrelu'):
-        raise ValueError(f"act is {act!r}, expected 'linear' or 'lrelu'")
+    check_act(act)
     sides = in_accumulation_dtype(x, demod, noise, bias)
     return run_op('epilogue', epilogue_ref, x, *sides, act, float(alpha), float(gain), clamp)
+
+def check_act(act: str) -> None:
+    if act not in ('linear', 'lrelu'):
+        raise ValueError(f"act is {act!r}, expected 'linear' or 'lrelu'")
 
 def epilogue_ref(x: torch.Tensor, demod: 'torch.Tensor | None' = None, noise: 'torch.Tensor | None' = None,
                  bias: 'torch.Tensor | None' = None, act: str = 'linear', alpha: float = 0.2, gain: float = 1.0,

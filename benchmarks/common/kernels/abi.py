@@ -122,6 +122,13 @@ class Library:
         self.call('tux_epilogue', DTYPES[x.dtype], x, self.epilogue_args(x, **options), y, shape=x.shape)
         return y
 
+    def depthwise_up2_epilogue(self, x, k, **options):
+        N, C, H, W = x.shape
+        y = self.empty([N, C, 2 * H, 2 * W], x.dtype, x)
+        self.call('tux_depthwise_up2_epilogue', DTYPES[x.dtype], x, k, int(k.shape[0] == N), self.epilogue_args(x, **options), y,
+                  shape=x.shape)
+        return y
+
     def epilogue_slope(self, g, saved, from_output, **options):
         out = self.empty(g.shape, g.dtype, g)
         self.call('tux_epilogue_slope', DTYPES[g.dtype], g, saved, int(from_output), self.epilogue_args(g, **options), out,

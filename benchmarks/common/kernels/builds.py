@@ -90,6 +90,18 @@ def device(architectures, csrc=CSRC):
         (scratch / 'ptxas.txt').write_text(''.join(said))
     return cached([version('nvcc'), *architectures, *sources(csrc)], make)
 
+def cubins(architecture, csrc=CSRC):
+    """Return a directory with the machine code of csrc/cuda/*.cu for an architecture such as '90', a .cubin for each file, and the
+    output of ptxas in ptxas.txt."""
+    units = sorted((csrc / 'cuda').glob('*.cu'))
+
+    def make(scratch):
+        command = ['nvcc', '-std=c++17', '-O3', f'-arch=sm_{architecture}', '-Xptxas', '-v', '-cubin']
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            said = list(pool.map(lambda unit: run([*command, unit, '-o', scratch / f'{unit.stem}.cubin']), units))
+        (scratch / 'ptxas.txt').write_text(''.join(said))
+    return cached([version('nvcc'), 'cubin', architecture, *sources(csrc)], make)
+
 #----------------------------------------------------------------------------
 # python -m benchmarks.common.kernels.builds prints the library for this machine's GPU, or the emulated one where there is none.
 

@@ -22,6 +22,7 @@ from spider_plugin.portable.layers.modconv import (
     attach_to_rgb,
     check_activation,
     demodulation,
+    epilogue_scalars,
     layer3_activation,
     layer3_input,
     layer_epilogue,
@@ -32,9 +33,11 @@ from torch_utils_ext.ops.depthwise import depthwise, depthwise_backward, depthwi
 from torch_utils_ext.ops.depthwise_up2 import (
     depthwise_up2,
     depthwise_up2_backward,
+    depthwise_up2_epilogue,
     depthwise_up2_transpose,
     depthwise_up2_weight_grad,
-    up2_filters,
+    phase_filters,
+    up2_phases,
 )
 from torch_utils_ext.ops.exporting import exporting
 
@@ -68,8 +71,16 @@ class _Separable(torch.autograd.Function):
         return gx, gk, gw, None
 
 def separable(x, k, w, kind):
-    """Return x [N, I, H, W] filtered by k [N, I, ...] of that kind, then mixed by w [O, I] or [N, O, I], [N, O, H', W']."""
-    return mix(w, filtered(x, k, kind)) if exporting() else _Separable.apply(x, k, w, kind)
+    """Return x [N, I, H, W] filtered by k [N, I, ...] of that kind, then mixed by w [O, I] or [N, O, I], [N, O, H', W'].
+
+    x and w have one dtype, or get autocast's."""
+    if exporting():
+        return mix(w, filtered(x, k, kind))
+    device = x.device.type
+    if torch.is_autocast_enabled(device) and x.dtype != torch.float64:
+        x, w = (t.to(torch.get_autocast_dtype(device)) for t in (x, w))
+    with torch.autocast(device, enabled=False):
+        return _Separable.apply(x, k, w, kind)
 
 def mix(w, x):
     """Return the product over channels of w [O, I] or [N, O, I] and x [N, I, H, W], [N, O, H, W]."""
@@ -128,16 +139,50 @@ def kernel_energy(dw, pw, pointwise_first):
     pairs = [(r, s) for r in range(len(pw)) for s in range(r + 1)]
     return total((1 if r == s else 2) * pw[r] * pw[s] * gram[r, s] for r, s in pairs)
 
-def half_precision_factors(dw, pw, styles, pointwise_first):
-    """Return the factors and styles, scaled so that no step leaves the range of float16.
+def filter_demodulation(k, pw, eps):
+    """Return 1 / sqrt(E + eps), [N, O], with the energy E of each sample's kernel from its filters k [rank, N, I, 3, 3], which come
+    first in the layer."""
+    if len(pw) == 1 and not exporting():
+        with torch.autocast(k.device.type, enabled=False):
+            return _FilterDemodulation.apply(k.squeeze(0), pw.squeeze(0), eps)
+    gram = torch.einsum('rnikl,snikl->rsni', k, k)
+    pairs = [(r, s) for r in range(len(pw)) for s in range(r + 1)]
+    return (total((1 if r == s else 2) * (gram[r, s] @ (pw[r] * pw[s]).t()) for r, s in pairs) + eps).rsqrt()
 
-    Filters get unit norm per channel, and their scale moves to pw. Every output channel of pw gets a peak of 1 / sqrt(I), and
-    the styles of every sample a peak of 1. Demodulation removes these scales, so they count as constants."""
-    norms = torch.linalg.vector_norm(dw.detach(), dim=[0, 2, 3]).clamp(min=1e-20)       # [I or O]
-    dw, pw = dw / norms[None, :, None, None], pw * (norms[None, :, None] if pointwise_first else norms)
-    peaks = torch.linalg.vector_norm(pw.detach(), math.inf, dim=[0, 2], keepdim=True).clamp(min=1e-20)
-    styles = styles / torch.linalg.vector_norm(styles.detach(), math.inf, dim=1, keepdim=True).clamp(min=1e-20)
-    return dw, pw / (peaks * math.sqrt(pw.shape[2])), styles
+class _FilterDemodulation(torch.autograd.Function):
+    """Of a single term, with the fewest operations: at low resolutions a GPU waits for launches."""
+
+    @staticmethod
+    def forward(ctx, k, pw, eps):
+        squares, weights = k.square().sum(dim=[2, 3]), pw.square()     # [N, I], [O, I]
+        scales = (squares @ weights.t() + eps).rsqrt()
+        ctx.save_for_backward(k, pw, scales, squares, weights)
+        return scales
+
+    @staticmethod
+    def backward(ctx, g):
+        k, pw, scales, squares, weights = ctx.saved_tensors
+        if torch.is_grad_enabled():     # the gradient will be differentiated
+            squares, weights = k.square().sum(dim=[2, 3]), pw.square()
+        slope = g * scales.pow(3)       # -2 times that of the energy
+        gk = k * torch.addmm(squares, slope, weights, beta=0, alpha=-1)[:, :, None, None] if ctx.needs_input_grad[0] else None
+        gpw = pw * torch.addmm(weights, slope.t(), squares, beta=0, alpha=-1) if ctx.needs_input_grad[1] else None
+        return gk, gpw, None
+
+# Scales that keep float16 in its range. Demodulation removes them, so they count as constants.
+
+def size_of(t, dim, order=2):
+    """Return the norm of t over the dimensions dim, which have length one in the result."""
+    return torch.linalg.vector_norm(t.detach(), order, dim=dim, keepdim=True).clamp(min=1e-20)
+
+def unit_filters(dw, pw):
+    """Return dw with unit norm per input channel, and pw with the norms that were removed."""
+    norms = size_of(dw, [0, 2, 3])      # [1, I, 1, 1]
+    return dw / norms, pw * norms.flatten()
+
+def unit_styles_and_rows(styles, pw, rows=True):
+    """Return the styles with a peak of 1 per sample, and pw with unit norm per output channel if rows is true."""
+    return styles / size_of(styles, 1, math.inf), pw / size_of(pw, [0, 2]) if rows else pw
 
 #----------------------------------------------------------------------------
 # The part that layers of both families share.
@@ -154,12 +199,10 @@ class _DSCLayerMixin:
         self.pw_weight = torch.nn.Parameter(torch.randn([rank, out_channels, in_channels]))
         self.dw_gain, self.pw_gain = dsc_gains(rank, in_channels)
 
-    def factors(self):
-        return self.dw_weight * self.dw_gain, self.pw_weight * self.pw_gain
-
     def effective_weight(self):
-        """Return the host's dense weight of an equal layer, [O, I, 3, 3]."""
-        return effective_kernel(*self.factors(), self.pointwise_first)
+        """Return the host's dense weight of an equal layer, [O, I, 3, 3]. The layer itself leaves out the gains, because
+        demodulation removes any scale."""
+        return effective_kernel(self.dw_weight * self.dw_gain, self.pw_weight * self.pw_gain, self.pointwise_first)
 
 def dsc_gains(rank, in_channels):
     """Return the gains of unit-variance dw and pw that keep the variance of activations.
@@ -179,34 +222,47 @@ class DSCLayer2Mixin(_DSCLayerMixin):
         if self.up not in (1, 2):
             raise ValueError(f'a layer upsamples by {self.up}; only 1 and 2 are known')
         super().attach_dsc(order, rank)
+        if self.up == 2:
+            self.register_buffer('phases', up2_phases(self.resample_filter), persistent=False)
 
     def forward(self, x, w, noise_mode='random', fused_modconv=True, gain=1, **others):
         """Return [N, O, R, R] from x [N, I, R / up, R / up] and w [N, w_dim]; fused_modconv, for dense layers, is ignored."""
         check_defaults(super().forward, others)
-        styles, (dw, pw) = self.affine(w), self.factors()
         noise = layer_noise(self, x, noise_mode)
-        if x.dtype == torch.float16:
-            dw, pw, styles = half_precision_factors(dw, pw, styles, self.pointwise_first)
-        scales = demodulation(styles, kernel_energy(dw, pw, self.pointwise_first))
-        layer = self._pointwise_first if self.pointwise_first else self._depthwise_first
-        x, scales = layer(x, styles, scales, dw, pw)
-        return layer_epilogue(self, x, scales, noise, gain)
+        product = self._pointwise_first if self.pointwise_first else self._depthwise_first
+        return product(x, self.affine(w), noise, gain)
 
-    def _depthwise_first(self, x, styles, scales, dw, pw):
-        k = dw[:, None] * styles[None, :, :, None, None]                # [rank, N, I, 3, 3]
-        k = up2_filters(k, self.resample_filter) if self.up == 2 else k
+    def _eps(self, half):
+        """Return what is added to the energy of factors without gains, which have about unit scale in half precision."""
+        return 1e-8 / (1 if half else self.dw_gain * self.pw_gain) ** 2
+
+    def _depthwise_first(self, x, styles, noise, gain):
+        dw, pw, half = self.dw_weight, self.pw_weight, x.dtype == torch.float16
         folded = pw.shape[1] < x.shape[2] * x.shape[3] * self.up ** 2   # whether N * O * I is less than N * I * P
+        if half:
+            dw, pw = unit_filters(dw, pw)
+            styles, pw = unit_styles_and_rows(styles, pw, rows=not folded)
+        k = dw[:, None] * styles[None, :, :, None, None]                # [rank, N, I, 3, 3]
+        scales = filter_demodulation(k, pw, self._eps(half))
+        k = phase_filters(k, self.phases) if self.up == 2 else k
         pw = pw[:, None] * scales[None, :, :, None] if folded else pw
         terms = [separable(x, *term, 'up' if self.up == 2 else 'same') for term in zip(terms_of(k), terms_of(pw.to(x.dtype)))]
-        return total(terms), None if folded else scales
+        return layer_epilogue(self, total(terms), None if folded else scales, noise, gain)
 
-    def _pointwise_first(self, x, styles, scales, dw, pw):
-        k = up2_filters(dw[:, None] * scales[None, :, :, None, None], self.resample_filter)     # [rank, N, O, 4, 3, 3]
+    def _pointwise_first(self, x, styles, noise, gain):
+        dw, pw, half = self.dw_weight, self.pw_weight, x.dtype == torch.float16
+        if half:
+            styles, pw = unit_styles_and_rows(styles, pw)
+        scales = (styles.square() @ kernel_energy(dw, pw, True).t() + self._eps(half)).rsqrt()
+        k = phase_filters(dw[:, None] * scales[None, :, :, None, None], self.phases)            # [rank, N, O, 4, 3, 3]
         if pw.shape[1] < x.shape[2] * x.shape[3]:
             pw = pw[:, None] * styles[None, :, None, :]
         else:
             x = x * styles.to(x.dtype)[:, :, None, None]
-        return total(depthwise_up2(mix(w, x), filters) for w, filters in zip(terms_of(pw.to(x.dtype)), terms_of(k))), None
+        terms = [(mix(w, x), filters) for w, filters in zip(terms_of(pw.to(x.dtype)), terms_of(k))]
+        if len(terms) == 1:
+            return depthwise_up2_epilogue(*terms[0], noise, self.bias, **epilogue_scalars(self, gain))
+        return layer_epilogue(self, total(depthwise_up2(*term) for term in terms), None, noise, gain)
 
 # StyleGAN3-T, depthwise first. Weights and styles are normalised as in the host's layers, for every dtype of x.
 
@@ -217,22 +273,16 @@ class DSCLayer3Mixin(_DSCLayerMixin):
         """Return [N, O, H', W'] from x [N, I, H, W] and w [N, w_dim]; there is no noise in any mode."""
         check_defaults(super().forward, others)
         x, input_gain = layer3_input(self, x, w, force_fp32, update_emas)
-        styles, (dw, pw) = unit_styles(self.affine(w)), self.factors()
+        styles, dw, pw = unit_styles(self.affine(w)), self.dw_weight, self.pw_weight
         energy = kernel_energy(dw, pw, False)
         size = (energy.mean(dim=1, keepdim=True) / 9).rsqrt()           # [O, 1]: the effective kernel has unit mean square
         scales = demodulation(styles, energy * size.square()) * size.t() * input_gain
         if x.dtype == torch.float16:
-            dw, pw, styles, scales = self._in_half_precision(dw, pw, styles, scales)
+            peaks = styles.detach().abs().amax(dim=1, keepdim=True).clamp(min=1e-20)
+            styles, scales, (dw, pw) = styles / peaks, scales * peaks, unit_filters(dw, pw)
         k = dw[:, None] * styles[None, :, :, None, None]
         weights = (pw[:, None] * scales[None, :, :, None]).to(x.dtype)
         return layer3_activation(self, total(separable(x, *term, 'full') for term in zip(terms_of(k), terms_of(weights))))
-
-    @staticmethod
-    def _in_half_precision(dw, pw, styles, scales):
-        """Return filters of unit norm and styles of unit peak; the removed factors are multiplied into pw and scales."""
-        norms = dw.detach().square().sum(dim=[0, 2, 3]).sqrt().clamp(min=1e-20)
-        peaks = styles.detach().abs().amax(dim=1, keepdim=True).clamp(min=1e-20)
-        return dw / norms[None, :, None, None], pw * norms, styles / peaks, scales * peaks
 
 #----------------------------------------------------------------------------
 

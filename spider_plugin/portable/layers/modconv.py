@@ -33,8 +33,12 @@ def layer_noise(layer, x, noise_mode):
 
 def layer_epilogue(layer, x, demod, noise, gain):
     """Apply the scale, noise, bias, activation and clamp of a layer of StyleGAN2 to x [N, O, H, W]."""
+    return epilogue(x, demod, noise, layer.bias, **epilogue_scalars(layer, gain))
+
+def epilogue_scalars(layer, gain):
+    """Return the activation, gain and clamp of a layer of StyleGAN2, as arguments of an epilogue."""
     clamp = layer.conv_clamp * gain if layer.conv_clamp is not None else None
-    return epilogue(x, demod, noise, layer.bias, act=layer.activation, gain=layer.act_gain * gain, clamp=clamp)
+    return dict(act=layer.activation, gain=layer.act_gain * gain, clamp=clamp)
 
 def check_activation(layer):
     """Raise ValueError if `epilogue` does not support the activation of a layer."""

@@ -10,7 +10,7 @@ from benchmarks.cost.device_step import DSC, FASTGANS, SYNTHESES
 
 FASTGAN = {f'FastGAN {name}': (make, dict(kwargs, lite=True)) for name, (make, kwargs) in FASTGANS.items()}
 KERNELS = {'--fast': {'epilogue'}, '--dsc': {'depthwise', 'depthwise_up2', 'epilogue'},
-           '--dsc --dsc-order=pointwise': {'depthwise_up2', 'epilogue'}}
+           '--dsc --dsc-order=pointwise': {'depthwise', 'depthwise_up2_epilogue', 'epilogue'}}
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', [*SYNTHESES, *FASTGAN])

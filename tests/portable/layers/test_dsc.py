@@ -70,8 +70,9 @@ def assert_close(actual, truth, tolerance=1e-9):
 def assert_is_dense_with_its_kernel(layer, dense, run=lambda layer, *args: layer(*args)):
     shared = {name: parameter for name, parameter in layer.named_parameters() if not name.startswith(('dw_', 'pw_'))}
     tensors = [*shared.values(), layer.dw_weight, layer.pw_weight]
+    buffers = {name: buffer for name, buffer in layer.named_buffers() if name in dict(dense.named_buffers())}
     def with_kernel(x, w):
-        state = dict(shared, **dict(layer.named_buffers()), weight=layer.effective_weight())
+        state = dict(shared, **buffers, weight=layer.effective_weight())
         return run(lambda *args, **kwargs: torch.func.functional_call(dense, state, args, kwargs, strict=True), x, w)
     x, w = inputs(layer)
     assert_close(derivatives(lambda *args: run(layer, *args), x, w, tensors), derivatives(with_kernel, x, w, tensors))
@@ -84,7 +85,7 @@ def ops(request, open_kernels):
         yield expected
         return
     calls = open_kernels('cpu')
-    before = {op: calls(op) for op in ('epilogue', 'depthwise', 'depthwise_up2')}
+    before = {op: calls(op) for op in ('epilogue', 'depthwise', 'depthwise_up2', 'depthwise_up2_epilogue')}
     yield expected
     assert all(calls(op) > before[op] for op in expected)
 
@@ -96,7 +97,8 @@ def ops(request, open_kernels):
     ('pointwise', 2, 9, 2, 9, 2), ('depthwise', 2, 1, 4, 40, 4), ('pointwise', 2, 1, 4, 40, 4), ('depthwise', 1, 1, 4, 40, 3),
 ])
 def test_stylegan2_layer_is_dense_with_its_effective_kernel(order, up, rank, I, O, resolution, ops):
-    ops += ['epilogue', 'depthwise_up2' if up == 2 else 'depthwise']
+    ops += ['depthwise_up2_epilogue'] if (order, up, rank) == ('pointwise', 2, 1) else \
+        ['epilogue', 'depthwise_up2' if up == 2 else 'depthwise']
     torch.manual_seed(rank)
     dense = layer2(I, O, resolution, up, conv_clamp=1.5).double()
     layer = converted(layer2(I, O, resolution, up, conv_clamp=1.5), 'dsc', order, rank).double()
@@ -173,11 +175,10 @@ def test_layers_start_at_unit_variance_before_demodulation(order, up):
     torch.manual_seed(0)
     for rank in (1, 4):
         layer = converted(layer2(64, 48, 16, up), 'dsc', order, rank)
-        dw, pw = layer.factors()
-        energy = dsc_module.kernel_energy(dw, pw, layer.pointwise_first)
-        assert float(energy.sum(dim=1).mean().detach()) == pytest.approx(1, rel=0.2)
         exact = layer.effective_weight().square().sum(dim=[2, 3])
-        assert torch.allclose(energy, exact, rtol=1e-4, atol=1e-6)
+        assert float(exact.sum(dim=1).mean().detach()) == pytest.approx(1, rel=0.2)
+        energy = dsc_module.kernel_energy(layer.dw_weight, layer.pw_weight, layer.pointwise_first)
+        assert torch.allclose(energy * (layer.dw_gain * layer.pw_gain) ** 2, exact, rtol=1e-4, atol=1e-6)
 
 @pytest.mark.parametrize('order', ['depthwise', 'pointwise'])
 def test_half_precision_holds_what_demodulation_takes_out(order, ops):
@@ -195,6 +196,23 @@ def test_half_precision_holds_what_demodulation_takes_out(order, ops):
     assert half.dtype == torch.float16 and half.isfinite().all()
     assert (half - full).abs().max() < 0.02 * full.abs().max()
 
+@pytest.mark.parametrize('order, up', [('depthwise', 1), ('depthwise', 2), ('pointwise', 2)])
+def test_autocast(order, up, ops):
+    """The activations get autocast's dtype, and all gradients come back."""
+    ops += ['depthwise_up2' if (order, up) == ('depthwise', 2) else 'depthwise_up2_epilogue' if up == 2 else 'depthwise']
+    torch.manual_seed(0)
+    layer = converted(layer2(8, 6, 16, up), 'dsc', order, 1)
+    x, w = torch.randn([2, 8, 16 // up, 16 // up], requires_grad=True), torch.randn([2, W_DIM])
+    tensors = [x, *layer.parameters()]
+    results = []
+    for enabled in (False, True):
+        with torch.autocast('cpu', torch.bfloat16, enabled=enabled):
+            y = layer(x, w, noise_mode='const')
+        results.append([y, *torch.autograd.grad(y.float().square().sum(), tensors)])
+    assert results[1][0].dtype == torch.bfloat16
+    for full, low in zip(*results):
+        assert (full - low).norm() <= 0.05 * full.norm()
+
 def saved_bytes(run, parameters):
     """Return the bytes of the storages that the graph of run() keeps, without parameters."""
     storages, own = {}, {p.untyped_storage().data_ptr() for p in parameters}
@@ -207,13 +225,9 @@ def saved_bytes(run, parameters):
 
 @pytest.mark.parametrize('order', ['depthwise', 'pointwise'])
 def test_upsampled_maps_are_not_kept(order):
-    layer = converted(layer2(16, 16, 64, up=2), 'dsc', order, 1)
+    layer = converted(layer2(16, 16, 64, up=2, activation='linear'), 'dsc', order, 1)     # its epilogue keeps nothing
     x, w = torch.randn([2, 16, 32, 32], requires_grad=True), torch.randn([2, W_DIM])
-    dw, pw = layer.factors()
-    styles = layer.affine(w)
-    scales = dsc_module.demodulation(styles, dsc_module.kernel_energy(dw, pw, layer.pointwise_first))
-    method = layer._pointwise_first if layer.pointwise_first else layer._depthwise_first
-    (y, _), size = saved_bytes(lambda: method(x, styles, scales, dw, pw), [])
+    y, size = saved_bytes(lambda: layer(x, w, noise_mode='none'), layer.parameters())
     assert size < 2.5 * x.numel() * 4 < y.numel() * 4     # the input, and its mixture or nothing; filters are small
 
 def test_an_unknown_activation_is_refused():

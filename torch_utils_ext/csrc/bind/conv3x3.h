@@ -161,52 +161,38 @@ Tensor conv3x3_down2_weight_grad(const Tensor& x, const Tensor& g, Taps taps) {
     return op.call(x, g, taps);
 }
 
-// y = D(x, w):  gx = U(g, w),  gw = W(x, g).
-struct Conv3x3Down2 : Function<Conv3x3Down2> {
-    static Variable forward(AutogradContext* ctx, const Tensor& x, const Tensor& w, std::vector<double> taps) {
+// An op of two tensors, OP::run(a, b, taps), and its gradients for g, OP::first and OP::second of (a, b, g, taps).
+template <class OP> struct Resampled : Function<OP> {
+    static Variable forward(AutogradContext* ctx, const Tensor& a, const Tensor& b, std::vector<double> taps) {
         at::AutoDispatchBelowADInplaceOrView guard;
-        ctx->save_for_backward({x, w});
+        ctx->save_for_backward({a, b});
         ctx->saved_data["taps"] = taps;
-        return conv3x3_down2(x, w, taps);
+        return OP::run(a, b, taps);
     }
     static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
         auto saved = ctx->get_saved_variables();
         auto taps = ctx->saved_data["taps"].toDoubleVector();
-        return {ctx->needs_input_grad(0) ? conv3x3_up2(grads[0], saved[1], taps) : Tensor(),
-                ctx->needs_input_grad(1) ? conv3x3_down2_weight_grad(saved[0], grads[0], taps) : Tensor(), Variable()};
+        return {ctx->needs_input_grad(0) ? OP::first(saved[0], saved[1], grads[0], taps) : Tensor(),
+                ctx->needs_input_grad(1) ? OP::second(saved[0], saved[1], grads[0], taps) : Tensor(), Variable()};
     }
 };
 
-// x = U(y, w):  gy = D(g, w),  gw = W(g, y).
-struct Conv3x3Up2 : Function<Conv3x3Up2> {
-    static Variable forward(AutogradContext* ctx, const Tensor& y, const Tensor& w, std::vector<double> taps) {
-        at::AutoDispatchBelowADInplaceOrView guard;
-        ctx->save_for_backward({y, w});
-        ctx->saved_data["taps"] = taps;
-        return conv3x3_up2(y, w, taps);
-    }
-    static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-        auto saved = ctx->get_saved_variables();
-        auto taps = ctx->saved_data["taps"].toDoubleVector();
-        return {ctx->needs_input_grad(0) ? conv3x3_down2(grads[0], saved[1], taps) : Tensor(),
-                ctx->needs_input_grad(1) ? conv3x3_down2_weight_grad(grads[0], saved[0], taps) : Tensor(), Variable()};
-    }
+struct Conv3x3Down2 : Resampled<Conv3x3Down2> {
+    static Tensor run(const Tensor& x, const Tensor& w, Taps taps) { return conv3x3_down2(x, w, taps); }
+    static Tensor first(const Tensor&, const Tensor& w, const Tensor& g, Taps taps) { return conv3x3_up2(g, w, taps); }
+    static Tensor second(const Tensor& x, const Tensor&, const Tensor& g, Taps taps) { return conv3x3_down2_weight_grad(x, g, taps); }
 };
 
-// For the cotangent v of W(x, g):  x: U(g, v),  g: D(x, v).
-struct Conv3x3Down2WeightGrad : Function<Conv3x3Down2WeightGrad> {
-    static Variable forward(AutogradContext* ctx, const Tensor& x, const Tensor& g, std::vector<double> taps) {
-        at::AutoDispatchBelowADInplaceOrView guard;
-        ctx->save_for_backward({x, g});
-        ctx->saved_data["taps"] = taps;
-        return conv3x3_down2_weight_grad(x, g, taps);
-    }
-    static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-        auto saved = ctx->get_saved_variables();
-        auto taps = ctx->saved_data["taps"].toDoubleVector();
-        return {ctx->needs_input_grad(0) ? conv3x3_up2(saved[1], grads[0], taps) : Tensor(),
-                ctx->needs_input_grad(1) ? conv3x3_down2(saved[0], grads[0], taps) : Tensor(), Variable()};
-    }
+struct Conv3x3Up2 : Resampled<Conv3x3Up2> {
+    static Tensor run(const Tensor& y, const Tensor& w, Taps taps) { return conv3x3_up2(y, w, taps); }
+    static Tensor first(const Tensor&, const Tensor& w, const Tensor& g, Taps taps) { return conv3x3_down2(g, w, taps); }
+    static Tensor second(const Tensor& y, const Tensor&, const Tensor& g, Taps taps) { return conv3x3_down2_weight_grad(g, y, taps); }
+};
+
+struct Conv3x3Down2WeightGrad : Resampled<Conv3x3Down2WeightGrad> {
+    static Tensor run(const Tensor& x, const Tensor& g, Taps taps) { return conv3x3_down2_weight_grad(x, g, taps); }
+    static Tensor first(const Tensor&, const Tensor& g, const Tensor& v, Taps taps) { return conv3x3_up2(g, v, taps); }
+    static Tensor second(const Tensor& x, const Tensor&, const Tensor& v, Taps taps) { return conv3x3_down2(x, v, taps); }
 };
 
 }  // namespace

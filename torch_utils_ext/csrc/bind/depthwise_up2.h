@@ -76,6 +76,20 @@ std::tuple<Tensor, Tensor> up2_backward_kernel(const Tensor& x_, const Tensor& k
     return {gx, gk};
 }
 
+// The gradients of sum(g * up2(x, k)) that are wanted.
+std::tuple<Tensor, Tensor> up2_gradients(const Tensor& x, const Tensor& k, const Tensor& g, bool want_x, bool want_k) {
+    Tensor gx, gk;
+    if (want_x && want_k) {
+        TUX_OP("depthwise_up2_backward", std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&));
+        std::tie(gx, gk) = op.call(x, k, g);
+        gk = shared(gk, k);
+    } else {
+        if (want_x) gx = up2_transpose(g, k);
+        if (want_k) gk = shared(up2_weight_grad(x, g), k);
+    }
+    return {gx, gk};
+}
+
 struct Up2 : Function<Up2> {
     static Variable forward(AutogradContext* ctx, const Tensor& x, const Tensor& k) {
         at::AutoDispatchBelowADInplaceOrView guard;
@@ -84,16 +98,7 @@ struct Up2 : Function<Up2> {
     }
     static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
         auto saved = ctx->get_saved_variables();
-        const Tensor &x = saved[0], &k = saved[1], &g = grads[0];
-        Tensor gx, gk;
-        if (ctx->needs_input_grad(0) && ctx->needs_input_grad(1)) {
-            TUX_OP("depthwise_up2_backward", std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&));
-            std::tie(gx, gk) = op.call(x, k, g);
-            gk = shared(gk, k);
-        } else {
-            if (ctx->needs_input_grad(0)) gx = up2_transpose(g, k);
-            if (ctx->needs_input_grad(1)) gk = shared(up2_weight_grad(x, g), k);
-        }
+        auto [gx, gk] = up2_gradients(saved[0], saved[1], grads[0], ctx->needs_input_grad(0), ctx->needs_input_grad(1));
         return {gx, gk};
     }
 };

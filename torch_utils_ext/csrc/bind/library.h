@@ -21,7 +21,7 @@ using at::Tensor;
     X(depthwise_up2) X(depthwise_up2_transpose) X(depthwise_up2_weight_grad_workspace) X(depthwise_up2_weight_grad) \
     X(epilogue) X(epilogue_slope) X(epilogue_backward_workspace) X(epilogue_backward) \
     X(affine_glu) X(affine_glu_backward_workspace) X(affine_glu_backward)
-#define TUX_OPTIONAL(X) X(depthwise_backward) X(depthwise_up2_backward) \
+#define TUX_OPTIONAL(X) X(depthwise_backward) X(depthwise_up2_backward) X(depthwise_up2_epilogue) \
     X(conv3x3_workspace) X(conv3x3) X(conv3x3_weight_grad) \
     X(conv3x3_down2_workspace) X(conv3x3_down2) X(conv3x3_down2_transpose) X(conv3x3_down2_weight_grad)
 

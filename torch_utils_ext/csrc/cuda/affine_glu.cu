@@ -20,7 +20,7 @@ template <class T> int forward(const void* x, const AffineGluArgs<Acc<T>>& args,
         if (!fits_grid(blocks))
             return TUX_TOO_LARGE;
         return LAUNCH((affine_glu_kernel<T, V>), unsigned(blocks), kThreads, 0, stream, static_cast<const T*>(x), args,
-                      static_cast<T*>(y), count, int(C), int(pixels));
+                      static_cast<T*>(y), count, divisor(C), divisor(pixels / V), int(pixels));
     });
 }
 

@@ -51,10 +51,10 @@ template <class T, class Op> int walk_channels(const Op& op, bool vectors, const
     int code;
     if (vectors && aligned({workspace}))
         code = LAUNCH((channels_kernel<T, kWide<T>, 1, Op>), unsigned(plan.blocks()), kThreads, 0, stream, op, out, int(plan.C),
-                      plan.pixels, plan.lanes, plan.tiles, plan.chunk, plan.chunks);
+                      plan.pixels, plan.lanes, divisor(plan.tiles), plan.chunk, divisor(plan.chunks));
     else
         code = LAUNCH((channels_kernel<T, 1, kWide<T>, Op>), unsigned(plan.blocks()), kThreads, 0, stream, op, out, int(plan.C),
-                      plan.pixels, plan.lanes, plan.tiles, plan.chunk, plan.chunks);
+                      plan.pixels, plan.lanes, divisor(plan.tiles), plan.chunk, divisor(plan.chunks));
     for (int i = 0; i < Op::kSums && !code; i++)
         if (sums[i] && plan.tiles > 1 && !(i > 0 && sums[i] == sums[i - 1]))
             code = sum_rows<Acc<T>>(out.sums[i], sums[i], rows, plan.tiles, stream);

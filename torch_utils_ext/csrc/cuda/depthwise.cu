@@ -1,6 +1,5 @@
 // Launchers of depthwise 3x3 and its gradients.
-#include "launch.h"
-#include "../kernels/depthwise.h"
+#include "strips.h"
 
 namespace tux {
 namespace {
@@ -19,8 +18,9 @@ template <class T, class F> int with_columns(bool aligned, int64_t W, F f)
     return f(Int<1>());
 }
 
-// Rows of a strip. In taller strips fewer rows are read twice.
-inline int height_of(int64_t pixels) { return pixels >= kManyPixels ? 9 : 3; }
+// Rows of a strip. In taller strips fewer rows are read twice. Powers of two divide the usual planes into as many strips as a group
+// has threads.
+inline int height_of(int64_t pixels) { return pixels >= kManyPixels ? 8 : 4; }
 
 template <class T> int forward(const void* x, const void* k, int k_per_sample, int flip, void* y,
                                int64_t N, int64_t C, int64_t H, int64_t W, void* stream)
@@ -28,11 +28,12 @@ template <class T> int forward(const void* x, const void* k, int k_per_sample, i
     const int height = height_of(N * C * H * W);
     return with_columns<T>(aligned({x, y}), W, [&](auto v) -> int {
         constexpr int V = decltype(v)::value;
-        const int64_t blocks = divide_up(N * C * (W / V) * divide_up(H, height), kThreads);
+        const Strips strips = strips_of(N, C, H, W, V, height);
+        const int64_t blocks = blocks_of(strips, kThreads);
         if (!fits_grid(blocks))
             return TUX_TOO_LARGE;
         return LAUNCH((depthwise_kernel<T, V>), unsigned(blocks), kThreads, 0, stream, static_cast<const T*>(x),
-                      static_cast<const Acc<T>*>(k), k_per_sample, flip, static_cast<T*>(y), N * C, int(C), int(H), int(W), height);
+                      static_cast<const Acc<T>*>(k), k_per_sample, flip, static_cast<T*>(y), strips);
     });
 }
 
@@ -43,13 +44,13 @@ template <class T, bool GX> int backward(const void* x, const void* k, int k_per
     Acc<T>* out = static_cast<Acc<T>*>(slices > 1 ? workspace : gk);
     const int code = with_columns<T>(aligned({x, g, gx}), W, [&](auto v) -> int {
         constexpr int V = decltype(v)::value;
-        const int group = power_of_two(divide_up(W / V * divide_up(H, height), slices), kThreads);
-        const int64_t blocks = divide_up(N * C * slices, kThreads / group);
+        const Strips strips = strips_of(N, C, H, W, V, height);
+        const Slices parts = slices_of(strips, slices, kThreads);
+        const int64_t blocks = blocks_of(strips, parts, kThreads);
         if (!fits_grid(blocks))
             return TUX_TOO_LARGE;
         return LAUNCH((depthwise_backward_kernel<T, V, GX>), unsigned(blocks), kThreads, 0, stream, static_cast<const T*>(x),
-                      static_cast<const Acc<T>*>(k), k_per_sample, static_cast<const T*>(g), static_cast<T*>(gx), out,
-                      N * C, int(C), int(H), int(W), height, group, slices);
+                      static_cast<const Acc<T>*>(k), k_per_sample, static_cast<const T*>(g), static_cast<T*>(gx), out, strips, parts);
     });
     return code || slices == 1 ? code : sum_rows<Acc<T>>(out, static_cast<Acc<T>*>(gk), N * C * 9, slices, stream);
 }

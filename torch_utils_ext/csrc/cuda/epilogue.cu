@@ -1,15 +1,9 @@
 // Launchers of the epilogue and its gradients.
 #include "channels.h"
-#include "../kernels/epilogue.h"
+#include "epilogue_args.h"
 
 namespace tux {
 namespace {
-
-template <class A> EpilogueArgs<A> device_args(const tux_epilogue_args& args)
-{
-    return {static_cast<const A*>(args.demod), static_cast<const A*>(args.noise), static_cast<const A*>(args.bias),
-            args.noise_per_sample, A(args.act == TUX_LRELU ? args.alpha : 1), A(args.gain), A(args.clamp)};
-}
 
 template <class T> int forward(const void* x, const tux_epilogue_args& args, void* y, int64_t N, int64_t C, int64_t pixels, void* stream)
 {
@@ -20,7 +14,7 @@ template <class T> int forward(const void* x, const tux_epilogue_args& args, voi
         if (!fits_grid(blocks))
             return TUX_TOO_LARGE;
         return LAUNCH((epilogue_kernel<T, V>), unsigned(blocks), kThreads, 0, stream, static_cast<const T*>(x),
-                      device_args<Acc<T>>(args), static_cast<T*>(y), count, int(C), int(pixels));
+                      device_args<Acc<T>>(args), static_cast<T*>(y), count, divisor(C), divisor(pixels / V), int(pixels));
     });
 }
 
@@ -34,7 +28,7 @@ template <class T, bool FROM_OUTPUT> int slope(const void* g, const void* saved,
         if (!fits_grid(blocks))
             return TUX_TOO_LARGE;
         return LAUNCH((epilogue_slope_kernel<T, V, FROM_OUTPUT>), unsigned(blocks), kThreads, 0, stream, static_cast<const T*>(g),
-                      static_cast<const T*>(saved), device_args<Acc<T>>(args), static_cast<T*>(out), count, int(C), int(pixels));
+                      static_cast<const T*>(saved), device_args<Acc<T>>(args), static_cast<T*>(out), count, divisor(C), divisor(pixels / V), int(pixels));
     });
 }
 

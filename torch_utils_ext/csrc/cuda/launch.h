@@ -44,6 +44,15 @@ inline bool too_large(int64_t N, int64_t C, int64_t H, int64_t W, int64_t large)
 
 inline int64_t divide_up(int64_t n, int64_t d) { return (n + d - 1) / d; }
 
+// d > 0 with its inverse, magic = 2^32 (2^shift - d) / d + 1 for the least 2^shift >= d.
+inline Divisor divisor(int64_t d)
+{
+    int shift = 0;
+    while (int64_t(1) << shift < d)
+        shift++;
+    return {uint32_t(d), uint32_t((((uint64_t(1) << shift) - d) << 32) / d + 1), shift};
+}
+
 // The least power of two that is at least n, but at most `most`.
 inline int power_of_two(int64_t n, int most)
 {
@@ -52,6 +61,8 @@ inline int power_of_two(int64_t n, int most)
         power *= 2;
     return power;
 }
+
+inline int log2_of(int power) { return divisor(power).shift; }
 
 // A grid with that number of blocks. It is flat, because dimension x allows 2^31 - 1 blocks.
 inline bool fits_grid(int64_t blocks) { return blocks <= std::numeric_limits<int>::max(); }
@@ -72,7 +83,7 @@ template <class A> int sum_rows(const A* part, A* out, int64_t rows, int slices,
 template <class A> int sum_slices(const A* part, A* out, int64_t rows, int slices, int count, void* stream)
 {
     const int64_t blocks = divide_up(rows * count, kThreads);
-    return fits_grid(blocks) ? LAUNCH(sum_slices_kernel<A>, unsigned(blocks), kThreads, 0, stream, part, out, rows, slices, count)
+    return fits_grid(blocks) ? LAUNCH(sum_slices_kernel<A>, unsigned(blocks), kThreads, 0, stream, part, out, rows, slices, divisor(count))
                              : TUX_TOO_LARGE;
 }
 

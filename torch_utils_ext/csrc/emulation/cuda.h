@@ -31,6 +31,7 @@
 
 typedef ::emulation::Half half_t;
 typedef ::emulation::BFloat16 bfloat16_t;
+inline float __fdividef(float a, float b) { return a / b; }
 using std::min;
 using std::max;
 

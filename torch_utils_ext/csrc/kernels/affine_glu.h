@@ -10,7 +10,7 @@ template <class A> struct AffineGluArgs {
 };
 
 template <class A> __device__ __forceinline__ A sigmoid(A value);
-template <> __device__ __forceinline__ float sigmoid<float>(float value) { return 1.0f / (1.0f + expf(-value)); }
+template <> __device__ __forceinline__ float sigmoid<float>(float value) { return __fdividef(1.0f, 1.0f + expf(-value)); }
 template <> __device__ __forceinline__ double sigmoid<double>(double value) { return 1.0 / (1.0 + exp(-value)); }
 
 // Both halves of v, and of x, at V pixels of output channel c.
@@ -33,17 +33,17 @@ __device__ __forceinline__ void affine_halves(const AffineGluArgs<Acc<T>>& args,
 }
 
 template <class T, int V> __global__ void __launch_bounds__(kThreads)
-affine_glu_kernel(const T* x, AffineGluArgs<Acc<T>> args, T* y, int64_t vectors, int C, int pixels)
+affine_glu_kernel(const T* x, AffineGluArgs<Acc<T>> args, T* y, int64_t vectors, Divisor C, Divisor row, int pixels)
 {
     const int64_t vector = int64_t(blockIdx.x) * kThreads + threadIdx.x;
     if (vector >= vectors)
         return;
-    int64_t plane, n;
-    int within, c;
-    divide(vector, pixels / V, plane, within);
-    divide(plane, C, n, c);
+    int64_t plane;
+    int within, n, c;
+    divide(vector, row, plane, within);
+    divide(int(plane), C, n, c);
     Acc<T> in[2][V], v[2][V];
-    affine_halves<V>(args, x, n, c, C, within * V, pixels, in, v);
+    affine_halves<V>(args, x, n, c, C.d, within * V, pixels, in, v);
 #pragma unroll
     for (int i = 0; i < V; i++)
         v[0][i] *= sigmoid(v[1][i]);

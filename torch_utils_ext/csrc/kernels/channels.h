@@ -15,13 +15,13 @@ namespace tux {
 template <class A> struct ChannelSums { A* sums[4]; A* noise; };
 
 template <class T, int V, int K, class Op> __global__ void __launch_bounds__(kThreads)
-channels_kernel(Op op, ChannelSums<Acc<T>> out, int C, int pixels, int lanes, int tiles, int chunk, int chunks)
+channels_kernel(Op op, ChannelSums<Acc<T>> out, int C, int pixels, int lanes, Divisor tiles, int chunk, Divisor chunks)
 {
     SHARED_ARRAY(Acc<T>, part, kThreads * K * V);
     const int thread = threadIdx.x, group = thread / lanes, groups = kThreads / lanes;
     int64_t n, rest;
     int tile, which;
-    divide(blockIdx.x, tiles, rest, tile);
+    divide(int64_t(blockIdx.x), tiles, rest, tile);
     divide(rest, chunks, n, which);
     const int first_pixel = (tile * K * lanes + thread % lanes) * V, end = min(C, (which + 1) * chunk);
     Acc<T> noise[K][V] = {};
@@ -38,7 +38,7 @@ channels_kernel(Op op, ChannelSums<Acc<T>> out, int C, int pixels, int lanes, in
                 continue;
             const Acc<T> sum = sum_lanes(sums[m], lanes);
             if (c < end && thread % lanes == 0)
-                out.sums[m][op.row(n, c, C, m) * tiles + tile] = sum;
+                out.sums[m][op.row(n, c, C, m) * tiles.d + tile] = sum;
         }
     }
     if (!out.noise)
@@ -58,7 +58,7 @@ channels_kernel(Op op, ChannelSums<Acc<T>> out, int C, int pixels, int lanes, in
         for (int i = 0; i < V; i++)
             for (int other = 1; other < groups; other++)
                 noise[j][i] += part[(j * V + i) * kThreads + other * lanes + thread];
-        store_wide<V>(out.noise + (n * chunks + which) * pixels + pixel, noise[j]);
+        store_wide<V>(out.noise + (n * chunks.d + which) * pixels + pixel, noise[j]);
     }
 }
 

@@ -7,6 +7,31 @@
 
 namespace tux {
 
+// Planes of H x W pixels in strips of `height` rows: `columns` strips side by side, `strips` in a plane.
+struct Strips { int64_t planes; int H, W, height; Divisor C, columns, strips; };
+
+struct Strip { int row, column, end; };
+
+// The strip of that number in its plane, of V columns: its first row and column, and the row behind it.
+template <int V> __device__ __forceinline__ Strip strip_of(const Strips& in, int number)
+{
+    Strip at;
+    divide(number, in.columns, at.row, at.column);
+    at.row *= in.height;
+    at.column *= V;
+    at.end = min(at.row + in.height, in.H);
+    return at;
+}
+
+// The strips of planes in `slices` parts of `share` strips, and for each part a group of 2^group threads.
+struct Slices { Divisor slices; int share, group; };
+
+// The plane and slice of a thread in a block of `threads`.
+__device__ __forceinline__ void slice_of(const Slices& in, int threads, int64_t& plane, int& slice)
+{
+    divide(int64_t(blockIdx.x) * (threads >> in.group) + (threadIdx.x >> in.group), in.slices, plane, slice);
+}
+
 // values[i] = plane[row][column - 1 + i] for i = 0..V+1, zeros outside the plane. V > 1 divides W and column.
 template <int V, class T>
 __device__ __forceinline__ void load_row(const T* plane, int row, int column, int H, int W, Acc<T> (&values)[V + 2])
@@ -45,17 +70,18 @@ template <int V, class A> __device__ __forceinline__ void correlate_row(const A 
 // y = correlation of x with k, or with k flipped, which is the gradient for x. A strip for each thread.
 
 template <class T, int V> __global__ void __launch_bounds__(kThreads)
-depthwise_kernel(const T* x, const Acc<T>* k, int k_per_sample, int flip, T* y, int64_t planes, int C, int H, int W, int height)
+depthwise_kernel(const T* x, const Acc<T>* k, int k_per_sample, int flip, T* y, Strips in)
 {
-    const int columns = W / V, strips = columns * ((H + height - 1) / height);
+    const int H = in.H, W = in.W;
     int64_t plane;
     int strip;
-    divide(int64_t(blockIdx.x) * kThreads + threadIdx.x, strips, plane, strip);
-    if (plane >= planes)
+    divide(int64_t(blockIdx.x) * kThreads + threadIdx.x, in.strips, plane, strip);
+    if (plane >= in.planes)
         return;
-    const int row = strip / columns * height, column = strip % columns * V, end = min(row + height, H);
+    const Strip at = strip_of<V>(in, strip);
+    const int row = at.row, column = at.column, end = at.end;
     Acc<T> filter[9], rows[3][V + 2];
-    load_filter(k + (k_per_sample ? plane : int(plane) % C) * 9, flip, filter);
+    load_filter(k + (k_per_sample ? plane : remainder_of(int(plane), in.C)) * 9, flip, filter);
     x += plane * H * W;
     y += plane * H * W;
     load_row<V>(x, row - 1, column, H, W, rows[0]);
@@ -80,21 +106,21 @@ depthwise_kernel(const T* x, const Acc<T>* k, int k_per_sample, int flip, T* y, 
 // A group of threads for each slice of a plane's strips. gk: [plane][9][slice]. With GX = false k and gx are not touched.
 
 template <class T, int V, bool GX> __global__ void __launch_bounds__(kThreads, 2)
-depthwise_backward_kernel(const T* x, const Acc<T>* k, int k_per_sample, const T* g, T* gx, Acc<T>* gk,
-                          int64_t planes, int C, int H, int W, int height, int group, int slices)
+depthwise_backward_kernel(const T* x, const Acc<T>* k, int k_per_sample, const T* g, T* gx, Acc<T>* gk, Strips in, Slices parts)
 {
-    const int columns = W / V, strips = columns * ((H + height - 1) / height), share = (strips + slices - 1) / slices;
+    const int H = in.H, W = in.W, group = 1 << parts.group;
     int64_t plane;
     int slice;
-    divide(int64_t(blockIdx.x) * (kThreads / group) + threadIdx.x / group, slices, plane, slice);
+    slice_of(parts, kThreads, plane, slice);
     Acc<T> filter[9], sums[9] = {};
-    if (plane < planes) {
+    if (plane < in.planes) {
         if (GX)
-            load_filter(k + (k_per_sample ? plane : int(plane) % C) * 9, true, filter);
+            load_filter(k + (k_per_sample ? plane : remainder_of(int(plane), in.C)) * 9, true, filter);
         const int64_t offset = plane * H * W;
-        const int last = min((slice + 1) * share, strips);
-        for (int strip = slice * share + threadIdx.x % group; strip < last; strip += group) {
-            const int row = strip / columns * height, column = strip % columns * V, end = min(row + height, H);
+        const int last = min((slice + 1) * parts.share, int(in.strips.d));
+        for (int strip = slice * parts.share + (threadIdx.x & (group - 1)); strip < last; strip += group) {
+            const Strip at = strip_of<V>(in, strip);
+            const int row = at.row, column = at.column, end = at.end;
             Acc<T> rows[3][V + 2], centre[V];
             load_row<V>(g + offset, row - 1, column, H, W, rows[0]);
             load_row<V>(g + offset, row, column, H, W, rows[1]);
@@ -120,9 +146,9 @@ depthwise_backward_kernel(const T* x, const Acc<T>* k, int k_per_sample, const T
                 }
         }
     }
-    sum_group(sums, group, [&](int m, Acc<T> sum) {
-        if (plane < planes)
-            gk[(plane * 9 + m) * slices + slice] = sum;
+    sum_group<kThreads>(sums, group, [&](int m, Acc<T> sum) {
+        if (plane < in.planes)
+            gk[(plane * 9 + m) * parts.slices.d + slice] = sum;
     });
 }
 

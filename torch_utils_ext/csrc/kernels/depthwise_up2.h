@@ -1,8 +1,24 @@
 // Twofold upsampling with four 3x3 phase filters, and its gradients. H, W: size of the small image.
 #pragma once
 #include "depthwise.h"
+#include "epilogue.h"
 
 namespace tux {
+
+// Blocks of the gradients are small, because a thread needs so many registers that a large block leaves many of them unused.
+constexpr unsigned kUp2Threads = 128;
+
+// filter[i] = k[i]; k is a multiple of a vector if V > 1.
+template <int V, class A> __device__ __forceinline__ void load_phases(const A* k, A (&filter)[36])
+{
+    if constexpr (V > 1) {
+        load_wide<36>(k, filter);
+    } else {
+#pragma unroll
+        for (int i = 0; i < 36; i++)
+            filter[i] = k[i];
+    }
+}
 
 // P pairs of neighbours in the large image. If V > 1, rows and strips begin at multiples of a vector; else they may not.
 template <int V, int P, class T> __device__ __forceinline__ void load_pairs(const T* address, Acc<T>* values)
@@ -16,6 +32,14 @@ template <int V, int P, class T> __device__ __forceinline__ void load_pairs(cons
     }
 }
 
+template <int V, class A> __device__ __forceinline__ void load_noise(const A* address, A* values)
+{
+    if constexpr (V > 1)
+        load_wide<2 * V>(address, values);
+    else
+        load_pairs<1, 1>(address, values);
+}
+
 template <int V, class T> __device__ __forceinline__ void store_pairs(T* address, const Acc<T>* values)
 {
     if constexpr (V > 1) {
@@ -27,25 +51,27 @@ template <int V, class T> __device__ __forceinline__ void store_pairs(T* address
 }
 
 //----------------------------------------------------------------------------
-// y[2i + a][2j + b] = correlation of x around (i, j) with k[2a + b]. A strip of V columns by `height` rows of x for each thread.
+// y[2i + a][2j + b] = correlation of x around (i, j) with k[2a + b], with its epilogue if EPILOGUE is true; else args are not read.
+// A strip of V columns by `height` rows of x for each thread.
 
-template <class T, int V> __global__ void __launch_bounds__(kThreads)
-depthwise_up2_kernel(const T* x, const Acc<T>* k, int k_per_sample, T* y, int64_t planes, int C, int H, int W, int height)
+template <class T, int V, bool EPILOGUE> __global__ void __launch_bounds__(kThreads, EPILOGUE ? 2 : 3)
+depthwise_up2_kernel(const T* x, const Acc<T>* k, int k_per_sample, EpilogueArgs<Acc<T>> args, T* y, Strips in)
 {
-    const int columns = W / V, strips = columns * ((H + height - 1) / height);
+    const int H = in.H, W = in.W;
     int64_t plane;
-    int strip;
-    divide(int64_t(blockIdx.x) * kThreads + threadIdx.x, strips, plane, strip);
-    if (plane >= planes)
+    int strip, n, c;
+    divide(int64_t(blockIdx.x) * kThreads + threadIdx.x, in.strips, plane, strip);
+    if (plane >= in.planes)
         return;
-    const int row = strip / columns * height, column = strip % columns * V, end = min(row + height, H);
+    const Strip at = strip_of<V>(in, strip);
+    const int row = at.row, column = at.column, end = at.end;
     Acc<T> filter[36], rows[3][V + 2];
-    k += (k_per_sample ? plane : int(plane) % C) * 36;
-#pragma unroll
-    for (int i = 0; i < 36; i++)
-        filter[i] = k[i];
+    divide(int(plane), in.C, n, c);
+    load_phases<V>(k + (k_per_sample ? plane : c) * 36, filter);
     x += plane * H * W;
     y += plane * 4 * H * W;
+    const Acc<T>* noise = args.noise + (args.noise_per_sample ? int64_t(n) * 4 * H * W : 0);
+    const Acc<T> bias = EPILOGUE && args.bias ? args.bias[c] : Acc<T>(0);
     load_row<V>(x, row - 1, column, H, W, rows[0]);
     load_row<V>(x, row, column, H, W, rows[1]);
     for (int first = row; first < end; first += 3)
@@ -56,7 +82,17 @@ depthwise_up2_kernel(const T* x, const Acc<T>* k, int k_per_sample, T* y, int64_
             load_row<V>(x, first + r + 1, column, H, W, rows[(r + 2) % 3]);
 #pragma unroll
             for (int a = 0; a < 2; a++) {
-                Acc<T> left[V] = {}, right[V] = {}, both[2 * V];
+                const int pixel = (2 * (first + r) + a) * (2 * W) + 2 * column;
+                Acc<T> left[V] = {}, right[V] = {}, both[2 * V] = {};
+                if constexpr (EPILOGUE) {
+                    if (args.noise)
+                        load_noise<V>(noise + pixel, both);
+#pragma unroll
+                    for (int i = 0; i < V; i++) {
+                        left[i] = both[2 * i] + bias;
+                        right[i] = both[2 * i + 1] + bias;
+                    }
+                }
 #pragma unroll
                 for (int u = 0; u < 3; u++) {
                     correlate_row<V>(rows[(r + u) % 3], filter + 18 * a + 3 * u, left);
@@ -67,7 +103,11 @@ depthwise_up2_kernel(const T* x, const Acc<T>* k, int k_per_sample, T* y, int64_
                     both[2 * i] = left[i];
                     both[2 * i + 1] = right[i];
                 }
-                store_pairs<V>(y + (2 * (first + r) + a) * (2 * W) + 2 * column, both);
+                if constexpr (EPILOGUE)
+#pragma unroll
+                    for (int i = 0; i < 2 * V; i++)
+                        both[i] = epilogue_value(args, both[i]);
+                store_pairs<V>(y + pixel, both);
             }
         }
 }
@@ -101,28 +141,24 @@ __device__ __forceinline__ void load_large_row(const T* plane, int row, int colu
 
 // Writes gx if GX is true and gx is not NULL, and gk, [plane][36][slice], likewise. x is read only for gk, k only for gx. A group
 // of threads for each slice.
-template <class T, int V, bool GX, bool GK> __global__ void __launch_bounds__(kThreads)
-depthwise_up2_backward_kernel(const T* x, const Acc<T>* k, int k_per_sample, const T* g, T* gx, Acc<T>* gk,
-                              int64_t planes, int C, int H, int W, int height, int group, int slices)
+template <class T, int V, bool GX, bool GK> __global__ void __launch_bounds__(kUp2Threads, 3)
+depthwise_up2_backward_kernel(const T* x, const Acc<T>* k, int k_per_sample, const T* g, T* gx, Acc<T>* gk, Strips in, Slices parts)
 {
-    const int columns = W / V, strips = columns * ((H + height - 1) / height), share = (strips + slices - 1) / slices;
+    const int H = in.H, W = in.W, group = 1 << parts.group;
     int64_t plane;
     int slice;
-    divide(int64_t(blockIdx.x) * (kThreads / group) + threadIdx.x / group, slices, plane, slice);
+    slice_of(parts, kUp2Threads, plane, slice);
     const bool with_x = GX && gx, with_k = GK && gk;
     Acc<T> filter[36], sums[36] = {};
-    if (plane < planes) {
-        if (with_x) {
-            k += (k_per_sample ? plane : int(plane) % C) * 36;
-#pragma unroll
-            for (int i = 0; i < 36; i++)
-                filter[i] = k[i];
-        }
+    if (plane < in.planes) {
+        if (with_x)
+            load_phases<V>(k + (k_per_sample ? plane : remainder_of(int(plane), in.C)) * 36, filter);
         const int64_t offset = plane * H * W;
         const T* large = g + 4 * offset;
-        const int last = min((slice + 1) * share, strips);
-        for (int strip = slice * share + threadIdx.x % group; strip < last; strip += group) {
-            const int row = strip / columns * height, column = strip % columns * V, end = min(row + height, H);
+        const int last = min((slice + 1) * parts.share, int(in.strips.d));
+        for (int strip = slice * parts.share + (threadIdx.x & (group - 1)); strip < last; strip += group) {
+            const Strip at = strip_of<V>(in, strip);
+            const int row = at.row, column = at.column, end = at.end;
             Acc<T> rows[6][2 * V + 4];
 #pragma unroll
             for (int s = 0; s < 4; s++)
@@ -160,9 +196,9 @@ depthwise_up2_backward_kernel(const T* x, const Acc<T>* k, int k_per_sample, con
         }
     }
     if (with_k)
-        sum_group(sums, group, [&](int m, Acc<T> sum) {
-            if (plane < planes)
-                gk[(plane * 36 + m) * slices + slice] = sum;
+        sum_group<kUp2Threads>(sums, group, [&](int m, Acc<T> sum) {
+            if (plane < in.planes)
+                gk[(plane * 36 + m) * parts.slices.d + slice] = sum;
         });
 }
 

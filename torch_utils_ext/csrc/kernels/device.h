@@ -68,6 +68,23 @@ template <int V, class T> __device__ __forceinline__ void load(const T* address,
         values[i] = widen<T>(pack.at[i]);
 }
 
+// The bytes of a pack in one access. nvcc splits the plain store of a pack whose values come from several places into single words.
+template <class P> __device__ __forceinline__ void store_bytes(void* address, const P& pack)
+{
+#ifdef __CUDACC__
+    if constexpr (sizeof(P) == 16) {
+        uint4 words;
+        memcpy(&words, &pack, sizeof(P));
+        __stwb(static_cast<uint4*>(address), words);
+    } else if constexpr (sizeof(P) == 8) {
+        uint2 words;
+        memcpy(&words, &pack, sizeof(P));
+        __stwb(static_cast<uint2*>(address), words);
+    } else
+#endif
+        *static_cast<P*>(address) = pack;
+}
+
 template <int V, class T> __device__ __forceinline__ void store(T* address, const Acc<T>* values)
 {
     check_aligned<T, V>(address);
@@ -75,7 +92,7 @@ template <int V, class T> __device__ __forceinline__ void store(T* address, cons
 #pragma unroll
     for (int i = 0; i < V; i++)
         pack.at[i] = narrow<T>(values[i]);
-    *reinterpret_cast<Pack<T, V>*>(address) = pack;
+    store_bytes(address, pack);
 }
 
 // The same for more than 16 bytes: noise in float beside half precision.
@@ -96,17 +113,34 @@ template <int V, class A> __device__ __forceinline__ void store_wide(A* address,
 }
 
 //----------------------------------------------------------------------------
-// n = quotient * d + remainder, with a 64-bit division only if n needs 64 bits.
+// n = quotient * d + remainder. A divisor comes with its inverse (csrc/cuda/launch.h), because a GPU divides integers by a
+// sequence of some twenty instructions: for 0 <= n < 2^31, n / d = (n magic / 2^32 + n) / 2^shift (Granlund and Montgomery 1994).
 
-__device__ __forceinline__ void divide(int64_t n, int d, int64_t& quotient, int& remainder)
+struct Divisor { uint32_t d, magic; int shift; };
+
+__device__ __forceinline__ void divide(int n, const Divisor& by, int& quotient, int& remainder)
 {
-    if (n >> 32) {
-        quotient = n / d;
-        remainder = int(n - quotient * d);
+    quotient = int((uint32_t((uint64_t(uint32_t(n)) * by.magic) >> 32) + uint32_t(n)) >> by.shift);
+    remainder = n - quotient * int(by.d);
+}
+
+__device__ __forceinline__ void divide(int64_t n, const Divisor& by, int64_t& quotient, int& remainder)
+{
+    if (n >> 31) {
+        quotient = n / by.d;
+        remainder = int(n - quotient * by.d);
     } else {
-        quotient = uint32_t(n) / uint32_t(d);
-        remainder = int(uint32_t(n) % uint32_t(d));
+        int small;
+        divide(int(n), by, small, remainder);
+        quotient = small;
     }
+}
+
+__device__ __forceinline__ int remainder_of(int n, const Divisor& by)
+{
+    int quotient, remainder;
+    divide(n, by, quotient, remainder);
+    return remainder;
 }
 
 }   // namespace tux

@@ -26,23 +26,28 @@ __device__ __forceinline__ void epilogue_input(const EpilogueArgs<Acc<T>>& args,
         u[i] = u[i] * demod + (noise[i] + bias);
 }
 
+// clamp(gain act(u)).
+template <class A> __device__ __forceinline__ A epilogue_value(const EpilogueArgs<A>& args, A u)
+{
+    const A value = args.gain * (u > 0 ? u : args.alpha * u);
+    return args.clamp < 0 ? value : value > args.clamp ? args.clamp : value < -args.clamp ? -args.clamp : value;
+}
+
 template <class T, int V> __global__ void __launch_bounds__(kThreads)
-epilogue_kernel(const T* x, EpilogueArgs<Acc<T>> args, T* y, int64_t vectors, int C, int pixels)
+epilogue_kernel(const T* x, EpilogueArgs<Acc<T>> args, T* y, int64_t vectors, Divisor C, Divisor row, int pixels)
 {
     const int64_t vector = int64_t(blockIdx.x) * kThreads + threadIdx.x;
     if (vector >= vectors)
         return;
-    int64_t plane, n;
-    int within, c;
-    divide(vector, pixels / V, plane, within);
-    divide(plane, C, n, c);
+    int64_t plane;
+    int within, n, c;
+    divide(vector, row, plane, within);
+    divide(int(plane), C, n, c);
     Acc<T> u[V];
-    epilogue_input<V>(args, x, n, c, C, within * V, pixels, u);
+    epilogue_input<V>(args, x, n, c, C.d, within * V, pixels, u);
 #pragma unroll
-    for (int i = 0; i < V; i++) {
-        const Acc<T> value = args.gain * (u[i] > 0 ? u[i] : args.alpha * u[i]);
-        u[i] = args.clamp < 0 ? value : value > args.clamp ? args.clamp : value < -args.clamp ? -args.clamp : value;
-    }
+    for (int i = 0; i < V; i++)
+        u[i] = epilogue_value(args, u[i]);
     store<V>(y + vector * V, u);
 }
 
@@ -72,17 +77,17 @@ __device__ __forceinline__ void epilogue_slope(const EpilogueArgs<Acc<T>>& args,
 }
 
 template <class T, int V, bool FROM_OUTPUT> __global__ void __launch_bounds__(kThreads)
-epilogue_slope_kernel(const T* g, const T* saved, EpilogueArgs<Acc<T>> args, T* out, int64_t vectors, int C, int pixels)
+epilogue_slope_kernel(const T* g, const T* saved, EpilogueArgs<Acc<T>> args, T* out, int64_t vectors, Divisor C, Divisor row, int pixels)
 {
     const int64_t vector = int64_t(blockIdx.x) * kThreads + threadIdx.x;
     if (vector >= vectors)
         return;
-    int64_t plane, n;
-    int within, c;
-    divide(vector, pixels / V, plane, within);
-    divide(plane, C, n, c);
+    int64_t plane;
+    int within, n, c;
+    divide(vector, row, plane, within);
+    divide(int(plane), C, n, c);
     Acc<T> v[V];
-    epilogue_slope<V, FROM_OUTPUT>(args, g, saved, n, c, C, within * V, pixels, v);
+    epilogue_slope<V, FROM_OUTPUT>(args, g, saved, n, c, C.d, within * V, pixels, v);
     store<V>(out + vector * V, v);
 }
 

@@ -12,17 +12,17 @@ template <class A> __device__ __forceinline__ A sum_lanes(A value, int width)
     return value;
 }
 
-// Sums of M values over groups of `group` neighbouring threads (a power of two up to kThreads). Called once, by all threads of
-// the block; sink(m, sum) is called for each m in one thread of each group.
-template <int M, class A, class Sink> __device__ __forceinline__ void sum_group(const A (&values)[M], int group, Sink sink)
+// Sums of M values over groups of `group` neighbouring threads, a power of two up to the THREADS of a block. Called once, by all
+// threads of the block; sink(m, sum) is called for each m in one thread of each group.
+template <int THREADS, int M, class A, class Sink> __device__ __forceinline__ void sum_group(const A (&values)[M], int group, Sink sink)
 {
-    SHARED_ARRAY(A, part, kThreads / 32 * M);
-    const int thread = threadIdx.x, within = thread % group;
+    SHARED_ARRAY(A, part, THREADS / 32 * M);
+    const int thread = threadIdx.x, within = thread & (group - 1);
     if (group <= 32) {
 #pragma unroll
         for (int m = 0; m < M; m++) {
             const A sum = sum_lanes(values[m], group);
-            if (m % group == within)
+            if ((m & (group - 1)) == within)
                 sink(m, sum);
         }
         return;
@@ -62,18 +62,18 @@ template <class A> __global__ void __launch_bounds__(kThreads) sum_rows_kernel(c
 
 // out[row][i] = sum over slices of part[row][slice][i]: a thread for each element.
 template <class A> __global__ void __launch_bounds__(kThreads) sum_slices_kernel(const A* part, A* out, int64_t rows, int slices,
-                                                                               int count)
+                                                                               Divisor count)
 {
     const int64_t unit = int64_t(blockIdx.x) * kThreads + threadIdx.x;
-    if (unit >= rows * count)
+    if (unit >= rows * count.d)
         return;
     int64_t row;
     int i;
     divide(unit, count, row, i);
-    const A* at = part + row * slices * count + i;
+    const A* at = part + row * slices * count.d + i;
     A sum = at[0];
     for (int slice = 1; slice < slices; slice++)
-        sum += at[int64_t(slice) * count];
+        sum += at[int64_t(slice) * count.d];
     out[unit] = sum;
 }
 
