@@ -7,8 +7,9 @@ A cell is PAIR/ARM/SEED/IMAGES; without one, all of PLAN. A run that was stopped
 one that is done is not made again. WORK/runs.jsonl has a line for each evaluation, to which real_peer.py adds its own,
 WORK/sources.json what real_sources.py found, WORK/pictures a grid of samples at the end of each run.
 
-The mark of a pair is MARK times the distance of its untrained source, the arm `default` at 0 images. The images to the mark are
-those of the first evaluation at or below it. The drawn pairs of the table of matches are the dcgan runs of study.py."""
+The mark of a pair is MARK times the distance of its untrained source, at 0 images of an arm with the match that is chosen by
+--spider-match=auto. The images to the mark are those of the first evaluation at or below it. The drawn pairs of the table of
+matches are the dcgan runs of study.py."""
 
 import argparse
 import json
@@ -39,13 +40,16 @@ MATCHES = 'default', 'default, not matched', 'default, matched at 2', 'default, 
 DRAWN = {'residual': 0, 'matched': 16}                  # the same among the arms of study.py
 NOISE = 'gaussian, no DiffAugment'                      # its best options
 SEEDS = 0, 1, 2
+AUTO = 'default', 'steady', 'steady, wide'              # arms with the match that is chosen
+AS_LONG = {'steady, wide': 1200, 'steady, wide, DSC': 1944}     # images that take as many CPU-seconds
 
 PLAN = [*(('earth', arm, seed, 3000) for seed in SEEDS for arm in ('steady', NOISE, 'default', 'default, no DiffAugment')),
         *(('emoji', arm, seed, images) for seed in SEEDS for arm, images in (('steady', 2400), ('default', 1200), (NOISE, 1200))),
         *(('earth', 'covariance', seed, 600) for seed in SEEDS), ('earth', 'gaussian, steady, no DiffAugment', 0, 3000),
         *((pair, arm, seed, 600) for seed in SEEDS for pair, arms in
           dict(emoji=MATCHES[2:], earth=MATCHES[1:2], shaded=MATCHES[:2]).items() for arm in arms),
-        *(('earth', NOISE, seed, 15000) for seed in SEEDS)]
+        *(('earth', NOISE, seed, 15000) for seed in SEEDS), *(('split', 'steady', seed, 3000) for seed in SEEDS),
+        *(('earth64', arm, seed, images) for seed in SEEDS for arm, images in AS_LONG.items())]
 
 def slug(pair, arm, seed):
     return f'{pair}-{re.sub("[^a-z0-9]+", "-", arm.lower())}-{seed}'
@@ -87,7 +91,7 @@ def images_to(curve, mark):
 
 def marks(runs):
     """Return {pair: its mark}."""
-    starts = {pair: curve[0]['fd'] for (pair, arm, _), curve in runs.items() if arm == 'default' and curve[0]['images'] == 0}
+    starts = {pair: curve[0]['fd'] for (pair, arm, _), curve in runs.items() if arm in AUTO and curve[0]['images'] == 0}
     return {pair: MARK * fd for pair, fd in starts.items()}
 
 def table(lines):
