@@ -37,8 +37,9 @@ def depthwise_up2_ref(x: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
 
 #----------------------------------------------------------------------------
 
-def depthwise_up2_epilogue(x: torch.Tensor, k: torch.Tensor, noise: 'torch.Tensor | None' = None, bias: 'torch.Tensor | None' = None,
-                           act: str = 'linear', alpha: float = 0.2, gain: float = 1.0, clamp: 'float | None' = None) -> torch.Tensor:
+def depthwise_up2_epilogue(x: torch.Tensor, k: torch.Tensor, noise: 'torch.Tensor | None' = None,
+                           bias: 'torch.Tensor | None' = None, act: str = 'linear', alpha: float = 0.2, gain: float = 1.0,
+                           clamp: 'float | None' = None) -> torch.Tensor:
     """epilogue(depthwise_up2(x, k), None, noise, bias, ...), on a GPU in one pass.
 
     x, k: as for depthwise_up2; the others as for epilogue, with the size of the result.

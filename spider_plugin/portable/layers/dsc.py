@@ -140,8 +140,9 @@ def kernel_energy(dw, pw, pointwise_first):
     return total((1 if r == s else 2) * pw[r] * pw[s] * gram[r, s] for r, s in pairs)
 
 def filter_demodulation(k, pw, eps):
-    """Return 1 / sqrt(E + eps), [N, O], with the energy E of each sample's kernel from its filters k [rank, N, I, 3, 3], which come
-    first in the layer."""
+    """Return 1 / sqrt(E + eps), [N, O], with the energy E of each sample's kernel from its filters k [rank, N, I, 3, 3].
+
+    The filters come first in the layer, before pw [rank, O, I]."""
     if len(pw) == 1 and not exporting():
         with torch.autocast(k.device.type, enabled=False):
             return _FilterDemodulation.apply(k.squeeze(0), pw.squeeze(0), eps)
