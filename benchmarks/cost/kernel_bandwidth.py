@@ -42,6 +42,7 @@ def kernels(library, dtype, device, N, C, H, W):
         'depthwise_weight_grad':    (lambda: library.depthwise_weight_grad(x, g), 2 * A),
         'depthwise_backward':       (lambda: library.depthwise_backward(x, k, g), 3 * A),
         'up2':                      (lambda: library.depthwise_up2(small, k4), A + s),
+        'up2_epilogue':             (lambda: library.depthwise_up2_epilogue(small, k4, **dict(options, demod=None)), A + s + n),
         'up2_transpose':            (lambda: library.depthwise_up2_transpose(g, k4), A + s),
         'up2_weight_grad':          (lambda: library.depthwise_up2_weight_grad(small, g), A + s),
         'up2_backward':             (lambda: library.depthwise_up2_backward(small, k4, g), A + 2 * s),

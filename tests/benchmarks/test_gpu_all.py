@@ -34,7 +34,7 @@ def test_figures_stand_beside_what_is_expected(tmp_path):
     (tmp_path / 'dsc_step.json').write_text(json.dumps(dict(cases={'64x64 batch 32': step, '16x16_batch_2': step})))
     assert expected.lines(tmp_path) == [
         'depthwise 8x32x256x256, of a copy: 0.60, expected 0.8 to 0.95: BELOW what was expected',
-        'up2 8x32x128x128, of a copy: 0.60, expected 0.3 to 0.5: ABOVE what was expected',
+        'up2 8x32x128x128, of a copy: 0.60, expected 0.8 to 1: BELOW what was expected',
         'affine_glu 8x32x128x128, of a copy: 0.60, expected 0.6 to 0.9: as expected',
         'StyleGAN2 64x64 batch 32, dense, ms: 20.00, expected 17 to 22: as expected',
         'StyleGAN2 64x64 batch 32, DSC depthwise first, ms: 20.00, expected 6 to 8: ABOVE what was expected']

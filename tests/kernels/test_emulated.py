@@ -77,13 +77,14 @@ def test_errors_are_named(emulated):
 def test_divisions_by_inverses():
     source = Path(__file__).parent / 'divisions.cpp'
     core = [builds.CSRC / 'emulation' / name for name in ('fiber.cpp', 'machine.cpp')]
-    library = builds.cached([*builds.sources(), source, builds.version('g++')], lambda scratch: builds.run(
-        [*builds.CXX, '-Werror', '-O1', '-shared', '-I', builds.CSRC, *core, source, '-o', scratch / 'divisions.so'])) / 'divisions.so'
+    command = [*builds.CXX, '-Werror', '-O1', '-shared', '-I', builds.CSRC, *core, source, '-o']
+    built = builds.cached([*builds.sources(), source, builds.version('g++')],
+                          lambda scratch: builds.run([*command, scratch / 'divisions.so']))
     most = 2 ** 31 - 1
     divisors = np.unique([*range(1, 300), *(2 ** i + j for i in range(9, 31) for j in (-1, 0, 1)), most - 1, most])
     multiples = [d * q + j for d in divisors.tolist() for q in (1, 2, most // d, most // d + 1, 2 ** 32 // d) for j in (-1, 0)]
     numbers = np.unique([0, 1, *multiples, 2 ** 31, 2 ** 32, 2 ** 40 + 12345])
-    counted = ctypes.CDLL(str(library)).wrong_divisions
+    counted = ctypes.CDLL(str(built / 'divisions.so')).wrong_divisions
     counted.restype = ctypes.c_int64
     counted.argtypes = [ctypes.c_void_p, ctypes.c_int64] * 2
     assert counted(numbers.ctypes.data, len(numbers), divisors.ctypes.data, len(divisors)) == 0

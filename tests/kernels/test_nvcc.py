@@ -41,13 +41,14 @@ def test_compiles_without_spills():
 def test_every_architecture_compiles_without_spills():
     check(builds.device(ARCHITECTURES), re.findall(r'sm_\d+', ' '.join(ARCHITECTURES)))
 
-# {kernel: (most registers of a thread, stores of 16 bytes in the instance for the widest strips or vectors)}. A multiprocessor has
-# 65536 registers, so that 80 leave room for three blocks of 256 threads, and 168 for three of 128. What instances with sums store
-# beside is narrow, and the gradients of the twofold upsampling store two neighbours at once.
+# {kernel: (most registers of a thread, stores of 16 bytes in the instance for the widest strips or vectors)}. A multiprocessor
+# has 65536 registers, so that 80 leave room for three blocks of 256 threads, and 168 for three of 128. What instances with sums
+# store beside is narrow, and the gradients of the twofold upsampling store two neighbours at once.
 
 LIMITS = {'depthwise_kernel': (64, 3), 'depthwise_backward_kernel': (96, 3), 'depthwise_up2_kernel': (80, 6),
-          'depthwise_up2_kernel with epilogue': (104, 6), 'depthwise_up2_backward_kernel': (168, 0), 'epilogue_kernel': (32, 1), 'epilogue_slope_kernel': (32, 1),
-          'affine_glu_kernel': (40, 1), 'channels_kernel': (80, 2), 'sum_rows_kernel': (40, 0), 'sum_slices_kernel': (40, 0)}
+          'depthwise_up2_kernel with epilogue': (104, 6), 'depthwise_up2_backward_kernel': (168, 0),
+          'epilogue_kernel': (32, 1), 'epilogue_slope_kernel': (32, 1), 'affine_glu_kernel': (40, 1),
+          'channels_kernel': (80, 2), 'sum_rows_kernel': (40, 0), 'sum_slices_kernel': (40, 0)}
 SUMS = {'depthwise_backward_kernel', 'depthwise_up2_backward_kernel', 'channels_kernel', 'sum_rows_kernel', 'sum_slices_kernel'}
 SIZES = {'f': 4, '6__half': 2, '13__nv_bfloat16': 2}
 

@@ -45,11 +45,13 @@ def test_gradients_of_depthwise_up2(n):
     _close(gx, depthwise_up2_transpose_ref(g, k))
     _close(gk, depthwise_up2_weight_grad_ref(x, g).sum_to_size(k.shape))
 
-@pytest.mark.parametrize('n, shape', [(0, (0, 2, 3, 4)), (1, (0, 2, 3, 4)), (2, (2, 0, 3, 4)), (2, (2, 3, 0, 4)), (1, (2, 3, 3, 0))])
+@pytest.mark.parametrize('n, shape', [(0, (0, 2, 3, 4)), (1, (0, 2, 3, 4)), (2, (2, 0, 3, 4)), (2, (2, 3, 0, 4)),
+                                      (1, (2, 3, 3, 0))])
 def test_no_images_have_no_values_and_no_gradients(n, shape):
     N, C, H, W = shape
-    for ref, weight_grad, factor in ((depthwise_ref, depthwise_weight_grad_ref, 1), (depthwise_up2_ref, depthwise_up2_weight_grad_ref, 2),
-                                     (lambda x, k: depthwise_up2_transpose_ref(x.repeat(1, 1, 2, 2), k), None, 1)):
+    transposed = lambda x, k: depthwise_up2_transpose_ref(x.repeat(1, 1, 2, 2), k)
+    for ref, weight_grad, factor in ((depthwise_ref, depthwise_weight_grad_ref, 1), (transposed, None, 1),
+                                     (depthwise_up2_ref, depthwise_up2_weight_grad_ref, 2)):
         x, k = _randn(*shape).requires_grad_(), _randn(n, C, *([3, 3] if ref is depthwise_ref else [4, 3, 3])).requires_grad_()
         y = ref(x.float(), k.float())
         assert y.shape == (N, C, factor * H, factor * W) and y.dtype == torch.float32

@@ -37,8 +37,9 @@ def depthwise_up2_ref(x: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
 
 #----------------------------------------------------------------------------
 
-def depthwise_up2_epilogue(x: torch.Tensor, k: torch.Tensor, noise: 'torch.Tensor | None' = None, bias: 'torch.Tensor | None' = None,
-                           act: str = 'linear', alpha: float = 0.2, gain: float = 1.0, clamp: 'float | None' = None) -> torch.Tensor:
+def depthwise_up2_epilogue(x: torch.Tensor, k: torch.Tensor, noise: 'torch.Tensor | None' = None,
+                           bias: 'torch.Tensor | None' = None, act: str = 'linear', alpha: float = 0.2, gain: float = 1.0,
+                           clamp: 'float | None' = None) -> torch.Tensor:
     """epilogue(depthwise_up2(x, k), None, noise, bias, ...), on a GPU in one pass.
 
     x, k: as for depthwise_up2; the others as for epilogue, with the size of the result.
@@ -114,17 +115,17 @@ def up2_filters(w: torch.Tensor, resample_filter: 'torch.Tensor | list[float]', 
     return phase_filters(w.flip([-2, -1]) if flip_weight else w, up2_phases(f))
 
 def phase_filters(w: torch.Tensor, phases: torch.Tensor) -> torch.Tensor:
-    """The phase filters of w [..., 3, 3] by up2_phases of a filter, [9, 36], which a layer can keep; returns [..., 4, 3, 3]."""
-    return (w.flatten(-2) @ phases).unflatten(-1, (4, 3, 3))
+    """The phase filters of w [..., 3, 3] by up2_phases of a filter, [36, 9], which a layer can keep; returns [..., 4, 3, 3]."""
+    return (w.flatten(-2) @ phases.T).unflatten(-1, (4, 3, 3))
 
 def up2_phases(f: torch.Tensor) -> torch.Tensor:
-    """The phase filters of the nine kernels that have a single tap, [9, 36], for a resample_filter f [4] or [4, 4]."""
+    """The phase filters of the nine kernels that have a single tap, as columns [36, 9], for a resample_filter f [4] or [4, 4]."""
     f = torch.outer(f, f) if f.ndim == 1 else f
     if f.shape != (4, 4):
         raise ValueError(f'resample_filter has shape {list(f.shape)}, expected [4] or [4, 4]')
     taps = torch.eye(9, dtype=f.dtype, device=f.device).reshape(9, 1, 3, 3)
     kernels = F.conv2d(taps, f.flip([0, 1])[None, None] * (4 / f.sum()), padding=3)     # [9, 1, 6, 6], K above
-    return kernels.reshape(9, 3, 2, 3, 2).permute(0, 2, 4, 1, 3).flip([3, 4]).reshape(9, 36)    # [tap, (a, b, u, v)]
+    return kernels.reshape(9, 3, 2, 3, 2).permute(2, 4, 1, 3, 0).flip([2, 3]).reshape(36, 9)    # [(a, b, u, v), tap]
 
 def up2_filters_nearest(w: torch.Tensor) -> torch.Tensor:
     """Phase filters of nearest-neighbour upsampling x2 and a correlation with w, zero padding 1: FastGAN's up convolution.

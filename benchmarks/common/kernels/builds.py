@@ -91,8 +91,9 @@ def device(architectures, csrc=CSRC):
     return cached([version('nvcc'), *architectures, *sources(csrc)], make)
 
 def cubins(architecture, csrc=CSRC):
-    """Return a directory with the machine code of csrc/cuda/*.cu for an architecture such as '90', a .cubin for each file, and the
-    output of ptxas in ptxas.txt."""
+    """Return a directory with the machine code of csrc/cuda/*.cu, a .cubin each, and the output of ptxas in ptxas.txt.
+
+    architecture: such as '90'."""
     units = sorted((csrc / 'cuda').glob('*.cu'))
 
     def make(scratch):

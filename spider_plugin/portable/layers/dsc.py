@@ -140,8 +140,9 @@ def kernel_energy(dw, pw, pointwise_first):
     return total((1 if r == s else 2) * pw[r] * pw[s] * gram[r, s] for r, s in pairs)
 
 def filter_demodulation(k, pw, eps):
-    """Return 1 / sqrt(E + eps), [N, O], with the energy E of each sample's kernel from its filters k [rank, N, I, 3, 3], which come
-    first in the layer."""
+    """Return 1 / sqrt(E + eps), [N, O], with the energy E of each sample's kernel from its filters k [rank, N, I, 3, 3].
+
+    The filters come first in the layer, before pw [rank, O, I]."""
     if len(pw) == 1 and not exporting():
         with torch.autocast(k.device.type, enabled=False):
             return _FilterDemodulation.apply(k.squeeze(0), pw.squeeze(0), eps)
@@ -199,10 +200,12 @@ class _DSCLayerMixin:
         self.pw_weight = torch.nn.Parameter(torch.randn([rank, out_channels, in_channels]))
         self.dw_gain, self.pw_gain = dsc_gains(rank, in_channels)
 
+    def factors(self):
+        return self.dw_weight * self.dw_gain, self.pw_weight * self.pw_gain
+
     def effective_weight(self):
-        """Return the host's dense weight of an equal layer, [O, I, 3, 3]. The layer itself leaves out the gains, because
-        demodulation removes any scale."""
-        return effective_kernel(self.dw_weight * self.dw_gain, self.pw_weight * self.pw_gain, self.pointwise_first)
+        """Return the host's dense weight of an equal layer, [O, I, 3, 3]."""
+        return effective_kernel(*self.factors(), self.pointwise_first)
 
 def dsc_gains(rank, in_channels):
     """Return the gains of unit-variance dw and pw that keep the variance of activations.
@@ -232,28 +235,35 @@ class DSCLayer2Mixin(_DSCLayerMixin):
         product = self._pointwise_first if self.pointwise_first else self._depthwise_first
         return product(x, self.affine(w), noise, gain)
 
-    def _eps(self, half):
-        """Return what is added to the energy of factors without gains, which have about unit scale in half precision."""
-        return 1e-8 / (1 if half else self.dw_gain * self.pw_gain) ** 2
+    def _factors_and_eps(self, half):
+        """Return (dw, pw, what is added to the energy of their kernel).
+
+        Demodulation removes any scale, so gains are left out in training, where launches count. In evaluation, snapshots of all
+        versions give the same bits."""
+        if not self.training:
+            return *self.factors(), 1e-8
+        return self.dw_weight, self.pw_weight, 1e-8 / (1 if half else self.dw_gain * self.pw_gain) ** 2
 
     def _depthwise_first(self, x, styles, noise, gain):
-        dw, pw, half = self.dw_weight, self.pw_weight, x.dtype == torch.float16
+        half = x.dtype == torch.float16
+        dw, pw, eps = self._factors_and_eps(half)
         folded = pw.shape[1] < x.shape[2] * x.shape[3] * self.up ** 2   # whether N * O * I is less than N * I * P
         if half:
             dw, pw = unit_filters(dw, pw)
             styles, pw = unit_styles_and_rows(styles, pw, rows=not folded)
         k = dw[:, None] * styles[None, :, :, None, None]                # [rank, N, I, 3, 3]
-        scales = filter_demodulation(k, pw, self._eps(half))
+        scales = filter_demodulation(k, pw, eps) if self.training else demodulation(styles, kernel_energy(dw, pw, False))
         k = phase_filters(k, self.phases) if self.up == 2 else k
         pw = pw[:, None] * scales[None, :, :, None] if folded else pw
         terms = [separable(x, *term, 'up' if self.up == 2 else 'same') for term in zip(terms_of(k), terms_of(pw.to(x.dtype)))]
         return layer_epilogue(self, total(terms), None if folded else scales, noise, gain)
 
     def _pointwise_first(self, x, styles, noise, gain):
-        dw, pw, half = self.dw_weight, self.pw_weight, x.dtype == torch.float16
+        half = x.dtype == torch.float16
+        dw, pw, eps = self._factors_and_eps(half)
         if half:
             styles, pw = unit_styles_and_rows(styles, pw)
-        scales = (styles.square() @ kernel_energy(dw, pw, True).t() + self._eps(half)).rsqrt()
+        scales = demodulation(styles, kernel_energy(dw, pw, True), eps)
         k = phase_filters(dw[:, None] * scales[None, :, :, None, None], self.phases)            # [rank, N, O, 4, 3, 3]
         if pw.shape[1] < x.shape[2] * x.shape[3]:
             pw = pw[:, None] * styles[None, :, None, :]
@@ -273,7 +283,7 @@ class DSCLayer3Mixin(_DSCLayerMixin):
         """Return [N, O, H', W'] from x [N, I, H, W] and w [N, w_dim]; there is no noise in any mode."""
         check_defaults(super().forward, others)
         x, input_gain = layer3_input(self, x, w, force_fp32, update_emas)
-        styles, dw, pw = unit_styles(self.affine(w)), self.dw_weight, self.pw_weight
+        styles, (dw, pw) = unit_styles(self.affine(w)), self.factors()
         energy = kernel_energy(dw, pw, False)
         size = (energy.mean(dim=1, keepdim=True) / 9).rsqrt()           # [O, 1]: the effective kernel has unit mean square
         scales = demodulation(styles, energy * size.square()) * size.t() * input_gain

@@ -17,9 +17,9 @@ from torch_utils_ext.ops.epilogue import epilogue
 
 #----------------------------------------------------------------------------
 
-def demodulation(styles, energy):
+def demodulation(styles, energy, eps=1e-8):
     """Return 1 / |s W_o|, [N, O], from the styles s [N, I] and the energy E [O, I], the sum of W^2 over the kernel."""
-    return (styles.square() @ energy.t() + 1e-8).rsqrt()
+    return (styles.square() @ energy.t() + eps).rsqrt()
 
 def layer_noise(layer, x, noise_mode):
     """Return the noise that a layer of StyleGAN2 adds: a fresh draw [N, 1, R, R], the constant [1, 1, R, R], or None."""

@@ -106,6 +106,15 @@ def test_stylegan2_layer_is_dense_with_its_effective_kernel(order, up, rank, I, 
     assert_is_dense_with_its_kernel(layer, dense, lambda layer, x, w: layer(x, w, noise_mode='const', fused_modconv=False,
                                                                             gain=0.7))
 
+@pytest.mark.parametrize('order, up, rank', [('depthwise', 1, 1), ('depthwise', 2, 2), ('pointwise', 2, 1)])
+def test_evaluation_is_as_training(order, up, rank, ops):
+    torch.manual_seed(rank)
+    layer = converted(layer2(5, 3, 6, up, conv_clamp=1.5), 'dsc', order, rank).double()
+    x, w = inputs(layer)
+    run = lambda *args: layer(*args, noise_mode='const', gain=0.7)
+    tensors = list(layer.parameters())
+    assert_close(derivatives(run, x, w, tensors), (layer.eval(), derivatives(run, x, w, tensors))[1])
+
 @pytest.mark.parametrize('rank, I, O', [(1, 5, 3), (2, 2, 4), (9, 2, 3)])
 def test_stylegan3_layer_is_dense_with_its_effective_kernel(rank, I, O, ops):
     ops += ['depthwise']
