@@ -33,7 +33,7 @@ from benchmarks.cost.dsc_step import MALLOC, cpu_name
 RESULTS, PAGE = ROOT / 'benchmarks' / 'results' / 'whole_step.json', ROOT / 'docs' / 'dsc.md'
 PHASES = {'Gmain': 1, 'Greg': 1 / 4, 'Dmain': 1, 'Dreg': 1 / 16, 'average': 1}      # how often in a step
 DSC = dict(rank=1, res=[0, 1024])
-ARMS = {    # features of the generator, its arguments, whether D is fast
+ARMS = {    # features of the generator, its arguments, whether D and the optimizers are fast
     'dense': ((), {}, False),
     '--fast': (('fast',), {}, True),
     '--dsc': (('dsc',), dict(dsc=dict(order='depthwise', **DSC)), False),
@@ -77,7 +77,7 @@ class Step:
         self.G.requires_grad_(False), self.D.requires_grad_(False)
         loss = importlib.import_module('training.loss').StyleGAN2Loss
         self.loss = loss(torch.device('cpu'), G=self.G, D=self.D, r1_gamma=1, pl_weight=2, style_mixing_prob=0.9)
-        self.opts = {name: torch.optim.Adam(module.parameters(), lr=0.0025, betas=(0.0, 0.99), eps=1e-8)
+        self.opts = {name: torch.optim.Adam(module.parameters(), lr=0.0025, betas=(0.0, 0.99), eps=1e-8, fused=fast or None)
                      for name, module in (('G', self.G), ('D', self.D))}
         self.z, self.c = torch.randn([batch, 512]), torch.zeros([batch, 0])
         self.real = torch.randn([batch, 3, resolution, resolution]).clamp(-1, 1)
