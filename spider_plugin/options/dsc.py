@@ -1,6 +1,6 @@
 """--dsc: synthesis layers of the config's generator become depthwise separable. --fast: the layers of its generator and its
-discriminator, and their optimizers, compute the same functions in less time. Both go over the layers of a host's networks and of a
-Spider generator."""
+discriminator, and their optimizers, compute the same functions in less time. Both go over the layers of a host's networks and of
+a Spider generator."""
 
 import importlib
 import inspect

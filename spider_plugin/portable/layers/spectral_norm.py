@@ -148,11 +148,12 @@ class SpectralNormMixin:
         return u, v, torch.dot(u, product)
 
     def _normalizes_products(self, x, **arguments):
-        """Return whether `x` are few samples with one place for the kernel, and torch's arguments those of a product, on a CPU."""
+        """Return whether x are few samples on a CPU, and the arguments of this layer, one place for its kernel, a product's."""
         return _by_products(x, self.weight_orig) and len(x) <= 64 and self.bias is None and self._has(**arguments)
 
     def _has(self, **arguments):
-        return self.groups == 1 and self.dilation == (1, 1) and all(getattr(self, key) == value for key, value in arguments.items())
+        wanted = dict(arguments, groups=1, dilation=(1, 1))
+        return all(getattr(self, key) == value for key, value in wanted.items())
 
 def _by_products(x, weight):
     """Return whether layers compute by products of matrices what torch does by convolutions. That is for CPUs."""
@@ -176,8 +177,8 @@ class SpectralConv2d(SpectralNormMixin, torch.nn.Conv2d):
         return self._conv_forward(x, weight, self.bias)
 
 def conv3x3_of_few(x, weight, bias=None):
-    """Convolve x [N, I, H, W] with weight [O, I, 3, 3], zero padding 1, for O much smaller than I: an image for each output and tap,
-    then their shifted sum."""
+    """Convolve x [N, I, H, W] with weight [O, I, 3, 3], zero padding 1, for O much smaller than I: an image for each output and
+    tap, then their shifted sum."""
     matrix = weight.flip([2, 3]).permute(0, 2, 3, 1).reshape(1, -1, weight.shape[1])
     images = torch.bmm(matrix.expand(len(x), -1, -1), x.flatten(2))
     y = F.fold(images, x.shape[2:], 3, padding=1)

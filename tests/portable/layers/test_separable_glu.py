@@ -1,4 +1,4 @@
-"""The function for a separable convolution, norm and gate equals the composition, to second derivatives, in any blocks of channels."""
+"""The function for a separable convolution, norm and gate equals the composition, to second derivatives, in any blocks."""
 
 import pytest
 import torch
