@@ -3,8 +3,8 @@ pointwise, noise, batch norm, gated linear unit.
 
 Intermediate tensors are computed twice instead of kept. Only the pointwise output is saved, not the upsampled image or the
 depthwise output. On a CPU there is a product of matrices for each sample, and elementwise steps are applied to as many channels
-as its cache holds. On other devices each step is one operation on the whole batch, since launches cost there. If a second derivative
-is needed, the gradient is that of the composition below, separable_glu_ref.
+as its cache holds. On other devices each step is one operation on the whole batch, since launches cost there. If a second
+derivative is needed, the gradient is that of the composition below, separable_glu_ref.
 
 This module is portable: it travels inside snapshots and imports only torch and its neighbours."""
 
@@ -146,7 +146,7 @@ def _glu_backward_ref(g, z, a, b, _noise):
     return dv.mul_(scale).to(z.dtype), gscale.unsqueeze(0), gshift.unsqueeze(0), None
 
 #----------------------------------------------------------------------------
-# The steps on a CPU: a product for each sample, since those of batches are slower there, and elementwise steps on as many channels
+# The steps on a CPU: a product for each sample, since that of a batch is slower there, and elementwise steps on as many channels
 # as the second-level cache of a core holds.
 
 def _on_cpu(x):
