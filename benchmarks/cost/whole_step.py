@@ -1,16 +1,16 @@
 """A whole training step of StyleGAN2 on a CPU, with the networks, loss, regularisation, optimizers and average of weights of
 NVlabs/stylegan3: as they are, with --fast, with --dsc, and with both.
 
-    SPIDER_HOSTS=DIR python -m benchmarks.cost.whole_step [--resolution=64] [--batch=4] [--rounds=3] [--arms=...] [--profile]
-        [--memory] [--out=FILE.json | --report]
+    SPIDER_HOSTS=DIR python -m benchmarks.cost.whole_step [--resolution=64] [--batch=4] [--rounds=3] [--arms=...] [--ada=P]
+        [--profile] [--memory] [--out=FILE.json | --report]
 
-One thread, float32, no augmentation, the allocator tuned (as in dsc_step.py). A step is Gmain and Dmain, with a quarter of Greg
-(path length) and a sixteenth of Dreg (R1), as hosts run them, each with its optimizer's step, and the average of G's weights;
-each is timed alone, in CPU-seconds of this process. All arms take turns in each round; ratios are over the dense arm in the same
-round, median and range. Rounds are added to what FILE.json has. --memory measures nothing but the peak: the growth of the
-resident set in all phases, an arm in a fresh process with glibc's default allocator. --profile prints where the time of each arm
-goes, --report fills the table of docs/dsc.md. Without SPIDER_HOSTS the host is the reference host, which factorises demodulation
-already: a rehearsal."""
+One thread, float32, no augmentation, or with --ada that of --aug=ada at a probability P, the allocator tuned (as in
+dsc_step.py). A step is Gmain and Dmain, with a quarter of Greg (path length) and a sixteenth of Dreg (R1), as hosts run them,
+each with its optimizer's step, which is fused with --fast, and the average of G's weights; each is timed alone, in CPU-seconds of
+this process. All arms take turns in each round; ratios are over the dense arm in the same round, median and range. Rounds are
+added to what FILE.json has. --memory measures nothing but the peak: the growth of the resident set in all phases, an arm in a
+fresh process with glibc's default allocator. --profile prints where the time of each arm goes, --report fills the table of
+docs/dsc.md. Without SPIDER_HOSTS the host is the reference host, which factorises demodulation already: a rehearsal."""
 
 import argparse
 import copy
@@ -32,8 +32,9 @@ from benchmarks.cost.dsc_step import MALLOC, cpu_name
 
 RESULTS, PAGE = ROOT / 'benchmarks' / 'results' / 'whole_step.json', ROOT / 'docs' / 'dsc.md'
 PHASES = {'Gmain': 1, 'Greg': 1 / 4, 'Dmain': 1, 'Dreg': 1 / 16, 'average': 1}      # how often in a step
+BGC = dict.fromkeys('xflip rotate90 xint scale rotate aniso xfrac brightness contrast lumaflip hue saturation'.split(), 1)
 DSC = dict(rank=1, res=[0, 1024])
-ARMS = {    # features of the generator, its arguments, whether D is fast
+ARMS = {    # features of the generator, its arguments, whether D and the optimizers are fast
     'dense': ((), {}, False),
     '--fast': (('fast',), {}, True),
     '--dsc': (('dsc',), dict(dsc=dict(order='depthwise', **DSC)), False),
@@ -61,7 +62,7 @@ def made(class_name, **kwargs):
 class Step:
     """The networks and optimizers of an arm; run(phase) is one of PHASES."""
 
-    def __init__(self, arm, resolution, batch):
+    def __init__(self, arm, resolution, batch, ada):
         import torch
 
         from spider_plugin.bundles.names import class_with, fast_discriminator
@@ -76,8 +77,12 @@ class Step:
         self.average = copy.deepcopy(self.G).eval()
         self.G.requires_grad_(False), self.D.requires_grad_(False)
         loss = importlib.import_module('training.loss').StyleGAN2Loss
-        self.loss = loss(torch.device('cpu'), G=self.G, D=self.D, r1_gamma=1, pl_weight=2, style_mixing_prob=0.9)
-        self.opts = {name: torch.optim.Adam(module.parameters(), lr=0.0025, betas=(0.0, 0.99), eps=1e-8)
+        pipe = None if ada is None else made('training.augment.AugmentPipe', **BGC).train().requires_grad_(False)
+        if pipe is not None:
+            pipe.p.fill_(ada)
+        self.loss = loss(torch.device('cpu'), G=self.G, D=self.D, augment_pipe=pipe, r1_gamma=1, pl_weight=2,
+                         style_mixing_prob=0.9)
+        self.opts = {name: torch.optim.Adam(module.parameters(), lr=0.0025, betas=(0.0, 0.99), eps=1e-8, fused=fast or None)
                      for name, module in (('G', self.G), ('D', self.D))}
         self.z, self.c = torch.randn([batch, 512]), torch.zeros([batch, 0])
         self.real = torch.randn([batch, 3, resolution, resolution]).clamp(-1, 1)
@@ -119,7 +124,7 @@ def whole(taken):
 
 def measure(args, arms):
     """Rounds, [{arm: {phase: CPU-seconds}}], after a warm-up that is not counted."""
-    steps = {arm: Step(arm, args.resolution, args.batch) for arm in arms}
+    steps = {arm: Step(arm, args.resolution, args.batch, args.ada) for arm in arms}
     for step in steps.values():
         step.run('Gmain'), step.run('Dmain')
     return [{arm: seconds_of(step) for arm, step in steps.items()} for _ in range(args.rounds)]
@@ -136,7 +141,7 @@ def profile(args, arms):
     """Print the operations of each arm that take the most time."""
     import torch
     for arm in arms:
-        step = Step(arm, args.resolution, args.batch)
+        step = Step(arm, args.resolution, args.batch, args.ada)
         seconds_of(step)
         for phase in ('Gmain', 'Greg', 'Dmain', 'Dreg', 'average'):
             with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as recorded:
@@ -150,7 +155,7 @@ def profile(args, arms):
 
 def peak(args, arm):
     """Bytes by which the resident set grows at most in a step, in this process."""
-    step = Step(arm, args.resolution, args.batch)
+    step = Step(arm, args.resolution, args.batch, args.ada)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for phase in PHASES:
         step.run(phase)
@@ -158,7 +163,7 @@ def peak(args, arm):
 
 def peak_of_child(args, arm):
     command = [sys.executable, '-m', 'benchmarks.cost.whole_step', f'--resolution={args.resolution}',
-               f'--batch={args.batch}', f'--peak-of={arm}']
+               f'--batch={args.batch}', f'--peak-of={arm}', *([] if args.ada is None else [f'--ada={args.ada}'])]
     env = {key: value for key, value in os.environ.items() if key not in MALLOC}
     text = subprocess.run(command, env=env, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     return int(text.rpartition('PEAK ')[2])
@@ -185,6 +190,7 @@ def main():
     parser.add_argument('--batch', type=int, default=4)
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--arms', help='of these only, by ";"')
+    parser.add_argument('--ada', type=float, help='probability of augmentation  [default: none]')
     parser.add_argument('--memory', action='store_true', help='the peak and nothing else')
     parser.add_argument('--profile', action='store_true', help='where the time goes, and nothing else')
     parser.add_argument('--out', type=Path)
@@ -209,7 +215,7 @@ def main():
         profile(args, arms)
         return
     report = json.loads(args.out.read_text()) if args.out and args.out.is_file() else dict(cases={})
-    title = f'{args.resolution}x{args.resolution} batch {args.batch}'
+    title = f'{args.resolution}x{args.resolution} batch {args.batch}' + ('' if args.ada is None else f', ADA at p={args.ada:g}')
     case = report['cases'].setdefault(title, dict(rounds=[], rows={}, peak_bytes={}))
     if args.memory:
         for arm in arms:

@@ -1,5 +1,6 @@
 """--dsc: synthesis layers of the config's generator become depthwise separable. --fast: the layers of its generator and its
-discriminator compute the same functions in less time. Both go over the layers of a host's networks and of a Spider generator."""
+discriminator, and their optimizers, compute the same functions in less time. Both go over the layers of a host's networks and of
+a Spider generator."""
 
 import importlib
 import inspect
@@ -38,6 +39,8 @@ def apply_layers(c, options, host):
         _check_layers(c, options, '--fast', 'fast')
         _add(c, 'fast')
         lines += [f'{"Fast layers:":<21s}G factorises its demodulation', _fast_discriminator(c)]
+        for network in 'GD':
+            fuse_adam(c.get(f'{network}_opt_kwargs', {}))
     if options['dsc']:
         lines += _apply_dsc(c, options, host)
     return lines
@@ -108,6 +111,11 @@ def _fast_discriminator(c):
         return f'{"":<21s}D stays as it is: the layers of {class_name} take other arguments than those of StyleGAN2'
     c['D_kwargs']['class_name'] = fast
     return f'{"":<21s}D convolves by kernels for CPUs where it runs on one'
+
+def fuse_adam(optimizer):
+    """Let torch's Adam, of the `*_opt_kwargs` of a config, update a weight and its moments in one pass."""
+    if optimizer.get('class_name') == 'torch.optim.Adam':
+        optimizer['fused'] = True
 
 #----------------------------------------------------------------------------
 # Layers are found by capability: a module's SynthesisLayer, whose forward takes the arguments of the plugin's layer.

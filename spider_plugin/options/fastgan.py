@@ -6,6 +6,7 @@ import functools
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError
 from spider_plugin.options.discriminator import FASTGAN
+from spider_plugin.options.dsc import fuse_adam
 from spider_plugin.options.generators import IMAGE, VECTOR, PluginGenerator, network_class
 
 #----------------------------------------------------------------------------
@@ -31,6 +32,7 @@ def edit_fastgan(c, given, host, lite):
     if channel_max is not None:
         c['G_kwargs']['channel_max'] = channel_max
     _set_rate(c['G_opt_kwargs'], 'glr' in given)
+    fuse_adam(c['G_opt_kwargs'])
     if host.loss_keyword('r1_gamma') is None:                   # a projected host's; --disc=projected sets rates itself
         _set_rate(c['D_opt_kwargs'], 'dlr' in given)
     for key in ('style_mixing_prob', 'pl_weight'):              # these need a style for each layer

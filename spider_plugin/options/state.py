@@ -11,11 +11,11 @@ OPTIONS = [
            'snapshot, and continue from it with --resume', 'Resume options'),
 ]
 
-# What must not change where training continues, and in it the entries that may: where images are, a blur for fine-tuning, and the
-# length of a run.
+# What must not change where training continues, and in it the entries that may: where images are, a blur for fine-tuning, the
+# length of a run, and how an optimizer computes its step.
 SAME = ('training_set_kwargs', 'G_kwargs', 'D_kwargs', 'G_opt_kwargs', 'D_opt_kwargs', 'loss_kwargs', 'augment_kwargs',
         'batch_size', 'G_reg_interval', 'D_reg_interval', 'random_seed')
-FREE = ('path', 'blur_init_sigma', 'fade_steps')
+FREE = ('path', 'blur_init_sigma', 'fade_steps', 'fused')
 
 def apply_state(c, options, resume, host):
     """Lets the host's loop keep training states (training/loop_state.py); lines for the launch log.

@@ -296,6 +296,7 @@ def test_fast_layers_go_into_both_networks(monkeypatch):
     c, log = edit(fast=True)
     assert c['G_kwargs']['class_name'] == bundle.format('fast', 'FastGenerator')
     assert c['D_kwargs']['class_name'] == bundle.format('fastdisc', 'FastDiscriminator') and 'D convolves by kernels' in log
+    assert all(c[f'{network}_opt_kwargs'] == dict(host_config()[f'{network}_opt_kwargs'], fused=True) for network in 'GD')
 
 @pytest.mark.parametrize('class_name', ['training.networks_stylegan3.Discriminator', 'training.dataset.Discriminator',
                                         'nowhere.Net'])

@@ -97,7 +97,7 @@ def lite_features(name, x, conv):
     def run(x, layer):
         label, _, _, stride, groups, activate = layer
         x = conv(x, label, stride, groups)
-        return F.hardtanh(x, 0.0, 6.0) if activate else x
+        return F.hardtanh(x, 0.0, 6.0, inplace=True) if activate else x
     x, maps = run(x, _STEM), []
     for i, stage in enumerate(lite_blocks(name)):
         for j, block in enumerate(stage):

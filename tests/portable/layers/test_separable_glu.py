@@ -1,4 +1,4 @@
-"""The function for a separable convolution, norm and gate equals the composition, to second derivatives, in any tiling."""
+"""The function for a separable convolution, norm and gate equals the composition, to second derivatives, in any blocks."""
 
 import pytest
 import torch
@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from spider_plugin.portable.layers import separable_glu as module
 from spider_plugin.portable.layers.separable_glu import separable_glu
 
-@pytest.fixture(params=['tiles', 'batch'], autouse=True)
+@pytest.fixture(params=['samples', 'batch'], autouse=True)
 def steps(request, monkeypatch):
     """Every test runs on the steps for a CPU and on those for other devices, which work on the whole batch."""
-    monkeypatch.setattr(module, '_in_tiles', lambda x: request.param == 'tiles')
+    monkeypatch.setattr(module, '_on_cpu', lambda x: request.param == 'samples')
     return request.param
 
 def inputs(up, noisy, dtype=torch.float64, size=5, n=2):
@@ -70,17 +70,16 @@ def test_sixteen_bits(up, noisy):
     assert all(g.isfinite().all() for g in torch.autograd.grad(separable_glu(*weights, up=up)[0].square().sum(), weights,
                                                                create_graph=True))
 
-def test_tiles_do_not_matter(monkeypatch):
-    args = inputs(True, True, dtype=torch.float32, size=24)     # 48 x 48: three tiles for each sample
+def test_blocks_do_not_matter(monkeypatch):
+    args = inputs(True, True, dtype=torch.float32, size=24)
     def grads():
         y, mean, var = separable_glu(*args, up=True)
         return [y, mean, var, *torch.autograd.grad(y.square().sum(), args)]
-    tiled = grads()
-    monkeypatch.setattr(module, '_tiles', lambda z: [(n, slice(0, z.shape[2])) for n in range(len(z))])
-    monkeypatch.setattr(module, '_rows', lambda z: [slice(0, z.shape[1])])
     whole = grads()
-    monkeypatch.setattr(module, '_in_tiles', lambda x: False)
-    for a, b, c in zip(tiled, whole, grads(), strict=True):
+    monkeypatch.setattr(module, '_rows', lambda z: [slice(i, i + 1) for i in range(z.shape[1])])
+    blocks = grads()
+    monkeypatch.setattr(module, '_on_cpu', lambda x: False)
+    for a, b, c in zip(blocks, whole, grads(), strict=True):
         assert (a - b).abs().max() <= 1e-4 * b.abs().max() and (c - b).abs().max() <= 1e-4 * b.abs().max()
 
 def test_tensors_kept_for_backward():

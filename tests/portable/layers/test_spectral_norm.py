@@ -17,6 +17,9 @@ LAYERS = {
     'conv':       (SpectralConv2d, torch.nn.Conv2d, (4, 6, 3), dict(padding=1, stride=2), [2, 4, 5, 5]),
     'depthwise':  (SpectralConv2d, torch.nn.Conv2d, (4, 4, 3), dict(padding=1, groups=4, bias=False), [2, 4, 5, 5]),
     'transposed': (SpectralConvTranspose2d, torch.nn.ConvTranspose2d, (2, 3, 4), dict(stride=2, padding=1), [2, 2, 3, 3]),
+    'one place':  (SpectralConv2d, torch.nn.Conv2d, (4, 6, 3), dict(bias=False), [2, 4, 3, 3]),
+    'of vectors': (SpectralConvTranspose2d, torch.nn.ConvTranspose2d, (2, 3, 4), dict(bias=False), [2, 2, 1, 1]),
+    'few outputs': (SpectralConv2d, torch.nn.Conv2d, (20, 2, 3), dict(padding=1), [2, 20, 4, 5]),
     'linear':     (SpectralLinear, torch.nn.Linear, (5, 7), {}, [3, 5]),
 }
 
