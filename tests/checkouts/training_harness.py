@@ -10,7 +10,7 @@ import traceback
 
 import torch
 
-from spider_plugin.hosts import imports
+from spider_plugin.hosts import imports, plain_resume
 from spider_plugin.hosts.shims import stack
 from spider_plugin.options import table as config
 
@@ -34,6 +34,7 @@ def _before(function):
     return shrunk
 
 config.apply_options = _before(config.apply_options)
+plain_resume.plan_lines = _before(plain_resume.plan_lines)
 stack.mend_launch = _before(stack.mend_launch)
 
 #----------------------------------------------------------------------------
