@@ -102,7 +102,7 @@ HEAD = '''# Hosts
 
 What works in which public checkout: `python -m tools.host_table HOSTS` writes this page. Each cell is the dry iteration of
 [using.md](using.md#attach-to-a-checkout): the host's own loop, once, on the CPU with small networks, in the environment of
-`constraints.txt`, with the packages that a host imports beside (wandb and clean-fid as empty modules); nothing is trained for
+`constraints.txt`, with the packages that a host imports beside (clean-fid as an empty module); nothing is trained for
 it, and feature networks have random weights. "stock" is the host without options of the plugin, on a current stack, by the
 shims; ADA is on where the host has it on. "?" is not known: the host's loop fails on this machine by itself. A number is a
 reason below. The last three columns are `--spider-cfg`.

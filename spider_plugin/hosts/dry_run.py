@@ -6,9 +6,11 @@ Training is refused only for a fault of the options: the same iteration must suc
 that with them names an object of the plugin that lacks what the host wants of it. Other errors of the environment (no GPU, no
 network, no memory) and of the host are notes."""
 
+import ast
 import contextlib
 import copy
 import dataclasses
+import inspect
 import json
 import multiprocessing
 import os
@@ -22,8 +24,9 @@ from typing import Any
 
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError, shown
-from spider_plugin.hosts.capabilities import Host
+from spider_plugin.hosts.capabilities import Host, import_name
 from spider_plugin.hosts.imports import host_folder
+from spider_plugin.hosts.saving import LOOP_MODULE
 from spider_plugin.options.table import all_options, apply_options
 
 TIMEOUT = dict(small=60, full=90)      # Seconds that an iteration may take.
@@ -163,6 +166,8 @@ def check(c: Any, stock: Any, options: dict, given: set[str], host: Host, said: 
         return [_note(f'it cannot be made on this machine ({_said(result)})')]
     control = _tried(stock, shape)
     ours = result.of_plugin and _fault(result) != _fault(control)
+    if control.kind is not None and not ours and (later := added_later(c)):
+        return [_note(f'{_needs_later(later)} ({_said(control)})')]
     if control.kind is not None and not ours:
         own = f'it ends in {_said(result)}, but ' if result.message != control.message else ''
         return [_note(f'{own}this host\'s loop fails here without the options, too ({_said(control)})')]
@@ -176,6 +181,32 @@ def check(c: Any, stock: Any, options: dict, given: set[str], host: Host, said: 
             return without.kind is None or ours and _fault(without) != _fault(result)
         return False
     raise SpiderError(_sentence(result, c, stock, said or parts(options), works, control))
+
+def added_later(c: Any) -> list[str]:
+    """Return arguments of the host's loop that a config lacks, and that its train.py adds after the options are applied."""
+    names: set[str] = set()
+    with contextlib.suppress(Exception):    # of a host's code
+        tree = ast.parse(Path(host_folder(), 'train.py').read_text(encoding='utf-8'))
+        for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+            made = [node.lineno for node in ast.walk(function) if isinstance(node, ast.Call)
+                    and isinstance(node.func, ast.Name) and node.func.id == 'setup_training_loop_kwargs']
+            if made or function.name == 'launch_training':
+                names |= {node.attr for node in ast.walk(function) if isinstance(node, ast.Attribute)
+                          and isinstance(node.ctx, ast.Store) and node.lineno > max(made, default=0)}
+        parameters = inspect.signature(import_name(f'{LOOP_MODULE}.training_loop')).parameters
+        return [name for name in parameters if name in names and name not in c and name != 'run_dir']
+    return []
+
+def _needs_later(names: list[str]) -> str:
+    return f'its train.py adds {" and ".join(names)} to the config after the options are applied, and the loop needs that'
+
+def stock_line(c: Any, target: dict) -> str:
+    """Return the line for an iteration of a host without options, as those of check()."""
+    result = iterate(c, target)
+    result = result if result.kind is None else iterate(c, target, small=False)
+    if result.kind is not None and (result.of_environment or (later := added_later(c))):
+        return _note(f'on this machine {_said(result)}' if result.of_environment else f'{_needs_later(later)} ({_said(result)})')
+    return _lines(result)[0] if result.kind is None else _said(result)
 
 def _from_new(c: Any) -> Any:
     """Return the config as it would be without --resume."""

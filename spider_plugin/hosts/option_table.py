@@ -119,11 +119,7 @@ def try_host(tree, lines, tell=lambda found: None, limit=None):
 def _stock(c, dry_run, Host):
     """Return the line that verdict() reads, of an iteration without options."""
     target = Host(c).target
-    shape = dict(resolution=target.resolution, channels=target.channels, label_dim=target.label_dim)
-    result = dry_run.iterate(c, shape)
-    result = result if result.kind is None else dry_run.iterate(c, shape, small=False)
-    said = 'Dry iteration:' if result.kind is None else f'{result.kind}: {result.message}'
-    return f'Note: the dry iteration says nothing: on this machine {said}' if result.of_environment else said
+    return dry_run.stock_line(c, dict(resolution=target.resolution, channels=target.channels, label_dim=target.label_dim))
 
 def main():
     tree, out, *lines = sys.argv[1:]

@@ -10,7 +10,7 @@ import traceback
 
 import torch
 
-from spider_plugin.hosts import imports
+from spider_plugin.hosts import imports, plain_resume
 from spider_plugin.hosts.shims import stack
 from spider_plugin.options import table as config
 
@@ -34,6 +34,7 @@ def _before(function):
     return shrunk
 
 config.apply_options = _before(config.apply_options)
+plain_resume.plan_lines = _before(plain_resume.plan_lines)
 stack.mend_launch = _before(stack.mend_launch)
 
 #----------------------------------------------------------------------------
@@ -49,7 +50,8 @@ def _watch_loop(training_loop):
     def construct(*args, class_name=None, **kwargs):
         obj = stock_construct(*args, class_name=class_name, **kwargs)
         if isinstance(obj, torch.nn.Module):
-            name = 'G' if hasattr(obj, 'mapping') else 'D' if class_name.endswith('Discriminator') else None
+            name = 'G' if hasattr(obj, 'mapping') or class_name.endswith('Generator') else \
+                'D' if class_name.endswith('Discriminator') else None
             if name is not None and name not in built:
                 built[name] = obj, {name: x.clone() for name, x in obj.state_dict().items()}, _features(obj)
                 if name == 'G':

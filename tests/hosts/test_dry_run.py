@@ -133,6 +133,21 @@ def test_a_host_that_fails_by_itself_is_not_refused(tmp_path, data):
     assert 'Note: the dry iteration says nothing: this host\'s loop fails here without the options, too (ValueError: invalid ' \
            'literal' in broken and 'Dry run; exiting' in broken
 
+@pytest.mark.parametrize('where, words', [
+    ("    ranks.launch('training", 'its train.py adds tracker to the config after the options are applied, and the loop needs '
+                                  'that'),
+    ('def given_options', "this host's loop fails here without the options, too")])
+def test_what_a_launch_adds_later_is_named(tmp_path, data, where, words):
+    """Trackers, for example: the loop cannot run before, and training can."""
+    adds = '    c.tracker = dict(name="a")\n' if where[0] == ' ' else 'def elsewhere(c):\n    c.tracker = 1\n\n'
+    begins = '    device = setup_process(('
+    tree = forks.make(tmp_path, {
+        'train.py': [(where, adds + where)],
+        'training/training_loop.py': [('    progress_fn             = None,', '    tracker = None,\n    progress_fn = None,'),
+                                      (begins, '    print(tracker["name"])\n' + begins)]})
+    dsc, = forks.launches(tree, [['--cfg=stylegan2', '--dsc']], data, tmp_path)
+    assert f'Note: the dry iteration says nothing: {words} (TypeError: ' in dsc and 'Dry run; exiting' in dsc
+
 def test_training_is_the_same_to_the_bit(tmp_path, data):
     digests = []
     for value in ('on', 'off'):
