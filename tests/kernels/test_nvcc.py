@@ -42,8 +42,9 @@ def test_every_architecture_compiles_without_spills():
     check(builds.device(ARCHITECTURES), re.findall(r'sm_\d+', ' '.join(ARCHITECTURES)))
 
 # {kernel: (most registers of a thread, stores of 16 bytes in the instance for the widest strips or vectors)}. A multiprocessor
-# has 65536 registers, so that 80 leave room for three blocks of 256 threads, and 168 for three of 128. What instances with sums
-# store beside is narrow, and the gradients of the twofold upsampling store two neighbours at once.
+# has 65536 registers, so that 80 leave room for three blocks of 256 threads, 168 for three of 128, and 32 for all 2048 threads
+# that it may hold, as 40 do on sm_120 for 1536. What instances with sums store beside is narrow, and the gradients of the twofold
+# upsampling store two neighbours at once.
 
 LIMITS = {'depthwise_kernel': (64, 3), 'depthwise_backward_kernel': (96, 3), 'depthwise_up2_kernel': (80, 6),
           'depthwise_up2_kernel with epilogue': (104, 6), 'depthwise_up2_backward_kernel': (168, 0),
@@ -64,6 +65,8 @@ def test_registers_spills_and_widths_of_stores(architecture):
         kernel, dtype, values = re.match(r'_ZN3tux\d+(\w+?_kernel)I(f|6__half|13__nv_bfloat16)(?:Li(\d+)E)?', name).groups()
         kernel += ' with epilogue' * bool(re.search(r'depthwise_up2_kernelI\w+?Li\dELb1E', name))
         most, count = LIMITS[kernel]
+        if architecture == '120' and most == 32:
+            most = 40
         assert spilled == ['0', '0'] and int(registers) <= most, (name, spilled, registers)
         per_store = 2 if kernel.startswith('depthwise_up2_kernel') else 1   # outputs of an input
         sums_alone = f'depthwise_backward_kernelI{dtype}Li{values}ELb0' in name
