@@ -4,10 +4,11 @@
         [--out=benchmarks/results/first_iteration.json]
 
 The sets are PNGs without compression in an uncompressed zip, as dataset_tool.py writes them, one of training images and one of
-source images. Networks are tiny. A command is trained on a CPU until it prints `tick 0`, which hosts do after the first
-iteration, and is stopped there. `cold` begins with an empty cache, `warm` with that of the command before. `networks` are the
-seconds until the host builds its networks, `images` until it draws the first picture, of up to 1024 images, `loop` those since it
-said that it trains. Seconds of a wall clock are beside them, on a machine that others may use."""
+source images. Networks are tiny. A command trains on a CPU until it prints `tick 0`, which NVlabs/stylegan3 does after the first
+iteration, or how long an iteration takes, which the reference host does after four, and is stopped there. `cold` begins with an
+empty cache, `warm` with that of the command before. `options` are the seconds until the launch log has the options, by when a
+source is prepared and an attached host's images are checked; the reference host checks its images after that. Seconds of a wall
+clock are beside them, on a machine that others may use."""
 
 import argparse
 import io
@@ -29,8 +30,7 @@ import PIL.Image
 from benchmarks.common.paths import ROOT
 from benchmarks.cost.dsc_step import cpu_name
 
-RESULTS = ROOT / 'benchmarks' / 'results' / 'first_iteration.json'
-KEYS    = ('cpu', 'networks', 'images', 'loop', 'wall')
+KEYS    = ('cpu', 'options', 'wall')
 NETS    = ['--cbase=256', '--cmax=16', '--batch=4', '--gpus=1', '--gamma=1', '--kimg=1', '--snap=100', '--metrics=none']
 
 #----------------------------------------------------------------------------
@@ -83,7 +83,7 @@ def processor_seconds(root):
     return total / os.sysconf('SC_CLK_TCK')
 
 def until_first_tick(command, cache, outdir):
-    """{cpu, wall, networks, images, loop, lines: [[cpu, line]]} of a command until it has printed `tick 0`."""
+    """{cpu, options, wall, lines: [[cpu, line]]} of a command until its first iteration."""
     env = dict(os.environ, SPIDER_DEVICE='cpu', SPIDER_CACHE_DIR=str(cache), DNNLIB_CACHE_DIR=str(cache / 'dnnlib'),
                OMP_NUM_THREADS='1', PYTHONUNBUFFERED='1')
     begin, lines = time.perf_counter(), []
@@ -92,7 +92,7 @@ def until_first_tick(command, cache, outdir):
     try:
         for line in process.stdout:
             lines.append([processor_seconds(process.pid), line.rstrip()])
-            if line.startswith('tick 0'):
+            if line.startswith(('tick 0', 'One iteration takes')):
                 break
         else:
             sys.exit('\n'.join(text for _, text in lines))
@@ -100,14 +100,13 @@ def until_first_tick(command, cache, outdir):
         os.killpg(process.pid, 9)
         process.wait()
     cpu = lines[-1][0]
-    at = lambda words: next((seconds for seconds, text in lines if words in text), cpu)
-    return dict(cpu=cpu, networks=at('Constructing networks'), images=at('Exporting sample images'),
-                loop=cpu - at('Training for'), wall=time.perf_counter() - begin, lines=lines)
+    options = next(at for at, text in lines if text.startswith('Training options'))
+    return dict(cpu=cpu, options=options, wall=time.perf_counter() - begin, lines=lines)
 
 #----------------------------------------------------------------------------
 
-def measure(args, sets, work):
-    rows = {}
+def measure(args, sets, work, report):
+    rows = report['rows']
     for _ in range(args.rounds):
         for name, command in arms(sets).items():
             cache = work / 'cache'
@@ -118,10 +117,11 @@ def measure(args, sets, work):
                     row[key].append(round(found[key], 2))
                 figures = '  '.join(f'{key} {statistics.median(row[key]):.1f}' for key in KEYS)
                 print(f'{name + ", " + state:<46s}{figures}', flush=True)
-                for at, text in found['lines'] if args.lines else []:
+                for at, text in found['lines'] if args.lines else ():
                     print(f'    {at:7.2f}  {text[:150]}', flush=True)
+                if args.out:
+                    args.out.write_text(json.dumps(dict(report, load_average=os.getloadavg()), indent=1) + '\n')
             shutil.rmtree(cache, ignore_errors=True)
-    return rows
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
@@ -133,16 +133,14 @@ def main():
     parser.add_argument('--out', type=Path)
     args = parser.parse_args()
     import torch
+    report = dict(images=args.images, size=args.size, device=f'{cpu_name()}, one thread', torch=torch.__version__,
+                  python=platform.python_version(), rows={})
     with tempfile.TemporaryDirectory() as temp:
         sets = args.sets or Path(temp)
         for seed, name in enumerate(('train.zip', 'source.zip')):
             if not (sets / name).is_file():
                 write_set(sets / name, args.images, args.size, seed)
-        rows = measure(args, sets, Path(temp))
-    if args.out:
-        report = dict(images=args.images, size=args.size, device=f'{cpu_name()}, one thread', torch=torch.__version__,
-                      python=platform.python_version(), load_average=os.getloadavg(), rows=rows)
-        args.out.write_text(json.dumps(report, indent=1) + '\n')
+        measure(args, sets, Path(temp), report)
 
 if __name__ == '__main__':
     main()

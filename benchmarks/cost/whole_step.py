@@ -59,6 +59,11 @@ def made(class_name, **kwargs):
     module, _, name = class_name.rpartition('.')
     return getattr(importlib.import_module(module), name)(**kwargs)
 
+def augmentation(p):
+    pipe = made('training.augment.AugmentPipe', **BGC).train().requires_grad_(False)
+    pipe.p.fill_(p)
+    return pipe
+
 class Step:
     """The networks and optimizers of an arm; run(phase) is one of PHASES."""
 
@@ -77,11 +82,8 @@ class Step:
         self.average = copy.deepcopy(self.G).eval()
         self.G.requires_grad_(False), self.D.requires_grad_(False)
         loss = importlib.import_module('training.loss').StyleGAN2Loss
-        pipe = None if ada is None else made('training.augment.AugmentPipe', **BGC).train().requires_grad_(False)
-        if pipe is not None:
-            pipe.p.fill_(ada)
-        self.loss = loss(torch.device('cpu'), G=self.G, D=self.D, augment_pipe=pipe, r1_gamma=1, pl_weight=2,
-                         style_mixing_prob=0.9)
+        self.loss = loss(torch.device('cpu'), G=self.G, D=self.D, augment_pipe=None if ada is None else augmentation(ada),
+                         r1_gamma=1, pl_weight=2, style_mixing_prob=0.9)
         self.opts = {name: torch.optim.Adam(module.parameters(), lr=0.0025, betas=(0.0, 0.99), eps=1e-8, fused=fast or None)
                      for name, module in (('G', self.G), ('D', self.D))}
         self.z, self.c = torch.randn([batch, 512]), torch.zeros([batch, 0])
@@ -118,6 +120,20 @@ def seconds_of(step):
         step.run(phase)
         taken[phase] = time.process_time() - start
     return taken
+
+def augmentation_alone(args, rounds=8):
+    """Median CPU-seconds of the augmentation of a batch, without a graph and with its backward pass."""
+    import torch
+    pipe, images = augmentation(args.ada), torch.randn([args.batch, 3, args.resolution, args.resolution])
+    def taken(grad):
+        start = time.process_time()
+        with torch.set_grad_enabled(grad):
+            y = pipe(images.clone().requires_grad_(grad))
+            if grad:
+                y.sum().backward()
+        return time.process_time() - start
+    return {name: statistics.median(taken(grad) for _ in range(rounds))
+            for name, grad in (('forward', False), ('forward and backward', True))}
 
 def whole(taken):
     return sum(often * taken[phase] for phase, often in PHASES.items())
@@ -222,6 +238,9 @@ def main():
             case['peak_bytes'][arm] = peak_of_child(args, arm)
             print(f'{arm:<38s}{case["peak_bytes"][arm] / 1e6:9.0f} MB', flush=True)
     else:
+        if args.ada is not None:
+            case['augmentation'] = augmentation_alone(args)
+            print('augmentation alone:', case['augmentation'], flush=True)
         case['rounds'] += measure(args, arms)
         case['rows'] = {arm: summary(case['rounds'], arm) for arm in ARMS if any(arm in each for each in case['rounds'])}
         for arm, row in case['rows'].items():
