@@ -149,15 +149,17 @@ class SpectralNormMixin:
 
     def _normalizes_products(self, x, **arguments):
         """Return whether x are few samples on a CPU, and the arguments of this layer, one place for its kernel, a product's."""
-        return _by_products(x, self.weight_orig) and len(x) <= 64 and self.bias is None and self._has(**arguments)
+        return self._by_products(x) and len(x) <= 64 and self.bias is None and self._has(**arguments)
 
     def _has(self, **arguments):
         wanted = dict(arguments, groups=1, dilation=(1, 1))
         return all(getattr(self, key) == value for key, value in wanted.items())
 
-def _by_products(x, weight):
-    """Return whether layers compute by products of matrices what torch does by convolutions. That is for CPUs."""
-    return x.is_cpu and x.dtype == weight.dtype and not torch.is_autocast_enabled('cpu') and not exporting()
+    def _by_products(self, x):
+        """Return whether the layer computes by products of matrices what torch does by convolutions. That is for training on
+        CPUs; in evaluation snapshots of all versions give the same bits."""
+        return (self.training and x.is_cpu and x.dtype == self.weight_orig.dtype and not torch.is_autocast_enabled('cpu')
+                and not exporting())
 
 #----------------------------------------------------------------------------
 # Arguments are those of the torch layers.
@@ -172,7 +174,7 @@ class SpectralConv2d(SpectralNormMixin, torch.nn.Conv2d):
             return _NormalizedProduct.apply(x.flatten(1), self.weight_orig.flatten(1), *self._spectrum())[:, :, None, None]
         weight = self.normalized_weight()
         if 9 * len(weight) < weight.shape[1] and self._has(kernel_size=(3, 3), stride=(1, 1), padding=(1, 1)) and \
-                _by_products(x, weight):
+                self._by_products(x):
             return conv3x3_of_few(x, weight, self.bias)
         return self._conv_forward(x, weight, self.bias)
 
