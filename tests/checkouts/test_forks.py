@@ -37,6 +37,8 @@ def small(fork, options):
     """Return the entries of a config by which a fork's networks are small, with these options."""
     if any(option.startswith('--spider-cfg') for option in options):
         return OWN if fork.args[0] in HAS_CFG else {name: value for name, value in STAGES.items() if name[0] == 'D'}
+    if fork.folder == 'diffusion-insgen':   # its contrastive heads are as wide as D is by default
+        return {}
     sizes = NESTED if fork.args == ADA else {} if fork.args[0] in HAS_CFG else STAGES
     return {name: value for name, value in sizes.items() if name[0] == 'G'} if '--disc=projected' in options else sizes
 
