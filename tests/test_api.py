@@ -41,6 +41,7 @@ def test_no_other_name():
     with pytest.raises(AttributeError, match="module 'spider_plugin' has no attribute 'Imagebank'"):
         _ = spider_plugin.Imagebank
 
+@pytest.mark.slow
 def test_sid_is_the_module_whatever_is_imported_first():
     """spider_plugin.metrics.sid.sid is a name that others rely on."""
     imports = ['import spider_plugin.metrics.sid', 'from spider_plugin.metrics.sid import sid', 'import spider_plugin',

@@ -95,6 +95,7 @@ def grown(train):
     """A run through all levels to 16^2, and one that ends while 16^2 is fading in; they are equal until then."""
     return [train(*PGGAN, f'--kimg={kimg}', '--tick=0.008') for kimg in (0.088, 0.064)]
 
+@pytest.mark.slow
 def test_pggan_is_finite_at_every_level(grown, train):
     G = check(grown[0])
     assert stats(grown[0], 'Progress/resolution') == [4, 4, 8, 8, 8, 8, 16, 16, 16, 16, 16]

@@ -32,7 +32,7 @@ def test_version():
 
 SCRIPTS = dict(train='sid50k_full', metrics='sid50k_full', video='--w-frames', project='--num-steps', mix='--styles')
 
-@pytest.mark.parametrize('command', SCRIPTS)
+@pytest.mark.parametrize('command', ['train', *(pytest.param(name, marks=pytest.mark.slow) for name in [*SCRIPTS][1:])])
 def test_the_help_of_scripts_is_that_of_the_command(command):
     env = dict(os.environ, PYTHONPATH=str(resource_dir('patches').parent), OMP_NUM_THREADS='1')
     done = subprocess.run([sys.executable, '-m', 'spider_plugin.cli', command, '-h'], capture_output=True, text=True, env=env)

@@ -81,6 +81,7 @@ def test_separable_layers_with_a_source(train, checkout, tmp_path):
                 f'--outdir={tmp_path}/g'], ROOT)
     assert done.returncode == 0 and len(list((tmp_path / 'g').glob('*.png'))) >= 2, done.stderr
 
+@pytest.mark.slow
 def test_a_dense_snapshot_warms_separable_layers(train, checkout, tmp_path):
     dense, _ = train(*SG2, '--fast')
     assert_opens_alike(snapshot(dense), checkout, tmp_path, 'FastGenerator')
@@ -104,6 +105,7 @@ def test_fast_layers_of_both_networks(train, checkout, tmp_path):
         resumed, _ = train(*SG2, *more, '--cbase=512', '--cmax=32', f'--resume={snapshot(run_dir)}')
         assert snapshot(resumed).stat().st_size > 0
 
+@pytest.mark.slow
 def test_stylegan3_t(train, checkout, tmp_path):
     run_dir, _ = train('--cfg=stylegan3-t', '--dsc', '--fast')
     assert_opens_alike(snapshot(run_dir), checkout, tmp_path, 'DSCFastGenerator')
@@ -119,8 +121,8 @@ def test_two_ranks_and_a_cascade(train):
     (['--cfg=stylegan3-t', '--dsc', '--dsc-order=pointwise'], '--dsc-order=pointwise'),
     (['--cfg=dcgan', '--dsc'], '--cfg=dcgan'),
     ([*SG2, '--dsc-rank=2'], 'no effect without --dsc'),
-    ([*SG2, '--dsc', '--dsc-res=512-1024'], 'no layer with a 3x3 kernel at resolutions from 512 to 1024'),
-    ([*SG2, '--dsc', '--dsc-res=64-8'], 'not a resolution or two'),
+    *(pytest.param([*SG2, '--dsc', f'--dsc-res={value}'], sentence, marks=pytest.mark.slow) for value, sentence in (
+        ('512-1024', 'no layer with a 3x3 kernel at resolutions from 512 to 1024'), ('64-8', 'not a resolution or two'))),
 ])
 def test_errors_of_users(args, sentence, train, checkout, tmp_path):
     done = run(['train.py', f'--outdir={tmp_path}', f'--data={train.data}/D.zip', *TINY, *args], checkout)

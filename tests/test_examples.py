@@ -46,6 +46,7 @@ def test_laptop_trains_and_draws(laptop):
     assert PIL.Image.open(laptop / 'images' / 'walk.gif').n_frames > 8
     assert list(laptop.glob('runs/*/metric-fid1k.jsonl'))
 
+@pytest.mark.slow
 def test_own_checkout_trains_and_draws_without_the_plugin(run_example, tmp_path):
     said = run_example('own_checkout.sh', tmp_path.as_posix())
     assert 'Attached train.py' in said
@@ -69,6 +70,7 @@ def journey(run_example, tmp_path, monkeypatch):
     monkeypatch.setenv('JOURNEY', 'short')
     return lambda name, *args: run_example(f'journeys/{name}', *args)
 
+@pytest.mark.slow
 def test_the_artist(journey, tmp_path):
     said = journey('artist.sh')
     run = next((tmp_path / 'training-runs').glob('00000-*'))

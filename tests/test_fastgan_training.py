@@ -106,6 +106,7 @@ def test_recompute_beside_a_projected_discriminator(data, tmp_path):
     done = run('train.py', f'--outdir={tmp_path / "none"}', '--data=D.zip', *TINY, '--gpus=1', *disc, '--recompute', cwd=data)
     assert done.returncode == 2 and '--recompute finds no block' in done.stderr and not (tmp_path / 'none').exists()
 
+@pytest.mark.slow
 def test_options_without_effect_are_refused(data, tmp_path):
     done = run('train.py', f'--outdir={tmp_path}', '--data=D.zip', *TINY, '--gpus=1', '--map-depth=2', cwd=data)
     assert done.returncode == 2 and '--map-depth cannot be used with --cfg=fastgan_lite' in done.stderr

@@ -108,6 +108,7 @@ OPTION = '''OPTIONS = [
     Option('--disc-seed',       int,    0,          'INT', 'Seed of its random projections', GROUP),
 '''
 
+@pytest.mark.slow
 def test_an_option(tree, make_zip, tmp_path):
     tree.edit('spider_plugin/options/discriminator.py', ('OPTIONS = [\n', OPTION),
               ("embed=options['disc_embed'],", "embed=options['disc_embed'], seed=options['disc_seed'],"))

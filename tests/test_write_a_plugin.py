@@ -107,16 +107,19 @@ def test_generate_and_export(run, request, spider, tmp_path):
     assert done.returncode == 0, done.stderr
     assert torch.load(tmp_path / 'weights.pt', weights_only=True)
 
+@pytest.mark.slow
 def test_without_the_package_a_sentence_names_what_is_missing(sketch, palette, spider, tmp_path):
     for (snapshot, _), words in ((sketch, 'SketchGenerator, which is not a known class'), (palette, "the mapping 'palette'"),
                                  (sketch, 'install sketch_gan, or'), (palette, 'install sketch_gan, or')):
         done = spider('generate', f'--network={snapshot}', '--seeds=0', f'--outdir={tmp_path}', package=False)
         assert done.returncode == 2 and words in done.stderr and 'Traceback' not in done.stderr
 
+@pytest.mark.slow
 def test_resume_goes_on_with_the_source(sketch, train):
     _, log = train('--cfg=sketch', f'--resume={sketch[0]}')
     assert re.search(r'G: (\d+) of \1 tensors copied', log)
 
+@pytest.mark.slow
 def test_a_cascade_draws_from_it(sketch, train):
     _, log = train('--cfg=dcgan', '--spider-mapping=palette', '--spider-bank=64', source=sketch[0])
     assert 'this generator <- network-snapshot' in log and '<- flies' in log
@@ -132,6 +135,7 @@ def test_the_mapping_kind_fits_other_generators(train):
         snapshot, log = train(*cfg, '--spider-mapping=palette')
         assert '_with_palette' in log
 
+@pytest.mark.slow
 def test_what_is_refused(spider, make_zip, tmp_path):
     target = make_zip(tmp_path / 'target.zip', n=16, res=16)
     command = ['train', f'--outdir={tmp_path}', f'--data={target}', '--cfg=sketch', '--gpus=1', '--batch=8', '--gamma=1']
@@ -154,6 +158,7 @@ def test_it_brings_an_option(spider, make_zip, tmp_path):
 
 #----------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_a_module_that_is_not_portable_is_said_at_launch(site, spider, make_zip, tmp_path):
     net, other = site / 'sketch_gan' / 'net.py', site / 'sketch_gan' / 'palette.py'
     stock = [(path, path.read_text()) for path in (net, other)]

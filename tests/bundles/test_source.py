@@ -92,8 +92,9 @@ with open(sys.argv[2], 'rb') as f:
 torch.save([data['G'](data['z'], None, noise_mode='const'), type(data['G']).__name__], sys.argv[3])
 '''
 
-@pytest.mark.parametrize('kind, source', [('residual', 'bank'), ('residual', 'online'), ('paper-23x23', 'bank'),
-                                          ('encoder', 'bank'), ('whitened', 'bank')])
+@pytest.mark.parametrize('kind, source', [
+    ('residual', 'bank'), ('encoder', 'bank'), *(pytest.param(*other, marks=pytest.mark.slow) for other in (
+        ('residual', 'online'), ('paper-23x23', 'bank'), ('whitened', 'bank')))])
 def test_a_snapshot_opens_without_the_plugin(kind, source, prepared, make_generator, tmp_path):
     G = make_generator(prepared(source, res=32), mapping=kind, z_dim=512, res=32, noise=0.1)
     assert inspect.getsource(sys.modules[type(G).__mro__[1].__module__]) == bundle_source(NAMES[0])

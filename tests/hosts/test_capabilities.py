@@ -34,8 +34,9 @@ def test_modules_that_import_each_other():
     first.second, second.first = second, first
     assert path_of(Mapper, first) is None
 
-@pytest.mark.parametrize('line, name', [('from training import mappings', 'mappings.Mapper'),
-                                        ('from training.mappings import Mapper as Net', 'Net')])
+@pytest.mark.parametrize('line, name', [
+    ('from training import mappings', 'mappings.Mapper'),
+    pytest.param('from training.mappings import Mapper as Net', 'Net', marks=pytest.mark.slow)])
 def test_a_source_for_a_generator_whose_mapping_is_elsewhere(line, name, tmp_path, make_zip):
     """The residual, too, which asks StyleGAN's networks for more than a vector."""
     edits = [('self.mapping = MappingNetwork(', f'self.mapping = {name}('), ('class MappingNetwork(', 'class Unused('),

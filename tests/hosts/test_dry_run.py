@@ -33,6 +33,7 @@ def data(tmp_path_factory):
             archive.writestr(f'{i}.png', file.getvalue())
     return path
 
+@pytest.mark.slow
 def test_a_host_that_serves_an_option_says_so(tmp_path, data):
     tree = forks.make(tmp_path, {})
     plain, off, spider, residual = forks.launches(tree, [
@@ -42,7 +43,7 @@ def test_a_host_that_serves_an_option_says_so(tmp_path, data):
     assert spider.count('Dry iteration:') == residual.count('Dry iteration:') == 1 and 'Note' not in spider + residual
     assert 'stylegan2-images-gpus1-batch4-gamma1-dcgan' in spider and 'DCGANGenerator' in spider
 
-@pytest.mark.parametrize('mode', ['auto', 'require'])
+@pytest.mark.parametrize('mode', [pytest.param('auto', marks=pytest.mark.slow), 'require'])
 def test_no_kernel_is_built_for_an_iteration(tmp_path, data, mode):
     """A build takes longer than an iteration may; nor are the CPU's kernels required for the iteration of a GPU's run."""
     tree = forks.make(tmp_path, {})
@@ -50,6 +51,7 @@ def test_no_kernel_is_built_for_an_iteration(tmp_path, data, mode):
                           SPIDER_CACHE_DIR=str(tmp_path / 'cache'))
     assert 'Dry iteration:' in dsc and not (tmp_path / 'cache' / 'kernels').exists()
 
+@pytest.mark.slow
 def test_the_loop_asks_the_generator_for_more(tmp_path, data):
     """An attribute that only the host's generator has; update_epochs is known, and has no effect on networks of the plugin."""
     asks = '    G.update_epochs(1.0)\n    print(G.epochs, G.ledger)\n' + forks.BUILT
@@ -86,7 +88,7 @@ def test_all_images_are_read_after_the_iteration(tmp_path, data):
         assert text.index('Dry iteration:') < text.index(f'--data: 9.png in {images} cannot be read')
     assert 'Source:' not in spider      # nor is a source prepared for images that cannot be used
 
-@pytest.mark.parametrize('value, served', [(14, True), (15, False)])
+@pytest.mark.parametrize('value, served', [(14, True), pytest.param(15, False, marks=pytest.mark.slow)])
 def test_layers_of_a_fork_take_more_and_synthesis_returns_more(tmp_path, data, value, served):
     """An argument that stays at its default is served. The image is the first of what synthesis returns."""
     tree = forks.make(tmp_path, {
@@ -110,7 +112,8 @@ def test_layers_that_are_no_convolutions_are_named(tmp_path, data):
     assert 'Exception: --dsc cannot be used with training.networks_stylegan2.Generator, whose layers are built in another way ' \
            'than those of StyleGAN2 and StyleGAN3 (IndexError: ' in dsc and 'leave it out.' in dsc
 
-@pytest.mark.parametrize('value, refused', [('None, scale=1.5', False), ('torch.nn.Linear(1, 1)', True)])
+@pytest.mark.parametrize('value, refused', [
+    pytest.param('None, scale=1.5', False, marks=pytest.mark.slow), ('torch.nn.Linear(1, 1)', True)])
 def test_the_loop_passes_its_loss_more(tmp_path, data, value, refused):
     """A setting of the host's loss is left out; a network that it trains is not."""
     tree = forks.make(tmp_path, {

@@ -83,6 +83,7 @@ def test_a_loss_has_what_its_methods_set():
 def test_sources_that_cannot_be_read_say_nothing():
     assert sentences([types.ModuleType('built'), None], dict(G=1), dict(G=1), {}, '/') == []
 
+@pytest.mark.slow
 def test_a_launch_says_it(tmp_path, make_zip):
     data = make_zip(tmp_path / 'set.zip', n=8, res=64)
     reads = '    if len(str(batch_gpu)) > 9:\n        print(G.ledger)\n    if batch_gpu > 100000:\n        print(G.album)\n'

@@ -94,6 +94,7 @@ def test_printed_configs(train_many):
                                                     'G_reg_interval', 'run_dir', 'spider_run')} for c in (stock[0], dcgan[0])]
     assert rest[0] == rest[1]
 
+@pytest.mark.slow
 def test_every_configuration_takes_a_source_without_a_mapping(train_many):
     dry = ['--outdir=runs', '--data=target.zip', *TINY, '-n', '--spider-source=neighbour.zip']
     cases = {'stylegan2': 'residual', 'stylegan3-t': 'encoder', 'stylegan3-r': 'encoder', 'dcgan': 'residual',
@@ -159,6 +160,7 @@ def test_stock_runs_and_their_snapshots(python, data, train_many, tmp_path):
         kept = [name for name, tensor in before.state_dict().items() if not name.endswith('w_avg')]
         assert len(kept) > 20 and all(torch.equal(before.state_dict()[name], after.state_dict()[name]) for name in kept)
 
+@pytest.mark.slow
 def test_train_and_score_with_a_toy_metric(python, data, toy_plugin, train_many, tmp_path):
     args = ['--data=target.zip', f'--outdir={tmp_path / "runs"}', *TINY, '--spider-source=neighbour.zip']
     result = python(HOST / 'train.py', *args, '--workers=2', '--metrics=toy', paths=[toy_plugin], cwd=data)

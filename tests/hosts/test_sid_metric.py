@@ -40,6 +40,7 @@ def calc_metrics(python, run, cache, *options):
 def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
+@pytest.mark.slow
 def test_sid_shares_the_features_of_kid_on_any_number_of_ranks(python, run, tmp_path):
     out = calc_metrics(python, run, tmp_path / 'one', '--metrics=kid1k,sid1k')
     # One pass over real and one over generated images, and one sentence on the sign, which names the two sets.

@@ -96,6 +96,7 @@ def arguments(name, *more):
 def value_of(text, name):
     return re.findall(rf'"{name}": ([^,\n]*)', text)
 
+@pytest.mark.slow
 @pytest.mark.parametrize('host', HOSTS)
 def test_every_preset_dry_runs(host, dry_run):
     """A checkout may lack a configuration, and says so in a sentence."""

@@ -80,7 +80,8 @@ def disk(tmp_path):
     yield mount
     subprocess.run(['umount', str(path)])
 
-@pytest.mark.parametrize('size', ['16k', '300k', '1100k'])
+@pytest.mark.parametrize('size', [
+    *(pytest.param(size, marks=pytest.mark.slow) for size in ('16k', '300k')), '1100k'])
 def test_a_small_disk(disk, data, size):
     """It takes the options and not the images; the images and not the first snapshot; and that one, but not the second."""
     outdir = disk(size)

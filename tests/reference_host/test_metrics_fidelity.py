@@ -59,7 +59,8 @@ def test_kid_on_its_subsets(fidelity, features, size):
     close(actual[0], truth[fidelity.KEY_METRIC_KID_MEAN])
     assert actual[1] != pytest.approx(actual[0], rel=1e-4) # Other subsets.
 
-@pytest.mark.parametrize('nhood_size, block', [(3, 8192), (3, 170), (5, 4)])
+@pytest.mark.parametrize('nhood_size, block', [
+    (3, 170), *(pytest.param(*other, marks=pytest.mark.slow) for other in ((3, 8192), (5, 4)))])
 def test_precision_recall(fidelity, nhood_size, block):
     expected = importlib.import_module('torch_fidelity.metric_prc')
     rng = np.random.RandomState(0)

@@ -73,7 +73,7 @@ def check_trained(out):
     assert not torch.isclose(first['z'], second['z']).any(1).any()
     return first
 
-@pytest.mark.parametrize('start_ranks', ['spawn', 'torchrun'])
+@pytest.mark.parametrize('start_ranks', ['spawn', pytest.param('torchrun', marks=pytest.mark.slow)])
 def test_training(tmp_path, options, start_ranks):
     run_dir = tmp_path / 'run'
     run_dir.mkdir()
@@ -153,17 +153,20 @@ def test_a_stopped_local_rank_is_named_and_ended(tmp_path):
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
+@pytest.mark.slow
 def test_a_rank_that_keeps_the_others_waiting_is_named_and_at_last_ended(tmp_path):
     output = spawned(tmp_path, 'waits', code=1, victim=0, bounds=dict(late=2, timeout=20))
     assert output.count('Warning: rank 0 (process') == 1 and 'has kept the other ranks waiting for 2 s' in output
     assert 'Error: rank 0 (process' in output and 'has kept the other ranks waiting for 10 s' in output
 
-@pytest.mark.parametrize('kind, words', [('memory', 'memory ran out'), ('diverged', '--on-nan: training diverged')])
+@pytest.mark.parametrize('kind, words', [
+    ('memory', 'memory ran out'), pytest.param('diverged', '--on-nan: training diverged', marks=pytest.mark.slow)])
 def test_events_of_a_local_rank_are_one_sentence(tmp_path, kind, words):
     output = spawned(tmp_path, 'raises', code=2, victim=1, kind=kind)
     assert words in output and [line for line in output.splitlines() if 'Error' in line or 'Traceback' in line] == \
         [line for line in output.splitlines() if line.startswith('Error: ')]
 
+@pytest.mark.slow
 def test_a_killed_rank_of_another_node_is_named(tmp_path):
     first, second = nodes(job_args(tmp_path, 'killed', victim=1))
     assert 'Error: rank 0 ends because rank 1 on' in finish(first, code=1)

@@ -92,6 +92,7 @@ def check_saved(tmp_path, output, name):
     assert f'Stopped by {name} at ' in output and f'--resume={run_dir}' in output and 'Traceback' not in output
     return run_dir
 
+@pytest.mark.slow
 def test_terminated_with_workers_in_its_group(tmp_path, data):
     """As by a scheduler, which signals every process; then the run goes on, and a hangup stops it, whose terminal is gone."""
     code, output, gone = stop(tmp_path, data, signal.SIGTERM, '--workers=2', group=True)

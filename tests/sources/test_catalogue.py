@@ -149,12 +149,12 @@ ARCHIVES = {'cifar10': cifar10, 'cifar100': cifar100, 'stl10': stl10, 'mnist': m
 
 class Quiet(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
+        self.server.asked.append(self.path)     # before the client has all of it
         body = self.server.files.get(self.path)
         self.send_response(200 if body else 404)
         self.send_header('Content-Length', str(len(body or b'')))
         self.end_headers()
         self.wfile.write(body or b'')
-        self.server.asked.append(self.path)
 
     def log_message(self, *args):
         pass

@@ -147,7 +147,9 @@ if __name__ == '__main__':
     main()
 '''
 
-@pytest.mark.parametrize('folder', ['"."', '".."', '"/nowhere"', '__file__.rpartition("/")[0] + "/inner"'])
+@pytest.mark.parametrize('folder', [
+    '"."', *(pytest.param(folder, marks=pytest.mark.slow) for folder in (
+        '".."', '"/nowhere"', '__file__.rpartition("/")[0] + "/inner"'))])
 def test_a_host_that_puts_other_folders_first(tmp_path, python, folder):
     """They come before its own on sys.path, also where a child that is spawned later starts with that path."""
     (tmp_path / 'host' / 'inner').mkdir(parents=True)
