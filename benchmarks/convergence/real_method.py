@@ -33,6 +33,7 @@ from spider_plugin import detectors
 from spider_plugin.files.cache import atomic_file
 from spider_plugin.metrics.distances import Moments, fid
 from spider_plugin.portable.discriminator.feature_networks import FrozenFeatures
+from spider_plugin.portable.generators.dcgan import DCGANGenerator
 from spider_plugin.portable.generators.fastgan import FastGANGenerator
 from spider_plugin.portable.source.bank import ImageBank
 from spider_plugin.projected_discriminator import ProjectedDiscriminator
@@ -49,13 +50,15 @@ BATCH, RATE, SAMPLES, HALF_LIFE = 8, 1e-3, 1000, 0.05     # of G's average, as a
 
 #----------------------------------------------------------------------------
 # Arms. start: output gain of the untrained G, 0.05 before it was 0; maps: those with a head; variety: --spider-variety; source:
-# what feeds G, the pair's source where nothing is said; augment: DiffAugment; match: the strength, --match where nothing is said.
-# `default` is what the product's own defaults train.
+# what feeds G, the pair's source where nothing is said; augment: DiffAugment; match: the strength, --match where nothing is said;
+# G: another generator; rate_G: where it is not that of D; mapping, z_dim: how the source is fed; pretrained: images from noise on
+# the source's images beforehand, whose cost is not counted. `default` is what the product's own defaults train.
 
 ARMS = {
     'plain':    dict(start=0.05, maps=4),
     'default':  dict(maps=4),
     'steady':   dict(maps=3, steady=True),
+    'steady, slow G': dict(maps=3, steady=True, rate_G=2.5e-4),
     'varied':   dict(maps=3, steady=True, variety=0.5),
     'default, no DiffAugment':  dict(maps=4, augment=False),
     'default, not matched':     dict(maps=4, match=0),
@@ -65,6 +68,11 @@ ARMS = {
     'steady, no DiffAugment':   dict(maps=3, steady=True, augment=False),
     'steady, wide':             dict(maps=3, steady=True, ngf=32),
     'steady, wide, DSC':        dict(maps=3, steady=True, ngf=32, dsc={}),
+    'paper mapping':            dict(maps=4, mapping='paper-16x32', z_dim=512),
+    'transfer':                 dict(maps=4, source=None, augment=False, pretrained=3000),
+    'dcgan':                    dict(maps=4, G='dcgan'),
+    'dcgan, steady, slow G':    dict(maps=3, steady=True, rate_G=2.5e-4, G='dcgan'),
+    'dcgan, gaussian':          dict(maps=4, G='dcgan', source=None, augment=False),
     'covariance':               dict(maps=4, source='covariance'),
     'gaussian':                 dict(maps=4, source=None),
     'gaussian, rates 2e-3':     dict(maps=4, source=None, rate=2e-3),
@@ -140,7 +148,7 @@ def score(judge, G):
         ws = G.mapping(z, None)
         x = torch.cat([G.synthesis(part, noise_mode='const') for part in ws.split(250)])
     row = judge((x * 127.5 + 128).clamp(0, 255).to(torch.uint8))
-    if G.source is not None:
+    if G.synthesis.source is not None:
         norm = lambda difference: float(difference.flatten(1).norm(dim=1).mean())
         between, rows = norm(x - x.roll(1, 0)), G.synthesis.num_ws
         other = torch.cat([ws[:250, :rows].roll(1, 0), ws[:250, rows:]], dim=1)
@@ -152,11 +160,13 @@ def score(judge, G):
 #----------------------------------------------------------------------------
 # One run.
 
-def networks(bank, resolution, seed, start=0.0, maps=4, augment=True, ngf=16, lite=True, dsc=None):
+def networks(bank, resolution, seed, start=0.0, maps=4, augment=True, ngf=16, lite=True, dsc=None, G='fastgan',
+             mapping='residual', z_dim=256):
     torch.manual_seed(seed)
-    fed = {} if bank is None else dict(spider=dict(mapping='residual'), source=bank)
-    G = FastGANGenerator(256, 0, resolution, 3, ngf=ngf, lite=lite, dsc=dsc, **fed).train().requires_grad_(False)
-    if bank is not None:
+    fed = {} if bank is None else dict(spider=dict(mapping=mapping), source=bank)
+    G = (FastGANGenerator(z_dim, 0, resolution, 3, ngf=ngf, lite=lite, dsc=dsc, **fed) if G == 'fastgan' else
+         DCGANGenerator(z_dim, 0, resolution, 3, **fed)).train().requires_grad_(False)
+    if hasattr(G.synthesis, 'output_gain'):
         G.synthesis.output_gain.fill_(start)
     D = ProjectedDiscriminator(0, resolution, 3, heads='separable', feature_resolution=128, maps=maps, augment=augment)
     return G, D.train().requires_grad_(False)
@@ -164,12 +174,13 @@ def networks(bank, resolution, seed, start=0.0, maps=4, augment=True, ngf=16, li
 class Run:
     """A run: networks, optimizers, order of the reals. images: of the whole run, over which --steady lets the rate fall."""
 
-    def __init__(self, target, bank, seed, images, steady=False, variety=0, rate=RATE, **options):
+    def __init__(self, target, bank, seed, images, steady=False, variety=0, rate=RATE, rate_G=None, **options):
         self.target, self.nimg, self.seconds = target, 0, 0.0
         self.G, self.D = networks(bank, target.shape[-1], seed, **options)
         self.average = copy.deepcopy(self.G).eval()
-        self.opt_G = (FadingAdam(self.G.parameters(), rate, images // BATCH, betas=(0.5, 0.99)) if steady else
-                      torch.optim.Adam(self.G.parameters(), rate, betas=(0.0, 0.99)))
+        rate_G = rate if rate_G is None else rate_G
+        self.opt_G = (FadingAdam(self.G.parameters(), rate_G, images // BATCH, betas=(0.5, 0.99)) if steady else
+                      torch.optim.Adam(self.G.parameters(), rate_G, betas=(0.0, 0.99)))
         self.opt_D = torch.optim.Adam(self.D.parameters(), rate, betas=(0.0, 0.99))
         self.loss = ProjectedHingeLoss('cpu', self.D, G=self.G, variety=variety)
         self.order, self.queue = np.random.default_rng(seed), []
@@ -189,6 +200,13 @@ class Run:
         self.nimg += BATCH
         update(self.average, self.G, 0.5 ** (BATCH / (self.nimg * HALF_LIFE)))
         self.seconds += time.process_time() - begin
+
+    def start_from(self, other, images):
+        """Train `other` for so many images, and take the weights of its networks."""
+        while other.nimg < images:
+            other.step()
+        for mine, its in zip((self.G, self.D, self.average), (other.G, other.D, other.average), strict=True):
+            mine.load_state_dict(its.state_dict())
 
     def save(self, path):
         parts = {name: getattr(self, name).state_dict() for name in ('G', 'D', 'average', 'opt_G', 'opt_D')}
@@ -211,13 +229,17 @@ def run(pair, arm, strength, seed, images, at, log, state=None, options=None, st
     arm. stop: of a line, whether the run ends there. Returns the Run."""
     options = ARMS.get(arm, {}) | (options or {})
     target, judge = judged(pair)
-    pixels, strength = source_images(pair, options.pop('source', 'source'), options.pop('match', strength))
+    pretrained = options.pop('pretrained', 0)
+    match = options.pop('match', strength)
+    pixels, strength = source_images(pair, options.pop('source', 'source'), match)
     bank = None if pixels is None else ImageBank.from_images(pixels, dict(name='source', sha256='', transform='', licence=''))
     trained = Run(target, bank, seed, images, **options)
     done = -1
     if state is not None and Path(state).is_file():
         trained.load(state)
         done = trained.nimg
+    elif pretrained:
+        trained.start_from(Run(source_images(pair, 'source', match)[0], None, seed, pretrained, **options), pretrained)
     while True:
         nimg = trained.nimg
         if nimg > done and (nimg in at or nimg in (0, images)):
