@@ -76,23 +76,34 @@ def run(pair, log, package, rate, seed, width, seconds):
         trainer.set_data_src(Path(folder, 'images'))       # the probability of its augmentation follows from their number
         trainer.loader = batches(target, seed)
         trainer.init_GAN()
-        used, left = 0.0, list(seconds)
-        while left:
-            begin = time.process_time()
+        def step():
             trainer.train()
-            used += time.process_time() - begin
-            if used >= left[0]:
-                left = [mark for mark in left if mark > used]
-                trainer.GAN.eval()
-                sized = trainer.GAN if hasattr(trainer.GAN, 'latent_dim') else trainer.GAN.G
-                z = torch.randn([real_method.SAMPLES, sized.latent_dim], generator=torch.Generator().manual_seed(123))
-                with torch.no_grad():
-                    x = torch.cat([samples(trainer.GAN, part) for part in z.split(250)])
-                found = judge((x * 255 + 0.5).clamp(0, 255).to(torch.uint8))
-                line = dict(pair=Path(pair).name, match=None, arm=f'{package}, rate {rate:g}', seed=seed,
-                            images=trainer.steps * real_method.BATCH, cpu_seconds=round(used, 1), fmap_max=width)
-                with open(log, 'a', encoding='utf-8') as file:
-                    file.write(json.dumps(line | found) + '\n')
+            return trainer.steps * real_method.BATCH
+        def samples_now():
+            trainer.GAN.eval()
+            sized = trainer.GAN if hasattr(trainer.GAN, 'latent_dim') else trainer.GAN.G
+            z = torch.randn([real_method.SAMPLES, sized.latent_dim], generator=torch.Generator().manual_seed(123))
+            with torch.no_grad():
+                x = torch.cat([samples(trainer.GAN, part) for part in z.split(250)])
+            return judge((x * 255 + 0.5).clamp(0, 255).to(torch.uint8))
+        follow(step, samples_now, seconds, log, dict(pair=Path(pair).name, match=None, arm=f'{package}, rate {rate:g}', seed=seed,
+                                                     fmap_max=width))
+
+def follow(step, score, seconds, log, about):
+    """Call `step`, which returns the images that were seen, until the last of `seconds`, in CPU-seconds of steps, and append a
+    line of `about` and of `score` to `log` at each of them."""
+    used, left = 0.0, list(seconds)
+    while left:
+        begin = time.process_time()
+        images = step()
+        used += time.process_time() - begin
+        if used >= left[0]:
+            left = [mark for mark in left if mark > used]
+            append(log, about | dict(images=images, cpu_seconds=round(used, 1)) | score())
+
+def append(log, line):
+    with open(log, 'a', encoding='utf-8') as file:
+        file.write(json.dumps(line) + '\n')
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])

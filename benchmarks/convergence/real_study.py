@@ -61,7 +61,11 @@ def picture(path, trained, columns=10, rows=4):
         tiles = [trained.average.synthesis(trained.average.mapping(z, None), noise_mode='const')]
     if trained.G.source is not None:
         tiles.insert(0, trained.G.source.sample(z))
-    tiles = torch.stack([(x * 127.5 + 128).clamp(0, 255).to(torch.uint8) for x in tiles])
+    save_grid(path, [(x * 127.5 + 128).clamp(0, 255).to(torch.uint8) for x in tiles], columns, rows)
+
+def save_grid(path, tiles, columns=10, rows=4):
+    """Write a grid of images; tiles: kinds of them, uint8 [columns * rows, C, R, R], of which each is below the one before."""
+    tiles = torch.stack(tiles)
     kinds, _, channels, side, _ = tiles.shape
     grid = tiles.reshape(kinds, rows, columns, channels, side, side).permute(1, 0, 4, 2, 5, 3)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +114,7 @@ def table(lines):
                  ', '.join(f'{line["fd"]:.0f} ({line["images"]})' for line in curve if line['images'] > 0 or not fed),
                  f'more than {end["images"]}' if reached is None else str(reached), f'{MARK * end["fd"] / mark[pair]:.2f}',
                  f'{start["recall"]:.2f}, {end["recall"]:.2f}', f'{end["own"]:.2f}' if fed else '',
-                 f'{end["latent"]:.2f}' if fed else '', f'{end["cpu_seconds"]:.0f}']
+                 f'{end["latent"]:.2f}' if 'latent' in end else '', f'{end["cpu_seconds"]:.0f}']
         rows.append(f'| {" | ".join(cells)} |')
     return '\n'.join(rows)
 
