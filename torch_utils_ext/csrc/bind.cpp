@@ -8,6 +8,7 @@
 #include "bind/depthwise_up2.h"
 #include "bind/depthwise_up2_epilogue.h"
 #include "bind/epilogue.h"
+#include "bind/moments.h"
 
 namespace {
 
@@ -75,6 +76,8 @@ TORCH_LIBRARY(torch_utils_ext, m) {
     m.def("conv3x3_down2_weight_grad(Tensor x, Tensor g, float[] taps) -> Tensor");
     m.def("conv4x4_down2(Tensor x, Tensor w, bool transposed=False) -> Tensor");
     m.def("conv4x4_down2_weight_grad(Tensor x, Tensor g) -> Tensor");
+    m.def("moments(Tensor x) -> (Tensor, Tensor)");
+    m.def("norm_gradient(Tensor v, Tensor x, Tensor factor, Tensor constant) -> Tensor");
     m.def("_open(str kind, str path) -> ()", open_library);
 }
 
@@ -98,7 +101,9 @@ TORCH_LIBRARY(torch_utils_ext, m) {
     m.impl("conv3x3_up2", conv3x3_up2_##suffix); \
     m.impl("conv3x3_down2_weight_grad", conv3x3_down2_weight_grad_##suffix); \
     m.impl("conv4x4_down2", conv4x4_down2_##suffix); \
-    m.impl("conv4x4_down2_weight_grad", conv4x4_down2_weight_grad_##suffix);
+    m.impl("conv4x4_down2_weight_grad", conv4x4_down2_weight_grad_##suffix); \
+    m.impl("moments", moments_##suffix); \
+    m.impl("norm_gradient", norm_gradient_##suffix);
 
 TORCH_LIBRARY_IMPL(torch_utils_ext, CPU, m) { TUX_KERNELS(kernel) }
 TORCH_LIBRARY_IMPL(torch_utils_ext, CUDA, m) { TUX_KERNELS(kernel) }

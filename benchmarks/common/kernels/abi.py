@@ -194,6 +194,18 @@ class Library:
         self.call('tux_conv4x4_down2' + function, DTYPES[first.dtype], first, second, out, workspace, shape=shape)
         return out
 
+    # Batch norm, of libraries for CPUs.
+
+    def moments(self, x):
+        mean, squares = (self.empty(x.shape[:2], accumulator(x), x) for _ in range(2))
+        self.call('tux_moments', DTYPES[x.dtype], x, mean, squares, shape=x.shape)
+        return mean, squares
+
+    def norm_gradient(self, v, x, factor, constant):
+        gx = self.empty(x.shape, x.dtype, x)
+        self.call('tux_norm_gradient', DTYPES[x.dtype], v, x, factor, constant, gx, shape=x.shape)
+        return gx
+
     # Affine and gated linear unit.
 
     def affine_glu(self, x, scale=None, shift=None, noise=None):

@@ -42,6 +42,13 @@ int tux_conv4x4_down2_transpose(int dtype, const void* y, const void* w, void* x
 int tux_conv4x4_down2_weight_grad(int dtype, const void* x, const void* g, void* gw, void* workspace,
                                   int64_t N, int64_t I, int64_t O, int64_t H, int64_t W, void* stream);
 
+// mean, squares: A [N, C], the mean of each plane of x: T [N, C, H, W], and the sum of squared distances from it.
+int tux_moments(int dtype, const void* x, void* mean, void* squares, int64_t N, int64_t C, int64_t H, int64_t W, void* stream);
+
+// gx[n,c,h,w] = v[n,c,h,w] + factor[c] x[n,c,h,w] + constant[c]. factor, constant: A [C].
+int tux_norm_gradient(int dtype, const void* v, const void* x, const void* factor, const void* constant, void* gx,
+                      int64_t N, int64_t C, int64_t H, int64_t W, void* stream);
+
 #ifdef __cplusplus
 }
 #endif
