@@ -117,7 +117,8 @@ def iterations(G, D, joint, args):
     joint: D takes fakes and reals in one pass, and optimizers are fused, as in this plugin."""
     import torch
     heads = [p for p in D.parameters() if p.requires_grad]
-    optimizers = [torch.optim.Adam(params, lr=2e-4, betas=(0.0, 0.99), fused=joint or None) for params in (list(G.parameters()), heads)]
+    optimizers = [torch.optim.Adam(params, lr=2e-4, betas=(0.0, 0.99), fused=joint or None)
+                  for params in (list(G.parameters()), heads)]
     def turn(generator):
         G.requires_grad_(generator)
         for p in heads:

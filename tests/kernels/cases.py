@@ -158,7 +158,7 @@ def moments(library, draw, N, C, H, W, shared):
 BOTH = dict(depthwise=depthwise, depthwise_up2=depthwise_up2, epilogue=epilogue, affine_glu=affine_glu)
 OPS = dict(BOTH, depthwise_up2_epilogue=depthwise_up2_epilogue)     # of CUDA kernels, and
 CPU_OPS = dict(BOTH, conv3x3=conv3x3, conv4x4_down2=conv4x4_down2, moments=moments)  # of libraries for CPUs
-LOSS = dict.fromkeys(['conv3x3', 'conv4x4_down2'], {torch.float32: 3e-5, torch.float64: 5e-14})     # tolerances of ops that are less exact
+LOSS = dict.fromkeys(['conv3x3', 'conv4x4_down2'], {torch.float32: 3e-5, torch.float64: 5e-14})     # of ops that are less exact
 
 #----------------------------------------------------------------------------
 

@@ -1,5 +1,5 @@
-"""conv3x3, conv3x3_down2, conv4x4_down2 and their transposes by their kernels, which only libraries for CPUs have, against torch's convolutions in
-float64: values over dtypes and odd shapes, first and second derivatives, torch's own checks of ops."""
+"""conv3x3, conv3x3_down2, conv4x4_down2 and their transposes by their kernels, which only CPUs have, against torch's
+convolutions in float64: values over dtypes and odd shapes, first and second derivatives, torch's own checks of ops."""
 
 import pytest
 import torch

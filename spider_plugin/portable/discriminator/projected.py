@@ -66,8 +66,8 @@ class ProjectedFeatures(torch.nn.Module):
     def forward(self, x, planes=False):
         """Return maps [N, C_l, H / 2 / 2^l, W / 2 / 2^l], l = 0 .. 3, float32, of x [N, 3, H, W] in [-1, 1].
 
-        The sides of x are multiples of 32. planes: whether the largest map has channels first, as 4x4 convolutions on a CPU take it;
-        others have channels last there."""
+        The sides of x are multiples of 32. planes: whether the largest map has channels first, as 4x4 convolutions on a CPU take
+        it; others have channels last there."""
         dtype = getattr(torch, self.precision) if self._may_round(x) else x.dtype
         maps = self.features.features(x, dtype)
         with torch.autocast(x.device.type, enabled=False):

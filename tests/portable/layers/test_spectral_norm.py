@@ -58,11 +58,12 @@ def test_agrees_with_torch(pair):
 @pytest.mark.parametrize('bias', [True, False])
 @pytest.mark.parametrize('side', [6, 7])
 def test_a_4x4_convolution_that_halves_an_image_of_many_channels(bias, side, open_kernels):
-    """In training it runs by its kernel, in evaluation by torch's convolution to the last bit; derivatives are torch's, to the second.
-    Odd images are torch's."""
+    """In training it runs by its kernel, in evaluation by torch's convolution to the last bit; derivatives are torch's, to the
+    second. Odd images are torch's."""
     calls = open_kernels('cpu')
     torch.manual_seed(0)
-    layers = [SpectralConv2d(33, 40, 4, 2, 1, bias=bias).double(), spectral_norm(torch.nn.Conv2d(33, 40, 4, 2, 1, bias=bias).double())]
+    layers = [SpectralConv2d(33, 40, 4, 2, 1, bias=bias).double(),
+              spectral_norm(torch.nn.Conv2d(33, 40, 4, 2, 1, bias=bias)).double()]
     layers[0].load_state_dict(layers[1].state_dict())
     x, results, before = torch.randn(2, 33, side, 8, dtype=torch.double), [], calls('conv4x4_down2')
     for layer in layers:
