@@ -114,11 +114,11 @@ def passes(G, args):
 def iterations(G, D, joint, args):
     """The same for a whole iteration as Projected GAN trains: G's phase, and the backward pass of D's is left.
 
-    joint: D takes fakes and reals in one pass, and G's optimizer is fused, as in this plugin."""
+    joint: D takes fakes and reals in one pass, and optimizers are fused, as in this plugin."""
     import torch
     heads = [p for p in D.parameters() if p.requires_grad]
-    optimizers = [torch.optim.Adam(params, lr=2e-4, betas=(0.0, 0.99), fused=fused or None)
-                  for params, fused in ((list(G.parameters()), joint), (heads, False))]     # as --cfg=fastgan has them
+    optimizers = [torch.optim.Adam(params, lr=2e-4, betas=(0.0, 0.99), fused=joint or None)
+                  for params in (list(G.parameters()), heads)]
     def turn(generator):
         G.requires_grad_(generator)
         for p in heads:

@@ -10,6 +10,7 @@ import click
 
 from spider_plugin import registry
 from spider_plugin.errors import SpiderError
+from spider_plugin.options.dsc import fuse_adam
 from spider_plugin.options.generators import ProjectedDefaults, needed_package, network_class
 from spider_plugin.options.packages import check_config, check_module, foreign, of_package, parts_with_a_class
 from spider_plugin.options.types import MOST_SIDE, Blur, Option, Whole
@@ -95,6 +96,7 @@ def edit_projected(c, options, given, host):
     if 'dlr' not in given:
         c['D_opt_kwargs']['lr'] = defaults.dlr
     c['D_opt_kwargs']['betas'] = list(BETAS)
+    fuse_adam(c['D_opt_kwargs'])
     if options['disc_size'] is not None:
         c['D_kwargs']['feature_resolution'] = _size(options['disc_size'])
     if options['disc_maps'] not in (None, 4):

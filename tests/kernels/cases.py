@@ -6,6 +6,7 @@ import torch
 
 from torch_utils_ext.ops.affine_glu import affine_glu_ref
 from torch_utils_ext.ops.conv3x3 import conv3x3_down2_ref, conv3x3_ref
+from torch_utils_ext.ops.conv4x4 import conv4x4_down2_ref
 from torch_utils_ext.ops.depthwise import depthwise_ref
 from torch_utils_ext.ops.depthwise_up2 import depthwise_up2_epilogue_ref, depthwise_up2_ref
 from torch_utils_ext.ops.epilogue import epilogue_ref
@@ -131,10 +132,33 @@ def conv3x3(library, draw, N, C, H, W, shared):
     yield 'gx', library.conv3x3_transpose(g, w, taps), gx
     yield 'gw', library.conv3x3_weight_grad(x, g, taps), gw
 
+def conv4x4_down2(library, draw, N, C, H, W, shared):
+    """From C to C + 2 channels, or to fewer."""
+    outputs = max(C - 1, 1) if shared else C + 2
+    x, g, w = draw(N, C, 2 * H, 2 * W), draw(N, outputs, H, W), draw(outputs, C, 4, 4)
+    x64, w64 = exact(x, w)
+    y = conv4x4_down2_ref(x64, w64)
+    gx, gw = gradients(y, g, [x64, w64])
+    yield 'y', library.conv4x4_down2(x, w), y
+    yield 'gx', library.conv4x4_down2_transpose(g, w), gx
+    yield 'gw', library.conv4x4_down2_weight_grad(x, g), gw
+
+def moments(library, draw, N, C, H, W, shared):
+    """shared: of images far from zero, as compared with their deviation."""
+    x = draw(N, C, H, W) + (4 if shared else 0)
+    mean, squares = library.moments(x)
+    x64, = exact(x)
+    yield 'mean', mean, x64.mean(dim=[2, 3])
+    distances = x64 - (mean.double() if H * W == 1 else x64.mean(dim=[2, 3]))[:, :, None, None]
+    yield 'squares', squares, distances.square().sum(dim=[2, 3])
+    v, factor, constant = draw(N, C, H, W), draw.side_input(C), draw.side_input(C)
+    v64, factor64, constant64 = exact(v, factor, constant)
+    yield 'gx', library.norm_gradient(v, x, factor, constant), v64 + factor64[:, None, None] * x64 + constant64[:, None, None]
+
 BOTH = dict(depthwise=depthwise, depthwise_up2=depthwise_up2, epilogue=epilogue, affine_glu=affine_glu)
 OPS = dict(BOTH, depthwise_up2_epilogue=depthwise_up2_epilogue)     # of CUDA kernels, and
-CPU_OPS = dict(BOTH, conv3x3=conv3x3)                               # of libraries for CPUs
-LOSS = dict(conv3x3={torch.float32: 3e-5, torch.float64: 5e-14})     # tolerances of ops that are less exact
+CPU_OPS = dict(BOTH, conv3x3=conv3x3, conv4x4_down2=conv4x4_down2, moments=moments)  # of libraries for CPUs
+LOSS = dict.fromkeys(['conv3x3', 'conv4x4_down2'], {torch.float32: 3e-5, torch.float64: 5e-14})     # of ops that are less exact
 
 #----------------------------------------------------------------------------
 

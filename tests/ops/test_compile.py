@@ -7,6 +7,7 @@ import torch._dynamo as dynamo
 from torch_utils_ext import backend, dispatch
 from torch_utils_ext.ops.affine_glu import affine_glu
 from torch_utils_ext.ops.conv3x3 import conv3x3, conv3x3_down2, conv3x3_up2
+from torch_utils_ext.ops.conv4x4 import conv4x4_down2
 from torch_utils_ext.ops.depthwise import depthwise, depthwise_backward, depthwise_weight_grad
 from torch_utils_ext.ops.depthwise_up2 import (
     depthwise_up2,
@@ -36,6 +37,7 @@ TAPS = [0.1, 0.3, 0.4, 0.25]
 ON_CPUS = {
     'conv3x3': (conv3x3, [(2, 3, 4, 8), (5, 3, 3, 3)]),
     'conv3x3_down2': (lambda x, w: conv3x3_down2(x, w, TAPS), [(2, 3, 4, 8), (5, 3, 3, 3)]),
+    'conv4x4_down2': (conv4x4_down2, [(2, 3, 4, 8), (5, 3, 4, 4)]),
     'conv3x3_up2': (lambda y, w: conv3x3_up2(y, w, TAPS), [(2, 5, 4, 8), (5, 3, 3, 3)]),
 }
 

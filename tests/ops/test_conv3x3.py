@@ -1,5 +1,5 @@
-"""conv3x3, conv3x3_down2 and conv3x3_up2 by their kernels, which only libraries for CPUs have, against torch's convolutions in
-float64: values over dtypes and odd shapes, first and second derivatives, torch's own checks of ops."""
+"""conv3x3, conv3x3_down2, conv4x4_down2 and their transposes by their kernels, which only CPUs have, against torch's
+convolutions in float64: values over dtypes and odd shapes, first and second derivatives, torch's own checks of ops."""
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from torch_utils_ext.ops.conv3x3 import (
     conv3x3_up2,
     conv3x3_up2_ref,
 )
+from torch_utils_ext.ops.conv4x4 import conv4x4_down2, conv4x4_down2_ref, conv4x4_up2
 
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2, torch.float64: 1e-13}
 SIZES = [(1, 1, 1, 1, 1), (2, 3, 5, 4, 4), (1, 17, 2, 3, 17), (3, 1, 33, 8, 8), (2, 20, 18, 9, 5), (1, 2, 3, 35, 33),
@@ -35,7 +36,12 @@ OPS = {
                       lambda N, I, O, H, W: [_randn(N, I, 2 * H, 2 * W), _randn(O, I, 3, 3, seed=1)]),
     'conv3x3_up2': (lambda x, w: conv3x3_up2(x, w, TAPS), lambda x, w: conv3x3_up2_ref(x, w, TAPS),
                     lambda N, I, O, H, W: [_randn(N, I, H, W), _randn(I, O, 3, 3, seed=1)]),
+    'conv4x4_down2': (conv4x4_down2, conv4x4_down2_ref,
+                      lambda N, I, O, H, W: [_randn(N, I, 2 * H, 2 * W), _randn(O, I, 4, 4, seed=1)]),
+    'conv4x4_up2': (conv4x4_up2, lambda y, w: conv4x4_down2_ref(y, w, transposed=True),
+                    lambda N, I, O, H, W: [_randn(N, I, H, W), _randn(I, O, 4, 4, seed=1)]),
 }
+KERNEL = {'conv4x4_up2': 'conv4x4_down2'}   # of an op that has another's
 
 def _error(got, want):
     return ((got.detach().double() - want.detach()).abs().max() / want.detach().abs().max().clamp(min=1e-30)).item()
@@ -51,7 +57,8 @@ def _all_derivatives(function, inputs, g):
 @pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
 def test_values_and_gradients_over_odd_shapes(op, dtype, calls):
     function, reference, make = OPS[op]
-    before = calls(op)
+    kernel = KERNEL.get(op, op)
+    before = calls(kernel)
     for sizes in SIZES:
         inputs = [t.to(dtype).requires_grad_() for t in make(*sizes)]
         exact = [t.detach().double().requires_grad_() for t in inputs]
@@ -61,7 +68,7 @@ def test_values_and_gradients_over_odd_shapes(op, dtype, calls):
         for got, expected in zip(torch.autograd.grad(y, inputs, g), torch.autograd.grad(want, exact, g.double()), strict=True):
             scale = expected.abs().max().clamp(min=(g.numel() / expected.numel()) ** 0.5)    # a sum may cancel by chance
             assert got.dtype == dtype and ((got.double() - expected).abs().max() / scale) <= 4 * TOLERANCE[dtype], sizes
-    assert calls(op) >= before + len(SIZES)
+    assert calls(kernel) >= before + len(SIZES)
 
 @pytest.mark.parametrize('op', OPS)
 def test_gradcheck_and_gradgradcheck(op, calls):
@@ -116,21 +123,38 @@ def test_same_bits_twice_in_any_layout_and_on_any_number_of_threads(op, calls):
     finally:
         torch.set_num_threads(1)
 
+@pytest.mark.parametrize('op', OPS)
+@pytest.mark.parametrize('sizes', [(1, 260, 180, 2, 3), (2, 40, 700, 5, 4)], ids=str)
+def test_kernels_that_are_made_a_part_at_a_time(op, sizes, calls):
+    """Few tiles and many channels: kernels of all channels do not fit into the cache that holds a part."""
+    function, reference, make = OPS[op]
+    results = []
+    for f in (function, reference):
+        inputs = [t.requires_grad_() for t in make(*sizes)]
+        y = f(*inputs)
+        results.append([y, *torch.autograd.grad(y, inputs, _randn(*y.shape, seed=9))])
+    for got, want in zip(*results, strict=True):
+        assert _error(got, want) < 1e-12
+
 def test_opcheck(calls):
     ops, opcheck = torch.ops.torch_utils_ext, torch.library.opcheck
     x, w, y, small = _randn(2, 3, 4, 6), _randn(5, 3, 3, 3, seed=1), _randn(2, 5, 4, 6, seed=2), _randn(2, 5, 2, 3, seed=3)
-    for t in (x, w, y, small):
+    w4 = _randn(5, 3, 4, 4, seed=4)
+    for t in (x, w, y, small, w4):
         t.requires_grad_()
     conv3x3(x, w)
     for op, args in [(ops.conv3x3, (x, w, False)), (ops.conv3x3, (y, w, True)), (ops.conv3x3_weight_grad, (x, y)),
                      (ops.conv3x3_down2, (x, w, TAPS)), (ops.conv3x3_up2, (small, w, TAPS)),
-                     (ops.conv3x3_down2_weight_grad, (x, small, TAPS))]:
+                     (ops.conv3x3_down2_weight_grad, (x, small, TAPS)), (ops.conv4x4_down2, (x, w4, False)),
+                     (ops.conv4x4_down2, (small, w4, True)), (ops.conv4x4_down2_weight_grad, (x, small))]:
         assert set(opcheck(op, args).values()) == {'SUCCESS'}
 
 @pytest.mark.parametrize('x, w, message', [
     ((1, 2, 4, 4), (3, 5, 3, 3), 'weights of shape'), ((1, 2, 4, 4), (3, 2, 1, 1), 'weights of shape'),
     ((1, 2, 5, 4), (3, 2, 3, 3), 'even height')])
 def test_shapes_that_do_not_fit(x, w, message, calls):
+    with pytest.raises(RuntimeError, match=message):
+        conv4x4_down2(torch.zeros(x), torch.zeros(*w[:2], *(size + 1 for size in w[2:])))
     with pytest.raises(RuntimeError, match=message):
         conv3x3_down2(torch.zeros(x), torch.zeros(w), TAPS)
 

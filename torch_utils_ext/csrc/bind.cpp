@@ -8,6 +8,7 @@
 #include "bind/depthwise_up2.h"
 #include "bind/depthwise_up2_epilogue.h"
 #include "bind/epilogue.h"
+#include "bind/moments.h"
 
 namespace {
 
@@ -23,7 +24,7 @@ template <class F> std::tuple<Tensor, Tensor> two(const Tensor& x, const Tensor&
 
 template <class F> Tensor pair(const Tensor& a, const Tensor& b) { return F::apply(a, b); }
 Tensor depthwise_autograd(const Tensor& x, const Tensor& k, bool flip) { return Depthwise::apply(x, k, flip); }
-Tensor conv3x3_autograd(const Tensor& x, const Tensor& w, bool transposed) { return Conv3x3::apply(x, w, transposed); }
+template <class F> Tensor transposable(const Tensor& x, const Tensor& w, bool transposed) { return F::apply(x, w, transposed); }
 template <class F> Tensor resampled(const Tensor& a, const Tensor& b, Taps taps) { return F::apply(a, b, taps.vec()); }
 Tensor glu_autograd(TUX_AFFINE) { return AffineGlu::apply(x, scale, shift, noise); }
 Four glu_backward_autograd(const Tensor& g, TUX_AFFINE) { return four<AffineGluBackward>(g, x, scale, shift, noise); }
@@ -73,6 +74,10 @@ TORCH_LIBRARY(torch_utils_ext, m) {
     m.def("conv3x3_down2(Tensor x, Tensor w, float[] taps) -> Tensor");
     m.def("conv3x3_up2(Tensor y, Tensor w, float[] taps) -> Tensor");
     m.def("conv3x3_down2_weight_grad(Tensor x, Tensor g, float[] taps) -> Tensor");
+    m.def("conv4x4_down2(Tensor x, Tensor w, bool transposed=False) -> Tensor");
+    m.def("conv4x4_down2_weight_grad(Tensor x, Tensor g) -> Tensor");
+    m.def("moments(Tensor x) -> (Tensor, Tensor)");
+    m.def("norm_gradient(Tensor v, Tensor x, Tensor factor, Tensor constant) -> Tensor");
     m.def("_open(str kind, str path) -> ()", open_library);
 }
 
@@ -94,7 +99,11 @@ TORCH_LIBRARY(torch_utils_ext, m) {
     m.impl("conv3x3_weight_grad", conv3x3_weight_grad_##suffix); \
     m.impl("conv3x3_down2", conv3x3_down2_##suffix); \
     m.impl("conv3x3_up2", conv3x3_up2_##suffix); \
-    m.impl("conv3x3_down2_weight_grad", conv3x3_down2_weight_grad_##suffix);
+    m.impl("conv3x3_down2_weight_grad", conv3x3_down2_weight_grad_##suffix); \
+    m.impl("conv4x4_down2", conv4x4_down2_##suffix); \
+    m.impl("conv4x4_down2_weight_grad", conv4x4_down2_weight_grad_##suffix); \
+    m.impl("moments", moments_##suffix); \
+    m.impl("norm_gradient", norm_gradient_##suffix);
 
 TORCH_LIBRARY_IMPL(torch_utils_ext, CPU, m) { TUX_KERNELS(kernel) }
 TORCH_LIBRARY_IMPL(torch_utils_ext, CUDA, m) { TUX_KERNELS(kernel) }
@@ -114,9 +123,11 @@ TORCH_LIBRARY_IMPL(torch_utils_ext, Autograd, m) {
     m.impl("epilogue_backward", epilogue_backward_autograd);
     m.impl("affine_glu", glu_autograd);
     m.impl("affine_glu_backward", glu_backward_autograd);
-    m.impl("conv3x3", conv3x3_autograd);
-    m.impl("conv3x3_weight_grad", pair<Conv3x3WeightGrad>);
+    m.impl("conv3x3", transposable<Conv3x3>);
+    m.impl("conv3x3_weight_grad", pair<WeightGradOf<Conv3x3>>);
     m.impl("conv3x3_down2", resampled<Conv3x3Down2>);
     m.impl("conv3x3_up2", resampled<Conv3x3Up2>);
     m.impl("conv3x3_down2_weight_grad", resampled<Conv3x3Down2WeightGrad>);
+    m.impl("conv4x4_down2", transposable<Conv4x4Down2>);
+    m.impl("conv4x4_down2_weight_grad", pair<WeightGradOf<Conv4x4Down2>>);
 }

@@ -174,6 +174,38 @@ class Library:
         workspace = self.workspace(name, x, shape)
         self.call(name + function, DTYPES[x.dtype], first, second, *option, out, workspace, shape=shape)
 
+    # 4x4 convolution at every second pixel, of libraries for CPUs.
+
+    def conv4x4_down2(self, x, w):
+        return self._conv4x4('', x.shape, x, w, [x.shape[0], w.shape[0], x.shape[2] // 2, x.shape[3] // 2])
+
+    def conv4x4_down2_transpose(self, y, w):
+        shape = [y.shape[0], w.shape[1], 2 * y.shape[2], 2 * y.shape[3]]
+        return self._conv4x4('_transpose', shape, y, w, shape)
+
+    def conv4x4_down2_weight_grad(self, x, g):
+        return self._conv4x4('_weight_grad', x.shape, x, g, [g.shape[1], x.shape[1], 4, 4])
+
+    def _conv4x4(self, function, large, first, second, result):
+        """large: shape of the large image; result: that of the result."""
+        channels = second.shape[1] if function == '_weight_grad' else second.shape[0]
+        shape, out = [*large[:2], channels, *large[2:]], self.empty(result, first.dtype, first)
+        workspace = self.workspace('tux_conv4x4_down2', first, shape)
+        self.call('tux_conv4x4_down2' + function, DTYPES[first.dtype], first, second, out, workspace, shape=shape)
+        return out
+
+    # Batch norm, of libraries for CPUs.
+
+    def moments(self, x):
+        mean, squares = (self.empty(x.shape[:2], accumulator(x), x) for _ in range(2))
+        self.call('tux_moments', DTYPES[x.dtype], x, mean, squares, shape=x.shape)
+        return mean, squares
+
+    def norm_gradient(self, v, x, factor, constant):
+        gx = self.empty(x.shape, x.dtype, x)
+        self.call('tux_norm_gradient', DTYPES[x.dtype], v, x, factor, constant, gx, shape=x.shape)
+        return gx
+
     # Affine and gated linear unit.
 
     def affine_glu(self, x, scale=None, shift=None, noise=None):

@@ -63,14 +63,15 @@ class ProjectedFeatures(torch.nn.Module):
             if isinstance(module, FrozenConv):
                 module.draw(rng)
 
-    def forward(self, x):
+    def forward(self, x, planes=False):
         """Return maps [N, C_l, H / 2 / 2^l, W / 2 / 2^l], l = 0 .. 3, float32, of x [N, 3, H, W] in [-1, 1].
 
-        The sides of x are multiples of 32."""
+        The sides of x are multiples of 32. planes: whether the largest map has channels first, as 4x4 convolutions on a CPU take
+        it; others have channels last there."""
         dtype = getattr(torch, self.precision) if self._may_round(x) else x.dtype
         maps = self.features.features(x, dtype)
         with torch.autocast(x.device.type, enabled=False):
-            return [y.to(x.dtype) for y in self._project(maps, dtype)]
+            return [y.to(x.dtype) for y in self._project(maps, dtype, planes)]
 
     def _may_round(self, x):
         """Return whether this pass may use 16 bits, which is so if nothing is differentiated.
@@ -79,7 +80,7 @@ class ProjectedFeatures(torch.nn.Module):
         because the backward pass crosses many kinks."""
         return x.is_cuda and not (x.requires_grad and torch.is_grad_enabled())
 
-    def _project(self, maps, dtype):
+    def _project(self, maps, dtype, planes=False):
         y, projected, wide = None, [], torch.promote_types(dtype, torch.float32)
         for i in (3, 2, 1, 0):
             mix, fuse = getattr(self.scratch, f'layer{i}_ccm'), getattr(self.scratch, f'layer{i}_csm').out_conv
@@ -89,6 +90,7 @@ class ProjectedFeatures(torch.nn.Module):
             z = F.conv2d(maps[i], weight, bias)
             if y is not None:
                 z = z + F.conv2d(y, fuse.weight.to(dtype))
+            z = z.contiguous() if planes and i == 0 else z      # a quarter of what the enlarged map would be to copy
             y = F.interpolate(z, scale_factor=2, mode='bilinear', align_corners=True)
             projected.insert(0, y)
         return projected
@@ -151,8 +153,11 @@ class Head(torch.nn.Module):
     def _laid_out(self, x):
         if x.device.type != 'cpu':
             return x
-        separable = isinstance(self.main[0].main[0], SeparableConv)
-        return x.contiguous(memory_format=torch.channels_last if separable else torch.contiguous_format)
+        return x.contiguous(memory_format=torch.channels_last if self.separable else torch.contiguous_format)
+
+    @property
+    def separable(self):
+        return isinstance(self.main[0].main[0], SeparableConv)
 
 class Heads(torch.nn.Module):
     """Heads on the last `number` of the projected maps, the coarsest ones; their names count all maps."""
@@ -161,6 +166,10 @@ class Heads(torch.nn.Module):
         super().__init__()
         self.mini_discs = torch.nn.ModuleDict({
             str(i): Head(width, 128 >> i, separable, c_dim) for i, width in enumerate(channels) if i >= len(channels) - number})
+
+    @property
+    def separable(self):
+        return next(iter(self.mini_discs.values())).separable
 
     def forward(self, maps, c):
         return torch.cat([head(maps[int(i)], c) for i, head in self.mini_discs.items()], dim=1)
@@ -210,7 +219,7 @@ class ProjectedDiscriminator(torch.nn.Module):
     def forward(self, img, c=None, update_emas=False, parts=1):
         if c is None and self.c_dim > 0:
             raise ValueError(f'a discriminator with c_dim={self.c_dim} needs labels c [N, {self.c_dim}]; give them, or c_dim=0')
-        maps = self.feature_network(self._prepared(img))
+        maps = self.feature_network(self._prepared(img), planes=img.is_cpu and self.training and not self.discriminator.separable)
         logits = []
         for i, part in enumerate(zip(*(y.chunk(parts) for y in maps), strict=True)):
             logits.append(self.discriminator(part, None if c is None else c.chunk(parts)[i]))

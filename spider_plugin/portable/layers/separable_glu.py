@@ -164,18 +164,36 @@ def _pointwise_of_samples(h, matrix, noise, strength):
     N, _, H, W = h.shape
     h, noise, wide, count = h.flatten(2), None if noise is None else noise.flatten(2), matrix.dtype, H * W
     z, matrix = h.new_empty([N, len(matrix), count]), matrix.to(h.dtype)
-    means, squares = (matrix.new_empty([N, len(matrix)], dtype=wide) for _ in range(2))
     for n in range(N):
         torch.mm(matrix, h[n], out=z[n])
-        for rows in _rows(z):
-            part = z[n, rows] if noise is None else z[n, rows].addcmul_(noise[n], strength)
-            part = part.to(wide)
-            torch.mean(part, dim=1, out=means[n, rows])
-            squares[n, rows] = torch.linalg.vector_norm(part - means[n, rows, None], dim=1).square_()
-    means, squares = means.double(), squares.double()
+        if noise is not None:
+            z[n].addcmul_(noise[n], strength)
+    z = z.reshape(N, -1, H, W)
+    means, squares = (t.double() for t in run_op('moments', _moments_of_rows, z))
     mean = means.mean(dim=0)
     var = squares.sum(dim=0) / (N * count) + (means - mean).square().mean(dim=0)
-    return z.reshape(N, -1, H, W), mean.to(wide), var.to(wide)
+    return z, mean.to(wide), var.to(wide)
+
+# The kernels' arguments and results.
+
+def _moments_of_rows(z):
+    """Return the mean of each plane of z [N, M, H, W], and the sum of squared distances from it, [N, M]."""
+    z, wide = z.flatten(2), torch.promote_types(z.dtype, torch.float32)
+    means, squares = (z.new_empty(z.shape[:2], dtype=wide) for _ in range(2))
+    for n in range(len(z)):
+        for rows in _rows(z):
+            part = z[n, rows].to(wide)
+            torch.mean(part, dim=1, out=means[n, rows])
+            squares[n, rows] = torch.linalg.vector_norm(part - means[n, rows, None], dim=1).square_()
+    return means, squares
+
+def _norm_gradient_of_rows(v, z, b, d):
+    """Return v + b z + d, [N, M, H, W], with b and d [M], in the memory of v."""
+    v_rows, z, b, d = v.flatten(2), z.flatten(2), b[:, None], d[:, None]
+    for n in range(len(z)):
+        for rows in _rows(z):
+            v_rows[n, rows] = torch.addcmul(d[rows], z[n, rows], b[rows]).add_(v_rows[n, rows])
+    return v
 
 def _glu_backward_of_rows(g, z, a, b):
     shape, g, z = z.shape, g.flatten(2), z.flatten(2)
@@ -199,22 +217,20 @@ def _glu_backward_of_rows(g, z, a, b):
 # Batch norm: gz = v + b z + d with per-channel b, d (Ioffe and Szegedy 2015, section 3).
 
 def _norm_coefficients(z, mean, r, a, gscale, gshift):
-    """Return (b, d), [M, 1]."""
+    """Return (b, d), [M]."""
     count = z.numel() // z.shape[1]
     b = -a * r * gscale / count
     d = -a * gshift / count - b * mean
-    return b.unsqueeze(1), d.unsqueeze(1)
+    return b, d
 
 def _pointwise_backward_of_samples(h, matrix, v, z, norm, noise, strength, wants_noise):
-    """Replace h [N, I, H, W] by its gradient and v by that of z, and return the same as _pointwise_backward."""
-    b, d = _norm_coefficients(z, *norm)
-    gh, h, v, z = h, h.flatten(2), v.flatten(2), z.flatten(2)
+    """Replace h [N, I, H, W] by its gradient, and return the same as _pointwise_backward. v is used up."""
+    v = run_op('norm_gradient', _norm_gradient_of_rows, v, z, *_norm_coefficients(z, *norm)).flatten(2)
+    gh, h = h, h.flatten(2)
     gmatrix, transposed = torch.zeros_like(matrix), matrix.t().contiguous().to(h.dtype)
     gnoise = torch.empty_like(noise) if noise is not None and wants_noise else None
     gstrength = None if noise is None else torch.zeros_like(strength)
-    for n in range(len(z)):
-        for rows in _rows(z):
-            v[n, rows] = torch.addcmul(d[rows], z[n, rows], b[rows]).add_(v[n, rows])
+    for n in range(len(v)):
         if noise is not None:
             summed = v[n].sum(dim=0, dtype=matrix.dtype)
             gstrength += torch.dot(summed, noise[n].flatten().to(summed.dtype))

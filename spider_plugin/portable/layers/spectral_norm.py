@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from spider_plugin.portable.layers.norms import buffers_move
+from torch_utils_ext.ops.conv4x4 import conv4x4_down2
 from torch_utils_ext.ops.exporting import exporting
 
 #----------------------------------------------------------------------------
@@ -176,6 +177,9 @@ class SpectralConv2d(SpectralNormMixin, torch.nn.Conv2d):
         if 9 * len(weight) < weight.shape[1] and self._has(kernel_size=(3, 3), stride=(1, 1), padding=(1, 1)) and \
                 self._by_products(x):
             return conv3x3_of_few(x, weight, self.bias)
+        if min(weight.shape[:2]) >= 32 and self._has(kernel_size=(4, 4), stride=(2, 2), padding=(1, 1)) and self._by_products(x) \
+                and x.shape[2] % 2 == x.shape[3] % 2 == 0:
+            return with_bias(conv4x4_down2(x, weight), self.bias)
         return self._conv_forward(x, weight, self.bias)
 
 def conv3x3_of_few(x, weight, bias=None):
@@ -183,7 +187,9 @@ def conv3x3_of_few(x, weight, bias=None):
     tap, then their shifted sum."""
     matrix = weight.flip([2, 3]).permute(0, 2, 3, 1).reshape(1, -1, weight.shape[1])
     images = torch.bmm(matrix.expand(len(x), -1, -1), x.flatten(2))
-    y = F.fold(images, x.shape[2:], 3, padding=1)
+    return with_bias(F.fold(images, x.shape[2:], 3, padding=1), bias)
+
+def with_bias(y, bias):
     return y if bias is None else y + bias[:, None, None]
 
 class SpectralConvTranspose2d(SpectralNormMixin, torch.nn.ConvTranspose2d):

@@ -55,6 +55,29 @@ def test_agrees_with_torch(pair):
     assert close(mine(x), other.eval()(x), 1e-5)
     assert torch.equal(mine.weight_u, copy.deepcopy(mine).weight_u)
 
+@pytest.mark.parametrize('bias', [True, False])
+@pytest.mark.parametrize('side', [6, 7])
+def test_a_4x4_convolution_that_halves_an_image_of_many_channels(bias, side, open_kernels):
+    """In training it runs by its kernel, in evaluation by torch's convolution to the last bit; derivatives are torch's, to the
+    second. Odd images are torch's."""
+    calls = open_kernels('cpu')
+    torch.manual_seed(0)
+    layers = [SpectralConv2d(33, 40, 4, 2, 1, bias=bias).double(),
+              spectral_norm(torch.nn.Conv2d(33, 40, 4, 2, 1, bias=bias)).double()]
+    layers[0].load_state_dict(layers[1].state_dict())
+    x, results, before = torch.randn(2, 33, side, 8, dtype=torch.double), [], calls('conv4x4_down2')
+    for layer in layers:
+        inputs = [x.clone().requires_grad_(), layer.weight_orig]
+        y = layer(inputs[0])
+        first = torch.autograd.grad(y.square().sum(), inputs, create_graph=True)
+        results.append([y, *first, *torch.autograd.grad(sum(t.square().sum() for t in first), inputs)])
+    assert all(close(a, b, 1e-11) for a, b in zip(*results, strict=True))
+    assert calls('conv4x4_down2') == before + (side == 6)
+    layers[0].eval()
+    weight = layers[0].weight_orig / torch.dot(layers[0].weight_u, torch.mv(layers[0].weight_orig.flatten(1), layers[0].weight_v))
+    assert torch.equal(layers[0](x), torch.nn.functional.conv2d(x, weight, layers[0].bias, 2, 1))
+    assert calls('conv4x4_down2') == before + (side == 6)
+
 def test_second_derivatives(pair):
     mine, x = pair[0].double().eval(), pair[2].double().requires_grad_()
     weight = mine.weight_orig.detach().clone().requires_grad_()

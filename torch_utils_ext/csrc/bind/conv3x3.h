@@ -1,4 +1,5 @@
-// conv3x3 and conv3x3_down2: kernels, shapes and gradients of each of their ops. In all of them x is the image of the channels I.
+// conv3x3, conv3x3_down2 and conv4x4_down2: kernels, shapes and gradients of each of their ops. In all of them x is the image of the
+// channels I.
 
 #pragma once
 
@@ -8,10 +9,10 @@ namespace {
 
 typedef c10::ArrayRef<double> Taps;
 
-// Sizes of an op: x is [N, I, H, W], y is [N, O, H / scale, W / scale], w is [O, I, 3, 3]; of x and y only one is given.
-void check_weight(const Tensor& image, const Tensor& w, int64_t channels_at) {
+// Sizes of an op: x is [N, I, H, W], y is [N, O, H / scale, W / scale], w is [O, I, size, size]; of x and y only one is given.
+void check_weight(const Tensor& image, const Tensor& w, int64_t channels_at, int64_t size = 3) {
     check_image(image);
-    TORCH_CHECK(w.dim() == 4 && w.sym_size(channels_at) == image.sym_size(1) && w.sym_size(2) == 3 && w.sym_size(3) == 3 &&
+    TORCH_CHECK(w.dim() == 4 && w.sym_size(channels_at) == image.sym_size(1) && w.sym_size(2) == size && w.sym_size(3) == size &&
                 w.scalar_type() == image.scalar_type() && w.device() == image.device(),
                 "weights of shape ", w.sym_sizes(), " for activations of shape ", image.sym_sizes());
 }
@@ -23,9 +24,13 @@ void check_images(const Tensor& x, const Tensor& g, int scale) {
                 "x and g do not belong together");
 }
 
+void check_even(const Tensor& x) {
+    TORCH_CHECK(x.sym_size(2) % 2 == 0 && x.sym_size(3) % 2 == 0, "expected an even height and width, got ", x.sym_sizes());
+}
+
 void check_taps(const Tensor& x, Taps taps) {
     TORCH_CHECK(taps.size() == 4, "expected four taps, got ", taps.size());
-    TORCH_CHECK(x.sym_size(2) % 2 == 0 && x.sym_size(3) % 2 == 0, "expected an even height and width, got ", x.sym_sizes());
+    check_even(x);
 }
 
 #define TUX_CONVOLUTION(x, kind, N, I, O, H, W) \
@@ -70,34 +75,88 @@ Tensor conv3x3_weight_grad(const Tensor& x, const Tensor& g) {
     return op.call(x, g);
 }
 
-// With y = C_t(x, w):  gx = C_!t(g, w),  gw = W(x, g), or W(g, x) of the transpose.
-struct Conv3x3 : Function<Conv3x3> {
+// The gradients of an op y = C_t(x, w), OP::run(x, w, transposed), and of OP::weight_grad(x, g), or (g, x) of the transpose.
+template <class OP> struct Transposable : Function<OP> {
     static Variable forward(AutogradContext* ctx, const Tensor& x, const Tensor& w, bool transposed) {
         at::AutoDispatchBelowADInplaceOrView guard;
         ctx->save_for_backward({x, w});
         ctx->saved_data["transposed"] = transposed;
-        return conv3x3(x, w, transposed);
+        return OP::run(x, w, transposed);
     }
     static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
         auto saved = ctx->get_saved_variables();
         const Tensor &x = saved[0], &w = saved[1], &g = grads[0];
         bool transposed = ctx->saved_data["transposed"].toBool();
-        return {ctx->needs_input_grad(0) ? conv3x3(g, w, !transposed) : Tensor(),
-                !ctx->needs_input_grad(1) ? Tensor() : transposed ? conv3x3_weight_grad(g, x) : conv3x3_weight_grad(x, g), Variable()};
+        return {ctx->needs_input_grad(0) ? OP::run(g, w, !transposed) : Tensor(),
+                !ctx->needs_input_grad(1) ? Tensor() : transposed ? OP::weight_grad(g, x) : OP::weight_grad(x, g), Variable()};
     }
 };
 
-struct Conv3x3WeightGrad : Function<Conv3x3WeightGrad> {
+template <class OP> struct WeightGradOf : Function<WeightGradOf<OP>> {
     static Variable forward(AutogradContext* ctx, const Tensor& x, const Tensor& g) {
         at::AutoDispatchBelowADInplaceOrView guard;
         ctx->save_for_backward({x, g});
-        return conv3x3_weight_grad(x, g);
+        return OP::weight_grad(x, g);
     }
     static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
         auto saved = ctx->get_saved_variables();
-        return {ctx->needs_input_grad(0) ? conv3x3(saved[1], grads[0], true) : Tensor(),
-                ctx->needs_input_grad(1) ? conv3x3(saved[0], grads[0], false) : Tensor()};
+        return {ctx->needs_input_grad(0) ? OP::run(saved[1], grads[0], true) : Tensor(),
+                ctx->needs_input_grad(1) ? OP::run(saved[0], grads[0], false) : Tensor()};
     }
+};
+
+struct Conv3x3 : Transposable<Conv3x3> {
+    static Tensor run(const Tensor& x, const Tensor& w, bool transposed) { return conv3x3(x, w, transposed); }
+    static Tensor weight_grad(const Tensor& x, const Tensor& g) { return conv3x3_weight_grad(x, g); }
+};
+
+//---------------------------------------------------------------------------
+
+Tensor conv4x4_down2_meta(const Tensor& x, const Tensor& w, bool transposed) {
+    check_weight(x, w, transposed ? 0 : 1, 4);
+    if (transposed) return fresh(x, {x.sym_size(0), w.sym_size(1), 2 * x.sym_size(2), 2 * x.sym_size(3)}, x.scalar_type());
+    check_even(x);
+    return fresh(x, {x.sym_size(0), w.sym_size(0), x.sym_size(2) / 2, x.sym_size(3) / 2}, x.scalar_type());
+}
+
+Tensor conv4x4_down2_kernel(const Tensor& from, const Tensor& w_, bool transposed) {
+    Tensor to = conv4x4_down2_meta(from, w_, transposed), image = from.contiguous(), w = w_.contiguous();
+    const Tensor& large = transposed ? to : image;
+    int64_t N = large.size(0), I = w.size(1), O = w.size(0), H = large.size(2), W = large.size(3);
+    TUX_CONVOLUTION(image, conv4x4_down2, N, I, O, H, W);
+    if (transposed) TUX_CALL(image, conv4x4_down2_transpose, image.const_data_ptr(), w.const_data_ptr(), to.data_ptr(), work.data_ptr(),
+                             N, I, O, H, W);
+    else TUX_CALL(image, conv4x4_down2, image.const_data_ptr(), w.const_data_ptr(), to.data_ptr(), work.data_ptr(), N, I, O, H, W);
+    return to;
+}
+
+Tensor conv4x4_down2(const Tensor& x, const Tensor& w, bool transposed) {
+    TUX_OP("conv4x4_down2", Tensor(const Tensor&, const Tensor&, bool));
+    return op.call(x, w, transposed);
+}
+
+Tensor conv4x4_down2_weight_grad_meta(const Tensor& x, const Tensor& g) {
+    check_images(x, g, 2);
+    check_even(x);
+    return fresh(x, {g.sym_size(1), x.sym_size(1), 4, 4}, x.scalar_type());
+}
+
+Tensor conv4x4_down2_weight_grad_kernel(const Tensor& x_, const Tensor& g_) {
+    Tensor gw = conv4x4_down2_weight_grad_meta(x_, g_), x = x_.contiguous(), g = g_.contiguous();
+    int64_t N = x.size(0), I = x.size(1), O = g.size(1), H = x.size(2), W = x.size(3);
+    TUX_CONVOLUTION(x, conv4x4_down2, N, I, O, H, W);
+    TUX_CALL(x, conv4x4_down2_weight_grad, x.const_data_ptr(), g.const_data_ptr(), gw.data_ptr(), work.data_ptr(), N, I, O, H, W);
+    return gw;
+}
+
+Tensor conv4x4_down2_weight_grad(const Tensor& x, const Tensor& g) {
+    TUX_OP("conv4x4_down2_weight_grad", Tensor(const Tensor&, const Tensor&));
+    return op.call(x, g);
+}
+
+struct Conv4x4Down2 : Transposable<Conv4x4Down2> {
+    static Tensor run(const Tensor& x, const Tensor& w, bool transposed) { return conv4x4_down2(x, w, transposed); }
+    static Tensor weight_grad(const Tensor& x, const Tensor& g) { return conv4x4_down2_weight_grad(x, g); }
 };
 
 //---------------------------------------------------------------------------

@@ -23,7 +23,9 @@ using at::Tensor;
     X(affine_glu) X(affine_glu_backward_workspace) X(affine_glu_backward)
 #define TUX_OPTIONAL(X) X(depthwise_backward) X(depthwise_up2_backward) X(depthwise_up2_epilogue) \
     X(conv3x3_workspace) X(conv3x3) X(conv3x3_weight_grad) \
-    X(conv3x3_down2_workspace) X(conv3x3_down2) X(conv3x3_down2_transpose) X(conv3x3_down2_weight_grad)
+    X(conv3x3_down2_workspace) X(conv3x3_down2) X(conv3x3_down2_transpose) X(conv3x3_down2_weight_grad) \
+    X(conv4x4_down2_workspace) X(conv4x4_down2) X(conv4x4_down2_transpose) X(conv4x4_down2_weight_grad) \
+    X(moments) X(norm_gradient)
 
 struct Library {
 #define TUX_ENTRY(name) decltype(&tux_##name) name = nullptr;

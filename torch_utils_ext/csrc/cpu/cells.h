@@ -64,8 +64,8 @@ template <class A> struct cells {
             zero(at(y, border + from.W), W - border - from.W);
         }
     }
-    template <class T> void write(const planes<T>& to) {
-        for (int64_t y = 0; y < to.H; y++) write_row<T>(at(y, 0), to, y);
+    template <class T> void write(const planes<T>& to, int64_t border) {
+        for (int64_t y = 0; y < to.H; y++) write_row<T>(at(y + border, border), to, y);
     }
 
     // Cell (y, x) = sum_uv taps[u] taps[v] from(y+u-2, x+v-2) up to from.H and from.W; zero beyond.
