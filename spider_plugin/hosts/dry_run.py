@@ -288,7 +288,9 @@ def _sentence(result: Result, c: Any, stock: Any, given: dict[str, str], works: 
 
 def _what(result: Result) -> str:
     place = result.place(host_folder())
-    return f'one iteration of its loop ends in {_said(result).rstrip(":. ")}' + (f' ({place})' if place else '')
+    asserted = result.message.removeprefix('assert ') if result.kind == 'AssertionError' else result.message
+    what = f'needs `{shown(asserted)}`' if asserted != result.message else f'ends in {_said(result).rstrip(":. ")}'
+    return f'one iteration of its loop {what}' + (f' ({place})' if place else '')
 
 def _class_of(c: Any, part: str) -> str:
     return str((c.get(part) or {}).get('class_name', ''))
