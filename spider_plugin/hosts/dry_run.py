@@ -71,7 +71,7 @@ _ENVIRONMENT = {'timeout', 'exit', 'MemoryError', 'ImportError', 'ModuleNotFound
                 'FileNotFoundError', 'PermissionError', 'ConnectionError', 'URLError', 'HTTPError', 'SSLError', 'Timeout',
                 'SourceLost', 'KeyboardInterrupt', 'BackendCompilerFailed', 'InductorError'}
 _NEEDS = (r"(?i:cuda|cudnn|nvidia|nvcc|ninja|out of memory|DefaultCPUAllocator|not installed|pip install|hugging ?face|"
-          r"connection|timed out|offline)|not implemented for '|Could not run '")
+          r"connection|timed out|offline|operator torchvision::)|not implemented for '|Could not run '")
 
 def iterate(c: Any, target: dict, small: bool = True, stock: Any = None) -> Result:
     """Run one iteration of a config and return its Result. The config and this process stay as they are.

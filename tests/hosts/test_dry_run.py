@@ -191,7 +191,7 @@ def _check(**options):
 @pytest.mark.parametrize('kind, message', [
     ('timeout', 'it took more than 120 seconds'), ('RuntimeError', 'No CUDA GPUs are available'), ('URLError', 'unreachable'),
     ('RuntimeError', '"conv" not implemented for \'Half\''), ('ModuleNotFoundError', 'No module named timm'),
-    ('MemoryError', ''), ('exit', 'the process ended by -11')])
+    ('MemoryError', ''), ('exit', 'the process ended by -11'), ('RuntimeError', 'operator torchvision::nms does not exist')])
 def test_the_environment_is_a_note(results, kind, message):
     made = results(Result(1.0, kind, message))
     line, = _check(cfg='dcgan')
