@@ -71,6 +71,9 @@ FORKS = [
     Fork('Jeeseung-Park/Styleformer', ADA),
     Fork('JCBrouwer/stylegan2-ada-pytorch', (*ADA, '--wbproj=tried', '--wbname=tried')),
     Fork('VinAIResearch/CREPS', ('--cfg=creps', '--gamma=1')),
+    Fork('sancarlim/stylegan2-ada-pytorch', ADA),
+    Fork('motahareh-sohrabi/stylegan3-melspectrograms', SG3, 'stylegan3'),
+    Fork('JunhoPark0314/stylegan3', (*SG3, '--loop-module=training_loop')),
 ]
 
 COMMON = ['--gpus=1', '--batch=4', '-n']
@@ -104,8 +107,8 @@ What works in which public checkout: `python -m tools.host_table HOSTS` writes t
 [using.md](using.md#attach-to-a-checkout): the host's own loop, once, on the CPU with small networks, in the environment of
 `constraints.txt`, with the packages that a host imports beside (clean-fid as an empty module); nothing is trained for
 it, and feature networks have random weights. "stock" is the host without options of the plugin, on a current stack, by the
-shims; ADA is on where the host has it on. "?" is not known: the host's loop fails on this machine by itself. A number is a
-reason below. The last three columns are `--spider-cfg`.
+shims, so "no" there is a fault of its own; ADA is on where the host has it on. "?" is not known: the host's loop fails on this
+machine by itself. A number is a reason below. The last three columns are `--spider-cfg`.
 
 '''
 

@@ -33,8 +33,8 @@ PACKAGES = {    # Oldest version of each, as in pyproject.toml.
     'filelock':     '3.12',
     'ninja':        '1.11',
 }
-ENVIRONMENT = ('SPIDER_CACHE_DIR', 'SPIDER_DETECTOR', 'SPIDER_DEVICE', 'SPIDER_HOSTS', 'SPIDER_LOAD_PLUGINS', 'SPIDER_NVCC',
-               'SPIDER_SHIMS')
+ENVIRONMENT = ('SPIDER_CACHE_DIR', 'SPIDER_DETECTOR', 'SPIDER_DEVICE', 'SPIDER_DRY_RUN', 'SPIDER_HOSTS', 'SPIDER_LOAD_PLUGINS',
+               'SPIDER_MAX_DOWNLOAD', 'SPIDER_NVCC', 'SPIDER_SHIMS')
 
 def examine(directory=None, options=True):
     """Yield the Findings about this machine and, if given, about the checkout in a folder.
@@ -161,7 +161,7 @@ def _variable(name, value):
         return Finding('environment', f'{setting}, which spider-plugin does not know')
     if name == 'SPIDER_DEVICE' and value not in ('', 'cpu'):
         return Finding('environment', setting, 'the only valid value is cpu; unset it')
-    if name == 'SPIDER_SHIMS' and value not in ('on', 'off'):
+    if name in ('SPIDER_DRY_RUN', 'SPIDER_SHIMS') and value not in ('on', 'off'):
         return Finding('environment', setting, 'the only valid value is off; unset it')
     if name == 'SPIDER_DETECTOR' and '://' not in value and os.sep in value and not os.path.isfile(value):
         return Finding('environment', f'{setting} does not exist', 'name a TorchScript file, or unset it')

@@ -22,7 +22,11 @@ from spider_plugin.hosts.finding import Finding, last_line
 from spider_plugin.hosts.line import NotUnderstood, plugin_statements
 from spider_plugin.hosts.shims import stack
 
-PIP_NAMES = dict(PIL='Pillow', cv2='opencv-python', skimage='scikit-image', sklearn='scikit-learn', yaml='PyYAML')
+# {package: what pip calls it}, where that is another name; `clip` on PyPI is something else.
+PIP_NAMES = dict(PIL='Pillow', cv2='opencv-python', skimage='scikit-image', sklearn='scikit-learn', yaml='PyYAML',
+                 OpenGL='PyOpenGL', ffmpeg='ffmpeg-python', skvideo='scikit-video', gin='gin-config', absl='absl-py',
+                 cleanfid='clean-fid', hydra='hydra-core', git='GitPython', dotenv='python-dotenv',
+                 clip='git+https://github.com/openai/CLIP.git')
 TIMEOUT = 120   # Seconds that a host may take for its --help; some load their networks' libraries over slow file systems.
 
 _SHIM = re.compile(r'^spider-plugin: shim (\w+): (.*?)(?: \(SPIDER_SHIMS=off\))?$', re.MULTILINE)

@@ -48,7 +48,7 @@ def _examine_script(host, modules, script):
         return Finding('script', f'{name} does not answer --help in time', 'find out what it waits for')
     if code:
         return Finding('script', f'{name} does not start ({shown(last_line(err))})',
-                       'correct that; `spider run` starts it with the shims of the plugin')
+                       'correct that; it was started with the shims of the plugin, which do not help')
     shims = sorted(set(_SHIM.findall(err)))
     by = f' by the shims {", ".join(shims)}, so start it by `spider run`, or attach it' if shims else ''
     return Finding('script', f'{name} starts{by}')

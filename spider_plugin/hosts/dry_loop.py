@@ -4,11 +4,13 @@ the process, and says there what is made of the result.
 The loop itself runs, with its data loader, summaries, phases, sample images and snapshot, because no reading of its source could
 say as much about a host that nobody listed."""
 
+import ast
 import contextlib
 import copy
 import importlib
 import inspect
 import json
+import linecache
 import os
 import pickle
 import re
@@ -80,6 +82,7 @@ class Images(torch.utils.data.Dataset):
 # The config, made small. A part that is not known stays as it is.
 
 _WIDTHS = dict(channel_max=CHANNELS, channel_base=64 * CHANNELS, ngf=4)     # {argument of a network: the most of it}
+_NO_NETWORKS = {'training_set_kwargs', 'data_loader_kwargs', 'loss_kwargs', 'augment_kwargs', 'G_opt_kwargs', 'D_opt_kwargs'}
 
 def small_side(resolution: int) -> int:
     """Return the side of the images for the small networks of an iteration at that resolution."""
@@ -87,6 +90,7 @@ def small_side(resolution: int) -> int:
 
 def shrink(c: Any, folder: str) -> None:
     """Make the networks of a config narrow, in place, and their source small; folder: where a small source goes."""
+    _shrink_what_is_as_wide(c)
     for part in filter(None, (c.get('G_kwargs'), c.get('D_kwargs'))):
         if 'channel_max' in _arguments(part.get('class_name')):
             part.setdefault('channel_max', CHANNELS)
@@ -101,6 +105,14 @@ def shrink(c: Any, folder: str) -> None:
     spider = c.get('G_kwargs', {}).get('spider')
     if spider is not None:
         spider['source'] = small_bank(spider, folder)
+
+def _shrink_what_is_as_wide(c: Any) -> None:
+    """Make networks that a fork has beside G and D, such as heads for the features of D, as narrow as D will be: in a config,
+    they have the number that is the widest layer of D."""
+    widest = (c.get('D_kwargs') or {}).get('channel_max', 0)
+    for name, part in c.items():
+        if name.endswith('_kwargs') and name not in {'G_kwargs', 'D_kwargs', *_NO_NETWORKS} and isinstance(part, dict):
+            part.update({key: CHANNELS for key, value in part.items() if type(value) is int and value == widest > CHANNELS})
 
 def _arguments(class_name: Any) -> Any:
     try:
@@ -139,7 +151,8 @@ def resumed(path: Any, folder: str, small: bool) -> str | None:
         return path
     with open(path, 'rb') as file:
         contents = pickle.load(file)
-    contents.update({name: torch.nn.Module() for name in ('G', 'D', 'G_ema')})
+    contents.update({name: torch.nn.Module() for name, value in contents.items()
+                     if isinstance(value, torch.nn.Module) and name != 'augment_pipe'})
     path = os.path.join(folder, 'resumed.pkl')
     with open(path, 'wb') as file:
         pickle.dump(contents, file)
@@ -229,7 +242,8 @@ def job(c: Any, target: dict, small: bool, out: str, forked: bool, stock: Any = 
         if end.code not in (None, 0, 3):    # 3: the word of projected-gan for a run that goes on
             result.update(kind='SystemExit', message=str(end.code))
     except BaseException as error:
-        result.update(kind=type(error).__name__, message=str(error), frames=frames(error), of_plugin=lacks(error, c))
+        result.update(kind=type(error).__name__, message=str(error) or asserted(error), frames=frames(error),
+                      of_plugin=lacks(error, c))
     result['seconds'] = time.perf_counter() - start
     Path(out, 'result.json').write_text(json.dumps(result), encoding='utf-8')
 
@@ -243,6 +257,16 @@ def lacks(error: BaseException, c: Any) -> bool:
         return type(error).__name__ == 'NotServed'
     names = [str(part['class_name']) for part in c.values() if isinstance(part, dict) and 'class_name' in part]
     return any(name.startswith('spider_plugin.') and name.endswith(f'.{match[1] or match[2]}') for name in names)
+
+def asserted(error: BaseException) -> str:
+    """Return the statement, `assert ...`, of an AssertionError; '' for others, and where its source is not there."""
+    if not isinstance(error, AssertionError) or not (calls := frames(error)):
+        return ''
+    file, line, _name = calls[-1]
+    with contextlib.suppress(SyntaxError):
+        return next((ast.unparse(node) for node in ast.walk(ast.parse(''.join(linecache.getlines(file))))
+                     if isinstance(node, ast.Assert) and node.lineno <= line <= (node.end_lineno or line)), '')
+    return ''
 
 def frames(error: BaseException) -> list[list]:
     """Return [[file, line, function], ...] of an error's traceback, the outermost call first."""

@@ -71,7 +71,7 @@ _ENVIRONMENT = {'timeout', 'exit', 'MemoryError', 'ImportError', 'ModuleNotFound
                 'FileNotFoundError', 'PermissionError', 'ConnectionError', 'URLError', 'HTTPError', 'SSLError', 'Timeout',
                 'SourceLost', 'KeyboardInterrupt', 'BackendCompilerFailed', 'InductorError'}
 _NEEDS = (r"(?i:cuda|cudnn|nvidia|nvcc|ninja|out of memory|DefaultCPUAllocator|not installed|pip install|hugging ?face|"
-          r"connection|timed out|offline)|not implemented for '|Could not run '")
+          r"connection|timed out|offline|operator torchvision::)|not implemented for '|Could not run '")
 
 def iterate(c: Any, target: dict, small: bool = True, stock: Any = None) -> Result:
     """Run one iteration of a config and return its Result. The config and this process stay as they are.
@@ -288,7 +288,9 @@ def _sentence(result: Result, c: Any, stock: Any, given: dict[str, str], works: 
 
 def _what(result: Result) -> str:
     place = result.place(host_folder())
-    return f'one iteration of its loop ends in {_said(result).rstrip(":. ")}' + (f' ({place})' if place else '')
+    asserted = result.message.removeprefix('assert ') if result.kind == 'AssertionError' else result.message
+    what = f'needs `{shown(asserted)}`' if asserted != result.message else f'ends in {_said(result).rstrip(":. ")}'
+    return f'one iteration of its loop {what}' + (f' ({place})' if place else '')
 
 def _class_of(c: Any, part: str) -> str:
     return str((c.get(part) or {}).get('class_name', ''))

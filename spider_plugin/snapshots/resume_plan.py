@@ -3,8 +3,8 @@
 A host copies tensors by name. For that it unpickles the snapshot in every rank, which runs the code that the file carries; if a
 shape differs, it stops with an error or broadcasts. Here the restricted reader reads the snapshot in the parent process. Tensors
 with the same name and shape as in the networks that will train are written to a pickle of bare `torch.nn.Module`s in the cache,
-with what else is plain data, such as a fork's counters; the config makes the host resume from it. The host treats it like a
-snapshot, and there is no code in it."""
+with what else a fork may resume: other networks, such as an average of D, and plain data, such as counters; the config makes the
+host resume from it. The host treats it like a snapshot, and there is no code in it."""
 
 import contextlib
 import dataclasses
@@ -20,9 +20,10 @@ import torch
 from spider_plugin.errors import SpiderError
 from spider_plugin.files.cache import atomic_file, cache_dir, sha256_of_file
 from spider_plugin.snapshots.rebuild import not_finite
+from spider_plugin.snapshots.records import PersistentRecord
 from spider_plugin.snapshots.warm_start import fit_layers
 
-FORMAT   = 4    # Version of the converted pickle.
+FORMAT   = 5    # Version of the converted pickle.
 NETWORKS = ('G', 'D', 'G_ema')
 RUNNING  = ('running_mean', 'running_var')  # Statistics of norms, which training does not read.
 MOST     = 100_000      # Most parts of an entry that is resumed beside networks.
@@ -136,7 +137,8 @@ def convert(path, contents, modules, fit=fit_layers):
     if final.is_file():
         os.utime(final)     # `spider cache` removes what nobody resumes any more
     else:
-        data = plain_entries(contents) | {name: module_of(plan.copied) for name, plan in plans.items()}
+        data = plain_entries(contents) | other_networks(contents, modules) | \
+            {name: module_of(plan.copied) for name, plan in plans.items()}
         pipe = contents.get('augment_pipe')
         probability = pipe.state_dict().get('p') if hasattr(pipe, 'state_dict') else None
         data.update(training_set_kwargs=None, augment_pipe=None if probability is None else module_of({'p': probability}))
@@ -144,6 +146,14 @@ def convert(path, contents, modules, fit=fit_layers):
         with atomic_file(final) as temp, open(temp, 'wb') as file:
             pickle.dump(data, file)
     return str(final), plans, fits
+
+def other_networks(contents, modules):
+    """Return {name: bare module} of the other networks of a snapshot: of an average, such as D_ema, the tensors that fit the
+    network that it is of; of those that cannot be built here, such as the heads of a contrastive loss, all."""
+    others = {name: value.state_dict() for name, value in contents.items()
+              if name not in NETWORKS and isinstance(value, PersistentRecord | torch.nn.Module)}
+    return {name: module_of(make_plan(name, state, modules.get(name.removesuffix('_ema'))).copied)
+            for name, state in others.items() if state}
 
 class _NotPlain(Exception):
     pass

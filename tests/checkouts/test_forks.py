@@ -35,11 +35,11 @@ def data(tmp_path_factory):
 
 def small(fork, options):
     """Return the entries of a config by which a fork's networks are small, with these options."""
+    heads = {f'{network}Head_kwargs.inplanes': 16 for network in 'GD'} if 'insgen' in fork.name else {}
     if any(option.startswith('--spider-cfg') for option in options):
-        return OWN if fork.args[0] in HAS_CFG else {name: value for name, value in STAGES.items() if name[0] == 'D'}
-    if fork.folder == 'diffusion-insgen':   # its contrastive heads are as wide as D is by default
-        return {}
-    sizes = NESTED if fork.args == ADA else {} if fork.args[0] in HAS_CFG else STAGES
+        own = OWN if fork.args[0] in HAS_CFG else {name: value for name, value in STAGES.items() if name[0] == 'D'}
+        return {} if heads else own     # for heads as wide as the D of the host
+    sizes = NESTED | heads if fork.args == ADA else {} if fork.args[0] in HAS_CFG else STAGES
     return {name: value for name, value in sizes.items() if name[0] == 'G'} if '--disc=projected' in options else sizes
 
 @pytest.fixture(scope='module')

@@ -96,7 +96,7 @@ def test_the_cache(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(['name', 'value', 'fix'], [
     ('SPIDER_SHIMS', 'off', False), ('SPIDER_SHIMS', 'none', True), ('SPIDER_SHIM', 'off', False),
-    ('SPIDER_NVCC', 'require', False),
+    ('SPIDER_NVCC', 'require', False), ('SPIDER_DRY_RUN', 'off', False), ('SPIDER_DRY_RUN', 'maybe', True),
     ('SPIDER_DEVICE', 'cpu', False), ('SPIDER_DEVICE', 'tpu', True),
     ('SPIDER_DETECTOR', 'inception', False), ('SPIDER_DETECTOR', '/no/such.pt', True),
 ])
@@ -104,6 +104,11 @@ def test_variables(monkeypatch, name, value, fix):
     monkeypatch.setenv(name, value)
     finding = next(f for f in findings(doctor.examine_surroundings())['environment'] if f.text.startswith(f'{name}={value}'))
     assert bool(finding.remedy) == fix and ('does not know' in finding.text) == (name == 'SPIDER_SHIM')
+
+def test_every_variable_of_the_pages_is_known():
+    pages = ROOT / 'docs'
+    named = {name for page in pages.glob('*.md') for name in re.findall(r'\bSPIDER_[A-Z_]+\b', page.read_text(encoding='utf-8'))}
+    assert named == set(doctor.ENVIRONMENT)
 
 #----------------------------------------------------------------------------
 # Checkouts.

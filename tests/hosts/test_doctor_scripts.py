@@ -42,6 +42,10 @@ def test_odd_scripts(host, source):
     found = said(host, 'a.py')
     assert words in found.text and bool(found.remedy) == fault and not (host / 'ran').exists()
 
+def test_packages_that_pip_calls_otherwise(host):
+    (host / 'a.py').write_text('import click, OpenGL.GL, clip, imgui\ndef main(): pass' + GUARD)
+    assert said(host, 'a.py').remedy == 'pip install PyOpenGL git+https://github.com/openai/CLIP.git imgui'
+
 @pytest.mark.parametrize('where, folder', [('..', None), ('.', '.'), ('../..', None)])
 def test_a_folder_by_its_relative_path(host, monkeypatch, where, folder):
     (host / 'a.py').write_text('import argparse\ndef main():\n    argparse.ArgumentParser().parse_args()' + GUARD)

@@ -55,6 +55,11 @@ def test_the_small_config(host, tmp_path):
     dry_loop.shrink(c, str(tmp_path / 'source'))
     assert nested['synthesis_kwargs'] == dict(channel_base=2048, channel_max=32) and nested['dsc']['res'] == [0, 32]
     assert c['D_kwargs'] == dict(class_name='nets.D', channel_max=8, width=[1, 2])
+    c = dict(D_kwargs=dict(channel_max=512), DHead_kwargs=dict(inplanes=512, dim=128), GHead_kwargs=None, seed=512,
+             training_set_kwargs=dict(resolution=512))
+    dry_loop.shrink(c, str(tmp_path / 'source'))
+    assert c == dict(D_kwargs=dict(channel_max=32), DHead_kwargs=dict(inplanes=32, dim=128), GHead_kwargs=None, seed=512,
+                     training_set_kwargs=dict(resolution=512))
     grown = dict(G_kwargs=dict(class_name='spider_plugin.portable.generators.pggan.PGGANGenerator'), D_kwargs={})
     dry_loop.shrink(grown, str(tmp_path / 'source'))
     assert grown['G_kwargs']['channel_max'] == 32   # which the class takes and the config leaves to it
@@ -94,7 +99,9 @@ def test_what_an_iteration_resumes_from(tmp_path, monkeypatch):
     monkeypatch.setenv('SPIDER_CACHE_DIR', str(tmp_path))
     (tmp_path / 'resume' / 'key').mkdir(parents=True)
     path, other = tmp_path / 'resume' / 'key' / 'x.pkl', tmp_path / 'other.pkl'
-    contents = dict.fromkeys(('G', 'D', 'G_ema'), torch.nn.Linear(2, 2)) | dict(progress=dict(nimg=torch.tensor(3)), pipe=None)
+    networks = ('G', 'D', 'G_ema', 'D_ema', 'head')
+    contents = dict.fromkeys((*networks, 'augment_pipe'), torch.nn.Linear(2, 2))
+    contents.update(progress=dict(nimg=torch.tensor(3)), x=None)
     for file in (path, other):
         file.write_bytes(pickle.dumps(contents))
     assert dry_loop.resumed(str(path), str(tmp_path), False) == str(path)
@@ -102,12 +109,22 @@ def test_what_an_iteration_resumes_from(tmp_path, monkeypatch):
     with open(dry_loop.resumed(str(path), str(tmp_path), True), 'rb') as file:
         small = pickle.load(file)
     assert sorted(small) == sorted(contents) and small['progress']['nimg'] == 3
-    assert [list(small[name].state_dict()) for name in ('G', 'D', 'G_ema')] == [[]] * 3
+    assert [list(small[name].state_dict()) for name in networks] == [[]] * 5 and len(small['augment_pipe'].state_dict()) == 2
 
 def _error(call):
     with pytest.raises(Exception) as caught:
         call()
     return caught.value
+
+def test_an_assertion_without_text_is_named(tmp_path, monkeypatch):
+    """By its statement, of any number of lines; an error that is raised has none."""
+    (tmp_path / 'asserts.py').write_text('def one(x):\n    assert (x is not\n            None)\n\n'
+                                         'def other(x):\n    raise AssertionError\n')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import asserts
+    assert dry_loop.asserted(_error(lambda: asserts.one(None))) == 'assert x is not None'
+    assert dry_loop.asserted(_error(lambda: asserts.other(1))) == dry_loop.asserted(_error(lambda: int('x'))) == ''
+    assert dry_loop.asserted(_error(lambda: exec('assert 0'))) == ''
 
 def test_errors_that_name_an_object_of_the_plugin(host):
     from spider_plugin.portable.generators.dcgan import DCGANGenerator

@@ -194,7 +194,7 @@ def _check(**options):
 @pytest.mark.parametrize('kind, message', [
     ('timeout', 'it took more than 120 seconds'), ('RuntimeError', 'No CUDA GPUs are available'), ('URLError', 'unreachable'),
     ('RuntimeError', '"conv" not implemented for \'Half\''), ('ModuleNotFoundError', 'No module named timm'),
-    ('MemoryError', ''), ('exit', 'the process ended by -11')])
+    ('MemoryError', ''), ('exit', 'the process ended by -11'), ('RuntimeError', 'operator torchvision::nms does not exist')])
 def test_the_environment_is_a_note(results, kind, message):
     made = results(Result(1.0, kind, message))
     line, = _check(cfg='dcgan')
@@ -226,8 +226,10 @@ def test_what_the_plugin_lacks_is_refused_where_the_host_itself_cannot_run(resul
         f'--cfg=dcgan cannot be used in this host, whose nets.{part} it replaces: {what}; leave it out, though this host '
         'fails here without it, too (URLError: unreachable) (--spider-no-dry-run launches all the same).') and len(made) == 4
 
-@pytest.mark.parametrize('kind, message', [('KeyError', "'progress'"), ('AssertionError', ''), ('ValueError', 'groups differ')])
-def test_what_a_host_wants_of_a_snapshot(results, kind, message):
+@pytest.mark.parametrize('kind, message, said', [
+    ('KeyError', "'progress'", "ends in KeyError: 'progress'"), ('AssertionError', '', 'ends in AssertionError'),
+    ('ValueError', 'groups differ', 'ends in ValueError: groups differ'), ('AssertionError', 'assert x > 0', 'needs `x > 0`')])
+def test_what_a_host_wants_of_a_snapshot(results, kind, message, said):
     """Forks read counters and optimizers of it; one that does without them trains from new networks."""
     place = [str(Path(sys.path[0], 'training', 'x.py')), 7, 'f']
     fault = Result(1.0, kind, message, [place])
@@ -236,9 +238,8 @@ def test_what_a_host_wants_of_a_snapshot(results, kind, message):
     c = dict(CONFIG, edited=1, resume_pkl='y.pkl')
     with pytest.raises(SpiderError) as error:
         dry_run.check(c, CONFIG, options, {*options}, HOST)
-    said = f'{kind}: {message}'.rstrip(': ').rstrip('. ')
     assert error.value.message.startswith('--resume with --spider-source=x cannot be used in this host: one iteration of its '
-                                          f'loop ends in {said} (training')
+                                          f'loop {said} (training')
     assert '(training/x.py, line 7), where it resumes; leave one of them out' in error.value.message
     assert c['resume_pkl'] == 'y.pkl'
 

@@ -12,7 +12,7 @@ import torch
 from spider_plugin.errors import SpiderError
 from spider_plugin.snapshots.rebuild import add_host_to_path
 from spider_plugin.snapshots.records import read_pickle
-from spider_plugin.snapshots.resume_plan import MOST, check_resumable, convert, make_plan, plain_entries
+from spider_plugin.snapshots.resume_plan import MOST, check_resumable, convert, make_plan, other_networks, plain_entries
 
 @pytest.fixture
 def generator():
@@ -77,6 +77,18 @@ def test_what_forks_resume_beside_the_networks():
     assert found['progress']['p'] is not kept['progress']['p'] and pickle.loads(pickle.dumps(found))['seen'] == 3
     assert plain_entries(dict(doubled=doubled, after=1)) == dict(after=1)
     assert plain_entries(dict(long=[0] * (MOST + 1))) == {}
+
+def test_other_networks_of_a_fork(make_snapshot):
+    """An average of D by what fits D; those that cannot be built here whole; nothing of objects without tensors."""
+    contents, D = read_pickle(make_snapshot()), torch.nn.Linear(2, 2)
+    contents.update(D_ema=torch.nn.Linear(2, 3), head=torch.nn.Sequential(torch.nn.Linear(1, 3)), empty=torch.nn.ReLU(),
+                    optimizer=types.SimpleNamespace(state_dict=dict), average=contents['G'])
+    found = other_networks(contents, dict(G=None, D=D))
+    assert sorted(found) == ['D_ema', 'average', 'head'] and list(found['D_ema'].state_dict()) == []
+    assert torch.equal(found['head'].state_dict()['0.weight'], contents['head'][0].weight)
+    assert found['average'].state_dict().keys() == contents['G'].state_dict().keys()
+    contents['D_ema'] = torch.nn.Linear(2, 2)
+    assert list(other_networks(contents, dict(G=None, D=D))['D_ema'].state_dict()) == ['weight', 'bias']
 
 def test_the_pickle_that_the_host_reads(make_snapshot, generator):
     path, G = make_snapshot(seed=3), generator()

@@ -279,6 +279,9 @@ SHIMS = [
     Shim(name='alone', where=torch_calls.may_exchange, asks=torch_calls.exchanges_alone,
          reason='the host exchanges tensors between processes where there may be one, which torch refuses',
          needed=lambda: True, apply=torch_calls.let_alone),
+    Shim(name='copies', where='training.training_loop', asks=torch_calls.resumes_with_gradients,
+         reason='the host copies a snapshot into parameters that require gradients, which torch refuses',
+         needed=lambda: True, apply=torch_calls.copy_without_gradients),
     Shim(name='numpy_names', where='numpy', asks=numpy_names.lacking, needed=lambda: True, apply=numpy_names.supply,
          reason='numpy no longer has names that the host\'s files use, such as np.int'),
 ]

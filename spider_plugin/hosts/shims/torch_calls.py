@@ -110,6 +110,28 @@ def give_operations(module):
     module.torch = View(module.torch, _C=View(module.torch._C, **{GET: get_operation}))
 
 #----------------------------------------------------------------------------
+# Hosts copy a snapshot into networks in place, outside of no_grad, which torch refuses for parameters that require gradients.
+# Their G and D do not at that time; networks that a fork adds may.
+
+COPY, MAKE, HELD = 'copy_params_and_buffers', 'construct_class_by_name', 'requires_grad_(False)'
+
+def resumes_with_gradients(training_loop):
+    """Return whether a loop copies a snapshot into networks whose parameters require gradients."""
+    try:
+        tree = ast.parse(inspect.getsource(training_loop))
+    except (OSError, TypeError, SyntaxError):
+        return False
+    made = {target.id for node in ast.walk(tree) if isinstance(node, ast.Assign) and MAKE in (text := ast.unparse(node.value))
+            and HELD not in text for target in node.targets if isinstance(target, ast.Name)}
+    copied = [node.iter for node in ast.walk(tree) if isinstance(node, ast.For) and COPY in ast.unparse(node)]
+    return any(isinstance(node, ast.Name) and node.id in made for part in copied for node in ast.walk(part))
+
+def copy_without_gradients(training_loop):
+    import torch
+    misc = training_loop.misc
+    setattr(misc, COPY, torch.no_grad()(getattr(misc, COPY)))
+
+#----------------------------------------------------------------------------
 # torch.distributed without a process group: with one process, some loops exchange all the same.
 
 _ALONE = dict(get_rank=lambda *args, **kwargs: 0, get_world_size=lambda *args, **kwargs: 1)

@@ -136,6 +136,48 @@ def test_exchanges_of_one_process(module):
 def test_a_condition_on_the_processes_is_enough(module, source):
     assert not SHIMS['alone'].asks(module(f'import torch\n{source}'))
 
+#----------------------------------------------------------------------------
+# A snapshot that is copied into parameters which require gradients.
+
+RESUMES = '''
+import copy
+import torch
+import types
+
+def construct_class_by_name(width):
+    return torch.nn.Linear(width, width)
+
+def copy_params_and_buffers(src, dst):
+    for name, tensor in dst.named_parameters():
+        tensor.copy_(dict(src.named_parameters())[name].detach()).requires_grad_(tensor.requires_grad)
+
+misc = types.SimpleNamespace(copy_params_and_buffers=copy_params_and_buffers)
+
+def training_loop(data):
+    G = construct_class_by_name(2).requires_grad_(False)
+    G_ema = copy.deepcopy(G)
+    head = construct_class_by_name(2)HELD
+    for name, module in [('G', G), ('G_ema', G_ema)NAMED]:
+        misc.copy_params_and_buffers(data[name], module)
+    return G, head
+'''
+
+def test_a_snapshot_is_copied_into_what_requires_gradients(module):
+    shim, data = SHIMS['copies'], dict.fromkeys(('G', 'G_ema', 'head'), torch.nn.Linear(2, 2))
+    host = module(RESUMES.replace('HELD', '').replace('NAMED', ", ('head', head)"))
+    assert shim.asks(host) and shim.where == 'training.training_loop'
+    with pytest.raises(RuntimeError, match='leaf Variable'):
+        host.training_loop(data)
+    shim.apply(host)
+    G, head = host.training_loop(data)
+    assert torch.equal(head.weight, data['head'].weight) and head.weight.requires_grad and not G.weight.requires_grad
+
+def test_networks_that_require_no_gradients_or_are_not_copied_need_no_such_shim(module):
+    for held, named in (('.requires_grad_(False)', ", ('head', head)"), ('', '')):
+        assert not SHIMS['copies'].asks(module(RESUMES.replace('HELD', held).replace('NAMED', named)))
+
+#----------------------------------------------------------------------------
+
 def test_both_views_of_torch_in_either_order(module, monkeypatch):
     """SPIDER_DEVICE=cpu and a shim."""
     monkeypatch.setattr(torch.Tensor, 'pin_memory', torch.Tensor.pin_memory)
