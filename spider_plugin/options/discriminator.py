@@ -96,7 +96,8 @@ def edit_projected(c, options, given, host):
     if 'dlr' not in given:
         c['D_opt_kwargs']['lr'] = defaults.dlr
     c['D_opt_kwargs']['betas'] = list(BETAS)
-    fuse_adam(c['D_opt_kwargs'])
+    if defaults == FASTGAN:     # whose G has fused Adam too
+        fuse_adam(c['D_opt_kwargs'])
     if options['disc_size'] is not None:
         c['D_kwargs']['feature_resolution'] = _size(options['disc_size'])
     if options['disc_maps'] not in (None, 4):

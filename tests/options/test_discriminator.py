@@ -45,7 +45,7 @@ def test_networks_rates_and_loss():
 @pytest.mark.parametrize('how', [dict(cfg='fastgan'), dict(cfg='fastgan_lite'), dict(family='fastgan')])
 def test_fastgan_gets_standard_heads_and_no_blur(how):
     c, lines = edit(**how)
-    assert c['D_kwargs']['heads'] == 'standard' and c['D_opt_kwargs']['lr'] == 2e-4
+    assert c['D_kwargs']['heads'] == 'standard' and c['D_opt_kwargs']['lr'] == 2e-4 and c['D_opt_kwargs']['fused']
     assert c['loss_kwargs']['blur_init_sigma'] == 0 and 'D blur:              none' in lines
 
 def test_what_the_user_says_wins():
