@@ -52,6 +52,7 @@ def training_loop(
     network_snapshot_ticks  = 50,       # Interval of network snapshots in ticks. None = none.
     snap_minutes            = None,     # A snapshot also when so many minutes have passed since the last. None = never.
     keep                    = None,     # Keep so many snapshots, the newest. None = all.
+    rolls_back              = False,    # Does the caller go back to a state when training diverges?
     resume_pkl              = None,     # Network pickle to start from.
     resume_kimg             = 0,        # kimg to count from.
     state_file              = None,     # Training state to continue from, in place of both.
@@ -85,7 +86,9 @@ def training_loop(
         report.proceed(saved['snapshot'], evaluate=saved['evaluate'])
         saved = None # As large as the networks.
     else:
-        report.start(network=network_snapshot_ticks is not None, evaluate=metric_at_start)
+        alone = kimg_per_tick >= total_kimg - at.nimg / 1000 # The snapshot at the end is that of the only tick.
+        report.start(network=network_snapshot_ticks is not None and (not alone or rolls_back or metric_at_start),
+                     evaluate=metric_at_start)
     if progress_fn is not None:
         progress_fn(at.nimg // 1000, total_kimg)
 
@@ -134,7 +137,8 @@ def run_rank(rank, run_dir, state_file=None, on_nan='stop', **options):
                                                should_flush=True))
         for attempt in range(ROLLBACKS + 1):
             try:
-                return training_loop(rank=rank, run_dir=run_dir, state_file=state_file, reseed=attempt, **options)
+                return training_loop(rank=rank, run_dir=run_dir, state_file=state_file, reseed=attempt,
+                                     rolls_back=on_nan == 'rollback', **options)
             except Diverged as err:
                 state_file = ranks.agree(state.newest(run_dir) if rank == 0 else None)
                 if on_nan != 'rollback' or attempt == ROLLBACKS or state_file is None:

@@ -39,6 +39,8 @@ def small(fork, options):
     if any(option.startswith('--spider-cfg') for option in options):
         own = OWN if fork.args[0] in HAS_CFG else {name: value for name, value in STAGES.items() if name[0] == 'D'}
         return {} if heads else own     # for heads as wide as the D of the host
+    if fork.name == 'Petecheco/CLR-GAN':    # whose loss hands features of D to G as latents
+        heads = {'D_kwargs.channel_max': 512}
     sizes = NESTED | heads if fork.args == ADA else {} if fork.args[0] in HAS_CFG else STAGES
     return {name: value for name, value in sizes.items() if name[0] == 'G'} if '--disc=projected' in options else sizes
 
@@ -57,7 +59,7 @@ def outcome(attached, run, data, tmp_path_factory):
                 config = config | dict(ada_interval=1)
             args = [f'--batch={4 * ranks}', *fork.options(data), *(SMALL if fork.args[0] in FLAT else [])]
             done = run(['train.py', f'--outdir={out / "runs"}', f'--data={data}', f'--gpus={ranks}', '--kimg=1', '--workers=1',
-                        '--metrics=none', *args, *options], attached(host), SPIDER_DEVICE='cpu', SPIDER_DRY_RUN='on',
+                        '--metrics=none', *args, *options], attached(host), SPIDER_DEVICE='cpu', SPIDER_DRY_RUN='on', WANDB_MODE='offline',
                        SPIDER_TINY=json.dumps(dict(config=config, log=str(out / 'rank'),
                                                     backbone=fork.args == ('--cfg=stylegan2',))))
             if 'ModuleNotFoundError' in done.stderr:
@@ -92,7 +94,9 @@ def test_two_ranks_resume_and_cascade(outcome, fork):
         pytest.skip('refuses a source')
     snapshot = last_snapshot(run_dir)
     for options, ranks in ((OPTIONS['source'], 2), ([f'--resume={snapshot}'], 1), ([f'--spider-source={snapshot}'], 1)):
-        again, _printed = outcome(fork, *options, ranks=ranks)
+        again, printed = outcome(fork, *options, ranks=ranks)
+        if '--trust-pickle' in printed:     # a class that the plugin does not know is a source by that word only
+            again, _printed = outcome(fork, *options, '--trust-pickle', ranks=ranks)
         assert again is not None and list(again.glob('*.pkl'))
 
 @pytest.mark.parametrize('fork', TRAINED, ids=lambda fork: fork.name)

@@ -138,6 +138,18 @@ def test_path_length_off_stays_off(source):
     del c['loss_kwargs']['pl_weight']
     assert 'pl_weight' not in edit(c, spider_source=source)[0]['loss_kwargs']
 
+@pytest.mark.parametrize('kind, interval, weight, refused',
+                         [('residual', None, 2, True), ('residual', 4, 2, False), ('residual', None, 0, False),
+                          ('paper-16x32', None, 2, False)])
+def test_path_lengths_in_every_iteration_would_stop_a_fresh_residual(source, kind, interval, weight, refused):
+    c = dict(host_config(), G_reg_interval=interval)
+    c['loss_kwargs']['pl_weight'] = weight
+    if not refused:
+        assert edit(c, spider_source=source, spider_mapping=kind)[0]['G_reg_interval'] == interval
+        return
+    with pytest.raises(SpiderError, match=r'^--spider-mapping=residual starts .* \(G_reg_interval is None\)'):
+        edit(c, spider_source=source, spider_mapping=kind)
+
 #----------------------------------------------------------------------------
 # --cfg=dcgan
 
