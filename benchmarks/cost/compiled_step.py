@@ -25,7 +25,7 @@ CASES = {**{f'StyleGAN2 {name}': case for name, case in SYNTHESES.items()},
          **{f'FastGAN lite {name}': (make, dict(kwargs, lite=True)) for name, (make, kwargs) in FASTGANS.items()}}
 
 def measure(name: str, rounds: int) -> dict:
-    """Return the CPU-seconds of a pass in eager mode and compiled in both ways, their ratios by round, and what compiling took."""
+    """Return the CPU-seconds of a pass in eager mode and compiled in both ways, their ratios, and what compiling took."""
     make, kwargs = CASES[name]
     dynamo.reset()
     torch.manual_seed(0)
@@ -70,8 +70,9 @@ def main() -> None:
                   batch=BATCH, rounds=args.rounds, cases={})
     for name in cases:
         row = report['cases'][name] = measure(name, args.rounds)
-        print(f'{name}: {row["ratio"]:.2f} ({row["spread"][0]:.2f} to {row["spread"][1]:.2f}) of {row["eager"]:.2f} CPU-s, without '
-              f'options {row["ratio_without_options"]:.2f}; compiled in {row["first"]:.0f} CPU-s; graphs {row["graphs"]}', flush=True)
+        print(f'{name}: {row["ratio"]:.2f} ({row["spread"][0]:.2f} to {row["spread"][1]:.2f}) of {row["eager"]:.2f} CPU-s, '
+              f'without options {row["ratio_without_options"]:.2f}; compiled in {row["first"]:.0f} CPU-s; '
+              f'graphs {row["graphs"]}', flush=True)
         if args.out:
             args.out.write_text(json.dumps(report, indent=1) + '\n')
 

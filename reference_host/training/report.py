@@ -34,7 +34,8 @@ class Reporter:
         self.metrics = metrics
         self.metric_kwargs = dict(dataset_kwargs=training_set_kwargs, detector=detector, device=run.device,
                                   num_gpus=run.num_gpus, rank=run.rank)
-        self.whole_kimg = kimg_per_tick >= 1
+        self.only_tick = kimg_per_tick >= total_kimg - run.at.nimg / 1000
+        self.whole_kimg = kimg_per_tick >= 1 or self.only_tick
         self.keep = keep
         self.snap_minutes = snap_minutes
         self.wait_minutes = FIRST_MINUTES # Until the next snapshot by the clock.
@@ -72,7 +73,8 @@ class Reporter:
             snapshots.save_image_grid(self.images, os.path.join(self.folder, 'reals.png'), drange=[0, 255],
                                       grid_size=self.grid_size)
         self.save_images('fakes_init.png')
-        name = self.next_name(at_tick=True)
+        if network or evaluate:
+            name = self.next_name(at_tick=True)
         if network:
             self.save_network(name, evaluate)
         if evaluate:

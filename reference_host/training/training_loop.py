@@ -86,9 +86,8 @@ def training_loop(
         report.proceed(saved['snapshot'], evaluate=saved['evaluate'])
         saved = None # As large as the networks.
     else:
-        alone = kimg_per_tick >= total_kimg - at.nimg / 1000 # The snapshot at the end is that of the only tick.
-        report.start(network=network_snapshot_ticks is not None and (not alone or rolls_back or metric_at_start),
-                     evaluate=metric_at_start)
+        needed = rolls_back or metric_at_start or not report.only_tick # Else one snapshot, at the end, is all of a run.
+        report.start(network=network_snapshot_ticks is not None and needed, evaluate=metric_at_start)
     if progress_fn is not None:
         progress_fn(at.nimg // 1000, total_kimg)
 

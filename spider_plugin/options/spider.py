@@ -217,14 +217,14 @@ def _source_classes(pairs, source, target):
         classes[target_class] = source_class
     return classes
 
-# An untrained residual does not depend on ws, so the lengths of its paths are 0, where their root has no derivative. Loops set what
-# is not a number to 0: a gradient that is summed with that one in every iteration is lost, and stays so.
+# An untrained residual does not depend on ws, so the lengths of its paths are 0, where their root has no derivative. Loops set
+# what is not a number to 0: a gradient that is summed with that one in every iteration is lost, and stays so.
 
 def _check_path_length(c, called, pl_weight, fresh):
     if fresh and pl_weight and c.get('G_reg_interval', 1) is None:
-        raise SpiderError(f'{called} starts at its source images, whose path lengths have no gradient, and this run adds their penalty '
-                          'to every iteration of G (G_reg_interval is None), which would never learn; give G an interval of '
-                          'regularization, such as 4, or leave the penalty out (pl_weight 0).')
+        raise SpiderError(f'{called} starts at its source images, whose path lengths have no gradient, and this run adds their '
+                          'penalty to every iteration of G (G_reg_interval is None), which would never learn; give G an interval '
+                          'of regularization, such as 4, or leave the penalty out (pl_weight 0).')
 
 # Path length regularisation takes a mean over the rows of ws. Rows that carry a key have no gradient: the squared lengths
 # shrink by n / (n + k), and so does the penalty, which the weight makes up for.

@@ -40,7 +40,7 @@ def small(fork, options):
         own = OWN if fork.args[0] in HAS_CFG else {name: value for name, value in STAGES.items() if name[0] == 'D'}
         return {} if heads else own     # for heads as wide as the D of the host
     if fork.name == 'Petecheco/CLR-GAN':    # whose loss hands features of D to G as latents
-        heads = {'D_kwargs.channel_max': 512}
+        heads = {'D_kwargs.channel_base': 2048, 'D_kwargs.channel_max': 512}
     sizes = NESTED | heads if fork.args == ADA else {} if fork.args[0] in HAS_CFG else STAGES
     return {name: value for name, value in sizes.items() if name[0] == 'G'} if '--disc=projected' in options else sizes
 
@@ -59,9 +59,9 @@ def outcome(attached, run, data, tmp_path_factory):
                 config = config | dict(ada_interval=1)
             args = [f'--batch={4 * ranks}', *fork.options(data), *(SMALL if fork.args[0] in FLAT else [])]
             done = run(['train.py', f'--outdir={out / "runs"}', f'--data={data}', f'--gpus={ranks}', '--kimg=1', '--workers=1',
-                        '--metrics=none', *args, *options], attached(host), SPIDER_DEVICE='cpu', SPIDER_DRY_RUN='on', WANDB_MODE='offline',
-                       SPIDER_TINY=json.dumps(dict(config=config, log=str(out / 'rank'),
-                                                    backbone=fork.args == ('--cfg=stylegan2',))))
+                        '--metrics=none', *args, *options], attached(host), SPIDER_DEVICE='cpu', SPIDER_DRY_RUN='on',
+                       WANDB_MODE='offline', SPIDER_TINY=json.dumps(dict(config=config, log=str(out / 'rank'),
+                                                                          backbone=fork.args == ('--cfg=stylegan2',))))
             if 'ModuleNotFoundError' in done.stderr:
                 pytest.skip(done.stderr.strip().splitlines()[-1])
             made = sorted((out / 'runs').iterdir()) if (out / 'runs').is_dir() else []

@@ -25,7 +25,8 @@ ADA = {'G_kwargs.mapping_kwargs.num_layers': 2, 'G_kwargs.synthesis_kwargs.chann
        'G_kwargs.synthesis_kwargs.channel_max': 16, 'D_kwargs.channel_max': 16}
 HOSTS = {   # options, values for the config, packages that the host wants
     'stylegan3':             (['--cfg=stylegan2', '--map-depth=2', '--gamma=1', '--mbstd-group=2', *SMALL,
-                               '--spider-source=strokes'], {'ada_interval': 1, 'ada_kimg': 1, 'loss_kwargs.pl_weight': 0}, ['psutil']),
+                               '--spider-source=strokes'],
+                              {'ada_interval': 1, 'ada_kimg': 1, 'loss_kwargs.pl_weight': 0}, ['psutil']),
     'stylegan2-ada-pytorch': (['--cfg=auto', '--gamma=1'], dict(ADA, ada_interval=1, ada_kimg=1), ['psutil']),
     'projected-gan':         (['--cfg=stylegan2', *SMALL], {}, ['psutil', 'timm', 'dill']),
 }
