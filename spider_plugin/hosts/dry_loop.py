@@ -30,7 +30,7 @@ from spider_plugin.hosts.saving import LOOP_MODULE
 from spider_plugin.hosts.shims import cpu_device, stack
 
 SIDE, CHANNELS, FEATURES = 32, 32, 128  # Of the small networks: image, widest layer, image that a feature network sees.
-BATCH = 2
+BATCH = 4   # Of two images, a result without a second part could be taken apart in two.
 
 #----------------------------------------------------------------------------
 

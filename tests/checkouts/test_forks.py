@@ -16,6 +16,7 @@ NESTED = {'G_kwargs.mapping_kwargs.num_layers': 2, 'G_kwargs.synthesis_kwargs.ch
           'G_kwargs.synthesis_kwargs.channel_max': 16, 'D_kwargs.channel_max': 16}
 SMALL = ['--cbase=512', '--cmax=16']
 OWN = {f'{network}_kwargs.channel_max': 16 for network in 'GD'}
+FEEDS_BACK = 'Petecheco/CLR-GAN'    # whose loss hands features of D to G as latents
 STAGES = {f'{network}_kwargs.{name}': [value] * 4 for network in 'GD'
           for name, value in dict(WidthPerStage=16, CardinalityPerStage=4, BlocksPerStage=1).items()}   # of R3GAN
 
@@ -38,8 +39,8 @@ def small(fork, options):
     heads = {f'{network}Head_kwargs.inplanes': 16 for network in 'GD'} if 'insgen' in fork.name else {}
     if any(option.startswith('--spider-cfg') for option in options):
         own = OWN if fork.args[0] in HAS_CFG else {name: value for name, value in STAGES.items() if name[0] == 'D'}
-        return {} if heads else own     # for heads as wide as the D of the host
-    if fork.name == 'Petecheco/CLR-GAN':    # whose loss hands features of D to G as latents
+        return {} if heads or fork.name == FEEDS_BACK else own      # for heads as wide as the D of the host
+    if fork.name == FEEDS_BACK:
         heads = {'D_kwargs.channel_base': 2048, 'D_kwargs.channel_max': 512}
     sizes = NESTED | heads if fork.args == ADA else {} if fork.args[0] in HAS_CFG else STAGES
     return {name: value for name, value in sizes.items() if name[0] == 'G'} if '--disc=projected' in options else sizes
