@@ -86,7 +86,7 @@ def test_arguments_are_those_that_the_loop_has():
     made = dry_loop.arguments(c, inspect.signature(loop).parameters, 'run', dict(resolution=32, channels=3, label_dim=0))
     data = dict(class_name='spider_plugin.hosts.dry_loop.Images', host_class='x.Y', path='z', resolution=32,
                 channels=3, label_dim=0)
-    assert made == dict(run_dir='run', batch_size=2, g_batch_gpu=2, total_kimg=0.001, seed=7, data_loader_kwargs={}, metrics=[],
+    assert made == dict(run_dir='run', batch_size=4, g_batch_gpu=4, total_kimg=0.002, seed=7, data_loader_kwargs={}, metrics=[],
                         training_set_kwargs=data)
 
 def test_nothing_is_imported_for_an_optimizer():

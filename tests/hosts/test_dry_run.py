@@ -104,6 +104,15 @@ def test_layers_of_a_fork_take_more_and_synthesis_returns_more(tmp_path, data, v
     assert 'Dry iteration:' in projected and ('Dry iteration:' in dsc) == served
     assert served or f"a layer gets num_layers='{value}', which separable and fast layers do not serve" in dsc
 
+def test_a_discriminator_that_returns_more(tmp_path, data):
+    """The loss takes its result apart, where that of the plugin has one part only."""
+    tree = forks.make(tmp_path, {
+        'training/networks_stylegan2.py': [('return self.b4(x, img, cmap)', 'return self.b4(x, img, cmap), img')],
+        'training/loss.py': [('return self.D(img, c, update_emas=update_emas)',
+                              'logits, _rest = self.D(img, c, update_emas=update_emas)\n        return logits')]})
+    dsc, dcgan = forks.launches(tree, [['--cfg=stylegan2', '--dsc'], ['--cfg=dcgan']], data, tmp_path)
+    assert 'Dry iteration:' in dsc and f'--cfg=dcgan {FAULT}' in dcgan and 'too many values to unpack' in dcgan
+
 def test_layers_that_are_no_convolutions_are_named(tmp_path, data):
     """As in generators by coordinates. The host builds them, so the sentence is not one about this machine."""
     matrix = [('weight.to(memory_format=_memory_format(channels_last))', 'weight[:, :, 0, 0]')]
