@@ -198,7 +198,7 @@ def path_of(cls, module):
         below = []
         for prefix, space in spaces:
             for name, value in list(vars(space).items()):
-                if isinstance(value, types.ModuleType) and id(value) not in seen:
+                if issubclass(type(value), types.ModuleType) and id(value) not in seen:
                     seen.add(id(value))
                     below.append((f'{prefix}{name}.', value))
         spaces = below

@@ -65,7 +65,7 @@ def mend_globals(names):
         names['torch'] = names['torch'].over(_view())
     if 'torch' in names:
         for obj in list(names.values()):
-            if isinstance(obj, types.FunctionType) and obj.__defaults__:
+            if type(obj) is types.FunctionType and obj.__defaults__:
                 obj.__defaults__ = tuple(map(_on_cpu, obj.__defaults__))
     if 'setup_snapshot_image_grid' in names and 'training_loop' in names:
         names['setup_snapshot_image_grid'] = small_grid(names['setup_snapshot_image_grid'])
@@ -88,7 +88,7 @@ def _required(class_name, argument):
     except Exception:   # of a host's code; the host will report it
         return False
     classes = {cls for module in modules if is_host_name(module.__name__) for obj in vars(module).values()
-               if inspect.isclass(obj) for cls in obj.__mro__ if cls.__module__ == module.__name__}
+               if issubclass(type(obj), type) for cls in obj.__mro__ if cls.__module__ == module.__name__}
     arguments = [inspect.signature(cls.__init__).parameters.get(argument) for cls in classes if '__init__' in vars(cls)]
     return any(found is not None and found.default is found.empty for found in arguments)
 

@@ -224,7 +224,7 @@ def _wrap_sqrtm(_fid):
 
 def _mentions(module, word):
     """Return whether the word is a keyword, or part of a string, in a function of the module or in what it extends."""
-    codes = [inspect.unwrap(obj).__code__ for obj in vars(module).values() if isinstance(obj, types.FunctionType)]
+    codes = [inspect.unwrap(obj).__code__ for obj in vars(module).values() if type(obj) is types.FunctionType]
     return any(word in const for code in codes for const in code.co_consts if isinstance(const, str | tuple))
 
 #----------------------------------------------------------------------------

@@ -72,11 +72,18 @@ def _codes(module):
         yield code
         stack += [const for const in code.co_consts if isinstance(const, types.CodeType)]
 
+# Objects of a host are asked for nothing: some modules, such as wandb, hold others that are imported when they are asked.
+
 def _function(obj):
-    return inspect.unwrap(obj.__func__ if isinstance(obj, staticmethod | classmethod) else obj)
+    """Return the function in a method and in its decorators."""
+    if type(obj) in (staticmethod, classmethod):
+        obj = obj.__func__
+    while (inner := inspect.getattr_static(obj, '__wrapped__', None)) is not None:
+        obj = inner
+    return obj
 
 def _is_of(obj, module, kind):
-    return isinstance(obj, kind) and obj.__module__ == module.__name__
+    return issubclass(type(obj), kind) and obj.__module__ == module.__name__
 
 def _second_derivative_works(module):
     """Return whether the host's grid_sample can be differentiated twice, with its own operator on."""
